@@ -1,0 +1,3 @@
+"""DiffusionCT: standardize CT images between reconstruction kernels with a conditional latent diffusion model."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,15 @@
+"""IBEX-style radiomic features: 1,401 named values of a region in six classes."""
+
+from .extractor import FEATURE_CLASSES, Features, duplicate_features, extract, feature_class, feature_names
+from .settings import DEFAULT_SETTINGS, RadiomicSettings
+
+__all__ = [
+    "DEFAULT_SETTINGS",
+    "FEATURE_CLASSES",
+    "Features",
+    "RadiomicSettings",
+    "duplicate_features",
+    "extract",
+    "feature_class",
+    "feature_names",
+]

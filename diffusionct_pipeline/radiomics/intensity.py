@@ -1,0 +1,163 @@
+"""Intensity features: IBEX's IntensityDirect (ID, 47 values) and IntensityHistogram (IH, 31 values).
+
+IH repeats 21 of ID's values: IBEX takes both from the raw intensities of the region, and only the percentile areas
+from the histogram. Percentiles follow MATLAB's prctile (numpy's "hazen").
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from skimage.filters.rank import entropy as rank_entropy
+
+PERCENTILES = tuple(range(5, 100, 10))
+QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)
+SHAPE = ("InterQuartileRange", "Kurtosis", "MeanAbsoluteDeviation", "MedianAbsoluteDeviation", "Range", "Skewness")
+_GLOBAL = (
+    "Energy", "EnergyNorm", "GlobalEntropy", "GlobalMax", "GlobalMean", "GlobalMedian", "GlobalMin", "GlobalStd",
+    "GlobalUniformity", "RootMeanSquare", "Variance",
+)  # fmt: skip
+_LOCAL = tuple(f"Local{m}{s}" for m in ("Entropy", "Range", "Std") for s in ("Max", "Mean", "Median", "Min", "Std"))
+_ENTROPY_BIN = 4096 / 255  # CT numbers: local entropy sees the 12-bit range in 256 levels of about 16 HU
+ALL_EQUAL = "all values are equal, so there is no variance to divide by"
+TOO_FEW = "one voxel has no standard deviation"
+
+
+def intensity_feature_names() -> list[str]:
+    """The 47 ID names, then the 31 IH names."""
+    percentiles = [f"Percentile/p={p}" for p in PERCENTILES]
+    quantiles = [f"Quantile/q={q}" for q in QUANTILES]
+    areas = [f"PercentileArea/p={p}" for p in PERCENTILES]
+    direct = [*_GLOBAL, *SHAPE, *_LOCAL, *percentiles, *quantiles]
+    return [f"ID/{n}" for n in direct] + [f"IH/{n}" for n in (*SHAPE, *percentiles, *areas, *quantiles)]
+
+
+def intensity_features(ct, mask, settings, limits) -> tuple[dict[str, float], dict[str, str]]:
+    """All ID and IH features of a region.
+
+    Args:
+        ct: (slices, rows, columns) CT numbers with a margin around the region that covers the local windows.
+        mask: bool, same shape: the region.
+        settings: RadiomicSettings.
+        limits: (low, high) CT numbers spanned by the histogram.
+
+    Returns:
+        values: name -> value, NaN where undefined.
+        reasons: name -> why, for every NaN.
+    """
+    x = np.sort(ct[mask])
+    shape, reasons = shape_statistics(x)
+    percentiles = {f"Percentile/p={p}": v for p, v in zip(PERCENTILES, percentile(x, PERCENTILES))}
+    quantiles = {f"Quantile/q={q}": v for q, v in zip(QUANTILES, percentile(x, 100 * np.array(QUANTILES)))}
+    histogram = np.bincount(grey_levels(x, limits, settings.histogram_bins) - 1, minlength=settings.histogram_bins)
+    centres = limits[0] + (np.arange(settings.histogram_bins) + 0.5) * (limits[1] - limits[0]) / len(histogram)
+    areas, area_reasons = percentile_areas(histogram, centres)
+    local, local_reasons = _local_statistics(ct, mask, settings)
+
+    direct = {**_global_statistics(x, histogram), **shape, **local, **percentiles, **quantiles}
+    direct_reasons = {**reasons, **local_reasons}
+    if len(x) < 2:
+        direct_reasons.update(GlobalStd=TOO_FEW, Variance=TOO_FEW)
+    by_histogram = {**shape, **percentiles, **areas, **quantiles}
+    values = {f"ID/{n}": float(v) for n, v in direct.items()} | {f"IH/{n}": float(v) for n, v in by_histogram.items()}
+    return values, {f"ID/{n}": r for n, r in direct_reasons.items()} | {
+        f"IH/{n}": r for n, r in {**reasons, **area_reasons}.items()
+    }
+
+
+def grey_levels(ct: np.ndarray, limits, levels: int) -> np.ndarray:
+    """Grey levels 1..levels of CT numbers, by MATLAB's graycomatrix scaling; values outside go to the end levels.
+
+    Equal limits (a region of one value under adaptive limits) put everything into level 1.
+    """
+    low, high = limits
+    if low == high:
+        return np.ones(np.shape(ct), np.intp)
+    return np.clip(np.floor((ct - low) * (levels / (high - low)) + 1), 1, levels).astype(np.intp)
+
+
+def percentile(sorted_values: np.ndarray, percents) -> np.ndarray:
+    """Percentiles of sorted values by MATLAB's prctile: the k-th of n values is percentile 100 (k - 0.5) / n."""
+    n = len(sorted_values)
+    return np.interp(percents, (np.arange(n) + 0.5) * (100 / n), sorted_values)
+
+
+def shape_statistics(sorted_values: np.ndarray) -> tuple[dict[str, float], dict[str, str]]:
+    """The six statistics shared by ID, IH and GOH, and the reasons of those undefined.
+
+    Kurtosis is not the excess (a normal distribution has 3). MedianAbsoluteDeviation is the median of |x - median|,
+    MATLAB's mad(x, 1); IBSI gives that name to a mean.
+    """
+    x = sorted_values
+    median = percentile(x, 50)
+    first, third = percentile(x, (25, 75))
+    centred = x - x.mean()
+    squares = centred * centred
+    variance = squares.mean()
+    equal = x[0] == x[-1]
+    values = {
+        "InterQuartileRange": third - first,
+        "Kurtosis": np.nan if equal else (squares * squares).mean() / variance**2,
+        "MeanAbsoluteDeviation": np.abs(centred).mean(),
+        "MedianAbsoluteDeviation": np.median(np.abs(x - median)),
+        "Range": x[-1] - x[0],
+        "Skewness": np.nan if equal else (squares * centred).mean() / variance**1.5,
+    }
+    return values, {"Kurtosis": ALL_EQUAL, "Skewness": ALL_EQUAL} if equal else {}
+
+
+def percentile_areas(histogram: np.ndarray, centres: np.ndarray) -> tuple[dict[str, float], dict[str, str]]:
+    """Where the cumulated histogram reaches 5, 15 .. 95 % of its area, linear between bin centres.
+
+    Undefined where the first bin alone holds more than that: the cumulated area starts above.
+    """
+    area = np.cumsum(histogram) * 100 / histogram.sum()
+    at = np.interp(PERCENTILES, area, centres, left=np.nan)
+    values = {f"PercentileArea/p={p}": v for p, v in zip(PERCENTILES, at)}
+    reason = f"the first histogram bin alone holds {area[0]:.0f} % of the region"
+    return values, {name: reason for name, v in values.items() if np.isnan(v)}
+
+
+def _global_statistics(x: np.ndarray, histogram: np.ndarray) -> dict[str, float]:
+    p = histogram[histogram > 0] / len(x)
+    energy = (x * x).sum()
+    variance = x.var(ddof=1) if len(x) > 1 else np.nan
+    return {
+        "Energy": energy,
+        "EnergyNorm": energy / len(x),
+        "GlobalEntropy": -(p * np.log2(p)).sum() + 0.0,
+        "GlobalMax": x[-1],
+        "GlobalMean": x.mean(),
+        "GlobalMedian": percentile(x, 50),
+        "GlobalMin": x[0],
+        "GlobalStd": np.sqrt(variance),
+        "GlobalUniformity": (p * p).sum(),
+        "RootMeanSquare": np.sqrt(energy / len(x)),
+        "Variance": variance,
+    }
+
+
+def _local_statistics(ct, mask, settings) -> tuple[dict[str, float], dict[str, str]]:
+    """Statistics over the region of three maps: entropy, range and standard deviation around every voxel in-plane."""
+    levels = np.clip(np.round(ct / _ENTROPY_BIN), 0, 255)
+    levels = (levels - levels.min()).astype(np.uint16)  # uint16: the filter's cost follows the levels present
+    footprint = np.ones((settings.entropy_window,) * 2, np.uint8)
+    spread = _windows(ct, mask, settings.std_window)
+    extent = spread if settings.range_window == settings.std_window else _windows(ct, mask, settings.range_window)
+    maps = {
+        "Entropy": np.stack([rank_entropy(s, footprint) for s in levels])[mask],
+        "Range": extent.max(0) - extent.min(0),
+        "Std": spread.std(0, ddof=1),
+    }
+    values = {}
+    for name, m in maps.items():
+        values[f"Local{name}Max"], values[f"Local{name}Min"] = m.max(), m.min()
+        values[f"Local{name}Mean"], values[f"Local{name}Median"] = m.mean(), np.median(m)
+        values[f"Local{name}Std"] = m.std(ddof=1) if len(m) > 1 else np.nan
+    return values, {f"Local{name}Std": TOO_FEW for name in maps} if np.count_nonzero(mask) < 2 else {}
+
+
+def _windows(ct: np.ndarray, mask: np.ndarray, side: int) -> np.ndarray:
+    """(side * side, voxels of the region): the in-plane window around each; the region keeps side // 2 of margin."""
+    shift = np.arange(side) - side // 2
+    shifts = (shift[:, None] * ct.shape[2] + shift).ravel()
+    return ct.ravel()[np.flatnonzero(mask) + shifts[:, None]]

@@ -1,0 +1,51 @@
+"""Every choice that IBEX leaves to its user, declared in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+CT_NUMBER_OF_WATER = 1000.0  # IBEX works on CT number = max(HU + 1000, 0), air 0, water 1000
+
+
+@dataclass(frozen=True)
+class RadiomicSettings:
+    """Declared choices of the feature extraction. The same object must serve source and target.
+
+    Attributes:
+        grey_limits: (low, high) in CT numbers (HU + 1000) that the grey levels and histograms span; values outside
+            fall into the end levels. None adapts the limits to the minimum and maximum of each region: then source
+            and target live on two scales, which is IBEX's habit and rarely what a comparison wants.
+        levels: Grey levels of GLCM, GLRLM and NID; part of those features' names.
+        histogram_bins: Bins of the histogram behind IH percentile areas, GlobalEntropy and GlobalUniformity.
+        orientation_bins: Bins over 0 to 360 degrees of the gradient orientation histogram. Orientations end at 180:
+            half of the bins stay empty, as in IBEX.
+        entropy_window: Side in pixels of the in-plane neighbourhood of LocalEntropy; odd (9 is MATLAB's default).
+        range_window: The same for LocalRange (3 is MATLAB's default).
+        std_window: The same for LocalStd (3 is MATLAB's default).
+        nid_window: Side in voxels of the NID neighbourhood; odd; part of those features' names.
+    """
+
+    grey_limits: tuple[float, float] | None = (0.0, 1400.0)  # HU -1000..400: lung and soft tissue, not bone
+    levels: int = 64
+    histogram_bins: int = 256
+    orientation_bins: int = 64
+    entropy_window: int = 9
+    range_window: int = 3
+    std_window: int = 3
+    nid_window: int = 3
+
+    def __post_init__(self):
+        if self.grey_limits is not None:
+            low, high = self.grey_limits
+            if not low < high:
+                raise ValueError(f"grey_limits={self.grey_limits!r}: the first must be below the second (CT numbers)")
+            object.__setattr__(self, "grey_limits", (float(low), float(high)))  # a list, too, must stay hashable
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_window") and (value < 3 or value % 2 == 0):
+                raise ValueError(f"{field.name}={value!r}: must be an odd number of pixels, 3 or more")
+            if field.name in ("levels", "histogram_bins", "orientation_bins") and value < 2:
+                raise ValueError(f"{field.name}={value!r}: must be 2 or more")
+
+
+DEFAULT_SETTINGS = RadiomicSettings()

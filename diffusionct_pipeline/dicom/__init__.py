@@ -1,0 +1,23 @@
+"""DICOM in and out: CT slices as Hounsfield units, standardized slices as derived CT images."""
+
+from .hounsfield import DicomError, PixelFormat, cells_to_hu, hu_to_cells, pixel_format
+from .reading import CTSeries, CTSlice, FolderScan, Skipped, read_series, read_slice, scan_folder
+from .writing import derive_slice, derived_uid, write_slice
+
+__all__ = [
+    "CTSeries",
+    "CTSlice",
+    "DicomError",
+    "FolderScan",
+    "PixelFormat",
+    "Skipped",
+    "cells_to_hu",
+    "derive_slice",
+    "derived_uid",
+    "hu_to_cells",
+    "pixel_format",
+    "read_series",
+    "read_slice",
+    "scan_folder",
+    "write_slice",
+]

@@ -1,0 +1,1 @@
+from .autoencoder_resnet18 import AutoencoderResNet18

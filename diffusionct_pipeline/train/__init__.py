@@ -1,0 +1,6 @@
+"""Training of both phases; the scripts in training/ are thin."""
+
+from .autoencoder_phase import train_autoencoder
+from .options import AutoencoderOptions, LatentOptions, parse_options
+
+__all__ = ["AutoencoderOptions", "LatentOptions", "parse_options", "train_autoencoder"]

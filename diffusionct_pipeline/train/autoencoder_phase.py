@@ -1,0 +1,110 @@
+"""Phase one: the autoencoder, by cross reconstruction."""
+
+import json
+
+import torch
+from torch import nn
+
+from ..losses import LocalSpectrumLoss, reconstruction_loss
+from ..models import AutoencoderResNet18
+from .datasets import load_objects, phantom_objects
+from .loop import train
+from .pairs import GROUP, PairGenerator
+from .validation import ValidationSet
+
+# Where the target's style comes from: its latent; its pooled latent; the pooled latent of another object under the
+# same kernel, as a reference scan gives it; the slice itself (plain reconstruction).
+STYLE_SOURCES = {"latent": 0.35, "pooled": 0.2, "reference": 0.3, "own": 0.15}
+
+
+def train_autoencoder(options):
+    """Train `AutoencoderResNet18` (section 3.1 of Selim et al. 2023) and save it to `options.output`."""
+    return train(options, AutoencoderPhase)
+
+
+class CrossReconstruction(nn.Module):
+    """decode(latent_b, skips_a) must give B, decode(latent_a, skips_b) must give A: only the latent tells the style."""
+
+    def __init__(self, model, options):
+        super().__init__()
+        self.model, self.options = model, options
+        self.local_spectrum = LocalSpectrumLoss()
+
+    def forward(self, a, b, spacing, choice):
+        """Slices (B, 1, n, n), spacing (B,) mm, `choice` (2B,) indices of `STYLE_SOURCES`; a dict of losses back."""
+        sample, target, spacing = torch.cat([a, b]), torch.cat([b, a]), torch.cat([spacing, spacing])
+        latent, skips = self.model.encode(sample, spacing)  # [2B,C,L]
+        exchanged = torch.cat(latent.chunk(2)[::-1])
+        pooled = self.model.pool(exchanged)
+        reference = pooled.unflatten(0, (-1, GROUP)).flip(1).flatten(0, 1)
+        candidates = [exchanged, pooled[..., None].expand_as(latent), reference[..., None].expand_as(latent), latent]
+        style = torch.stack(candidates)[choice, torch.arange(len(choice), device=choice.device)]
+        target = torch.where((choice == 3).view(-1, 1, 1, 1), sample, target)
+        drawn = self.model.decode(style, skips, sample, spacing)
+        losses = {
+            "reconstruction": reconstruction_loss(drawn, target),
+            "spectrum": self.local_spectrum(drawn, target),
+            "latent": latent.float().square().mean(),
+        }
+        weights = {"spectrum": self.options.spectrum_weight, "latent": self.options.latent_weight}
+        losses["loss"] = sum(weights.get(name, 1.0) * value for name, value in losses.items())
+        return losses
+
+
+class AutoencoderPhase:
+    """What loop.train needs to know of phase one."""
+
+    def __init__(self, options, device):
+        self.options, self.device = options, device
+        self.objective = CrossReconstruction(_new_model(options).to(device, memory_format=torch.channels_last), options)
+        objects = load_objects(options.objects) + phantom_objects(options.phantom_slices, options.seed)
+        self.pairs = PairGenerator(objects, options.crop, device)
+        self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
+        shares = [0, 0, 0, 1] if options.paper_literal else list(STYLE_SOURCES.values())
+        self.shares = torch.tensor(shares, dtype=torch.float32, device=device)
+
+    def batch(self, generator):
+        pairs = self.pairs(self.options.batch_size, generator)
+        choice = torch.multinomial(self.shares, 2 * self.options.batch_size, True, generator=generator)
+        return pairs.a, pairs.b, pairs.spacing, choice
+
+    @torch.no_grad()
+    def validate(self, objective):
+        """Br40 -> Bl64 with the style of the true target: what the latent diffusion model can reach at best."""
+        model = objective.model
+
+        def convert(sample, spacing, target):
+            _, skips = model.encode(sample, spacing)
+            return model.decode(model.encode(target, spacing)[0], skips, sample, spacing)
+
+        return self.validation.score(convert, self.device)
+
+    @torch.no_grad()
+    def save(self, objective, folder, summary):
+        model = objective.model
+        generator = torch.Generator(self.device).manual_seed(self.options.seed)
+        latents = []
+        for _ in range(max(1, 256 // self.options.batch_size)):
+            pairs = self.pairs(self.options.batch_size, generator)
+            latents += [model.encode(side, pairs.spacing)[0] for side in (pairs.a, pairs.b)]
+        latents = torch.cat(latents)
+        model.latent_mean.copy_(latents.mean((0, 2)))
+        model.latent_std.copy_(latents.std((0, 2)).clamp(min=1e-3))
+        model.save_pretrained(folder / "autoencoder")
+        (folder / "metrics.json").write_text(json.dumps({"autoencoder": summary}, indent=2))
+
+
+def _new_model(options):
+    if options.init:
+        return AutoencoderResNet18.from_pretrained(options.init)
+    literal = AutoencoderResNet18.paper_literal_config() if options.paper_literal else {}
+    model = AutoencoderResNet18(
+        latent_channels=options.latent_channels,
+        block_out_channels=tuple(options.block_out_channels),
+        decoder_channels=tuple(options.decoder_channels),
+        skip_mode=options.skip_mode,
+        **literal,
+    )
+    if options.imagenet:
+        model.load_imagenet_encoder(options.imagenet)
+    return model

@@ -1,0 +1,130 @@
+"""One training loop for every phase: the phase says what is trained and what its loss is."""
+
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from tqdm import tqdm
+
+from .checkpoints import Progress, averaged, find_checkpoint, save_checkpoint
+
+
+def train(options, phase):
+    """Run a phase to its end and save it.
+
+    Every batch is drawn from a generator seeded by (seed, step, process), so that a resumed run sees what an
+    uninterrupted one would have seen.
+
+    Args:
+        options: A `TrainOptions`.
+        phase: Called as `phase(options, device)`; gives `objective` (a module, batch -> dict of losses with "loss"),
+            `batch(generator)`, `validate(objective)` -> dict of floats, and `save(objective, folder, summary)`.
+
+    Returns:
+        The summary that was handed to `save`: steps, seconds and the last metrics.
+    """
+    # 1. Set up.
+    set_seed(options.seed)
+    accelerator = Accelerator(
+        mixed_precision=options.mixed_precision, cpu=options.cpu, log_with=options.tracker or None,
+        project_dir=options.output,
+    )  # fmt: skip
+    output = Path(options.output)
+    output.mkdir(parents=True, exist_ok=True)
+    phase = phase(options, accelerator.device)
+    trained = [p for p in phase.objective.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, options.learning_rate, betas=(0.9, 0.99), weight_decay=options.weight_decay)
+    objective, optimizer = accelerator.prepare(phase.objective, optimizer)
+    average = averaged(accelerator.unwrap_model(objective), options.ema_decay)
+    progress = Progress()
+    accelerator.register_for_checkpointing(average, progress)
+    if options.resume:
+        accelerator.load_state(str(find_checkpoint(output, options.resume)))
+    if options.tracker:
+        accelerator.init_trackers("diffusionct", config={k: str(v) for k, v in vars(options).items()})
+    generator = torch.Generator(accelerator.device)
+    log = open(output / "metrics.jsonl", "a") if accelerator.is_main_process else None
+    bar = tqdm(total=options.max_steps, initial=progress.step, disable=not accelerator.is_main_process)
+    started = time.monotonic() - progress.seconds
+    metrics, scores = {}, {}
+
+    # 2. Steps.
+    objective.train()
+    while progress.step < options.max_steps and _time_left(accelerator, options, progress):
+        rate = _learning_rate(options, progress)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        for micro in range(options.gradient_accumulation):
+            generator.manual_seed(_batch_seed(options, progress.step, micro, accelerator.process_index))
+            with accelerator.autocast():
+                losses = objective(*phase.batch(generator))
+            accelerator.backward(losses["loss"] / options.gradient_accumulation)
+        norm = accelerator.clip_grad_norm_(trained, options.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        average.update_parameters(accelerator.unwrap_model(objective))
+        progress.step += 1
+        progress.seconds = time.monotonic() - started
+
+        # 3. Say, validate, checkpoint.
+        metrics = {k: v.item() for k, v in losses.items()} | {"grad_norm": float(norm), "learning_rate": rate}
+        if not math.isfinite(metrics["loss"]):
+            raise FloatingPointError(f"the loss is {metrics['loss']} at step {progress.step}; try a lower learning rate")
+        if _due(options.validation_steps, progress.step):
+            scores = phase.validate(average.module.eval())
+            metrics |= scores
+        accelerator.log(metrics, step=progress.step)
+        if log:
+            log.write(json.dumps({"step": progress.step, "seconds": round(progress.seconds, 2), **metrics}) + "\n")
+            log.flush()
+        bar.update()
+        bar.set_postfix(loss=f"{metrics['loss']:.4f}")
+        if _due(options.checkpoint_steps, progress.step):
+            save_checkpoint(accelerator, output, progress.step)
+
+    # 4. Save the averaged weights.
+    bar.close()
+    save_checkpoint(accelerator, output, progress.step)
+    summary = {
+        "steps": progress.step,
+        "seconds": round(progress.seconds, 1),
+        "processes": accelerator.num_processes,
+        "device": str(accelerator.device),
+        "torch": torch.__version__,
+        "options": {k: v for k, v in vars(options).items() if k not in ("output", "objects", "autoencoder", "init")},
+        "validation": scores,
+        **{k: metrics[k] for k in ("loss",) if k in metrics},
+    }
+    if accelerator.is_main_process:
+        phase.save(average.module.eval(), output, summary)
+        log.close()
+    accelerator.end_training()
+    return summary
+
+
+def _learning_rate(options, progress):
+    done = progress.step / options.max_steps
+    if options.max_seconds:
+        done = max(done, progress.seconds / options.max_seconds)
+    warm = min(1.0, (progress.step + 1) / max(1, options.warmup_steps))
+    return options.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _time_left(accelerator, options, progress):
+    if not options.max_seconds:
+        return True
+    over = torch.tensor(float(progress.seconds >= options.max_seconds), device=accelerator.device)
+    return accelerator.reduce(over, "sum").item() == 0  # all processes stop at the same step
+
+
+def _batch_seed(options, step, micro, rank):
+    seed = (options.seed * 1_000_003 + step) * 1_009 + micro * 101 + rank
+    return seed % (2**63)
+
+
+def _due(every, step):
+    return bool(every) and step % every == 0

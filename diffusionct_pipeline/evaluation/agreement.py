@@ -1,0 +1,210 @@
+"""Agreement of radiomic features: relative error, reproducible features, concordance, intervals over tumours.
+
+Arrays are (samples, features): row i of `source` and of `target` is the same tumour in the two images. NaN marks an
+undefined feature; it is left out of its pair and counted, never replaced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..radiomics import FEATURE_CLASSES, feature_class
+
+REPRODUCIBLE = 0.15  # relative error below which the paper calls a feature reproducible
+ALL = "all"  # the key of the row over all classes
+_CONSTANT = 1e-12  # spread relative to the magnitude that counts as rounding, not as variation
+
+
+@dataclass(frozen=True)
+class ClassAgreement:
+    """Agreement of one feature class. Intervals are (low, high) over resampled tumours, or None.
+
+    Attributes:
+        features: Features of the class.
+        undefined_features: Those without a concordance: fewer than two defined pairs, or constant in both images.
+        undefined_pairs: Share of (sample, feature) pairs in which either value is undefined.
+        zero_targets: Share of pairs with a target of 0, which have no relative error.
+        reproducible: Mean number of features per sample within the threshold of relative error.
+        reproducible_interval: Of `reproducible`.
+        ccc_mean, ccc_std: Concordance of each feature across samples, mean and standard deviation over the class.
+        ccc_mean_interval: Of `ccc_mean`.
+        ccc_pooled: Eq. 2 of Selim et al. 2023 to the letter: all values of the class in one pool. The features with
+            the largest numbers decide it.
+        ccc_pooled_interval: Of `ccc_pooled`.
+    """
+
+    features: int
+    undefined_features: int
+    undefined_pairs: float
+    zero_targets: float
+    reproducible: float
+    reproducible_interval: tuple[float, float] | None
+    ccc_mean: float
+    ccc_std: float
+    ccc_mean_interval: tuple[float, float] | None
+    ccc_pooled: float
+    ccc_pooled_interval: tuple[float, float] | None
+
+
+def relative_error(source, target) -> np.ndarray:
+    """|target - source| / |target|, elementwise; NaN where the target is 0 or either value is undefined.
+
+    The paper divides by the target itself, which makes every negative feature reproducible; we divide by |target|.
+    """
+    source, target = np.asarray(source, float), np.asarray(target, float)
+    safe = np.where(target == 0, np.nan, np.abs(target))
+    return np.abs(target - source) / safe
+
+
+def reproducible_fraction(source, target, threshold=REPRODUCIBLE):
+    """Share of all (sample, feature) pairs whose relative error is below `threshold`; undefined ones are not.
+
+    Args:
+        source, target: (samples, features) or (features,).
+        threshold: A number or an array of them (the axis of the paper's Figure 4).
+
+    Returns:
+        float in [0, 1], or an array like `threshold`. Times 1,401 it is the paper's count of features.
+    """
+    error = np.sort(relative_error(source, target), axis=None)  # NaN last: never below a threshold
+    below = np.searchsorted(error, threshold, side="left") / error.size
+    return float(below) if np.ndim(threshold) == 0 else below
+
+
+def ccc(x, y) -> np.ndarray | float:
+    """Lin's concordance correlation coefficient along the first axis, undefined pairs left out.
+
+    2 s_xy / (s_x^2 + s_y^2 + (m_x - m_y)^2) with moments over n (Lin, Biometrics 45, 1989).
+
+    Args:
+        x, y: (samples,) or (samples, features).
+
+    Returns:
+        float or (features,); NaN with fewer than two pairs, or where both are constant and alike.
+    """
+    x, y = _same_shape(x, y)
+    result = _weighted_ccc(x.reshape(len(x), -1), y.reshape(len(y), -1), np.ones((1, len(x))))[0]
+    return float(result[0]) if x.ndim == 1 else result
+
+
+def ccc_by_class(source, target, names) -> dict[str, tuple[float, float, float]]:
+    """class -> (mean, std, pooled): concordance per feature over the class, and of the class in one pool."""
+    return {
+        name: (row.ccc_mean, row.ccc_std, row.ccc_pooled)
+        for name, row in agreement_by_class(source, target, names).items()
+        if name != ALL
+    }
+
+
+def agreement_by_class(
+    source, target, names, *, threshold=REPRODUCIBLE, tumours=None, resamples=0, level=0.95, seed=0
+) -> dict[str, ClassAgreement]:
+    """Agreement of every class present in `names`, and of all features together under "all".
+
+    For the figures on distinct features only, pass the columns and names that `duplicate_features` does not hold.
+
+    Args:
+        source, target: (samples, features).
+        names: Names of the features, in the order of the columns.
+        threshold: Relative error below which a feature is reproducible.
+        tumours: One label per sample; samples of one tumour are resampled together. None: each is its own tumour.
+        resamples: Bootstrap resamples of the tumours; 0 gives no intervals.
+        level: Coverage of the intervals (percentile method).
+        seed: Of the resampling.
+
+    Raises:
+        ValueError: Shapes, names or labels do not fit each other.
+    """
+    source, target = _same_shape(source, target)
+    if source.ndim != 2 or source.shape[1] != len(names):
+        raise ValueError(f"source has shape {source.shape}; must be (samples, {len(names)}), one column per name")
+    # 1. Row 0 weighs every sample once; the others are resampled tumours.
+    weights = np.concatenate([np.ones((1, len(source))), _resample(len(source), tumours, resamples, seed)])
+    # 2. What does not depend on the class: concordance per feature, reproducible features per sample.
+    per_feature = _weighted_ccc(source, target, weights)  # [1 + B, features]
+    within = relative_error(source, target) < threshold  # [samples, features]
+    undefined = np.isnan(source) | np.isnan(target)
+    classes = np.array([feature_class(name) for name in names])
+    # 3. Class by class.
+    result = {}
+    for name in (*FEATURE_CLASSES, ALL):
+        chosen = np.flatnonzero(classes == name) if name != ALL else np.arange(len(names))
+        if len(chosen) == 0:
+            continue
+        one, mean = per_feature[0, chosen], _mean(per_feature[:, chosen])
+        pooled = _pooled_ccc(source[:, chosen], target[:, chosen], weights)
+        count = weights @ within[:, chosen].sum(1) / weights.sum(1)
+        result[name] = ClassAgreement(
+            features=len(chosen),
+            undefined_features=int(np.isnan(one).sum()),
+            undefined_pairs=float(undefined[:, chosen].mean()),
+            zero_targets=float((target[:, chosen] == 0).mean()),
+            reproducible=float(count[0]),
+            reproducible_interval=_interval(count[1:], level),
+            ccc_mean=float(mean[0]),
+            ccc_std=float(np.std(one[~np.isnan(one)])) if not np.isnan(one).all() else np.nan,
+            ccc_mean_interval=_interval(mean[1:], level),
+            ccc_pooled=float(pooled[0]),
+            ccc_pooled_interval=_interval(pooled[1:], level),
+        )
+    return result
+
+
+def _same_shape(x, y) -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if x.shape != y.shape or x.ndim == 0:
+        raise ValueError(f"the two sets have shapes {x.shape} and {y.shape}; they must be equal, samples first")
+    return x, y
+
+
+def _weighted_ccc(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """CCC of every column for every row of sample weights: (samples, F), (samples, F), (B, samples) -> (B, F)."""
+    valid = ~(np.isnan(x) | np.isnan(y))
+    pairs = valid.sum(0)
+    # Centred on the column's own mean, so that the moments below do not cancel.
+    with np.errstate(invalid="ignore"):
+        centre = (np.where(valid, x, 0).sum(0) + np.where(valid, y, 0).sum(0)) / (2 * pairs)
+    size = np.max(np.where(valid, np.maximum(np.abs(x), np.abs(y)), 0), axis=0, initial=0)
+    x, y = np.where(valid, x - centre, 0), np.where(valid, y - centre, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        n = weights @ valid.astype(float)
+        mean_x, mean_y = weights @ x / n, weights @ y / n
+        var_x, var_y = weights @ (x * x) / n - mean_x**2, weights @ (y * y) / n - mean_y**2
+        covariance = weights @ (x * y) / n - mean_x * mean_y
+        spread = var_x + var_y + (mean_x - mean_y) ** 2
+        result = 2 * covariance / spread
+    result[(spread <= (_CONSTANT * size) ** 2) | (n < 2) | (pairs < 2)] = np.nan
+    return result
+
+
+def _pooled_ccc(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """CCC of all (sample, feature) pairs in one pool, for every row of sample weights: (B,)."""
+    features = source.shape[1]
+    return _weighted_ccc(source.reshape(-1, 1), target.reshape(-1, 1), np.repeat(weights, features, axis=1))[:, 0]
+
+
+def _resample(samples: int, tumours, resamples: int, seed: int) -> np.ndarray:
+    """(resamples, samples): how often each sample is drawn when tumours are drawn with replacement."""
+    labels = np.arange(samples) if tumours is None else np.asarray(tumours)
+    if len(labels) != samples:
+        raise ValueError(f"tumours has {len(labels)} labels; must have one for each of the {samples} samples")
+    unique, index = np.unique(labels, return_inverse=True)
+    drawn = np.random.default_rng(seed).multinomial(len(unique), np.full(len(unique), 1 / len(unique)), resamples)
+    return drawn[:, index].astype(float)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean of every row over what is defined; NaN where nothing is."""
+    defined = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(defined, values, 0).sum(1) / defined.sum(1)
+
+
+def _interval(values: np.ndarray, level: float) -> tuple[float, float] | None:
+    values = values[~np.isnan(values)]
+    if len(values) == 0:
+        return None
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,7 +1,8 @@
 """DICOM in and out: CT slices as Hounsfield units, standardized slices as derived CT images."""
 
+from .folders import CTSeries, FolderScan, Skipped, read_series, scan_folder
 from .hounsfield import DicomError, PixelFormat, cells_to_hu, hu_to_cells, pixel_format
-from .reading import CTSeries, CTSlice, FolderScan, Skipped, read_series, read_slice, scan_folder
+from .reading import CTSlice, read_slice
 from .writing import derive_slice, derived_uid, write_slice
 
 __all__ = [

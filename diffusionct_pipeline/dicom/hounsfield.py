@@ -110,6 +110,8 @@ def pixel_format(dataset: Dataset, name: str) -> PixelFormat:
     # 1. One grey channel, bright = dense.
     photometric = header_value(dataset, "PhotometricInterpretation", name)
     samples = header_numbers(dataset, "SamplesPerPixel", name, 1)
+    if photometric is None and samples is None and "Rows" not in dataset:
+        raise DicomError(f"{name} does not describe any pixels: its header is truncated, or it is not an image.")
     if photometric != "MONOCHROME2" or samples != (1.0,):
         raise DicomError(
             f"{name} has photometric interpretation {photometric or 'none'} with {int(samples[0]) if samples else 'no'}"
@@ -183,7 +185,9 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
     try:
         cells = pixel_array(dataset, raw=True, correct_unused_bits=False)
     except Exception as error:  # each decoder has its own exceptions
-        raise DicomError(f"{name} has pixel data that cannot be decoded, truncated or damaged: {error}") from error
+        reason = " ".join(str(error).split())
+        raise DicomError(f"{name} has pixel data that no installed decoder reads: damaged, truncated or of a rare kind "
+                         f"of {syntax.name}. {reason}") from error
     if cells.shape != (int(dataset.Rows), int(dataset.Columns)):
         raise DicomError(f"{name} decodes to shape {cells.shape}, not to {(int(dataset.Rows), int(dataset.Columns))}.")
     return cells

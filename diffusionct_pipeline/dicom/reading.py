@@ -1,6 +1,6 @@
-"""DICOM in: one file -> `CTSlice` in Hounsfield units; a folder -> CT series in anatomical order, junk set aside.
+"""DICOM in: one file -> `CTSlice` in Hounsfield units, or a `DicomError` that says why not.
 
-A slice is checked twice by the same rules: `scan_folder` looks at headers only, `read_slice` decodes the pixels too.
+`SliceHeader.of` holds the rules. They need no pixels, so that `scan_folder` (folders.py) applies the same ones.
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +39,7 @@ from .hounsfield import (
 logger = logging.getLogger(__name__)
 
 SQUARE_TOLERANCE = 1e-3  # relative; headers round spacings to 3 to 6 digits
-DIRECTION_TOLERANCE = 1e-3  # of a direction cosine: 0.06 degrees, headers round to 4 to 6 digits
-STEP_TOLERANCE = 0.1  # relative; helical series jitter by a few percent of their step
-SAME_POSITION_MM = 0.01
+UNIT_VECTOR_TOLERANCE = 1e-2  # headers with direction cosines of two digits exist
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,66 +73,6 @@ class CTSlice:
         return _name(self.path)
 
 
-@dataclass(frozen=True)
-class CTSeries:
-    """The slices of one series that can be read, in order along the slice normal.
-
-    Attributes:
-        uid: SeriesInstanceUID, "" where the headers have none.
-        description: SeriesDescription, "" where there is none.
-        paths: Files, by ascending position.
-        positions_mm: Position of each file, as in `CTSlice.position_mm`.
-        shape: (rows, columns) of every slice.
-        spacing_mm: Side of a pixel.
-        thickness_mm: SliceThickness of the first slice, None where unknown.
-        step_mm: Median distance of neighbouring slices, None for fewer than two positions.
-        gaps: One sentence for each place where slices seem to be missing.
-        duplicates: One sentence for each position that several slices share.
-    """
-
-    uid: str
-    description: str
-    paths: list[Path]
-    positions_mm: list[float]
-    shape: tuple[int, int]
-    spacing_mm: float
-    thickness_mm: float | None = None
-    step_mm: float | None = None
-    gaps: list[str] = field(default_factory=list)
-    duplicates: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A file that is no usable CT slice, and why."""
-
-    path: Path
-    reason: str
-
-
-@dataclass(frozen=True)
-class FolderScan:
-    """What a folder holds: CT series, and everything else with the reason why it was left out."""
-
-    folder: Path
-    series: list[CTSeries]
-    skipped: list[Skipped]
-
-    def require_series(self) -> list[CTSeries]:
-        """The series, at least one.
-
-        Raises:
-            DicomError: The folder holds no usable CT slice; the message gives the first reasons.
-        """
-        if self.series:
-            return self.series
-        if not self.skipped:
-            raise DicomError(f'"{self.folder}" holds no files.')
-        reasons = "".join(f"\n  {skipped.reason}" for skipped in self.skipped[:3])
-        more = f"\n  ... and {len(self.skipped) - 3} more" if len(self.skipped) > 3 else ""
-        raise DicomError(f'"{self.folder}" holds no usable CT slice in {len(self.skipped)} files:{reasons}{more}')
-
-
 def read_slice(source: str | os.PathLike | Dataset) -> CTSlice:
     """Read one CT slice and convert it to Hounsfield units.
 
@@ -147,8 +84,8 @@ def read_slice(source: str | os.PathLike | Dataset) -> CTSlice:
             colour, no rescale, no spacing, pixels that are not square, or a decoder that is not installed.
     """
     path = None if isinstance(source, Dataset) else Path(source)
-    dataset = source if path is None else _read_dataset(path)
-    header = _Header.of(dataset, path)
+    dataset = source if path is None else read_dataset(path)
+    header = SliceHeader.of(dataset, path)
     dataset = _with_transfer_syntax(dataset, header.name)
     hu, padding = cells_to_hu(read_cells(dataset, header.name), header.pixels)
     return CTSlice(
@@ -156,60 +93,8 @@ def read_slice(source: str | os.PathLike | Dataset) -> CTSlice:
     )
 
 
-def read_series(folder: str | os.PathLike) -> list[CTSlice]:
-    """Read the one CT series of a folder, in order along the slice normal.
-
-    Raises:
-        DicomError: The folder holds no usable series or several of them, or a slice cannot be read.
-    """
-    series = scan_folder(folder).require_series()
-    if len(series) > 1:
-        names = "".join(f"\n  {one.description or 'no description'} ({one.uid}), {len(one.paths)} slices"
-                        for one in series)
-        raise DicomError(f'"{folder}" holds {len(series)} CT series; give a folder with one of them:{names}')
-    return [read_slice(path) for path in series[0].paths]
-
-
-def scan_folder(folder: str | os.PathLike) -> FolderScan:
-    """Find the CT series below a folder by their headers; pixels are not read.
-
-    Files are grouped by SeriesInstanceUID (by folder where there is none) and sorted along the slice normal. Hidden
-    files and folders, files that are not DICOM, DICOMDIR, localizers, other modalities, second copies of an image
-    and series of mixed geometry end up in `skipped`; no single file makes the scan fail.
-
-    Raises:
-        DicomError: `folder` is not a readable folder. An empty one is no error: see `FolderScan.require_series`.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DicomError(f'"{folder}" is not a folder.')
-    groups: dict[tuple[str, str], list[_Header]] = defaultdict(list)
-    skipped: list[Skipped] = []
-    seen: dict[str, Path] = {}
-    # 1. Every file is a CT slice or has a reason not to be one.
-    for path in _files(folder, skipped):
-        try:
-            header = _Header.of(_read_dataset(path, header_only=True), path)
-            if header.uid and header.uid in seen:
-                raise DicomError(f'"{path}" is a second copy of "{seen[header.uid]}" (same SOPInstanceUID).')
-        except DicomError as error:
-            skipped.append(Skipped(path, str(error)))
-            continue
-        seen[header.uid] = path
-        groups[header.series_uid, "" if header.series_uid else str(path.parent)].append(header)
-    # 2. Every series has one geometry.
-    series = []
-    for headers in groups.values():
-        problem = _mixed_geometry(headers)
-        if problem:
-            skipped += [Skipped(header.path, f"{header.name} was left out: {problem}") for header in headers]
-        else:
-            series.append(_series(headers))
-    return FolderScan(folder, series, skipped)
-
-
 @dataclass(frozen=True, eq=False)
-class _Header:
+class SliceHeader:
     """What the header of a usable CT slice says."""
 
     path: Path | None
@@ -227,8 +112,15 @@ class _Header:
     instance_number: float
 
     @classmethod
-    def of(cls, dataset: Dataset, path: Path | None) -> _Header:
+    def of(cls, dataset: Dataset, path: Path | None) -> SliceHeader:
+        """Check a header.
+
+        Raises:
+            DicomError: It is not that of a single, grey CT slice of known scale.
+        """
         name = _name(path)
+        if len(dataset) == 0:
+            raise DicomError(f"{name} is truncated: its header cannot be read to the end.")
         _require_ct_image(dataset, name)
         pixels = pixel_format(dataset, name)
         return cls(
@@ -254,7 +146,12 @@ class _Header:
         return float("nan") if self.slice_location is None else self.slice_location
 
 
-def _read_dataset(path: Path, header_only: bool = False) -> Dataset:
+def read_dataset(path: Path, header_only: bool = False) -> Dataset:
+    """Read a file as DICOM, whatever it holds.
+
+    Raises:
+        DicomError: It cannot be read, is not DICOM, or is damaged.
+    """
     if path.is_dir():
         raise DicomError(f'"{path}" is a folder, not a file.')
     try:
@@ -342,7 +239,7 @@ def _orientation(dataset: Dataset, name: str) -> np.ndarray | None:
         return None
     row, column = cosines[:3], cosines[3:]
     errors = (np.dot(row, row) - 1, np.dot(column, column) - 1, np.dot(row, column))
-    if max(map(abs, errors)) > 1e-2:  # coarse: headers with two digits exist
+    if max(map(abs, errors)) > UNIT_VECTOR_TOLERANCE:
         raise DicomError(f"{name} has ImageOrientationPatient {cosines.tolist()}; expected two perpendicular unit "
                          "vectors.")
     return cosines
@@ -361,84 +258,6 @@ def _optional_numbers(dataset: Dataset, keyword: str, name: str, count: int) -> 
 def _optional_number(dataset: Dataset, keyword: str, name: str) -> float | None:
     numbers = _optional_numbers(dataset, keyword, name, 1)
     return None if numbers is None else float(numbers[0])
-
-
-def _files(folder: Path, skipped: list[Skipped]):
-    """Regular, visible files below a folder in a fixed order; the others go to `skipped`."""
-
-    def unreadable(error: OSError) -> None:
-        skipped.append(Skipped(Path(error.filename), f'"{error.filename}" cannot be read: {error.strerror}.'))
-
-    for parent, folders, files in os.walk(folder, onerror=unreadable):
-        for hidden in sorted(name for name in folders if name.startswith(".") or name == "__MACOSX"):
-            skipped.append(Skipped(Path(parent, hidden), f'"{Path(parent, hidden)}" is a hidden folder.'))
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        for name in sorted(files):
-            path = Path(parent, name)
-            if name.startswith("."):
-                skipped.append(Skipped(path, f'"{path}" is a hidden file.'))
-            elif not path.is_file():
-                skipped.append(Skipped(path, f'"{path}" is not a regular file.'))
-            else:
-                yield path
-
-
-def _mixed_geometry(headers: list[_Header]) -> str | None:
-    """Why these slices cannot be one series, or None."""
-    first = headers[0]
-    for other in headers[1:]:
-        pair = f"{first.name} and {other.name}"
-        if other.shape != first.shape:
-            return f"its series mixes matrix sizes, {first.shape} and {other.shape} ({pair})."
-        if abs(other.spacing_mm - first.spacing_mm) > SQUARE_TOLERANCE * first.spacing_mm:
-            return f"its series mixes pixel spacings, {first.spacing_mm:g} and {other.spacing_mm:g} mm ({pair})."
-        if (other.orientation is None) != (first.orientation is None) or (
-            first.orientation is not None
-            and np.abs(other.orientation - first.orientation).max() > DIRECTION_TOLERANCE
-        ):
-            return f"its series mixes orientations ({pair})."
-    return None
-
-
-def _series(headers: list[_Header]) -> CTSeries:
-    """Sort slices of one geometry and describe what their positions tell."""
-    # 1. One coordinate for all: along the normal, else the slice location, else the instance number.
-    if all(header.position is not None and header.orientation is not None for header in headers):
-        positions = [header.position_mm for header in headers]
-    elif all(header.slice_location is not None for header in headers):
-        positions = [header.slice_location for header in headers]
-    else:
-        positions = [float("nan")] * len(headers)
-    order = sorted(
-        range(len(headers)), key=lambda i: (np.nan_to_num(positions[i]), headers[i].instance_number, headers[i].name)
-    )
-    headers = [headers[i] for i in order]
-    positions = [positions[i] for i in order]
-    # 2. Gaps and shared positions.
-    distances = np.diff(positions)
-    steps = distances[distances > SAME_POSITION_MM]
-    step = float(np.median(steps)) if len(steps) else None
-    gaps, duplicates = [], []
-    for before, after, distance in zip(headers, headers[1:], distances):
-        if distance <= SAME_POSITION_MM:
-            duplicates.append(f"{before.name} and {after.name} share one position.")
-        elif step and distance > (1 + STEP_TOLERANCE) * step:
-            gaps.append(f"{distance:.2f} mm between {before.name} and {after.name}; {step:.2f} mm is usual here.")
-    if len(headers) > 1 and np.isnan(positions).any():
-        gaps.append("positions are unknown (no ImagePositionPatient, no SliceLocation); sorted by InstanceNumber.")
-    first = headers[0]
-    return CTSeries(
-        first.series_uid,
-        first.description,
-        [header.path for header in headers],
-        positions,
-        first.shape,
-        first.spacing_mm,
-        first.thickness_mm,
-        step,
-        gaps,
-        duplicates,
-    )
 
 
 def _name(path: Path | None) -> str:

@@ -10,6 +10,7 @@ refers to the source (DICOM PS3.3 C.7.6.1.1.3, C.12.1; templates CID 7202, 7005)
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import datetime
 import hashlib
@@ -245,7 +246,8 @@ def write_slice(dataset: Dataset, path: str | os.PathLike) -> Path:
     except OSError as error:
         raise DicomError(f'"{path}" cannot be written: {error.strerror or error}.') from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it was renamed, or its folder never came to be
+            part.unlink()
     return path
 
 

@@ -1,0 +1,1 @@
+"""Being here puts tests/ on the import path: `from helpers.dicom import make_slice`."""

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from skimage.feature import graycomatrix
+from skimage.filters.rank import entropy as rank_entropy
 
 from diffusionct_pipeline.radiomics import (
     FEATURE_CLASSES,
@@ -266,6 +267,15 @@ class TestAgainstOthers:
                     length += 1
                 expected[padded[y, x] - 1, length - 1] += 1
         np.testing.assert_array_equal(glrlm.run_length_counts(labels, 3, direction), expected)
+
+    def test_local_entropy_equals_that_of_skimage(self, region):
+        hu, mask = region
+        levels = np.round((hu + 1000) * 255 / 4096).astype(np.uint16)
+        for side in (9, 17):  # counts beyond 255
+            theirs = np.stack([rank_entropy(s, np.ones((side, side), np.uint8)) for s in levels])[mask]
+            found = extract(hu, mask, settings=RadiomicSettings(entropy_window=side))
+            assert found["ID/LocalEntropyMean"] == pytest.approx(theirs.mean(), rel=1e-9)
+            assert found["ID/LocalEntropyMin"] == pytest.approx(theirs.min(), rel=1e-9)
 
     @pytest.mark.skipif(not TUMOURS.is_dir(), reason="shared data is not here")
     @pytest.mark.parametrize("case", ["LIDC-IDRI-0314_D", "LUNG1-001_B19f"])

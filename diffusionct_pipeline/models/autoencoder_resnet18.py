@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 from transformers import ResNetConfig, ResNetModel
 
@@ -33,7 +34,8 @@ class AutoencoderResNet18(ModelMixin, ConfigMixin):
 
     config_name = "config.json"
     _supports_gradient_checkpointing = False
-    _keep_in_fp32_modules = ["to_latent", "spectrum", "filter"]  # gains need more digits than half precision has
+    # Gains need more digits than half precision has.
+    _keep_in_fp32_modules = ["to_latent", "spectrum", "spectrum_to_latent", "filter", "latent_mean", "latent_std"]
 
     @register_to_config
     def __init__(
@@ -99,6 +101,7 @@ class AutoencoderResNet18(ModelMixin, ConfigMixin):
         """Keyword arguments of the paper's own network: no filter, no spectrum, no modulation."""
         return {"local_spectrum": False, "style_filter": False, "style_modulation": False}
 
+    @apply_forward_hook  # `enable_model_cpu_offload` brings the model back for it
     def encode(self, sample, pixel_spacing):
         """Split slices into texture and anatomy.
 
@@ -132,6 +135,7 @@ class AutoencoderResNet18(ModelMixin, ConfigMixin):
         weight = torch.sigmoid(latent[:, :1])
         return (latent * weight).sum(-1) / weight.sum(-1)
 
+    @apply_forward_hook  # `enable_model_cpu_offload` brings the model back for it
     def decode(self, latent, skips, sample, pixel_spacing):
         """Draw the anatomy of `sample` with the texture of `latent`.
 
@@ -164,13 +168,18 @@ class AutoencoderResNet18(ModelMixin, ConfigMixin):
 
     def standardize(self, latent):
         """Latent (B, C, L) or style (B, C) -> zero mean, unit variance per channel."""
-        shape = (1, -1, *[1] * (latent.ndim - 2))
-        return (latent - self.latent_mean.view(shape)) / self.latent_std.view(shape)
+        mean, std = self._statistics(latent)
+        return (latent - mean) / std
 
     def unstandardize(self, latent):
         """Inverse of `standardize`."""
+        mean, std = self._statistics(latent)
+        return latent * std + mean
+
+    def _statistics(self, latent):
+        # The model may be offloaded to the CPU while its latents are not.
         shape = (1, -1, *[1] * (latent.ndim - 2))
-        return latent * self.latent_std.view(shape) + self.latent_mean.view(shape)
+        return [statistic.view(shape).to(latent.device) for statistic in (self.latent_mean, self.latent_std)]
 
     def load_imagenet_encoder(self, name="microsoft/resnet-18"):
         """Take the encoder's weights from a pretrained ResNet-18 on the Hub, its colour channels summed."""

@@ -71,7 +71,7 @@ class LatentOptions(TrainOptions):
     """Phase two."""
 
     autoencoder: str = option("runs/autoencoder", "folder of the trained, frozen autoencoder")
-    block_out_channels: list[int] = option([128, 192, 256], "widths of the denoiser")
+    block_out_channels: list[int] = option([96, 128, 192], "widths of the denoiser")
     prediction_type: str = option("v_prediction", 'what the denoiser predicts: "v_prediction", "epsilon" or "sample"')
     beta_schedule: str = option("squaredcos_cap_v2", 'noise schedule; the paper\'s reading is "linear"')
     l1_weight: float = option(0.1, "weight of the L1 term beside the L2 term")

@@ -1,3 +1,34 @@
 """DiffusionCT: standardize CT images between reconstruction kernels with a conditional latent diffusion model."""
 
+import importlib
+
+from .hub_registration import register_with_diffusers
+
 __version__ = "0.1.0"
+
+# Loaded on first use: torch and diffusers take seconds, and `diffusionct --help` must not wait for them.
+_HOMES = {
+    "DiffusionCTPipeline": ".pipeline",
+    "DiffusionCTPipelineOutput": ".pipeline_output",
+    "CTImageProcessor": ".image_processor",
+    "AutoencoderResNet18": ".models",
+    "ConditionalUNet1DModel": ".models",
+    # diffusers' loader compares a component with these, as attributes of the library it comes from.
+    "ModelMixin": "diffusers",
+    "SchedulerMixin": "diffusers",
+    "DiffusionPipeline": "diffusers",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name], __name__), name)
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])
+
+
+register_with_diffusers()

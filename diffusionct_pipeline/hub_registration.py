@@ -1,0 +1,51 @@
+"""Make diffusers' own loader know this package, so that `DiffusionPipeline.from_pretrained("user/repo")` works.
+
+diffusers (seen with 0.36 to 0.42) refuses a Hub repository whose components come from a library that is not in its table
+`LOADABLE_CLASSES`, and looks the pipeline class up as an attribute of `diffusers`. Both are filled here; there is no
+public way. Importing diffusers loads torch and takes seconds, so `import diffusionct_pipeline` must not do that: the
+registration waits until diffusers defines `DiffusionPipeline`. tests/test_hub.py covers all of it.
+"""
+
+import importlib
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
+
+PACKAGE = "diffusionct_pipeline"
+AWAITED = "diffusers.pipelines.pipeline_utils"  # the module that defines DiffusionPipeline
+
+
+def register(pipeline_class):
+    """Enter a pipeline class and this package's components in diffusers' tables."""
+    import diffusers
+    from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
+
+    methods = ["save_pretrained", "from_pretrained"]
+    base_classes = ("ModelMixin", "SchedulerMixin", "DiffusionPipeline")  # each reachable as diffusionct_pipeline.X
+    LOADABLE_CLASSES.setdefault(PACKAGE, {name: list(methods) for name in base_classes})
+    setattr(diffusers, pipeline_class.__name__, pipeline_class)
+
+
+def register_with_diffusers():
+    """Import our pipeline, which registers itself, now if diffusers is ready, else as soon as it is."""
+    if AWAITED in sys.modules:
+        importlib.import_module(f"{PACKAGE}.pipeline")
+    elif not any(isinstance(finder, _AfterDiffusers) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AfterDiffusers())
+
+
+class _AfterDiffusers(MetaPathFinder):
+    """Find `AWAITED` as usual and import our pipeline after it has run."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname != AWAITED:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        run_module = spec.loader.exec_module
+
+        def run_then_register(module):
+            run_module(module)
+            importlib.import_module(f"{PACKAGE}.pipeline")
+
+        spec.loader.exec_module = run_then_register
+        return spec

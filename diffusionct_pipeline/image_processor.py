@@ -1,0 +1,222 @@
+"""The only border between Hounsfield units and tensors in model range, for arrays, tensors and DICOM alike."""
+
+import logging
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from pydicom.dataset import Dataset
+
+from .dicom import CTSlice, read_series, read_slice
+from .dicom.hounsfield import OUTSIDE_FIELD_OF_VIEW_HU, header_value
+
+logger = logging.getLogger(__name__)
+
+HU_CENTRE, HU_SCALE = -150.0, 500.0  # lung -850 -> -1.4, soft tissue 40 -> 0.4, bone 1000 -> 2.3: unit-ish variance
+HU_MIN, HU_MAX = -1024.0, 3071.0  # the 12-bit CT range, in which the models were trained
+LEGAL_HU = (-32768.0, 65535.0)  # what 16 stored bits can hold at slope 1: anything else is no CT
+LEGAL_SPACING_MM = (0.05, 5.0)  # a 50 mm field of view on 1024 pixels; a 500 mm one on 100
+SQUARE_TOLERANCE = 1e-3  # relative; headers round the spacing to three or more digits
+GRID = 32  # the encoder halves five times
+PREVIEW_WINDOW_HU = (-1350.0, 150.0)  # the usual lung window: centre -600, width 1500
+KINDS = "a path, a pydicom Dataset, a folder with one series, a HU array or tensor (H, W) or (N, H, W), or a list of these"
+
+
+@dataclass(frozen=True, eq=False)
+class HUSlice:
+    """One slice as the caller gave it.
+
+    Attributes:
+        hu: float32 array (H, W) in HU, not clipped.
+        spacing_mm: Side of a pixel in mm.
+        padding: bool array (H, W), True where the scanner measured nothing.
+        kind: "np", "pt" or "dicom": what "auto" returns.
+        source: The DICOM slice; None for arrays and tensors.
+        device: Where a tensor came from; None for other kinds.
+    """
+
+    hu: np.ndarray
+    spacing_mm: float
+    padding: np.ndarray
+    kind: str
+    source: CTSlice | None = None
+    device: torch.device | None = None
+
+    @property
+    def series_uid(self):
+        """UID of the series, "" for arrays and tensors."""
+        return self.source.series_uid if self.source is not None else ""
+
+    @property
+    def kernel(self):
+        """Name of the reconstruction kernel, "" where it is unknown."""
+        if self.source is None:
+            return ""
+        value = header_value(self.source.dataset, "ConvolutionKernel", self.source.name) or ""
+        return value if isinstance(value, str) else value[0]  # some scanners write the kernel and a post-filter
+
+
+class CTImageProcessor:
+    """Load slices of any accepted kind, bring them to model range on a padded grid, and back."""
+
+    def load(self, image, pixel_spacing=None, argument="image"):
+        """Read every slice of `image`.
+
+        Args:
+            image: Path of a DICOM file or of a folder with exactly one series, pydicom `Dataset`, HU array or tensor of
+                shape (H, W) or (N, H, W) and any integer or float type, or a list of these.
+            pixel_spacing: mm, a float or (row, column); required for arrays and tensors, read from the header for DICOM.
+            argument: Name of the argument that `image` came from, for error messages.
+
+        Returns:
+            A list of `HUSlice`, a folder's slices sorted by position.
+
+        Raises:
+            ValueError, FileNotFoundError, TypeError: naming the argument, the value received and what is legal.
+            DicomError: naming the file and the reason.
+        """
+        spacing_name = "pixel_spacing" if argument == "image" else f"{argument}_pixel_spacing"
+        spacing_mm = None if pixel_spacing is None else square_spacing(pixel_spacing, spacing_name)
+        slices = self._load(image, spacing_mm, argument, spacing_name)
+        if not slices:
+            raise ValueError(f"`{argument}` holds no slice; legal is {KINDS}.")
+        if spacing_mm is not None and all(one.kind == "dicom" for one in slices):
+            raise ValueError(f"`{spacing_name}` is {pixel_spacing}, but DICOM carries its own; leave the argument out.")
+        return slices
+
+    def _load(self, image, spacing_mm, argument, spacing_name):
+        if isinstance(image, (list, tuple)):
+            return [one for item in image for one in self._load(item, spacing_mm, argument, spacing_name)]
+        if isinstance(image, (str, os.PathLike)):
+            path = Path(image)
+            if not path.exists():
+                raise FileNotFoundError(f'`{argument}` names "{path}", which does not exist.')
+            return [from_dicom(one) for one in (read_series(path) if path.is_dir() else [read_slice(path)])]
+        if isinstance(image, Dataset):
+            return [from_dicom(read_slice(image))]
+        if not isinstance(image, (np.ndarray, torch.Tensor)):
+            raise TypeError(f"`{argument}` is of type {type(image).__name__}; legal is {KINDS}.")
+        if spacing_mm is None:
+            raise ValueError(f"`{spacing_name}` is missing: arrays and tensors need it, in mm, as a float or (row, column).")
+        stack = hu_stack(image, argument)  # [N,H,W]
+        kind, device = ("pt", image.device) if isinstance(image, torch.Tensor) else ("np", None)
+        return [HUSlice(hu, spacing_mm, hu < OUTSIDE_FIELD_OF_VIEW_HU, kind, device=device) for hu in stack]
+
+    def preprocess(self, slices, device="cpu"):
+        """Slices of one size -> model range on a grid of multiples of 32, padded by reflection at the right and bottom.
+
+        The models see values clipped to -1024..3071 HU; `postprocess` gives back what was clipped.
+
+        Returns:
+            (B, 1, H', W') float32 tensor in model range and (B,) float32 tensor of pixel spacings in mm.
+        """
+        hu = torch.from_numpy(np.stack([one.hu for one in slices]))[:, None]  # [B,1,H,W]
+        sample = (hu.clamp(HU_MIN, HU_MAX) - HU_CENTRE) / HU_SCALE
+        bottom, right = (-size % GRID for size in hu.shape[-2:])
+        sample = F.pad(sample, (0, right, 0, bottom), mode="reflect")  # [B,1,H',W']
+        spacing_mm = torch.tensor([one.spacing_mm for one in slices], dtype=torch.float32)
+        return sample.to(device), spacing_mm.to(device)
+
+    def postprocess(self, sample, slices):
+        """Model range -> HU on the original grid.
+
+        Values beyond -1024..3071 HU (metal, noise below vacuum), which the models saw clipped, keep their excess:
+        output = model + (input - clipped input). Padding keeps the value it had.
+
+        Args:
+            sample: (B, 1, H', W') tensor in model range.
+            slices: The B slices that `preprocess` was given.
+
+        Returns:
+            A list of B float32 arrays (H, W) in HU, not clipped.
+        """
+        height, width = slices[0].hu.shape
+        model_hu = sample[:, 0, :height, :width].float().cpu().numpy() * np.float32(HU_SCALE) + np.float32(HU_CENTRE)
+        excess = [one.hu - one.hu.clip(HU_MIN, HU_MAX) for one in slices]
+        return [np.where(one.padding, one.hu, hu + more) for one, hu, more in zip(slices, model_hu, excess)]
+
+    def to_kind(self, hu, one, kind):
+        """HU array (H, W) -> "np" as it is, "pt" on the device of the slice `one`, or "pil"."""
+        if kind == "pt":
+            return torch.from_numpy(hu).to(one.device or "cpu")
+        return preview(hu) if kind == "pil" else hu
+
+
+def from_dicom(source):
+    """A `CTSlice` as `HUSlice`."""
+    return HUSlice(
+        hu=check_hu(source.hu, source.name),
+        spacing_mm=square_spacing(source.spacing_mm, "PixelSpacing"),
+        padding=source.padding | (source.hu < OUTSIDE_FIELD_OF_VIEW_HU),
+        kind="dicom",
+        source=source,
+    )
+
+
+def square_spacing(pixel_spacing, argument):
+    """A float or (row, column) in mm -> float in mm.
+
+    Raises:
+        ValueError: if it is no number, not square or outside `LEGAL_SPACING_MM`.
+    """
+    try:
+        values = np.asarray(pixel_spacing, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.size not in (1, 2) or not np.isfinite(values).all():
+        raise ValueError(f"`{argument}` is {pixel_spacing!r}; legal is a float or (row, column) in mm.")
+    low, high = LEGAL_SPACING_MM
+    if not all(low <= value <= high for value in values):
+        raise ValueError(f"`{argument}` is {pixel_spacing} mm; legal is {low} to {high} mm.")
+    if not math.isclose(values[0], values[-1], rel_tol=SQUARE_TOLERANCE):
+        raise ValueError(
+            f"`{argument}` is {tuple(values.tolist())} mm; only square pixels are supported. Resample the series first."
+        )
+    return float(values[0])
+
+
+def hu_stack(image, argument):
+    """Array or tensor (H, W) or (N, H, W) -> float32 array (N, H, W), a copy.
+
+    Raises:
+        ValueError: on a wrong type, shape or value.
+    """
+    if isinstance(image, torch.Tensor):
+        image = image.detach().cpu()
+        image = image.float() if image.is_floating_point() else image  # numpy has no bfloat16
+    array = np.asarray(image)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"`{argument}` has dtype {array.dtype}; legal are integers and floats, in HU.")
+    if array.ndim not in (2, 3) or 0 in array.shape or min(array.shape[-2:]) < GRID:
+        raise ValueError(
+            f"`{argument}` has shape {array.shape}; legal is (H, W) or (N, H, W), with H and W of at least {GRID} pixels."
+        )
+    stack = check_hu(array.astype(np.float32), f"`{argument}`").reshape(-1, *array.shape[-2:])
+    if stack.max() - stack.min() <= 2 and abs(stack).max() <= 2:
+        logger.warning("`%s` lies within %g..%g: are these Hounsfield units?", argument, stack.min(), stack.max())
+    return stack
+
+
+def check_hu(hu, name):
+    """Return `hu`, or raise ValueError where it cannot be a CT slice in Hounsfield units."""
+    if min(hu.shape[-2:]) < GRID:
+        raise ValueError(f"{name} has {hu.shape[-2]} x {hu.shape[-1]} pixels; legal is at least {GRID} x {GRID}.")
+    bad = np.count_nonzero(~np.isfinite(hu))
+    if bad:
+        raise ValueError(f"{name} holds {bad} values that are NaN or infinite; legal are finite Hounsfield units.")
+    low, high = LEGAL_HU
+    if hu.min() < low or hu.max() > high:
+        raise ValueError(f"{name} reaches from {hu.min():g} to {hu.max():g}; legal Hounsfield units are {low:g} to {high:g}.")
+    return hu
+
+
+def preview(hu, window_hu=PREVIEW_WINDOW_HU):
+    """HU (H, W) -> 8-bit grey PIL image through a fixed window (low, high); for looking at, not for measuring."""
+    low, high = window_hu
+    grey = (np.clip((hu - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
+    return Image.fromarray(grey)

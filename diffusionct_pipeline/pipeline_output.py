@@ -1,0 +1,26 @@
+"""What a call of the pipeline returns."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers.utils import BaseOutput
+from pydicom.dataset import Dataset
+
+
+@dataclass
+class DiffusionCTPipelineOutput(BaseOutput):
+    """Output of `DiffusionCTPipeline`.
+
+    Attributes:
+        images: One entry for each slice, in the order of the input. By `output_type`:
+            "np": float32 arrays (H, W) in HU, not clipped;
+            "pt": float32 tensors (H, W) in HU, not clipped, on the CPU or on the device that a tensor came from;
+            "dicom": derived CT `Dataset`s, not written to disk;
+            "pil": 8-bit grey previews (H, W) through the lung window -1350..150 HU;
+            "latent": float32 tensors (C, L) on the CPU, the standardized latents Z_A' (about zero mean, unit variance);
+            "auto": "np", "pt" or "dicom", whichever each slice was given as.
+    """
+
+    images: list[np.ndarray | torch.Tensor | PIL.Image.Image | Dataset]

@@ -1,0 +1,147 @@
+"""CTImageProcessor: every accepted kind becomes HU slices, HU survive the round trip, and bad input is named."""
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from pydicom.data import get_testdata_file
+
+from diffusionct_pipeline.image_processor import HU_CENTRE, HU_MAX, HU_MIN, HU_SCALE, CTImageProcessor, preview
+
+CT_SMALL = get_testdata_file("CT_small.dcm")
+
+
+@pytest.fixture
+def processor():
+    return CTImageProcessor()
+
+
+def noise_hu(*shape, seed=0):
+    return np.random.default_rng(seed).normal(0, 200, shape).astype(np.float32)
+
+
+class TestLoad:
+    def test_a_file_a_dataset_and_a_folder_are_the_same_slice(self, processor, tmp_path):
+        dataset = pydicom.dcmread(CT_SMALL)
+        dataset.save_as(tmp_path / "only.dcm")
+        (tmp_path / "notes.txt").write_text("not DICOM")
+        loaded = [processor.load(image)[0] for image in (CT_SMALL, dataset, tmp_path)]
+        for one in loaded:
+            np.testing.assert_array_equal(one.hu, loaded[0].hu)
+            assert one.kind == "dicom"
+            assert one.spacing_mm == pytest.approx(float(dataset.PixelSpacing[0]))
+            assert one.series_uid == dataset.SeriesInstanceUID
+
+    def test_arrays_tensors_and_lists_flatten_in_order(self, processor):
+        hu = noise_hu(3, 40, 50)
+        slices = processor.load([hu[:2], torch.from_numpy(hu[2]).double(), CT_SMALL], pixel_spacing=(0.7, 0.7))
+        assert [one.kind for one in slices] == ["np", "np", "pt", "dicom"]
+        for one, expected in zip(slices, hu):
+            np.testing.assert_array_equal(one.hu, expected)
+            assert one.spacing_mm == 0.7
+
+    def test_the_input_is_not_written_to(self, processor):
+        hu = noise_hu(40, 40)
+        before = hu.copy()
+        processor.load(hu, 0.7)[0].hu[:] = 0
+        np.testing.assert_array_equal(hu, before)
+
+    def test_several_series_in_a_folder_are_listed(self, processor, tmp_path):
+        dataset = pydicom.dcmread(CT_SMALL)
+        uids = ["1.2.3.4", "1.2.3.5"]
+        for uid in uids:
+            dataset.SeriesInstanceUID = uid
+            dataset.SOPInstanceUID = f"{uid}.1"
+            dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+            dataset.save_as(tmp_path / f"{uid}.dcm")
+        with pytest.raises(ValueError, match="2 CT series") as error:
+            processor.load(tmp_path)
+        assert all(uid in str(error.value) for uid in uids)
+
+    def test_values_that_look_normalized_are_remarked_upon(self, processor, caplog):
+        processor.load(np.random.default_rng(0).random((40, 40)), 0.7)
+        assert "Hounsfield" in caplog.text
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        "spacing, said",
+        [
+            (None, "missing"),
+            ((0.7, 0.8), "square"),
+            (0.0, "0.05 to 5"),
+            (-0.7, "0.05 to 5"),
+            (700, "0.05 to 5"),
+            (float("nan"), "float or"),
+            ((0.7, 0.7, 1.0), "float or"),
+            ("wide", "float or"),
+        ],
+    )
+    def test_spacing(self, processor, spacing, said):
+        with pytest.raises(ValueError, match=f"`pixel_spacing`.*{said}"):
+            processor.load(noise_hu(40, 40), spacing)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -1e6, 70000])
+    def test_values_no_scanner_gives(self, processor, value):
+        hu = noise_hu(40, 40)
+        hu[3, 4] = value
+        with pytest.raises(ValueError, match="`image`.*legal"):
+            processor.load(hu, 0.7)
+
+    @pytest.mark.parametrize("shape", [(40,), (1, 1, 40, 40), (0, 40, 40), (40, 0), (31, 40), (40, 40, 3)])
+    def test_shapes(self, processor, shape):
+        with pytest.raises(ValueError, match="`image` has shape"):
+            processor.load(np.zeros(shape), 0.7)
+
+    @pytest.mark.parametrize("dtype", [bool, complex, object, "datetime64[s]"])
+    def test_dtypes(self, processor, dtype):
+        with pytest.raises(ValueError, match="dtype"):
+            processor.load(np.zeros((40, 40), dtype=dtype), 0.7)
+
+    def test_kinds(self, processor, tmp_path):
+        with pytest.raises(TypeError, match="`reference` is of type int"):
+            processor.load(7, 0.7, "reference")
+        with pytest.raises(ValueError, match="`image` holds no slice"):
+            processor.load([])
+        with pytest.raises(ValueError, match="holds no files"):
+            processor.load(tmp_path)
+        with pytest.raises(FileNotFoundError, match="absent.dcm"):
+            processor.load(tmp_path / "absent.dcm")
+        (tmp_path / "notes.txt").write_text("not DICOM")
+        with pytest.raises(ValueError, match="notes.txt"):
+            processor.load(tmp_path / "notes.txt")
+
+    def test_spacing_beside_a_header(self, processor):
+        with pytest.raises(ValueError, match="`reference_pixel_spacing`.*DICOM carries its own"):
+            processor.load(CT_SMALL, 0.7, "reference")
+
+
+class TestRoundTrip:
+    @pytest.mark.parametrize("shape", [(32, 32), (33, 95), (64, 70), (128, 128)])
+    def test_gives_back_what_went_in(self, processor, shape):
+        hu = noise_hu(*shape).clip(HU_MIN, HU_MAX)
+        slices = processor.load(hu, 0.7)
+        sample, spacing_mm = processor.preprocess(slices)
+        assert sample.shape[-2] % 32 == 0 and sample.shape[-1] % 32 == 0
+        assert spacing_mm.tolist() == pytest.approx([0.7])
+        np.testing.assert_allclose(processor.postprocess(sample, slices)[0], hu, atol=1e-3)
+
+    def test_model_range(self, processor):
+        sample, _ = processor.preprocess(processor.load(np.full((32, 32), 30000), 0.7))
+        assert sample.max().item() == pytest.approx((HU_MAX - HU_CENTRE) / HU_SCALE)
+
+    def test_metal_keeps_its_excess_and_padding_its_value(self, processor):
+        hu = noise_hu(40, 40)
+        hu[:5], hu[5:8], hu[8] = -3024, 20000, -1100
+        slices = processor.load(hu, 0.7)
+        sample, _ = processor.preprocess(slices)
+        shifted = processor.postprocess(sample + 10 / HU_SCALE, slices)[0]  # a model that adds 10 HU everywhere
+        np.testing.assert_array_equal(shifted[:5], -3024)
+        np.testing.assert_allclose(shifted[5:], hu[5:] + 10, atol=2e-3)
+
+
+def test_preview_is_monotonic_and_clips():
+    grey = np.asarray(preview(np.linspace(-3000, 3000, 1024).reshape(32, 32)))
+    assert grey.dtype == np.uint8
+    assert grey.min() == 0 and grey.max() == 255
+    assert (np.diff(grey.astype(int).ravel()) >= 0).all()

@@ -1,0 +1,127 @@
+"""The layers of the package, read from its sources: an import may only go down, and optional packages stay optional."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import diffusionct_pipeline
+
+PACKAGE = Path(diffusionct_pipeline.__file__).parent
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "pretrained" not in path.parts)
+
+# Layer of every module or folder, by its longest matching prefix; a module imports from lower layers or its own folder.
+LAYERS = {
+    "hub_registration": 0,
+    "dicom": 1,
+    "radiomics": 1,
+    "simulation": 2,
+    "evaluation": 2,
+    "models": 2,
+    "losses": 3,
+    "image_processor": 3,
+    "pipeline_output": 3,
+    "pipeline": 4,
+    "baselines": 4,
+    "train": 5,
+    "evaluation.study": 5,
+    "hub": 5,
+    "cli": 6,
+}
+# The first layer is numpy and scipy; only the simulator may use torch.
+WITHOUT_TORCH = ("dicom", "radiomics", "evaluation.agreement", "hub_registration", "__init__", "cli")
+MODELS_NEVER_SEE = ("dicom", "image_processor", "simulation", "pydicom")
+
+
+def module_name(path):
+    """diffusionct_pipeline/models/x.py -> "models.x"; a package's own file is named "models.__init__"."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def imports(path, top_level_only=False):
+    """Absolute names that a file imports, those of the package without its name: "dicom.reading", "torch"."""
+    package = ["diffusionct_pipeline", *path.relative_to(PACKAGE).parent.parts]
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = [*base, *(node.module or "").split(".")] if node.module else base
+            names = [".".join([*base, alias.name]) for alias in node.names]
+        else:
+            continue
+        yield from (name.removeprefix("diffusionct_pipeline.") for name in names)
+
+
+def layer_of(name):
+    """Layer of a module of the package, None for other packages."""
+    parts = name.split(".")
+    prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((LAYERS[prefix] for prefix in prefixes if prefix in LAYERS), None)
+
+
+def is_within(name, packages):
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def violations(package, forbidden, top_level_only=False):
+    """Imports of `forbidden` by modules within `package` ("" for all)."""
+    return [
+        (module_name(path), imported)
+        for path in SOURCES
+        if not package or is_within(module_name(path), [package])
+        for imported in imports(path, top_level_only)
+        if is_within(imported, forbidden)
+    ]
+
+
+def test_every_module_has_a_layer():
+    names = [module_name(path) for path in SOURCES]
+    assert [name for name in names if name != "__init__" and layer_of(name) is None] == [], "add them to LAYERS"
+
+
+def test_imports_go_down():
+    wrong = []
+    for path in SOURCES:
+        name = module_name(path)
+        own_folder = name.rsplit(".", 1)[0] if "." in name else name
+        for imported in imports(path):
+            layer = layer_of(imported)
+            if layer is not None and name != "__init__" and not is_within(imported, [own_folder]):
+                wrong += [(name, imported)] if layer >= layer_of(name) else []
+    assert wrong == []
+
+
+@pytest.mark.parametrize("package", WITHOUT_TORCH)
+def test_the_lowest_layer_is_free_of_torch(package):
+    assert violations(package, ["torch", "diffusers"], top_level_only=True) == []
+
+
+def test_models_never_see_hounsfield_units():
+    assert violations("models", MODELS_NEVER_SEE) == []
+
+
+def test_the_pipeline_touches_a_dataset_only_through_dicom():
+    assert violations("pipeline", ["pydicom"]) == []
+
+
+def test_matplotlib_is_imported_where_it_is_needed():
+    assert violations("", ["matplotlib"], top_level_only=True) == []
+
+
+def test_the_rules_see_the_package():
+    """The tests above must not pass because they find nothing."""
+    assert violations("pipeline", ["models", "torch"])
+    assert violations("image_processor", ["dicom"])
+    assert layer_of("models.AutoencoderResNet18") < layer_of("pipeline")
+
+
+def test_importing_the_package_imports_neither_torch_nor_diffusers():
+    """`diffusionct --help` answers at once."""
+    code = "import sys, diffusionct_pipeline; print(sorted({'torch', 'diffusers', 'pydicom'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

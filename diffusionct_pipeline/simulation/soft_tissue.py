@@ -139,14 +139,14 @@ def paint_abdomen(canvas, anatomy, liver_vessels, fine, coarse):
     inside = canvas.coverage(anatomy.cavity_distance(x, y, z) + 4)
     heart = anatomy.heart_radius(x, y, z)
     inside = inside * canvas.coverage((1.1 - heart) * min(anatomy.heart_axes))
+    spine = canvas.coverage(-canvas.ellipse(0, anatomy.cavity[1] - 24, 34, 36))
+    inside = inside * spine
     below_dome = z - anatomy.dome_height(x, y)
     canvas.blend(anatomy.muscle_hu, inside * canvas.coverage(below_dome - 3))  # the diaphragm itself
     inside = inside * canvas.coverage(below_dome)
     if anatomy.style == "lungman":
         canvas.blend(anatomy.muscle_hu, inside)
         return
-    spine = canvas.coverage(-canvas.ellipse(0, anatomy.cavity[1] - 24, 34, 36))
-    inside = inside * spine
     canvas.blend(-98 + 9 * coarse, inside)
     canvas.blend(20.0, 0.5 * inside * canvas.coverage(0.9 * coarse.abs() - 0.12))
     # Liver: right, tapering to the left in front; spleen: left, behind; stomach with an air bubble between them.

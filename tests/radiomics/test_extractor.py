@@ -277,6 +277,45 @@ class TestAgainstOthers:
             assert found["ID/LocalEntropyMean"] == pytest.approx(theirs.mean(), rel=1e-9)
             assert found["ID/LocalEntropyMin"] == pytest.approx(theirs.min(), rel=1e-9)
 
+    def test_texture_equals_that_of_pyradiomics(self, region):
+        radiomics = pytest.importorskip("radiomics.featureextractor")
+        import SimpleITK
+
+        hu, mask = region
+        levels = np.clip(np.floor((hu + 1000) * 64 / 1400) + 1, 1, 64)
+        image, label = (SimpleITK.GetImageFromArray(a) for a in (levels, mask.astype(np.uint8)))
+
+        def theirs(kind, **options):
+            extractor = radiomics.RadiomicsFeatureExtractor(binWidth=1, **options)
+            extractor.disableAllFeatures()
+            extractor.enableFeatureClassByName(kind)
+            result = extractor.execute(image, label, label=1)
+            return {k.split("_")[-1]: float(v) for k, v in result.items() if k.startswith("original_")}
+
+        ours, expected = extract(hu, mask), theirs("glcm", symmetricalGLCM=True)
+        same = {"Contrast": "Contrast", "JointEnergy": "Energy", "JointEntropy": "Entropy", "Id": "Homogeneity",
+                "Idm": "Homogeneity2", "InverseVariance": "InverseVariance", "Correlation": "Correlation",
+                "ClusterTendency": "ClusterTendency", "ClusterShade": "ClusterShade", "SumEntropy": "SumEntropy",
+                "ClusterProminence": "ClusterProminence", "DifferenceEntropy": "DifferenceEntropy",
+                "Imc1": "InformationMeasureCorr1", "Imc2": "InformationMeasureCorr2"}  # fmt: skip
+        for their_name, name in same.items():
+            found = np.mean([ours[f"GLCM3/{name}/d=1/dir={d}/bins=64"] for d in glcm.SPATIAL])
+            assert found == pytest.approx(expected[their_name], rel=1e-6), name
+
+        expected = theirs("glrlm", force2D=True)
+        labels = np.where(mask, levels, 0).astype(int)
+        counts = [glrlm.run_length_counts(labels, 64, d) for d in ("0", "45", "90", "135")]
+        found = np.mean([glrlm.run_length_features(m, mask.sum()) for m in counts], axis=0)
+        # their levels start at the region's own minimum: only what does not weigh grey levels can be compared
+        for their_name, name, factor in (
+            ("ShortRunEmphasis", "ShortRunEmphasis", 1),
+            ("LongRunEmphasis", "LongRunEmphasis", 1),
+            ("RunPercentage", "RunPercentage", 1),
+            ("GrayLevelNonUniformity", "GrayLevelNonuniformity", mask.sum()),
+            ("RunLengthNonUniformity", "RunLengthNonuniformity", mask.sum()),
+        ):
+            assert found[glrlm.FEATURES.index(name)] * factor == pytest.approx(expected[their_name], rel=1e-6), name
+
     @pytest.mark.skipif(not TUMOURS.is_dir(), reason="shared data is not here")
     @pytest.mark.parametrize("case", ["LIDC-IDRI-0314_D", "LUNG1-001_B19f"])
     def test_real_tumour(self, case):

@@ -1,6 +1,23 @@
 """Simulated CT: kernels, a chest phantom, a scanner, and pairs of images that differ only in the kernel."""
 
+from .degradation import smooth_like_iterative
 from .kernels import KERNELS, Kernel, mtf
+from .pairs import ScanOptions, SimulatedPair, rekernel_slice, simulate_pair
 from .phantom import ChestPhantom
+from .scanner import Scanner
+from .series import simulate, write_series
 
-__all__ = ["KERNELS", "ChestPhantom", "Kernel", "mtf"]
+__all__ = [
+    "KERNELS",
+    "ChestPhantom",
+    "Kernel",
+    "ScanOptions",
+    "Scanner",
+    "SimulatedPair",
+    "mtf",
+    "rekernel_slice",
+    "simulate",
+    "simulate_pair",
+    "smooth_like_iterative",
+    "write_series",
+]

@@ -1,0 +1,211 @@
+"""Pairs of images that differ only in the kernel: both are reconstructed from one noisy sinogram."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from .degradation import smooth_like_iterative
+from .kernels import Kernel, get_kernel, mtf
+from .scanner import Scanner, quantize, to_mu
+
+AIR_HU = -1000.0
+FADE_MM = 12.0  # a cut-off couch or arm would ring round the whole field of view
+MAX_GAIN = 1 / 0.35  # when a source kernel is divided out: more would mostly raise noise
+GAIN_LIMIT_LP_CM = 8.0  # and beyond this frequency nothing is raised
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """How a slice is scanned and reconstructed.
+
+    Attributes:
+        kernels: Names from `KERNELS` or `Kernel` objects, with different names.
+        thickness_mm: Slice thickness, above 0 to 10.
+        mas: Tube load per turn; None for no noise.
+        size, spacing_mm, centre_mm: Image grid; pixel (size // 2, size // 2) lies at `centre_mm` (x, y).
+        beam_hardening: Residual bone hardening, 0 for none, .01 is visible.
+        smoothing: Strength 0 to 1 of edge-preserving smoothing by kernel name, for those that get any.
+        kernel_jitter: Each kernel's frequencies are scaled by a factor within this share of 1, drawn from the seed.
+
+    Raises:
+        ValueError: for values outside these ranges.
+    """
+
+    kernels: tuple = ("Br40", "Bl64")
+    thickness_mm: float = 1.0
+    mas: float | None = 100.0
+    size: int = 512
+    spacing_mm: float = 0.7
+    centre_mm: tuple = (0.0, 0.0)
+    beam_hardening: float = 0.0
+    smoothing: Mapping[str, float] = field(default_factory=dict)
+    kernel_jitter: float = 0.0
+
+    def __post_init__(self):
+        names = [get_kernel(kernel).name for kernel in self.kernels]
+        checks = [
+            ("kernels", names, "at least one, all different", 0 < len(names) == len(set(names))),
+            ("thickness_mm", self.thickness_mm, "above 0 to 10", 0 < self.thickness_mm <= 10),
+            ("mas", self.mas, "above 0, or None for no noise", self.mas is None or self.mas > 0),
+            ("size", self.size, "at least 32", self.size >= 32),
+            ("spacing_mm", self.spacing_mm, "above 0 to 2", 0 < self.spacing_mm <= 2),
+            ("beam_hardening", self.beam_hardening, "0 to 0.1", 0 <= self.beam_hardening <= 0.1),
+            ("smoothing", dict(self.smoothing), f"kernels among {names}", set(self.smoothing) <= set(names)),
+            ("smoothing", dict(self.smoothing), "0 to 1 each", all(0 <= s <= 1 for s in self.smoothing.values())),
+            ("kernel_jitter", self.kernel_jitter, "0 to below 1", 0 <= self.kernel_jitter < 1),
+        ]
+        for name, value, legal, holds in checks:
+            if not holds:
+                raise ValueError(f"{name} is {value}; legal is {legal}")
+
+    def with_drawn_kernels(self, generator):
+        """The same options with `Kernel` objects instead of names, jittered if asked for."""
+        kernels = tuple(get_kernel(kernel).jittered(self.kernel_jitter, generator) for kernel in self.kernels)
+        return replace(self, kernels=kernels, kernel_jitter=0.0)
+
+
+@dataclass(frozen=True)
+class SimulatedPair:
+    """One slice with several kernels.
+
+    Attributes:
+        hu: Kernel name -> float32 (H, W), whole HU in [-1024, 3071].
+        mask: uint8 (H, W), 0 or the label of the tumour; all 0 where the object's tumours are not known.
+        kernels: Kernel name -> `Kernel` as used, after jitter.
+        spacing_mm, centre_mm, thickness_mm, z_mm: Geometry; rows go to posterior, columns to the patient's left.
+        mas: Tube load, None without noise.
+        seed: Seed of the noise (and of the jitter).
+        options: The options that the slice was made with.
+    """
+
+    hu: dict[str, np.ndarray]
+    mask: np.ndarray
+    kernels: dict[str, Kernel]
+    z_mm: float
+    seed: int
+    options: ScanOptions
+
+    @property
+    def spacing_mm(self):
+        return self.options.spacing_mm
+
+    @property
+    def centre_mm(self):
+        return self.options.centre_mm
+
+    @property
+    def thickness_mm(self):
+        return self.options.thickness_mm
+
+    @property
+    def mas(self):
+        return self.options.mas
+
+
+def simulate_pair(phantom, z_mm, options=None, *, seed=0, scanner=None):
+    """Scan one slice of a phantom and reconstruct it with every kernel.
+
+    Args:
+        phantom: A `ChestPhantom`.
+        z_mm: Height of the slice's middle.
+        options: `ScanOptions`; None takes the defaults.
+        seed: Seed of noise and jitter. Same seed and options, same images.
+        scanner: A `Scanner`; None makes one on the phantom's device. Pass one to reuse its tables.
+
+    Returns:
+        SimulatedPair.
+    """
+    options = options or ScanOptions()
+    scanner = scanner or Scanner(phantom.device)
+    slab = phantom.slab_hu(z_mm, options.thickness_mm)
+    hu, kernels = _scan(scanner, slab, phantom.spacing_mm, options, seed)
+    mask = phantom.tumour_mask(
+        z_mm, options.thickness_mm, spacing_mm=options.spacing_mm, size=options.size, centre_mm=options.centre_mm
+    )
+    return SimulatedPair(hu, mask.cpu().numpy(), kernels, float(z_mm), seed, options)
+
+
+def rekernel_slice(hu, spacing_mm, options=None, *, seed=0, scanner=None, source_kernel=None, mask=None, z_mm=0.0):
+    """Scan a real slice as if it were the object: its anatomy and noise, our kernels and more noise.
+
+    Take slices of sharp kernels and high dose: what the source kernel removed cannot come back.
+
+    Args:
+        hu: (H, W) HU, full field of view; values below air (padding) become air, the border fades to air.
+        spacing_mm: Its pixel size.
+        options, seed, scanner: As for `simulate_pair`; `options.thickness_mm` only sets the dose.
+        source_kernel: If given, its blur is divided out within bounds, so that soft kernels do not blur twice.
+        mask: Tumour labels (H, W) on the slice's grid, resampled (nearest) to the new one.
+
+    Raises:
+        ValueError: if `hu` is not a square finite slice or is wider than the scanner's field of view.
+    """
+    options = options or ScanOptions()
+    scanner = scanner or Scanner()
+    hu = torch.as_tensor(hu, dtype=torch.float32)
+    if hu.ndim != 2 or hu.shape[0] != hu.shape[1] or not hu.isfinite().all():
+        raise ValueError(f"hu has shape {tuple(hu.shape)}; legal is one square slice (H, H) of finite HU")
+    if mask is not None and tuple(np.shape(mask)) != tuple(hu.shape):
+        raise ValueError(f"mask has shape {np.shape(mask)}; legal is the shape of hu, {tuple(hu.shape)}")
+    if spacing_mm <= 0:
+        raise ValueError(f"spacing_mm is {spacing_mm}; legal is above 0")
+    axis = (torch.arange(hu.shape[0]) - hu.shape[0] // 2) * spacing_mm
+    radius = torch.sqrt(axis[:, None] ** 2 + axis[None, :] ** 2)
+    reach = float(radius[hu > -700].max()) if (hu > -700).any() else 0.0  # the body; air outside cannot ring
+    if reach > scanner.radius_mm:
+        needed = 2 * int(reach / scanner.detector_mm + 1)
+        raise ValueError(
+            f"hu reaches {reach:.0f} mm from the centre; this scanner covers {scanner.radius_mm:.0f} mm. "
+            f"Pass scanner=Scanner(n_detectors={needed})"
+        )
+    edge = axis.abs().max() - torch.maximum(axis.abs()[:, None], axis.abs()[None, :])
+    fade = 0.5 - 0.5 * torch.cos(torch.pi * (edge / FADE_MM).clamp(0, 1))
+    slab = AIR_HU + (hu.clamp(min=AIR_HU) - AIR_HU) * fade
+    transfer = None
+    if source_kernel is not None:
+        source_kernel = get_kernel(source_kernel)
+
+        def transfer(frequency):
+            lp_cm = 10 * frequency
+            source = mtf(lp_cm, source_kernel) * scanner.blur(frequency)
+            return torch.exp(-((lp_cm / GAIN_LIMIT_LP_CM) ** 6)) / source.clamp(min=1 / MAX_GAIN)
+
+    images, kernels = _scan(scanner, slab, spacing_mm, options, seed, transfer)
+    labels = np.zeros((options.size, options.size), np.uint8)
+    if mask is not None:
+        labels = _resample_labels(np.asarray(mask), spacing_mm, options)
+    return SimulatedPair(images, labels, kernels, float(z_mm), seed, options)
+
+
+def _scan(scanner, slab_hu, slab_spacing_mm, options, seed, object_transfer=None):
+    """({name: hu}, {name: kernel}) of a noise-free slab."""
+    generator = torch.Generator().manual_seed(seed)
+    options = options.with_drawn_kernels(generator)
+    # 1. One sinogram, with everything that all kernels share.
+    mu = to_mu(slab_hu.to(scanner.device))
+    sinogram = scanner.project(mu, slab_spacing_mm, object_transfer)
+    if options.beam_hardening:
+        sinogram = scanner.harden(sinogram, mu, slab_spacing_mm, options.beam_hardening)
+    if options.mas is not None:
+        sinogram = scanner.add_noise(sinogram, options.mas, options.thickness_mm, generator)
+    # 2. Every kernel from it.
+    images = {}
+    for kernel in options.kernels:
+        hu = scanner.reconstruct(
+            sinogram, kernel, size=options.size, spacing_mm=options.spacing_mm, centre_mm=options.centre_mm
+        )
+        hu = smooth_like_iterative(hu, options.smoothing.get(kernel.name, 0.0))
+        images[kernel.name] = quantize(hu).cpu().numpy()
+    return images, {kernel.name: kernel for kernel in options.kernels}
+
+
+def _resample_labels(mask, spacing_mm, options):
+    def index(offset_mm):
+        position = (np.arange(options.size) - options.size // 2) * options.spacing_mm + offset_mm
+        return np.round(position / spacing_mm).astype(int) + mask.shape[0] // 2
+
+    columns, rows = index(options.centre_mm[0]), index(options.centre_mm[1])
+    padded = np.pad(mask.astype(np.uint8), 1)  # outside the source there is no tumour
+    return padded[np.ix_(np.clip(rows + 1, 0, len(mask) + 1), np.clip(columns + 1, 0, len(mask) + 1))]

@@ -13,6 +13,19 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.pixels import get_decoder, pixel_array
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+UNCOMPRESSED = (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 # Scanners that declare no PixelPaddingValue still fill what lies outside the field of view with a constant (Canon:
 # -2048 HU). Air is -1000 HU, and even the noise of a sharp kernel on it stays far above this.
@@ -168,7 +181,7 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
     if "PixelData" not in dataset:
         raise DicomError(f"{name} has no pixel data; the file is truncated or holds only a header.")
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_compressed:
+    if syntax not in UNCOMPRESSED:
         try:
             decoder = get_decoder(syntax)
         except NotImplementedError as error:

@@ -185,7 +185,7 @@ def _starts_like_dicom(path: Path) -> bool:
 
 def _with_transfer_syntax(dataset: Dataset, name: str) -> Dataset:
     """The dataset, with the encoding it was read with where its file meta information does not name one."""
-    if getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None):
+    if header_value(getattr(dataset, "file_meta", Dataset()), "TransferSyntaxUID", name):
         return dataset
     implicit, little = dataset.original_encoding
     if implicit is None:  # made in memory, not read: numbers are bytes in the order of today's machines
@@ -202,7 +202,7 @@ def _with_transfer_syntax(dataset: Dataset, name: str) -> Dataset:
 def _require_ct_image(dataset: Dataset, name: str) -> None:
     """Refuse everything but single CT slices (CT Image Storage)."""
     sop_class = header_value(dataset, "SOPClassUID", name)
-    sop_class = sop_class or getattr(getattr(dataset, "file_meta", None), "MediaStorageSOPClassUID", None)
+    sop_class = sop_class or header_value(getattr(dataset, "file_meta", Dataset()), "MediaStorageSOPClassUID", name)
     modality = header_value(dataset, "Modality", name)
     frames = header_numbers(dataset, "NumberOfFrames", name, 1)
     if sop_class == MediaStorageDirectoryStorage:

@@ -17,6 +17,7 @@ import hashlib
 import json
 import logging
 import os
+import struct
 import uuid
 from pathlib import Path
 
@@ -245,6 +246,10 @@ def write_slice(dataset: Dataset, path: str | os.PathLike) -> Path:
         os.replace(part, path)
     except OSError as error:
         raise DicomError(f'"{path}" cannot be written: {error.strerror or error}.') from error
+    except DicomError:
+        raise
+    except (AttributeError, TypeError, ValueError, struct.error) as error:  # of pydicom, for values no file can hold
+        raise DicomError(f'"{path}" cannot be written: {error}') from error
     finally:
         with contextlib.suppress(OSError):  # it was renamed, or its folder never came to be
             part.unlink()
@@ -257,7 +262,7 @@ def _public_copy(dataset: Dataset, name: str) -> Dataset:
     for tag in sorted(dataset.keys()):
         tag = BaseTag(tag)
         repeating = 0x5000 <= tag.group <= 0x50FF or 0x6000 <= tag.group <= 0x60FF
-        if tag.is_private or repeating or tag.element == 0 or tag.group == 0x7FE0:
+        if tag.is_private or repeating or tag.element == 0 or tag.group == 0x7FE0 or tag.group < 8:  # file meta, command
             continue
         try:
             element = dataset[tag]

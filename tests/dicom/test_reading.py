@@ -65,6 +65,13 @@ class TestTransferSyntaxes:
         with pytest.raises(DicomError, match="MPEG2.*not supported"):
             read_slice(save(dataset, tmp_path / "video.dcm"))
 
+    @pytest.mark.parametrize("uid", ["1.2.3.4", "1.2.840.10008.1.2.4.999"])
+    def test_one_that_does_not_exist_is_named(self, uid):
+        dataset = make_slice()
+        dataset.file_meta.TransferSyntaxUID = uid
+        with pytest.raises(DicomError, match=f"{uid}.*not supported"):
+            read_slice(dataset)
+
     def test_a_code_stream_that_disagrees_with_the_header_on_the_sign(self):
         path = get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False)
         if path is None:

@@ -219,9 +219,13 @@ class TestDescription:
     def test_unreadable_and_overlong_values_do_not_stop_the_writing(self, tmp_path):
         path = save(make_slice(Exposure=12, GantryDetectorTilt=5), tmp_path / "odd.dcm")
         data = path.read_bytes()
-        data = data.replace(b"\x18\x00\x52\x11IS\x02\x0012", b"\x18\x00\x52\x11IS\x02\x00?!")
         long = b"0.12345678901234567890"
-        data = data.replace(b"\x18\x00\x20\x11DS\x02\x005 ", b"\x18\x00\x20\x11DS\x16\x00" + long)
+        for old, new in [
+            (b"\x18\x00\x52\x11IS\x02\x0012", b"\x18\x00\x52\x11IS\x02\x00?!"),
+            (b"\x18\x00\x20\x11DS\x04\x005.0 ", b"\x18\x00\x20\x11DS\x16\x00" + long),
+        ]:
+            assert old in data
+            data = data.replace(old, new)
         path.write_bytes(data)
         out = write_slice(derive(read_slice(path)), tmp_path / "out.dcm")
         derived = pydicom.dcmread(out)

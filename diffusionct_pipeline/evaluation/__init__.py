@@ -11,21 +11,41 @@ from .agreement import (
 )
 from .combat import combat
 from .image_metrics import bias_hu, edge_mtf, noise_power_spectrum, nps_distance, psnr, rmse_hu, ssim
+from .plots import (
+    plot_bland_altman,
+    plot_class_boxes,
+    plot_mtf,
+    plot_noise_power,
+    plot_panel,
+    plot_reproducible_features,
+    save_figure,
+)
+from .tables import Table, class_table, table1
 
 __all__ = [
     "REPRODUCIBLE",
     "ClassAgreement",
+    "Table",
     "agreement_by_class",
     "bias_hu",
     "ccc",
     "ccc_by_class",
+    "class_table",
     "combat",
     "edge_mtf",
     "noise_power_spectrum",
     "nps_distance",
+    "plot_bland_altman",
+    "plot_class_boxes",
+    "plot_mtf",
+    "plot_noise_power",
+    "plot_panel",
+    "plot_reproducible_features",
     "psnr",
     "relative_error",
     "reproducible_fraction",
     "rmse_hu",
+    "save_figure",
     "ssim",
+    "table1",
 ]

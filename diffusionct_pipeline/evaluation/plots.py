@@ -1,0 +1,199 @@
+"""Figures of the study. Every function returns a matplotlib figure; `save_figure` writes it byte for byte repeatably.
+
+Colours are Okabe and Ito's (colour-blind safe); line styles change with them, so that a grey print can be read too.
+Needs the extra "plots".
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ..radiomics import FEATURE_CLASSES, feature_class
+from .agreement import REPRODUCIBLE, ccc, reproducible_fraction
+from .tables import PUBLISHED_GAIN
+
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")  # Okabe-Ito, yellow left out
+STYLES = ("-", "--", "-.", ":")
+WINDOW_HU = (-800.0, 600.0)  # the paper's Figure 5
+RESOLUTION_DPI = 200  # readable in print at one column
+
+
+def save_figure(figure, path) -> Path:
+    """Write a figure as PNG, PDF or SVG by the name's suffix, without dates, and only under its name once complete."""
+    import matplotlib
+
+    path = Path(path)
+    dateless = {".png": {"Software": None}, ".pdf": {"CreationDate": None, "Producer": None}, ".svg": {"Date": None}}
+    if path.suffix not in dateless:
+        raise ValueError(f'path="{path}": must end in .png, .pdf or .svg')
+    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    with matplotlib.rc_context({"svg.hashsalt": "diffusionct"}):
+        figure.savefig(temporary, dpi=RESOLUTION_DPI, metadata=dateless[path.suffix])
+    os.replace(temporary, path)
+    return path
+
+
+def plot_reproducible_features(systems, target, *, input_name="Input", published=True, maximum=1.0):
+    """Figure 4: how many features lie within a relative error, against that error; one line per system.
+
+    Args:
+        systems: name -> (samples, features) values of its images.
+        target: (samples, features) values of the standard images.
+        input_name: The unconverted image among `systems`, to which published gains refer.
+        published: Mark at .15 where the paper's gains over the input would lie, starting from our input.
+        maximum: End of the axis of relative error.
+    """
+    figure, axes = _figure(6.4, 4.4)
+    errors = np.linspace(0, maximum, 201)
+    features = np.shape(target)[1]
+    for i, (name, values) in enumerate(systems.items()):
+        axes.plot(errors, features * reproducible_fraction(values, target, errors), label=name, **_line(i))
+    if published and input_name in systems:
+        base = features * reproducible_fraction(systems[input_name], target)
+        counts = [base * (1 + gain) for gain in PUBLISHED_GAIN.values()]
+        label = "published gains over the input (other data)"
+        axes.plot([REPRODUCIBLE] * len(counts), counts, "kx", markersize=5, linestyle="none", label=label)
+        for name, count in zip(PUBLISHED_GAIN, counts):
+            axes.annotate(name, (REPRODUCIBLE, count), (3, 0), textcoords="offset points", fontsize=6, va="center")
+    axes.axvline(REPRODUCIBLE, color="0.6", linewidth=0.8)
+    axes.set(xlabel="relative error", ylabel=f"features within it, of {features:,}", xlim=(0, maximum), ylim=(0, None))
+    axes.legend(fontsize=7)
+    return figure
+
+
+def plot_panel(images, box, *, scores=None, columns=4, window_hu=WINDOW_HU):
+    """Figure 5: one slice per system in one window, the tumour magnified in a corner, a score below.
+
+    Args:
+        images: name -> (rows, columns) HU, all of one shape.
+        box: (row, column, height, width) of the tumour in pixels.
+        scores: name -> text below the image, e.g. the CCC of GLCM features.
+        columns: Images per line.
+        window_hu: Black and white, HU.
+    """
+    lines = -(-len(images) // columns)
+    columns = min(columns, len(images))
+    figure, grid = _figure(2.2 * columns, 2.5 * lines, lines, columns)
+    row, column, height, width = box
+    cells = np.ravel(grid)
+    for axes in cells:
+        axes.set_axis_off()
+    for axes, (name, hu) in zip(cells, images.items()):
+        shades = dict(cmap="gray", vmin=window_hu[0], vmax=window_hu[1], interpolation="nearest")
+        axes.imshow(hu, **shades)
+        axes.add_patch(_rectangle(column, row, width, height))
+        inset = axes.inset_axes([0.58, 0.0, 0.42, 0.42])
+        inset.imshow(np.asarray(hu)[row : row + height, column : column + width], **shades)
+        inset.set(xticks=[], yticks=[])
+        for side in inset.spines.values():
+            side.set_color(COLOURS[1])
+        axes.set_title(name, fontsize=8)
+        if scores and name in scores:
+            axes.text(0.5, -0.02, scores[name], transform=axes.transAxes, ha="center", va="top", fontsize=7)
+    return figure
+
+
+def plot_bland_altman(source, target, *, label, unit=""):
+    """Difference against mean of one feature over samples, with the bias and the limits of agreement (1.96 std).
+
+    Bland and Altman, Lancet 327, 1986.
+
+    Args:
+        source, target: (samples,) values; undefined pairs are left out.
+        label: Name of the feature.
+        unit: Its unit, for the axes.
+    """
+    source, target = np.asarray(source, float), np.asarray(target, float)
+    defined = ~(np.isnan(source) | np.isnan(target))
+    difference, mean = (source - target)[defined], (source + target)[defined] / 2
+    if len(difference) < 2:
+        raise ValueError(f"{label}: {len(difference)} defined pairs; limits of agreement need at least 2")
+    figure, axes = _figure(5.0, 3.6)
+    axes.plot(mean, difference, "o", color=COLOURS[2], markersize=4)
+    bias, spread = difference.mean(), 1.96 * difference.std(ddof=1)
+    for value, style in ((bias, "-"), (bias - spread, "--"), (bias + spread, "--")):
+        axes.axhline(value, color=COLOURS[0], linestyle=style, linewidth=0.9)
+        axes.annotate(f"{value:.3g}", (1.01, value), xycoords=("axes fraction", "data"), fontsize=7, va="center")
+    unit = f" ({unit})" if unit else ""
+    axes.set(xlabel=f"mean of image and standard{unit}", ylabel=f"image - standard{unit}")
+    axes.set_title(label, fontsize=9)
+    return figure
+
+
+def plot_class_boxes(systems, target, names):
+    """Box plots of the concordance of each feature, by class and system; the line is the median, whiskers 5 to 95 %.
+
+    Args:
+        systems: name -> (samples, features).
+        target: (samples, features) of the standard.
+        names: Names of the features; classes without a defined concordance are left empty.
+    """
+    figure, axes = _figure(7.2, 3.8)
+    classes = np.array([feature_class(name) for name in names])
+    present = [c for c in FEATURE_CLASSES if (classes == c).any()]
+    width = 0.8 / len(systems)
+    handles = []
+    for i, (name, values) in enumerate(systems.items()):
+        each = ccc(values, target)
+        boxes = [each[(classes == c) & ~np.isnan(each)] for c in present]
+        at = np.arange(len(present)) + (i - (len(systems) - 1) / 2) * width
+        drawn = axes.boxplot(
+            boxes, positions=at, widths=0.85 * width, whis=(5, 95), showfliers=False, patch_artist=True,
+            medianprops=dict(color="white"), boxprops=dict(facecolor=COLOURS[i % len(COLOURS)]),
+        )  # fmt: skip
+        handles.append(drawn["boxes"][0])
+    axes.set_xticks(np.arange(len(present)), present)
+    axes.set(ylabel="CCC with the standard", ylim=(None, 1.02))
+    axes.legend(handles, systems, fontsize=7)
+    return figure
+
+
+def plot_noise_power(spectra):
+    """Noise power spectra: name -> (frequency in lp/cm, power in HU^2 mm^2), see `noise_power_spectrum`."""
+    return _plot_curves(spectra, "noise power (HU² mm²)", logarithmic=True)
+
+
+def plot_mtf(transfers):
+    """Modulation transfer functions: name -> (frequency in lp/cm, mtf), see `edge_mtf`; lines at 50 and 10 %."""
+    figure = _plot_curves(transfers, "modulation transfer")
+    for value in (0.5, 0.1):
+        figure.axes[0].axhline(value, color="0.6", linewidth=0.8, zorder=0)
+    figure.axes[0].set_ylim(0, None)
+    return figure
+
+
+def _plot_curves(curves, ylabel, logarithmic=False):
+    figure, axes = _figure(5.6, 3.8)
+    for i, (name, (frequency, value)) in enumerate(curves.items()):
+        axes.plot(frequency, value, label=name, **_line(i))
+    axes.set(xlabel="spatial frequency (lp/cm)", ylabel=ylabel, xlim=(0, None))
+    if logarithmic:
+        axes.set_yscale("log")
+    axes.legend(fontsize=7)
+    return figure
+
+
+def _line(i: int) -> dict:
+    """Colour and style of the i-th line; 28 lines differ."""
+    turn, colour = divmod(i, len(COLOURS))
+    return dict(color=COLOURS[colour], linestyle=STYLES[(colour + turn) % len(STYLES)], linewidth=1.4)
+
+
+def _figure(width, height, rows=1, columns=1):
+    """A figure outside pyplot's global state, size in inches; with a grid of axes when there are several."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('figures need matplotlib: pip install "diffusionct-pipeline[plots]"') from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, axes[0, 0] if rows == columns == 1 else axes
+
+
+def _rectangle(x, y, width, height):
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x - 0.5, y - 0.5), width, height, fill=False, edgecolor=COLOURS[1], linewidth=1)

@@ -262,7 +262,8 @@ def _public_copy(dataset: Dataset, name: str) -> Dataset:
     for tag in sorted(dataset.keys()):
         tag = BaseTag(tag)
         repeating = 0x5000 <= tag.group <= 0x50FF or 0x6000 <= tag.group <= 0x60FF
-        if tag.is_private or repeating or tag.element == 0 or tag.group == 0x7FE0 or tag.group < 8:  # file meta, command
+        not_image_header = tag.group < 8 or tag.group == 0x7FE0  # commands, file meta information; pixel data
+        if tag.is_private or repeating or tag.element == 0 or not_image_header:
             continue
         try:
             element = dataset[tag]

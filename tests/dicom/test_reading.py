@@ -90,7 +90,9 @@ class TestWithoutPreamble:
         path.write_bytes(data[data.index(b"\x08\x00\x08\x00"):])  # from (0008,0008) on
         np.testing.assert_array_equal(read_slice(path).hu, ramp())
 
-    @pytest.mark.parametrize("content", [b"\x08\x00", b"\x08\x00\x05\x00\xff\xff\xff\xff" * 9, b"PK\x03\x04" + bytes(400)])
+    @pytest.mark.parametrize(
+        "content", [b"\x08\x00", b"\x08\x00\x05\x00\xff\xff\xff\xff" * 9, b"PK\x03\x04" + bytes(400)]
+    )
     def test_other_files_are_not_forced(self, content, tmp_path):
         path = tmp_path / "other"
         path.write_bytes(content)

@@ -23,7 +23,8 @@ def make_slice(hu=None, *, number=1, series=1, signed=True, bits=16, slope=1.0, 
     ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = f"{ROOT}.900", f"{ROOT}.{series}", f"{ROOT}.901"
     ds.ImageType, ds.Modality, ds.Manufacturer = ["ORIGINAL", "PRIMARY", "AXIAL"], "CT", "TEST"
     ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = "Test^Object", "T1", "", "O"
-    ds.StudyDate, ds.StudyTime, ds.AccessionNumber, ds.StudyID, ds.ReferringPhysicianName = "20200102", "0304", "", "1", ""
+    ds.StudyDate, ds.StudyTime, ds.StudyID = "20200102", "0304", "1"
+    ds.AccessionNumber, ds.ReferringPhysicianName = "", ""
     ds.SeriesNumber, ds.InstanceNumber, ds.AcquisitionNumber = series, number, 1
     ds.SeriesDescription, ds.BodyPartExamined, ds.PatientPosition = "thorax", "CHEST", "HFS"
     ds.ImagePositionPatient, ds.ImageOrientationPatient = [-10, -10, 2.5 * number], [1, 0, 0, 0, 1, 0]

@@ -1,0 +1,143 @@
+import math
+
+import pytest
+import torch
+
+from diffusionct_pipeline.simulation import KERNELS, Scanner
+from diffusionct_pipeline.simulation.nufft import Nufft
+from diffusionct_pipeline.simulation.scanner import MU_WATER, to_mu
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def disc_object(size, spacing_mm, radius_mm):
+    axis = (torch.arange(size) - size // 2) * spacing_mm
+    radius = torch.sqrt(axis[:, None] ** 2 + axis[None, :] ** 2)
+    return MU_WATER * (0.5 + (radius_mm - radius) / spacing_mm).clamp(0, 1), radius
+
+
+def wire_sinogram(scanner, x_mm, y_mm):
+    """Projections of a thin wire (a point with unit area), blurred as the scanner blurs."""
+    frequency = torch.fft.rfftfreq(scanner.n_detectors, scanner.detector_mm).double()
+    position = x_mm * torch.cos(scanner.angle) + y_mm * torch.sin(scanner.angle)
+    phase = -2 * math.pi * frequency[None] * position[:, None]
+    spectrum = scanner.blur(frequency) / scanner.detector_mm * torch.polar(torch.ones_like(phase), phase)
+    sinogram = torch.fft.irfft(spectrum, n=scanner.n_detectors, dim=-1)
+    return torch.fft.fftshift(sinogram, dim=-1).float()
+
+
+def measured_mtf_crossings(scanner, kernel, x_mm, y_mm):
+    """Frequencies in lp/cm at which the MTF of a reconstructed wire falls to .5 and .1."""
+    spacing, size = 0.1, 256
+    sinogram = wire_sinogram(scanner, x_mm, y_mm)
+    hu = scanner.reconstruct(sinogram, kernel, size=size, spacing_mm=spacing, centre_mm=(x_mm, y_mm))
+    profile = (hu + 1000).double().sum(0)
+    x = (torch.arange(size, dtype=torch.float64) - size // 2) * spacing
+    lp_cm = torch.arange(0, 20, 0.01, dtype=torch.float64)
+    transfer = (torch.exp(-2j * math.pi * lp_cm[:, None] / 10 * x) @ profile.to(torch.complex128)).abs()
+    transfer = transfer / transfer[0]
+    return [float(lp_cm[(transfer < level).nonzero()[0, 0]]) for level in (0.5, 0.1)]
+
+
+class TestNufft:
+    def setup_method(self):
+        frequency = torch.rand(2, 50, generator=generator()) - 0.5
+        self.frequency = frequency
+        self.transform = Nufft(32, frequency[0], frequency[1])
+
+    def test_forward_is_the_fourier_sum(self):
+        image = torch.randn(32, 32, generator=generator(1))
+        index = (torch.arange(32) - 16).double()
+        kernel_x = torch.exp(-2j * math.pi * self.frequency[0].double()[:, None] * index)
+        kernel_y = torch.exp(-2j * math.pi * self.frequency[1].double()[:, None] * index)
+        expected = torch.einsum("ky,yx,kx->k", kernel_y, image.to(torch.complex128), kernel_x)
+        error = (self.transform.forward(image) - expected).abs().max() / expected.abs().max()
+        assert error < 1e-4
+
+    def test_adjoint_is_the_adjoint(self):
+        image = torch.randn(32, 32, generator=generator(1))
+        values = torch.complex(torch.randn(50, generator=generator(2)), torch.randn(50, generator=generator(3)))
+        left = torch.vdot(values, self.transform.forward(image)).real
+        right = (image * self.transform.adjoint(values)).sum()
+        assert left.item() == pytest.approx(right.item(), rel=1e-4)
+
+
+class TestGeometryAndCalibration:
+    def test_a_water_disc_is_zero_hu(self, scanner):
+        mu, _ = disc_object(256, 0.7, 60.0)
+        hu = scanner.reconstruct(scanner.project(mu, 0.7), "Br40", size=128, spacing_mm=1.4)
+        _, radius = disc_object(128, 1.4, 60.0)
+        assert abs(hu[radius < 50].mean()) < 0.1
+        assert (hu[(radius > 70) & (radius < 85)] + 1000).abs().mean() < 2
+
+    def test_line_integral_through_the_centre(self, scanner):
+        mu, _ = disc_object(256, 0.7, 60.0)
+        central = scanner.project(mu, 0.7)[:, scanner.n_detectors // 2]
+        torch.testing.assert_close(central, torch.full_like(central, 2 * 60 * MU_WATER), rtol=2e-3, atol=0)
+
+    def test_an_off_centre_grid_shows_the_same_pixels(self, scanner, phantom):
+        sinogram = scanner.project(to_mu(phantom.slice_hu(20.0)), phantom.spacing_mm)
+        whole = scanner.reconstruct(sinogram, "Br40", size=160, spacing_mm=1.0)
+        part = scanner.reconstruct(sinogram, "Br40", size=64, spacing_mm=1.0, centre_mm=(20.0, -10.0))
+        assert (whole[80 - 10 - 32 : 80 - 10 + 32, 80 + 20 - 32 : 80 + 20 + 32] - part).abs().max() < 0.5
+
+    def test_bone_hardening_darkens(self, scanner, phantom):
+        mu = to_mu(phantom.slice_hu(20.0))
+        sinogram = scanner.project(mu, phantom.spacing_mm)
+        hardened = scanner.harden(sinogram, mu, phantom.spacing_mm, 0.01)
+        assert (hardened <= sinogram + 1e-6).all()
+        assert (hardened < sinogram - 1e-3).any()
+
+
+class TestMtf:
+    def test_br40_on_a_small_scanner(self):
+        small = Scanner(n_views=200, n_detectors=256, detector_mm=0.5)
+        assert measured_mtf_crossings(small, "Br40", 0.0, 0.0) == pytest.approx([3.6, 6.0], abs=0.06)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("place", [(0.0, 0.0), (80.0, 30.0)])
+    @pytest.mark.parametrize("name", KERNELS)
+    def test_every_kernel_on_the_default_scanner(self, name, place):
+        expected = [KERNELS[name].mtf50, KERNELS[name].mtf10]
+        assert measured_mtf_crossings(Scanner(), name, *place) == pytest.approx(expected, abs=0.06)
+
+
+class TestNoise:
+    @pytest.fixture(scope="class")
+    def water(self, scanner):
+        mu, _ = disc_object(256, 0.9, 100.0)
+        return scanner.project(mu, 0.9)
+
+    def noise(self, scanner, water, kernel, mas, seed=0, thickness_mm=1.0):
+        noisy = scanner.add_noise(water, mas, thickness_mm, generator(seed))
+        grid = {"size": 64, "spacing_mm": 0.6}
+        return scanner.reconstruct(noisy, kernel, **grid) - scanner.reconstruct(water, kernel, **grid)
+
+    def test_noise_falls_with_the_root_of_dose_and_of_thickness(self, scanner, water):
+        thin = self.noise(scanner, water, "Br40", 50).std()
+        assert (thin / self.noise(scanner, water, "Br40", 200).std()).item() == pytest.approx(2, rel=0.05)
+        assert (thin / self.noise(scanner, water, "Br40", 50, thickness_mm=4).std()).item() == pytest.approx(2, rel=0.05)
+
+    def test_kernels_share_the_noise_of_one_sinogram(self, scanner, water):
+        soft, sharp = self.noise(scanner, water, "Br40", 100), self.noise(scanner, water, "Bl64", 100)
+        other = self.noise(scanner, water, "Bl64", 100, seed=1)
+
+        def low_frequencies(hu):
+            spectrum = torch.fft.fft2(hu - hu.mean())
+            frequency = torch.fft.fftfreq(64, 0.6)
+            return spectrum[torch.sqrt(frequency[:, None] ** 2 + frequency[None, :] ** 2) < 0.25]
+
+        def correlation(a, b):
+            a, b = low_frequencies(a), low_frequencies(b)
+            return float(torch.vdot(a, b).real / (a.norm() * b.norm()))
+
+        assert correlation(soft, sharp) > 0.95
+        assert abs(correlation(soft, other)) < 0.5
+        assert sharp.std() > 2 * soft.std()
+
+    def test_same_seed_same_noise(self, scanner, water):
+        first = scanner.add_noise(water, 100, 1.0, generator(7))
+        assert torch.equal(first, scanner.add_noise(water, 100, 1.0, generator(7)))
+        assert not torch.equal(first, scanner.add_noise(water, 100, 1.0, generator(8)))

@@ -21,6 +21,8 @@ _CONSTANT = 1e-12  # spread relative to the magnitude that counts as rounding, n
 class ClassAgreement:
     """Agreement of one feature class. Intervals are (low, high) over resampled tumours, or None.
 
+    With ten tumours or fewer the intervals lie low: a resample repeats tumours, spreads less, and so agrees less.
+
     Attributes:
         features: Features of the class.
         undefined_features: Those without a concordance: fewer than two defined pairs, or constant in both images.

@@ -147,7 +147,7 @@ def plot_class_boxes(systems, target, names):
         handles.append(drawn["boxes"][0])
     axes.set_xticks(np.arange(len(present)), present)
     axes.set(ylabel="CCC with the standard", ylim=(None, 1.02))
-    axes.legend(handles, systems, fontsize=7)
+    figure.legend(handles, systems, fontsize=7, loc="outside upper center", ncols=min(len(systems), 5))
     return figure
 
 

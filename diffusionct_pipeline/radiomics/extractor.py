@@ -135,9 +135,9 @@ def _check(hu, mask, spacing) -> tuple[np.ndarray, np.ndarray]:
     if hu.shape != mask.shape:
         raise ValueError(f"mask has shape {mask.shape}, hu {hu.shape}; they must be equal")
     if mask.dtype != bool:
-        values = np.unique(mask)
-        if not np.isin(values, (0, 1)).all():
-            raise ValueError(f"mask holds the values {values[:8]}; must be bool or 0/1 (one label: mask == label)")
+        if mask.dtype.kind not in "iu" or mask.min() < 0 or mask.max() > 1:
+            found = f"{mask.dtype} values from {mask.min()} to {mask.max()}"
+            raise ValueError(f"mask holds {found}; must be bool or integers 0 and 1 (of one label: mask == label)")
         mask = mask.astype(bool)
     if not mask.any():
         raise ValueError("mask is empty; it must hold at least one voxel")

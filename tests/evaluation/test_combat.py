@@ -9,8 +9,8 @@ def two_kernels(samples=20, features=30, seed=0):
     rng = np.random.default_rng(seed)
     truth = rng.normal(50, 10, features) + rng.normal(0, 3, (samples, features))
     batch = np.arange(samples) % 2
-    measured = np.where(batch[:, None] == 1, (truth - 50) * rng.uniform(1.5, 2.5, features) + 50 + rng.normal(8, 1), truth)
-    return measured, batch
+    moved = (truth - 50) * rng.uniform(1.5, 2.5, features) + 50 + rng.normal(8, 1)
+    return np.where(batch[:, None] == 1, moved, truth), batch
 
 
 def test_batches_agree_in_mean_and_spread_afterwards():

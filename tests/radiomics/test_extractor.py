@@ -196,7 +196,8 @@ class TestErrors:
         [
             (dict(mask=np.zeros((3, 8, 8), bool)), "mask is empty"),
             (dict(mask=np.ones((8, 8), bool)), r"mask has shape \(8, 8\), hu \(3, 8, 8\)"),
-            (dict(mask=np.full((3, 8, 8), 2)), r"values \[2\]"),
+            (dict(mask=np.full((3, 8, 8), 2)), "values from 2 to 2"),
+            (dict(mask=np.full((3, 8, 8), 0.5)), "float64 values from 0.5"),
             (dict(hu=np.full((3, 8, 8), np.nan)), "not finite"),
             (dict(hu=np.zeros(8), mask=np.ones(8, bool)), r"hu has shape \(8,\)"),
             (dict(spacing=(1.0, 0.7, 0.8)), "square pixels"),

@@ -1,6 +1,6 @@
 """Make diffusers' own loader know this package, so that `DiffusionPipeline.from_pretrained("user/repo")` works.
 
-diffusers (seen with 0.36 to 0.42) refuses a Hub repository whose components come from a library that is not in its table
+diffusers (seen with 0.42.1) refuses a Hub repository whose components come from a library that is not in its table
 `LOADABLE_CLASSES`, and looks the pipeline class up as an attribute of `diffusers`. Both are filled here; there is no
 public way. Importing diffusers loads torch and takes seconds, so `import diffusionct_pipeline` must not do that: the
 registration waits until diffusers defines `DiffusionPipeline`. tests/test_hub.py covers all of it.

@@ -24,7 +24,7 @@ LEGAL_SPACING_MM = (0.05, 5.0)  # a 50 mm field of view on 1024 pixels; a 500 mm
 SQUARE_TOLERANCE = 1e-3  # relative; headers round the spacing to three or more digits
 GRID = 32  # the encoder halves five times
 PREVIEW_WINDOW_HU = (-1350.0, 150.0)  # the usual lung window: centre -600, width 1500
-KINDS = "a path, a pydicom Dataset, a folder with one series, a HU array or tensor (H, W) or (N, H, W), or a list of these"
+KINDS = "a path, a Dataset, a folder with one series, a HU array or tensor (H, W) or (N, H, W), or a list of these"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +68,9 @@ class CTImageProcessor:
         """Read every slice of `image`.
 
         Args:
-            image: Path of a DICOM file or of a folder with exactly one series, pydicom `Dataset`, HU array or tensor of
-                shape (H, W) or (N, H, W) and any integer or float type, or a list of these.
-            pixel_spacing: mm, a float or (row, column); required for arrays and tensors, read from the header for DICOM.
+            image: Path of a DICOM file or of a folder with exactly one series, pydicom `Dataset`, HU array or tensor
+                of shape (H, W) or (N, H, W) and any integer or float type, or a list of these.
+            pixel_spacing: mm, a float or (row, column); for arrays and tensors, where it is required.
             argument: Name of the argument that `image` came from, for error messages.
 
         Returns:
@@ -102,7 +102,7 @@ class CTImageProcessor:
         if not isinstance(image, (np.ndarray, torch.Tensor)):
             raise TypeError(f"`{argument}` is of type {type(image).__name__}; legal is {KINDS}.")
         if spacing_mm is None:
-            raise ValueError(f"`{spacing_name}` is missing: arrays and tensors need it, in mm, as a float or (row, column).")
+            raise ValueError(f"`{spacing_name}` is missing; arrays and tensors need a float or (row, column) in mm.")
         stack = hu_stack(image, argument)  # [N,H,W]
         kind, device = ("pt", image.device) if isinstance(image, torch.Tensor) else ("np", None)
         return [HUSlice(hu, spacing_mm, hu < OUTSIDE_FIELD_OF_VIEW_HU, kind, device=device) for hu in stack]
@@ -194,7 +194,7 @@ def hu_stack(image, argument):
         raise ValueError(f"`{argument}` has dtype {array.dtype}; legal are integers and floats, in HU.")
     if array.ndim not in (2, 3) or 0 in array.shape or min(array.shape[-2:]) < GRID:
         raise ValueError(
-            f"`{argument}` has shape {array.shape}; legal is (H, W) or (N, H, W), with H and W of at least {GRID} pixels."
+            f"`{argument}` has shape {array.shape}; legal is (H, W) or (N, H, W), H and W of at least {GRID} pixels."
         )
     stack = check_hu(array.astype(np.float32), f"`{argument}`").reshape(-1, *array.shape[-2:])
     if stack.max() - stack.min() <= 2 and abs(stack).max() <= 2:
@@ -211,7 +211,7 @@ def check_hu(hu, name):
         raise ValueError(f"{name} holds {bad} values that are NaN or infinite; legal are finite Hounsfield units.")
     low, high = LEGAL_HU
     if hu.min() < low or hu.max() > high:
-        raise ValueError(f"{name} reaches from {hu.min():g} to {hu.max():g}; legal Hounsfield units are {low:g} to {high:g}.")
+        raise ValueError(f"{name} reaches from {hu.min():g} to {hu.max():g}; legal are {low:g} to {high:g} HU.")
     return hu
 
 

@@ -26,7 +26,7 @@ from .pipeline_output import DiffusionCTPipelineOutput
 PRETRAINED = Path(__file__).with_name("pretrained")
 OUTPUT_TYPES = ("auto", "np", "pt", "pil", "dicom", "latent")
 MAX_SEED = 2**63 - 1
-ACCELERATOR_BATCH = 8  # 512 x 512 slices: below 4 GB of memory
+ACCELERATOR_BATCH = 8  # a modest default, not tuned
 
 
 class DiffusionCTPipeline(DiffusionPipeline):
@@ -59,12 +59,10 @@ class DiffusionCTPipeline(DiffusionPipeline):
     ):
         super().__init__()
         self.register_modules(autoencoder=autoencoder, denoiser=denoiser, scheduler=scheduler)
-        self.register_to_config(
-            default_num_inference_steps=default_num_inference_steps, standard_name=standard_name
-        )
+        self.register_to_config(default_num_inference_steps=default_num_inference_steps, standard_name=standard_name)
         self.image_processor = CTImageProcessor()
         for model in (autoencoder, denoiser):
-            lay_out_for_speed(model)
+            lay_out_weights(model)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path=None, **kwargs):
@@ -113,18 +111,18 @@ class DiffusionCTPipeline(DiffusionPipeline):
         r"""Standardize CT slices to the texture of a reference (section 3.3 of Selim et al. 2023).
 
         Args:
-            image: One slice or many: path of a DICOM file, pydicom `Dataset`, folder with one series, HU array or tensor
-                (H, W) or (N, H, W), or a list of these. H and W of at least 32 pixels.
+            image: One slice or many: path of a DICOM file, pydicom `Dataset`, folder with one series, HU array or
+                tensor (H, W) or (N, H, W), or a list of these. H and W of at least 32 pixels.
             pixel_spacing: mm, a float or (row, column), square; for arrays and tensors, where it is required.
             reference: Slices whose texture to take, same kinds as `image`; None takes the checkpoint's own standard.
             reference_pixel_spacing: As `pixel_spacing`, for `reference`.
             num_inference_steps: Denoising steps; None takes what the checkpoint recommends.
             generator: Source of the noise, one for all slices or a list with one for each; None is
                 `torch.Generator().manual_seed(0)`. Each is drawn from once, for a seed that is joined with the series
-                UID, so that all slices of a series (all arrays of a call) share their noise and texture does not flicker
-                between them. To do a series in several calls, give each a new generator of the same seed.
-            batch_size: Slices at a time on an accelerator; None is 8. On a CPU slices always go one by one: that is as
-                fast, and the same slice and seed give the same bytes whatever else is in the call.
+                UID, so that all slices of a series (all arrays of a call) share their noise and texture does not
+                flicker between them. To do a series in several calls, give each a new generator of the same seed.
+            batch_size: Slices at a time on an accelerator; None is 8. On a CPU slices always go one by one: batching
+                gains little there, and so the same slice and seed give the same bytes whatever else is in the call.
             output_type: "auto" (the kind that was given), "np", "pt", "pil", "dicom" or "latent"; see
                 `DiffusionCTPipelineOutput`.
             return_dict: False returns a tuple instead of a `DiffusionCTPipelineOutput`.
@@ -144,13 +142,13 @@ class DiffusionCTPipeline(DiffusionPipeline):
             num_inference_steps = self.config.default_num_inference_steps
 
         # 1. Check inputs; nothing is repaired silently.
-        self.check_inputs(
-            num_inference_steps, generator, batch_size, output_type, callback_on_step_end_tensor_inputs
-        )
+        self.check_inputs(num_inference_steps, generator, batch_size, output_type, callback_on_step_end_tensor_inputs)
 
         # 2. Anything -> slices in HU.
         slices = self.image_processor.load(image, pixel_spacing)
-        references = self.image_processor.load(reference, reference_pixel_spacing, "reference") if reference is not None else []
+        references = []
+        if reference is not None:
+            references = self.image_processor.load(reference, reference_pixel_spacing, "reference")
         if output_type == "dicom" and any(one.source is None for one in slices):
             raise ValueError('`output_type` is "dicom", but `image` holds arrays or tensors, which have no header.')
         seeds = self.noise_seeds(slices, generator)
@@ -191,8 +189,9 @@ class DiffusionCTPipeline(DiffusionPipeline):
         if output_type != "latent":
             kinds = [one.kind if output_type == "auto" else output_type for one in slices]
             derivation = self.derivation(num_inference_steps, references) if "dicom" in kinds else None
+            to_kind = self.image_processor.to_kind
             images = [
-                self.derive(hu, one, seed, derivation) if kind == "dicom" else self.image_processor.to_kind(hu, one, kind)
+                self.derive(hu, one, seed, derivation) if kind == "dicom" else to_kind(hu, one, kind)
                 for hu, one, seed, kind in zip(images, slices, seeds, kinds)
             ]
         return DiffusionCTPipelineOutput(images=images) if return_dict else (images,)
@@ -201,18 +200,22 @@ class DiffusionCTPipeline(DiffusionPipeline):
         """Raise ValueError or TypeError on a wrong argument; `image` and `reference` are checked as they are read."""
         train_steps = self.scheduler.config.num_train_timesteps
         if not is_integer(num_inference_steps) or not 1 <= num_inference_steps <= train_steps:
-            raise ValueError(f"`num_inference_steps` is {num_inference_steps!r}; legal is an integer of 1 to {train_steps}.")
+            raise ValueError(f"`num_inference_steps` is {num_inference_steps!r}; legal is 1 to {train_steps}.")
         if batch_size is not None and (not is_integer(batch_size) or batch_size < 1):
             raise ValueError(f"`batch_size` is {batch_size!r}; legal is None or an integer of at least 1.")
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"`output_type` is {output_type!r}; legal are {', '.join(OUTPUT_TYPES)}.")
-        for one in generator if isinstance(generator, (list, tuple)) else [generator]:
-            if one is not None and not isinstance(one, torch.Generator):
-                raise TypeError(f"`generator` holds {one!r}; legal is a torch.Generator, or a list with one for each slice.")
+        if generator is None:
+            generator = []
+        generators = generator if isinstance(generator, (list, tuple)) else [generator]
+        for one in generators:
+            if not isinstance(one, torch.Generator):
+                raise TypeError(f"`generator` holds {one!r}; legal is a torch.Generator or a list of them.")
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise ValueError(
-                f"`callback_on_step_end_tensor_inputs` holds {sorted(unknown)}; legal are {self._callback_tensor_inputs}."
+                f"`callback_on_step_end_tensor_inputs` holds {sorted(unknown)}; "
+                f"legal are {self._callback_tensor_inputs}."
             )
 
     def noise_seeds(self, slices, generator=None):
@@ -230,9 +233,9 @@ class DiffusionCTPipeline(DiffusionPipeline):
         return [join_seed(seed, one.series_uid) for seed, one in zip(drawn, slices)]
 
     def batches(self, slices, batch_size=None):
-        """Indices of slices that go through the networks together: neighbours of one size; on a CPU each slice alone."""
+        """Indices of slices that go through the networks together: neighbours of one size; on a CPU each alone."""
         if self._execution_device.type == "cpu":
-            size = 1  # oneDNN chooses its algorithm by batch size, so bytes would differ, and batching gains nothing
+            size = 1  # oneDNN chooses its algorithm by batch size, so bytes would differ with it
         else:
             size = batch_size or ACCELERATOR_BATCH
         groups = [list(group) for _, group in groupby(range(len(slices)), key=lambda i: slices[i].hu.shape)]
@@ -290,9 +293,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
     def decode(self, latent, skips, sample, spacing_mm):
         """Standardized latent (B, C, L), skips of A and A itself -> (B, 1, H, W), model range, float32."""
         with self.mixed_precision(self.autoencoder):
-            return self.autoencoder.decode(
-                self.autoencoder.unstandardize(latent), skips, sample, spacing_mm
-            ).float()
+            return self.autoencoder.decode(self.autoencoder.unstandardize(latent), skips, sample, spacing_mm).float()
 
     def mixed_precision(self, model):
         """Autocast to the type of a half-precision model."""
@@ -301,10 +302,10 @@ class DiffusionCTPipeline(DiffusionPipeline):
         return torch.autocast(self._execution_device.type, model.dtype)
 
     def derivation(self, num_inference_steps, references):
-        """What derived DICOM says about a call: arguments of `dicom.derive_slice`, on which the derived UIDs depend."""
+        """What derived DICOM says about a call: arguments of `dicom.derive_slice`; the derived UIDs depend on them."""
         kernels = {one.kernel for one in references}
         reference_kernel = kernels.pop() if len(kernels) == 1 else ""
-        pixels = b"".join(one.hu.tobytes() for one in references)
+        pixels = b"".join(one.hu.tobytes() + str(one.spacing_mm).encode() for one in references)
         return {
             "model_id": self.model_id(),
             "target_name": (reference_kernel or "reference") if references else self.config.standard_name,
@@ -330,12 +331,12 @@ class DiffusionCTPipeline(DiffusionPipeline):
         return f"DiffusionCT {digest.hexdigest()[:16]}"
 
 
-def lay_out_for_speed(model):
+def lay_out_weights(model):
     """Give every weight memory of its own, aligned, and convolutions the order of channels that oneDNN is fastest in.
 
     A loaded checkpoint is mapped at odd addresses, by which the last digit of a product differs: a pipeline would not
-    give the same bytes before saving and after loading. channels_last: 0.27 s instead of 0.39 s for encode and decode of
-    512 x 512 on 2 cores in float32.
+    give the same bytes before saving and after loading. channels_last: 0.27 s instead of 0.39 s for encode and decode
+    of 512 x 512 on 2 cores in float32.
     """
     for weight in [*model.parameters(), *model.buffers()]:
         order = torch.channels_last if weight.ndim == 4 else torch.contiguous_format

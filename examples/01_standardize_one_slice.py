@@ -1,4 +1,4 @@
-"""Standardize one DICOM slice to the checkpoint's own standard (simulated Siemens Bl64) and write it as a derived image.
+"""Standardize one DICOM slice to the checkpoint's own standard (simulated Siemens Bl64) and write it as DICOM.
 
     python examples/01_standardize_one_slice.py [slice.dcm [standardized.dcm]]
 

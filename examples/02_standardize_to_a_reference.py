@@ -13,9 +13,11 @@ from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.simulation import ChestPhantom, ScanOptions, simulate_pair
 
 # 1. Patient 1 was reconstructed with a soft kernel (Br40); its sharp image is for comparison only.
-patient = simulate_pair(ChestPhantom(seed=1), z_mm=0.0, options=ScanOptions(kernels=("Br40", "Bl64"), size=256), seed=1)
+options = ScanOptions(kernels=("Br40", "Bl64"), size=256, spacing_mm=0.7)
+patient = simulate_pair(ChestPhantom(seed=1), z_mm=0.0, options=options, seed=1)
 # 2. Patient 2, whose texture we want, was reconstructed with a sharp kernel.
-other = simulate_pair(ChestPhantom(seed=2), z_mm=20.0, options=ScanOptions(kernels=("Bl64",), size=256, spacing_mm=0.8), seed=2)
+options = ScanOptions(kernels=("Bl64",), size=256, spacing_mm=0.8)
+other = simulate_pair(ChestPhantom(seed=2), z_mm=20.0, options=options, seed=2)
 
 # 3. Arrays need their pixel spacing, because kernels are defined per millimetre.
 pipe = DiffusionCTPipeline.from_pretrained()
@@ -27,5 +29,6 @@ standardized = pipe(
 ).images[0]
 
 # 4. How much fine texture there is, and whether mean HU were kept.
-for name, hu in {"input (Br40)": patient.hu["Br40"], "output": standardized, "target (Bl64)": patient.hu["Bl64"]}.items():
+images = {"input (Br40)": patient.hu["Br40"], "output": standardized, "target (Bl64)": patient.hu["Bl64"]}
+for name, hu in images.items():
     print(f"{name:14s} mean {np.mean(hu):8.1f} HU   standard deviation of the Laplacian {np.std(laplace(hu)):7.1f} HU")

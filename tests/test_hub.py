@@ -60,7 +60,8 @@ def client(hub, checkpoint):
             **settings,
         }
         whole = PREAMBLE + textwrap.dedent(code) + "\nprint(json.dumps(found))"
-        done = subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, env=environment, timeout=120)
+        command = [sys.executable, "-c", whole]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(done.stdout.splitlines()[-1])
 
@@ -69,7 +70,7 @@ def client(hub, checkpoint):
 
 @pytest.fixture(scope="module")
 def published(client, tmp_path_factory):
-    """The checkpoint as a folder, pushed, and loaded back with our own class: one process, as its imports take seconds."""
+    """The checkpoint as a folder, pushed, loaded back with our own class: in one process, imports take seconds."""
     return client(
         """
         from huggingface_hub import snapshot_download

@@ -1,5 +1,7 @@
 """CTImageProcessor: every accepted kind becomes HU slices, HU survive the round trip, and bad input is named."""
 
+from pathlib import Path
+
 import numpy as np
 import pydicom
 import pytest
@@ -31,6 +33,12 @@ class TestLoad:
             assert one.kind == "dicom"
             assert one.spacing_mm == pytest.approx(float(dataset.PixelSpacing[0]))
             assert one.series_uid == dataset.SeriesInstanceUID
+
+    def test_what_a_folder_holds_besides_is_logged(self, processor, tmp_path, caplog):
+        pydicom.dcmread(CT_SMALL).save_as(tmp_path / "only.dcm")
+        (tmp_path / "cut.dcm").write_bytes(Path(CT_SMALL).read_bytes()[:300])
+        assert len(processor.load(tmp_path)) == 1
+        assert "cut.dcm" in caplog.text
 
     def test_arrays_tensors_and_lists_flatten_in_order(self, processor):
         hu = noise_hu(3, 40, 50)

@@ -4,7 +4,13 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+)
 from helpers.tiny import LATENT_CHANNELS, get_dummy_components, tiny_pipeline
 from PIL import Image
 from pydicom.data import get_testdata_file
@@ -196,7 +202,9 @@ class TestReference:
 
 
 class TestDiffusersHabits:
-    @pytest.mark.parametrize("scheduler", [DDPMScheduler, DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler])
+    @pytest.mark.parametrize(
+        "scheduler", [DDPMScheduler, DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler]
+    )
     def test_schedulers_swap(self, scheduler):
         pipe = tiny_pipeline()
         pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
@@ -225,7 +233,8 @@ class TestDiffusersHabits:
 
     def test_the_checkpoint_owns_the_number_of_steps(self, pipe):
         steps = []
-        pipe(noise_hu(64, 64), pixel_spacing=SPACING, callback_on_step_end=lambda p, step, t, k: steps.append(step) or k)
+        count = lambda pipe, step, timestep, tensors: steps.append(step)  # noqa: E731
+        pipe(noise_hu(64, 64), pixel_spacing=SPACING, callback_on_step_end=count)
         assert len(steps) == get_dummy_components()["default_num_inference_steps"]
 
     @pytest.mark.parametrize("loader", [DiffusionCTPipeline, DiffusionPipeline])
@@ -268,6 +277,7 @@ class TestRefusals:
             ({"output_type": "jpeg"}, "`output_type` is 'jpeg'"),
             ({"output_type": "dicom"}, "have no header"),
             ({"generator": 0}, "`generator` holds 0"),
+            ({"generator": [None]}, "`generator` holds None"),
             ({"generator": [seed(0), seed(1)]}, "list of 2, but `image` holds 1"),
             ({"callback_on_step_end_tensor_inputs": ["anatomy"]}, "anatomy"),
             ({"pixel_spacing": None}, "`pixel_spacing` is missing"),

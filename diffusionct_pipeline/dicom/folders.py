@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import numpy as np
 
 from .hounsfield import DicomError
 from .reading import SQUARE_TOLERANCE, CTSlice, SliceHeader, read_dataset, read_slice
+
+logger = logging.getLogger(__name__)
 
 DIRECTION_TOLERANCE = 1e-3  # of a direction cosine: 0.06 degrees, headers round to 4 to 6 digits
 STEP_TOLERANCE = 0.1  # relative; helical series jitter by a few percent of their step
@@ -79,16 +82,19 @@ class FolderScan:
 
 
 def read_series(folder: str | os.PathLike) -> list[CTSlice]:
-    """Read the one CT series of a folder, in order along the slice normal.
+    """Read the one CT series of a folder, in order along the slice normal; what was left out or is missing is logged.
 
     Raises:
         DicomError: The folder holds no usable series or several of them, or a slice cannot be read.
     """
-    series = scan_folder(folder).require_series()
+    scan = scan_folder(folder)
+    series = scan.require_series()
     if len(series) > 1:
         names = "".join(f"\n  {one.description or 'no description'} ({one.uid}), {len(one.paths)} slices"
                         for one in series)
         raise DicomError(f'"{folder}" holds {len(series)} CT series; give a folder with one of them:{names}')
+    for remark in [*(one.reason for one in scan.skipped), *series[0].gaps, *series[0].duplicates]:
+        logger.warning("%s", remark)
     return [read_slice(path) for path in series[0].paths]
 
 

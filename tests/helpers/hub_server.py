@@ -1,7 +1,7 @@
-"""A Hub in one process: as much of its HTTP as huggingface_hub needs to create, fill, list and read model repositories.
+"""A Hub in one process: as much of its HTTP as huggingface_hub needs to make, fill and read model repositories.
 
-Regular files arrive base64-encoded within a commit, large ones (LFS) by PUT before it. One branch, `main`; everything is
-kept in memory and bound to the loopback address. Requests without the token are refused.
+Regular files arrive base64-encoded within a commit, large ones (LFS) by PUT before it. One branch, `main`; everything
+is kept in memory and bound to the loopback address. Requests without the token are refused.
 """
 
 import base64
@@ -66,7 +66,8 @@ class HubHandler(BaseHTTPRequestHandler):
     def answer(self, content, status=200, headers=None):
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
-        for key, value in {"Content-Length": str(len(body)), "Content-Type": "application/json", **(headers or {})}.items():
+        every = {"Content-Length": str(len(body)), "Content-Type": "application/json", **(headers or {})}
+        for key, value in every.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command != "HEAD":
@@ -110,11 +111,9 @@ class HubHandler(BaseHTTPRequestHandler):
         self.answer({"errors": [], "warnings": []})
 
     def preupload(self, repo):
-        modes = [
-            {"path": f["path"], "uploadMode": "lfs" if f["path"].endswith(".safetensors") else "regular", "shouldIgnore": False}
-            for f in json.loads(self.body)["files"]
-        ]
-        self.answer({"files": modes})
+        paths = [wanted["path"] for wanted in json.loads(self.body)["files"]]
+        modes = {path: "lfs" if path.endswith(".safetensors") else "regular" for path in paths}
+        self.answer({"files": [{"path": p, "uploadMode": modes[p], "shouldIgnore": False} for p in paths]})
 
     def lfs_batch(self, repo):
         objects = [
@@ -139,11 +138,13 @@ class HubHandler(BaseHTTPRequestHandler):
             elif entry["key"] == "lfsFile":
                 files[value["path"]] = self.hub.objects[value["oid"]]
         revision = self.hub.revision(repo)
-        self.answer({"success": True, "commitOid": revision, "commitUrl": f"{self.hub.url}/{repo}/commit/{revision}"})
+        url = f"{self.hub.url}/{repo}/commit/{revision}"
+        self.answer({"success": True, "commitOid": revision, "commitUrl": url})
 
     def model_info(self, repo):
         siblings = [{"rfilename": path, "size": len(content)} for path, content in self.hub.repos[repo].items()]
-        self.answer({"id": repo, "modelId": repo, "sha": self.hub.revision(repo), "private": False, "siblings": siblings})
+        revision = self.hub.revision(repo)
+        self.answer({"id": repo, "modelId": repo, "sha": revision, "private": False, "siblings": siblings})
 
     def tree(self, repo):
         self.answer([self.entry(path, content) for path, content in self.hub.repos[repo].items()])
@@ -164,7 +165,8 @@ class HubHandler(BaseHTTPRequestHandler):
         revision = {"X-Repo-Commit": self.hub.revision(repo)}
         if content is None:
             return self.answer({}, 404, {"X-Error-Code": "EntryNotFound", **revision})
-        self.answer(content, headers={"ETag": f'"{blob_id(content)}"', "Content-Type": "application/octet-stream", **revision})
+        tag = {"ETag": f'"{blob_id(content)}"', "Content-Type": "application/octet-stream"}
+        self.answer(content, headers={**tag, **revision})
 
 
 REPO, REVISION = r"(?P<repo>[^/]+/[^/]+)", r"(?:main|[0-9a-f]{40})"

@@ -19,7 +19,11 @@ def get_dummy_components():
             decoder_channels=(16, 8, 8, 8, 8),
         )
         denoiser = ConditionalUNet1DModel(
-            latent_channels=LATENT_CHANNELS, block_out_channels=(8, 16), layers_per_block=1, head_channels=8, norm_groups=4
+            latent_channels=LATENT_CHANNELS,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            head_channels=8,
+            norm_groups=4,
         )
         # Training starts from zero here, which would hide what the networks do.
         torch.nn.init.normal_(autoencoder.tail[-1].weight, std=0.1)

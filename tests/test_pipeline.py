@@ -258,6 +258,17 @@ class TestDiffusersHabits:
         assert image.dtype == np.float32
         assert np.abs(image - exact).mean() < 0.1 * changed
 
+    def test_a_half_precision_checkpoint_in_shards_runs_in_single(self, pipe, tmp_path):
+        tiny_pipeline().to(torch.float16).save_pretrained(tmp_path, max_shard_size="10KB")
+        assert len(list((tmp_path / "autoencoder").glob("*.safetensors"))) > 1
+        loaded = DiffusionCTPipeline.from_pretrained(tmp_path)
+        loaded.set_progress_bar_config(disable=True)
+        assert loaded.autoencoder.dtype == loaded.denoiser.dtype == torch.float32
+        hu = noise_hu(64, 64)
+        np.testing.assert_allclose(
+            loaded(hu, pixel_spacing=SPACING).images[0], pipe(hu, pixel_spacing=SPACING).images[0], atol=1
+        )
+
     def test_progress_bar_counts_every_step(self, capsys):
         pipe = tiny_pipeline()
         pipe.set_progress_bar_config(disable=False)

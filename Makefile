@@ -1,0 +1,27 @@
+# Two commands, each from a fresh clone with Python >= 3.10 and make only:
+#   make demo    environment in .venv, install, the main job on a simulated scan
+#   make test    environment in .venv, install, tests
+# Both install again when pyproject.toml or constraints.txt change. Another interpreter: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test clean
+
+demo: $(INSTALLED)
+	$(BIN)/diffusionct demo --out demo_output
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+# One install, so that the constraints hold for every package.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else "Python >= 3.10 is needed, $(PYTHON) is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo_output

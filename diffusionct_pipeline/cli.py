@@ -1,0 +1,225 @@
+"""The command `diffusionct`: parses arguments and prints; the work is done elsewhere, and imported when it is needed."""
+
+import argparse
+import logging
+import sys
+
+from . import __version__
+
+EXIT_OK, EXIT_FAILURE, EXIT_INTERRUPTED = 0, 1, 130  # wrong usage is argparse's 2; 130 is a shell's 128 + SIGINT
+LISTED_FAILURES = 10  # on the screen; the report has them all
+
+
+def main(argv=None):
+    """Run the command line.
+
+    Args:
+        argv: Arguments without the program's name; None takes those of the process.
+
+    Returns:
+        Exit code: 0 done, 1 something failed, 130 interrupted. Wrong usage raises SystemExit(2).
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    options = build_parser().parse_args(argv)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print(f"diffusionct {options.command}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except (ValueError, OSError, ImportError) as error:
+        print(f"diffusionct {options.command}: error: {describe(error)}", file=sys.stderr)
+        return EXIT_FAILURE
+
+
+def build_parser():
+    """Parser of all subcommands; each stores its function in `run`."""
+    parser = argparse.ArgumentParser(
+        prog="diffusionct",
+        description="Standardize CT images between reconstruction kernels. Research use, not a medical device.",
+        epilog="Each command explains itself: diffusionct standardize --help",
+    )
+    parser.add_argument("--version", action="version", version=f"diffusionct {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    add_demo(commands)
+    add_standardize(commands)
+    add_simulate(commands)
+    add_info(commands)
+    return parser
+
+
+def add_command(commands, name, run, text, example):
+    """A subcommand with an example in its help."""
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_demo(commands):
+    parser = add_command(
+        commands, "demo", run_demo,
+        "simulate a Br40 series with a tumour, standardize it with the embedded checkpoint, and compare with the Bl64 "
+        "target",
+        "diffusionct demo --out demo_output",
+    )  # fmt: skip
+    parser.add_argument("--out", default="demo_output", metavar="DIR", help="folder for the results (default: %(default)s)")
+    parser.add_argument("--model", metavar="M", help='checkpoint folder or "user/repo" on the Hub; default: the embedded one')
+
+
+def add_standardize(commands):
+    parser = add_command(
+        commands, "standardize", run_standardize,
+        "standardize a DICOM file or all CT series of a folder; other files in it are skipped",
+        "diffusionct standardize scans/patient_01 standardized/patient_01 --preview",
+    )  # fmt: skip
+    parser.add_argument("input", metavar="IN", help="DICOM file or folder; only read")
+    parser.add_argument("output", metavar="OUT", help="folder outside of IN; mirrors IN's paths and gets run_report.json")
+    parser.add_argument("--model", metavar="M", help='checkpoint folder or "user/repo" on the Hub; default: the embedded one')
+    parser.add_argument("--reference", metavar="R", help="DICOM file or folder with one series whose texture to take; "
+                        "default: the checkpoint's own standard")  # fmt: skip
+    parser.add_argument("--steps", type=int, metavar="N", help="denoising steps; default: what the checkpoint recommends")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the noise, which the slices of a series "
+                        "share (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--device", metavar="D", help='"cpu", "cuda", "cuda:1"; default: the first GPU, else the CPU')
+    parser.add_argument("--batch-size", type=int, metavar="B", help="slices at a time on a GPU (default: 8); a CPU takes "
+                        "one by one, which is as fast")  # fmt: skip
+    parser.add_argument("--preview", action="store_true", help="also write pictures (input, output, difference) to "
+                        "OUT/preview: the middle slice of each series and one a quarter to either side")  # fmt: skip
+
+
+def add_simulate(commands):
+    parser = add_command(
+        commands, "simulate", run_simulate,
+        "simulate paired CT series of phantoms, one series for each kernel, with tumour masks",
+        "diffusionct simulate phantoms --kernels Br40,Bl64 --thickness 1 --phantoms 3 --seed 0",
+    )  # fmt: skip
+    parser.add_argument("output", metavar="OUT", help="folder; each phantom gets a new one in it")
+    parser.add_argument("--kernels", type=names, default="Br40,Bl64", metavar="A,B", help="kernel names, listed by "
+                        "`diffusionct info` (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--thickness", type=float, default=1.0, metavar="MM", help="slice thickness and distance "
+                        "(default: %(default)s)")  # fmt: skip
+    parser.add_argument("--phantoms", type=int, default=3, metavar="N", help="how many (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="phantom i has seed S + i (default: %(default)s)")
+    parser.add_argument("--slices", type=int, metavar="N", help="slices around the first tumour; default: all that show "
+                        "a tumour")  # fmt: skip
+    parser.add_argument("--style", choices=("human", "lungman"), default="human", help="(default: %(default)s)")
+    parser.add_argument("--mas", type=number_or_range, default="100", metavar="X[,Y]", help="tube load, or a range to draw "
+                        "one from for each phantom (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--spacing", type=number_or_range, default="0.7", metavar="X[,Y]", help="pixel size in mm, or a range "
+                        "(default: %(default)s)")  # fmt: skip
+    parser.add_argument("--kernel-jitter", type=float, default=0.0, metavar="F", help="vary each kernel's frequencies by up "
+                        "to this share (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--smoothing", type=strengths, default={}, metavar="K=F,...", help="edge-preserving smoothing of a "
+                        "kernel's images as by iterative reconstruction, 0 to 1, such as Br40=0.6")  # fmt: skip
+    parser.add_argument("--device", default="cpu", metavar="D", help="where to compute (default: %(default)s)")
+
+
+def add_info(commands):
+    add_command(
+        commands, "info", run_info, "show versions, the embedded checkpoint, kernels, systems and devices", "diffusionct info"
+    )
+
+
+def run_demo(options):
+    from .demo import demo
+
+    with Progress("demo") as progress:
+        text = demo(options.out, model=options.model, progress=progress)
+    print(text)
+    return EXIT_OK
+
+
+def run_standardize(options):
+    from .standardize_folder import standardize_folder
+
+    with Progress("standardize") as progress:
+        report = standardize_folder(
+            options.input, options.output, model=options.model, reference=options.reference,
+            num_inference_steps=options.steps, seed=options.seed, device=options.device, batch_size=options.batch_size,
+            preview=options.preview, progress=progress,
+        )  # fmt: skip
+    print(f"{report['written']} of {report['slices']} slices in {len(report['series'])} series written to {report['output']}")
+    if report["skipped"]:
+        print(f"{len(report['skipped'])} other files skipped; run_report.json lists them")
+    failures = [item for entry in report["series"] for item in entry["failures"]] + report["unusable"]
+    for item in failures[:LISTED_FAILURES]:
+        print(f"failed: {item['reason']}", file=sys.stderr)
+    if len(failures) > LISTED_FAILURES:
+        print(f"... and {len(failures) - LISTED_FAILURES} more in run_report.json", file=sys.stderr)
+    if report["stopped"]:
+        print(f"stopped early: {report['stopped']}", file=sys.stderr)
+    return EXIT_FAILURE if failures or report["stopped"] else EXIT_OK
+
+
+def run_simulate(options):
+    from .files import require_writable
+    from .simulation import simulate
+
+    require_writable(options.output)
+    with Progress("simulate") as progress:
+        folders = simulate(
+            options.output, options.kernels, options.thickness, options.phantoms, options.seed, options.slices,
+            style=options.style, mas=options.mas, spacing_mm=options.spacing, kernel_jitter=options.kernel_jitter,
+            smoothing=options.smoothing, device=options.device, progress=progress,
+        )  # fmt: skip
+    for folder in folders:
+        print(folder)
+    return EXIT_OK
+
+
+def run_info(options):
+    from .info import info
+
+    print(info())
+    return EXIT_OK
+
+
+class Progress:
+    """A tqdm bar that appears with the first call of `progress(done, total)`."""
+
+    def __init__(self, description):
+        self.description, self.bar = description, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.bar is not None:
+            self.bar.close()
+
+    def __call__(self, done, total):
+        from tqdm import tqdm
+
+        if self.bar is None:
+            self.bar = tqdm(total=total, desc=self.description, unit="slice")
+        self.bar.update(done - self.bar.n)
+
+
+def describe(error):
+    """Message of an error for the screen."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f'"{error.filename}": {error.strerror}'
+    return str(error) or type(error).__name__
+
+
+def names(text):
+    """"A,B" -> ("A", "B")."""
+    return tuple(name.strip() for name in text.split(","))
+
+
+def number_or_range(text):
+    """"1.5" -> 1.5; "1,2" -> (1.0, 2.0)."""
+    values = tuple(float(value) for value in text.split(","))
+    if len(values) > 2:
+        raise ValueError
+    return values if len(values) == 2 else values[0]
+
+
+def strengths(text):
+    """"A=0.5,B=1" -> {"A": 0.5, "B": 1.0}."""
+    return {name: float(value) for name, value in (item.split("=") for item in text.split(","))}

@@ -1,0 +1,153 @@
+"""The whole job on a simulated scan: Br40 in, standardized out, compared with the Bl64 image of the same scan.
+
+    OUT/phantom_90001/       the scan as DICOM, kernels Br40 and Bl64, and its tumour masks
+    OUT/standardized/        the Br40 series, standardized, as derived DICOM, and run_report.json
+    OUT/demo.png             before, after and target, with the tumour magnified
+    OUT/agreement.md         how closely the texture agrees with the target
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from .dicom import read_series
+from .evaluation.texture import TEXTURE_FIGURES, square_regions, texture_figures
+from .files import require_writable, write_whole
+from .preview import comparison_png, require_matplotlib
+from .simulation import simulate
+from .standardize_folder import standardize_folder
+
+PHANTOM_SEED = 90_001  # never trained or validated on: those use seeds below 1,000 and 50,000 to 50,999
+SOURCE, TARGET = "Br40", "Bl64"
+SLICES, THICKNESS_MM = 3, 3.0  # through the first tumour; more would not fit into two minutes on two cores
+SQUARE_MM = 20.0  # side of the other regions
+LUNG_HU = (-950.0, -600.0)  # mean of a square that counts as lung
+SOFT_TISSUE_HU = (-150.0, 150.0)
+TUMOUR_MARGIN_MM = 15.0
+AGREES = 0.15  # relative error up to which a feature counts as reproducible, as in Selim et al. 2023
+
+
+def demo(out, model=None, progress=None):
+    """Run the demo.
+
+    Args:
+        out: Folder to write to. A scan that is there from an earlier run is used again.
+        model: Checkpoint folder or Hub name; None for the embedded checkpoint.
+        progress: Called as progress(done, total) after each slice that was simulated or standardized.
+
+    Returns:
+        The table and the paths of the results, as Markdown text.
+
+    Raises:
+        ValueError, OSError: if the folder cannot be written to or a slice fails.
+        ImportError: without matplotlib.
+    """
+    out = Path(out)
+    require_matplotlib()
+    require_writable(out)
+
+    # 1. A scan with two kernels, and the standardized version of one.
+    scan = out / f"phantom_{PHANTOM_SEED}"
+    both = 2 * SLICES
+    if not scan.exists():
+        simulate(
+            out, (SOURCE, TARGET), THICKNESS_MM, 1, PHANTOM_SEED, SLICES, progress=lambda done, _: progress and progress(done, both)
+        )  # fmt: skip
+    report = standardize_folder(
+        scan / SOURCE, out / "standardized", model=model, preview=False,
+        progress=lambda done, _: progress and progress(SLICES + done, both),
+    )  # fmt: skip
+    if report["failures"] or report["stopped"]:
+        raise ValueError(f"the demo could not standardize its own scan: {report}")
+
+    # 2. How closely does the texture agree with the target?
+    source, target, output = (read_series(out / folder) for folder in (scan.name + f"/{SOURCE}", scan.name + f"/{TARGET}", "standardized"))
+    masks = np.load(scan / "tumours.npz")["mask"]  # [N,H,W]
+    spacing_mm = source[0].spacing_mm
+    source, target, output = (np.stack([one.hu for one in series]) for series in (source, target, output))  # [N,H,W]
+    groups = regions(target, masks, spacing_mm)
+    figures = {name: [measure(images, where) for images in (source, output, target)] for name, where in groups.items()}
+
+    # 3. A picture and a table.
+    table = agreement_table(figures)
+    middle = SLICES // 2
+    label = masks[middle][masks[middle] > 0].min()
+    picture = comparison_png(
+        {f"input: {SOURCE}": source[middle], "standardized": output[middle], f"target: {TARGET}": target[middle]},
+        box_around(masks[middle] == label, TUMOUR_MARGIN_MM / spacing_mm), spacing_mm,
+        "Simulated chest: the target is another reconstruction of the same scan, which the model never sees",
+    )  # fmt: skip
+    write_whole(out / "demo.png", picture)
+    write_whole(out / "agreement.md", table.encode())
+    seconds = report["series"][0]["seconds_per_slice"]
+    return (
+        f"{table}\n{report['model_id']}, {seconds} s a slice. Research use, not a medical device.\n"
+        f"picture       {out / 'demo.png'}\nDICOM in      {scan / SOURCE}\nDICOM out     {out / 'standardized'}\n"
+        f"table         {out / 'agreement.md'}"
+    )
+
+
+def regions(target_hu, masks, spacing_mm):
+    """Region group -> list of (slice, mask): the tumours, and squares of lung and of soft tissue.
+
+    Args:
+        target_hu: (N, H, W) array in HU, by which squares are chosen.
+        masks: (N, H, W) tumour labels.
+        spacing_mm: Side of a pixel.
+    """
+    side = round(SQUARE_MM / spacing_mm)
+    groups = {"tumour": [], "lung": [], "soft tissue": []}
+    for index, (hu, labels) in enumerate(zip(target_hu, masks)):
+        groups["tumour"] += [(index, labels == label) for label in np.unique(labels[labels > 0])]
+        for square in square_regions(hu, side):
+            mean = hu[square].mean()
+            if labels[square].any():
+                continue
+            if LUNG_HU[0] < mean < LUNG_HU[1]:
+                groups["lung"].append((index, square))
+            elif SOFT_TISSUE_HU[0] < mean < SOFT_TISSUE_HU[1]:
+                groups["soft tissue"].append((index, square))
+    return {name: where for name, where in groups.items() if where}
+
+
+def measure(images, where):
+    """Figures (R, F) of R regions of a stack of images."""
+    return np.array([list(texture_figures(images[index], mask).values()) for index, mask in where])
+
+
+def agreement_table(figures):
+    """Markdown: mean value of each figure on the tumour, and its error against the target for each group of regions.
+
+    Args:
+        figures: Region group -> figures (R, F) of input, output and target.
+    """
+    errors = {
+        name: [np.abs(one / target - 1) for one in (source, output)] for name, (source, output, target) in figures.items()
+    }
+    columns = [f"{name}, {len(source)} regions: {what} error" for name, (source, *_) in errors.items() for what in ("input", "output")]
+    rows = [["figure", "tumour: input", "output", "target", *columns]]
+    for i, figure in enumerate(TEXTURE_FIGURES):
+        values = [f"{one[:, i].mean():.4g}" for one in figures["tumour"]]
+        rows.append([figure, *values, *(f"{100 * one[:, i].mean():.0f} %" for pair in errors.values() for one in pair)])
+    within = [f"**{100 * (one <= AGREES).mean():.0f} %**" for pair in errors.values() for one in pair]
+    rows.append([f"figures within {100 * AGREES:.0f} % of the target", "", "", "", *within])
+    return markdown(rows)
+
+
+def markdown(rows):
+    """Rows of text, the first being the head, as a Markdown table whose columns line up."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines) + "\n"
+
+
+def box_around(mask, margin):
+    """(top, bottom, left, right) of a square around a mask, within the image."""
+    rows, columns = np.nonzero(mask)
+    half = max(np.ptp(rows), np.ptp(columns)) / 2 + margin
+    box = []
+    for places, size in ((rows, mask.shape[0]), (columns, mask.shape[1])):
+        middle = (places.min() + places.max()) / 2
+        box += [max(int(middle - half), 0), min(int(middle + half) + 1, size)]
+    return tuple(box)

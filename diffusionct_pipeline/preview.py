@@ -1,0 +1,135 @@
+"""Pictures for looking at, never for measuring: fixed windows, a scale bar, a colour bar; the same bytes every time."""
+
+import io
+
+import numpy as np
+
+from .image_processor import PREVIEW_WINDOW_HU
+
+DIFFERENCE_HU = 300.0  # sharp minus soft noise has a standard deviation of 50 to 100 HU
+BAR_MM = (100, 50, 20, 10, 5)  # lengths of a scale bar; the longest that takes up to a third of the width
+INK, PAPER = "#e8e8e8", "#101014"
+ACCENT = "#ffb000"
+
+
+def require_matplotlib():
+    """Raise ImportError, naming the extra, where matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError("pictures need matplotlib: pip install 'diffusionct-pipeline[plots]'") from error
+
+
+def preview_png(before_hu, after_hu, spacing_mm, title=""):
+    """Input, output and their difference side by side.
+
+    Args:
+        before_hu, after_hu: (H, W) arrays in HU.
+        spacing_mm: Side of a pixel.
+        title: Line above the panels.
+
+    Returns:
+        Bytes of a PNG.
+    """
+    height, width = before_hu.shape
+    figure, axes = panels(1, 3, aspect=height / width, title=title)
+    show(axes[0][0], before_hu, "input", spacing_mm)
+    grey = show(axes[0][1], after_hu, "output")
+    change = show_difference(axes[0][2], after_hu - before_hu, "output - input")
+    colour_bar(figure, axes[0][:2], grey, "HU")
+    colour_bar(figure, axes[0][2:], change, "HU")
+    return png(figure)
+
+
+def comparison_png(images, box, spacing_mm, title=""):
+    """Whole slices above, one region of them magnified below, and below that what separates them from the last.
+
+    Args:
+        images: Dict of name -> (H, W) array in HU; the last one is the target.
+        box: (top, bottom, left, right) of the region in pixels.
+        spacing_mm: Side of a pixel.
+        title: Line above the panels.
+
+    Returns:
+        Bytes of a PNG.
+    """
+    top, bottom, left, right = box
+    target = list(images.values())[-1]
+    figure, axes = panels(3, len(images), title=title)
+    for column, (name, hu) in enumerate(images.items()):
+        grey = show(axes[0][column], hu, name, spacing_mm if column == 0 else None)
+        corners = ([left, right, right, left, left], [top, top, bottom, bottom, top])
+        axes[0][column].plot(*(np.array(side) - 0.5 for side in corners), color=ACCENT, linewidth=1.2)
+        show(axes[1][column], hu[top:bottom, left:right], "", spacing_mm if column == 0 else None, frame=ACCENT)
+        if hu is target:
+            axes[2][column].set_axis_off()
+        else:
+            change = (hu - target)[top:bottom, left:right]
+            coloured = show_difference(axes[2][column], change, f"{name.split(':')[0]} - target")
+    colour_bar(figure, axes[0], grey, "HU")
+    colour_bar(figure, axes[1], grey, "HU")
+    colour_bar(figure, axes[2], coloured, "HU")
+    return png(figure)
+
+
+def panels(rows, columns, aspect=1.0, title=""):
+    """A dark figure with a grid of empty panels."""
+    from matplotlib.figure import Figure  # without pyplot: no state, no window system
+
+    side = 3.6  # inches
+    figure = Figure(figsize=(side * columns + 0.7, side * rows * aspect + 0.7), facecolor=PAPER, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0.01, hspace=0.01)
+    if title:
+        figure.suptitle(title, color=INK, fontsize=11)
+    return figure, axes
+
+
+def show(axis, hu, title, scale_spacing_mm=None, frame=None):
+    """A slice through the lung window, with a scale bar if its pixel size is given."""
+    low, high = PREVIEW_WINDOW_HU
+    image = axis.imshow(hu, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    bare(axis, title, frame)
+    if scale_spacing_mm is not None:
+        height, width = hu.shape
+        length_mm = next((mm for mm in BAR_MM if mm <= width * scale_spacing_mm / 3), BAR_MM[-1])
+        start, pixels, row = 0.05 * width, length_mm / scale_spacing_mm, 0.95 * height
+        axis.plot([start, start + pixels], [row, row], color=INK, linewidth=2.5, solid_capstyle="butt")
+        label = f"{length_mm / 10:g} cm" if length_mm >= 10 else f"{length_mm} mm"
+        axis.text(start + pixels / 2, row - 0.02 * height, label, color=INK, fontsize=8, ha="center", va="bottom")
+    return image
+
+
+def show_difference(axis, difference_hu, title):
+    """A difference in HU, white at 0."""
+    image = axis.imshow(
+        difference_hu, cmap="RdBu_r", vmin=-DIFFERENCE_HU, vmax=DIFFERENCE_HU, interpolation="nearest"
+    )
+    bare(axis, title)
+    return image
+
+
+def bare(axis, title, frame=None):
+    """No ticks, a title, and a frame only in a colour that is given."""
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.set_title(title, color=INK, fontsize=10)
+    for spine in axis.spines.values():
+        spine.set_visible(frame is not None)
+        spine.set_color(frame or PAPER)
+        spine.set_linewidth(1.5)
+
+
+def colour_bar(figure, axes, image, unit):
+    """A bar to the right of some panels."""
+    bar = figure.colorbar(image, ax=list(axes), shrink=0.8, pad=0.01, aspect=30)
+    bar.set_label(unit, color=INK, fontsize=8)
+    bar.ax.tick_params(colors=INK, labelsize=8)
+    bar.outline.set_visible(False)
+
+
+def png(figure):
+    """Bytes of a figure, without the version that matplotlib would write into it."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=120, facecolor=figure.get_facecolor(), metadata={"Software": None})
+    return file.getvalue()

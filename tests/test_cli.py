@@ -1,0 +1,146 @@
+"""The command line: exit codes, messages without traceback, and help that answers at once."""
+
+import subprocess
+import sys
+
+import pytest
+from helpers.dicom import make_slice, ramp, save
+from helpers.tiny import tiny_pipeline
+
+from diffusionct_pipeline import __version__
+from diffusionct_pipeline.cli import build_parser, main
+
+COMMANDS = ("demo", "standardize", "simulate", "info")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tiny_pipeline().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def scan(tmp_path):
+    folder = tmp_path / "scan"
+    folder.mkdir()
+    for number in (1, 2):
+        save(make_slice(ramp(48, 64), number=number), folder / f"{number}.dcm")
+    return folder
+
+
+class TestHelp:
+    def test_does_not_wait_for_torch(self):
+        code = (
+            "import sys; from diffusionct_pipeline.cli import build_parser; build_parser().format_help();"
+            "print(sorted({'torch', 'diffusers', 'pydicom', 'numpy', 'matplotlib'} & set(sys.modules)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]"
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_of_each_command_has_an_example_that_parses(self, command, capsys):
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0
+        example = capsys.readouterr().out.split("example:\n")[1].strip()
+        assert example.startswith(f"diffusionct {command}")
+        assert build_parser().parse_args(example.split()[1:]).command == command
+
+    def test_version(self, capsys):
+        with pytest.raises(SystemExit):
+            main(["--version"])
+        assert __version__ in capsys.readouterr().out
+
+
+class TestWrongUsage:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            [],
+            ["fly"],
+            ["standardize"],
+            ["standardize", "in"],
+            ["standardize", "in", "out", "--steps", "many"],
+            ["standardize", "in", "out", "--colour"],
+            ["simulate", "out", "--mas", "1,2,3"],
+            ["simulate", "out", "--smoothing", "Br40"],
+        ],
+    )
+    def test_exits_with_2_and_usage(self, arguments, capsys):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+        assert "usage: diffusionct" in capsys.readouterr().err
+
+
+class TestStandardize:
+    def test_done_is_0_and_says_what_was_written(self, scan, tmp_path, model, capsys):
+        assert main(["standardize", str(scan), str(tmp_path / "out"), "--model", model]) == 0
+        assert "2 of 2 slices in 1 series" in capsys.readouterr().out
+        assert (tmp_path / "out/2.dcm").is_file()
+
+    def test_a_bad_file_is_1_and_is_named(self, scan, tmp_path, model, capsys):
+        save(make_slice(ramp(48, 64), number=3, PixelSpacing=None), scan / "3.dcm")
+        assert main(["standardize", str(scan), str(tmp_path / "out"), "--model", model]) == 1
+        captured = capsys.readouterr()
+        assert "3.dcm" in captured.err and "pixel spacing" in captured.err
+        assert "2 of 2 slices" in captured.out
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["IN", "IN/out"], "inside"),
+            (["nowhere", "OUT"], "nowhere"),
+            (["IN", "OUT", "--steps", "-1"], "-1"),
+            (["IN", "OUT", "--model", "nonsense"], "nonsense"),
+            (["IN", "OUT", "--device", "abacus"], "abacus"),
+        ],
+    )
+    def test_a_run_that_cannot_start_is_1_with_one_clear_line(self, scan, tmp_path, model, capsys, arguments, message):
+        arguments = [part.replace("IN", str(scan)).replace("OUT", str(tmp_path / "out")) for part in arguments]
+        if "--model" not in arguments:
+            arguments += ["--model", model]
+        assert main(["standardize", *arguments]) == 1
+        error = capsys.readouterr().err
+        assert "diffusionct standardize: error:" in error and message in error
+        assert "Traceback" not in error
+        assert not (tmp_path / "out").exists()
+
+    def test_an_interruption_is_130(self, scan, tmp_path, monkeypatch, capsys):
+        def interrupt(*_, **__):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("diffusionct_pipeline.standardize_folder.standardize_folder", interrupt)
+        assert main(["standardize", str(scan), str(tmp_path / "out")]) == 130
+        assert "interrupted" in capsys.readouterr().err
+
+
+class TestSimulate:
+    def test_options_reach_the_simulator(self, tmp_path, monkeypatch, capsys):
+        calls = []
+
+        def simulate(*arguments, **options):
+            calls.append((arguments, options))
+            return [tmp_path / "phantom_0007"]
+
+        monkeypatch.setattr("diffusionct_pipeline.simulation.simulate", simulate)
+        line = f"simulate {tmp_path} --kernels Br40,Bl57 --seed 7 --mas 50,150 --smoothing Br40=0.6"
+        assert main(line.split()) == 0
+        ((arguments, options),) = calls
+        assert arguments[1:] == (("Br40", "Bl57"), 1.0, 3, 7, None)
+        assert options["mas"] == (50.0, 150.0) and options["smoothing"] == {"Br40": 0.6}
+        assert "phantom_0007" in capsys.readouterr().out
+
+    def test_an_unknown_kernel_is_1_and_the_legal_ones_are_listed(self, tmp_path, capsys):
+        assert main(["simulate", str(tmp_path), "--kernels", "Br40,Zz99"]) == 1
+        error = capsys.readouterr().err
+        assert "Zz99" in error and "Bl64" in error
+
+
+class TestInfo:
+    def test_shows_versions_kernels_and_devices(self, capsys):
+        assert main(["info"]) == 0
+        shown = capsys.readouterr().out
+        for fact in (__version__, "torch", "embedded checkpoint", "Bl64", "cpu:"):
+            assert fact in shown

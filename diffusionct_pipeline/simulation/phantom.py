@@ -90,7 +90,8 @@ class ChestPhantom:
     def tumour_mask(self, z_mm, thickness_mm=0.0, *, spacing_mm=None, size=None, centre_mm=(0.0, 0.0)):
         """Tumour labels on any grid: uint8 (size, size), 0 outside, 1.. inside the tumour of that label.
 
-        A pixel belongs to a tumour when at least half of the slab's thickness at its centre does. Spicules do not count.
+        A pixel belongs to a tumour when at least half of the slab's thickness at its centre does. Spicules do not
+        count.
         """
         spacing_mm, size = spacing_mm or self.spacing_mm, size or self.size
         axis = (torch.arange(size, device=self.device) - size // 2) * spacing_mm
@@ -162,7 +163,8 @@ class ChestPhantom:
     def _paint_vessels(self, canvas, lung, parenchyma):
         def add(segments, hu):  # vessels add to the tissue and never darken it
             weight = canvas.capsules(segments) * lung
-            canvas.hu = torch.where(weight > 0, torch.maximum(canvas.hu, parenchyma + (hu - parenchyma) * weight), canvas.hu)
+            denser = torch.maximum(canvas.hu, parenchyma + (hu - parenchyma) * weight)
+            canvas.hu = torch.where(weight > 0, denser, canvas.hu)
 
         if self.style == "lungman":
             add(self.vessels, 45.0)

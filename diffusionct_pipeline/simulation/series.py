@@ -207,11 +207,12 @@ def _require_same_series(first, pair, heights):
         raise ValueError(f"pairs mixes options: {pair.options} after {first.options}; a series has one set")
     for name in pair.hu:
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,16}", name):
-            raise ValueError(f"kernel name is {name!r}; legal is up to 16 letters, digits, '-' and '_' (it names a folder)")
+            raise ValueError(f"kernel name is {name!r}; legal is up to 16 letters, digits, '-' and '_'")
     if heights and pair.z_mm <= heights[-1]:
         raise ValueError(f"pairs has z_mm {pair.z_mm} after {heights[-1]}; legal is ascending")
     if len(heights) > 1 and abs((pair.z_mm - heights[-1]) - (heights[1] - heights[0])) > 1e-3:
-        raise ValueError(f"pairs has z_mm {pair.z_mm} after {heights[-1]}; legal is even spacing, {heights[1] - heights[0]}")
+        step = heights[1] - heights[0]
+        raise ValueError(f"pairs has z_mm {pair.z_mm} after {heights[-1]}; legal is even spacing, here {step} mm")
 
 
 def _sidecar(first, heights, seeds, masks, about):

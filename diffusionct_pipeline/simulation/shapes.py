@@ -66,7 +66,7 @@ class Canvas:
         # 2. Patches of similar size are drawn together; where they overlap the larger coverage counts.
         bound = 4
         while True:
-            members = ((side <= bound) & (side > bound // 2)).nonzero()[:, 0] if bound > 4 else (side <= 4).nonzero()[:, 0]
+            members = ((side <= bound) & (side > (bound // 2 if bound > 4 else 0))).nonzero()[:, 0]
             for part in members.split(max(1, 2**21 // bound**2)):
                 self._draw_patches(flat, segments[part], corner[part], bound)
             if bound >= int(side.max()):

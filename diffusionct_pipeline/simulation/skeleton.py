@@ -57,7 +57,8 @@ def paint_shoulder_girdle(canvas, anatomy, body):
     if -10 < z < 110:
         angle, cavity = anatomy.around_chest(canvas), anatomy.cavity_distance(canvas.x, canvas.y, z)
         centre, half = 0.66 + 0.0022 * (z + 10), 0.04 + 0.28 * math.sin(math.pi * (z + 10) / 120) ** 0.5
-        spine = 2.6 * torch.exp(-(((angle - centre) / 0.06) ** 2)) + 2.2 * torch.exp(-(((angle - centre - half) / 0.08) ** 2))
+        spine = 2.6 * torch.exp(-(((angle - centre) / 0.06) ** 2))
+        spine = spine + 2.2 * torch.exp(-(((angle - centre - half) / 0.08) ** 2))  # thick lateral border
         plate = torch.maximum((cavity - 13.5).abs() - 1.5 - spine, ((angle - centre).abs() - half) * 95)
         paint_bone(canvas, torch.maximum(plate, body + 5), 1.0, 780.0, 280.0)
     if z > 86:

@@ -122,7 +122,9 @@ def paint_heart(canvas, anatomy, fine, coarse):
         return (r - 1) * min(a, b, c)
 
     inside_heart = canvas.coverage((radius - 0.9) * size) * inside_cavity
-    for place in ((18, 8, -6, 27, 15, 32), (12, -24, -6, 34, 13, 34), (-26, 22, 10, 18, 17, 24), (-34, -10, 4, 19, 20, 28)):
+    ventricles = ((18, 8, -6, 27, 15, 32), (12, -24, -6, 34, 13, 34))  # left, right
+    atria = ((-26, 22, 10, 18, 17, 24), (-34, -10, 4, 19, 20, 28))
+    for place in ventricles + atria:
         canvas.paint(anatomy.blood_hu, chamber(*place) + 0.8 * coarse, within=inside_heart)
     depth = (radius - 0.74) * size  # atrioventricular groove: a wedge of fat with the coronary arteries
     groove = (along + 12 - 0.25 * across).abs() - 0.55 * depth + 1.2 * coarse

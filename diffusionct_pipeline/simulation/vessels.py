@@ -42,6 +42,7 @@ def grow_tree(root_mm, targets_mm, leaf_radius_mm, exponent, max_radius_mm, gene
         offset = targets_mm - centroid[owner]
         spread = torch.zeros(len(tip), 3, 3).index_add_(0, owner, offset[:, :, None] * offset[:, None, :])
         axis = torch.linalg.eigh(spread)[1][:, :, 2]
+        axis = axis * torch.where(axis.sum(1, keepdim=True) < 0, -1, 1)  # LAPACKs differ in the sign
         along = (offset * axis[owner]).sum(1)
         order = torch.argsort(along, stable=True)
         order = order[torch.argsort(owner[order], stable=True)]

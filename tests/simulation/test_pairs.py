@@ -82,11 +82,12 @@ def test_the_tumour_mask_lies_on_the_reconstruction_grid(phantom, scanner):
     assert np.median(pair.hu["Br40"][pair.mask == 1]) == pytest.approx(tumour.hu, abs=60)
 
 
-class TestRealSliceAsObject:
-    @pytest.fixture(scope="class")
-    def real(self, phantom):
-        return phantom.slice_hu(Z).numpy()
+@pytest.fixture(scope="module")
+def real(phantom):
+    return phantom.slice_hu(Z).numpy()
 
+
+class TestRealSliceAsObject:
     def test_hu_survive_and_kernels_differ(self, real, phantom, scanner, options):
         clean = replace(options, mas=None)
         pair = rekernel_slice(real, phantom.spacing_mm, clean, scanner=scanner)

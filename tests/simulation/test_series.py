@@ -116,8 +116,8 @@ class TestSimulate:
     def test_writes_one_folder_per_phantom_and_tells_its_progress(self, tmp_path):
         calls = []
         out = simulate(
-            tmp_path / "out", kernels=("Br40",), thickness_mm=3, phantoms=2, seed=4, slices=1, size=32, spacing_mm=(1.5, 2),
-            mas=(10, 150), kernel_jitter=0.1, progress=lambda done, total: calls.append((done, total)),
+            tmp_path / "out", kernels=("Br40",), thickness_mm=3, phantoms=2, seed=4, slices=1, size=32,
+            spacing_mm=(1.5, 2), mas=(10, 150), kernel_jitter=0.1, progress=lambda done, total: calls.append((done, total)),
         )  # fmt: skip
         assert calls == [(1, 2), (2, 2)]
         assert [folder.name for folder in out] == ["phantom_0004", "phantom_0005"]
@@ -130,7 +130,8 @@ class TestSimulate:
             simulate(tmp_path / "out", phantoms=1, seed=5, slices=1)
 
     @pytest.mark.parametrize(
-        "bad", [{"phantoms": 0}, {"slices": 0}, {"slices": 1000}, {"mas": (9, 1)}, {"kernels": ("Q",)}, {"style": "dog"}]
+        "bad",
+        [{"phantoms": 0}, {"slices": 0}, {"slices": 1000}, {"mas": (9, 1)}, {"kernels": ("Q",)}, {"style": "dog"}],
     )
     def test_bad_options_are_refused_before_anything_is_written(self, bad, tmp_path):
         with pytest.raises(ValueError, match="legal|room"):

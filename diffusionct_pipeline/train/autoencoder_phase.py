@@ -5,6 +5,7 @@ import json
 import torch
 from torch import nn
 
+from ..image_processor import HU_CENTRE, HU_SCALE
 from ..losses import LocalSpectrumLoss, reconstruction_loss
 from ..models import AutoencoderResNet18
 from .datasets import load_objects, phantom_objects
@@ -47,6 +48,10 @@ class CrossReconstruction(nn.Module):
             "latent": latent.float().square().mean(),
         }
         weights = {"spectrum": self.options.spectrum_weight, "latent": self.options.latent_weight}
+        if self.model.filter is not None:  # without a loss of its own the filter stops at half the gain
+            filtered, _ = self.model.filter(sample, skips[-1], self.model.pool(style), spacing)
+            losses["filter_spectrum"] = self.local_spectrum(filtered, target)
+            weights["filter_spectrum"] = self.options.filter_weight
         losses["loss"] = sum(weights.get(name, 1.0) * value for name, value in losses.items())
         return losses
 
@@ -73,11 +78,16 @@ class AutoencoderPhase:
         """Br40 -> Bl64 with the style of the true target: what the latent diffusion model can reach at best."""
         model = objective.model
 
-        def convert(sample, spacing, target):
+        def convert(hu, spacing_mm, target_hu):
+            sample, target = (
+                (torch.from_numpy(image)[None, None].to(self.device) - HU_CENTRE) / HU_SCALE for image in (hu, target_hu)
+            )
+            spacing = torch.tensor([spacing_mm], device=self.device)
             _, skips = model.encode(sample, spacing)
-            return model.decode(model.encode(target, spacing)[0], skips, sample, spacing)
+            output = model.decode(model.encode(target, spacing)[0], skips, sample, spacing)
+            return (output * HU_SCALE + HU_CENTRE)[0, 0].cpu().numpy()
 
-        return self.validation.score(convert, self.device)
+        return self.validation.score(convert)
 
     @torch.no_grad()
     def save(self, objective, folder, summary):

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ..image_processor import HU_CENTRE, HU_SCALE
+from ..simulation import mtf
 
 MARGIN = 16  # pixels around a crop, cut off after filtering: FFT filters wrap around
 GROUP = 2  # objects seen under the same two kernels; one gives the other its reference
@@ -19,11 +20,15 @@ NOISE_HU = 34.0  # white noise before the kernel at 0.7 mm; gives the 17.7 HU of
 
 @dataclass
 class Pairs:
-    """Slices `a` and `b` (B, 1, n, n) in model range, pixel `spacing` (B,) in mm, 2k and 2k + 1 under equal kernels."""
+    """Slices `a` and `b` (B, 1, n, n) in model range, pixel `spacing` (B,) in mm, 2k and 2k + 1 under equal kernels.
+
+    `standard` (B,) tells where `b` has the generator's standard kernel.
+    """
 
     a: torch.Tensor
     b: torch.Tensor
     spacing: torch.Tensor
+    standard: torch.Tensor
 
 
 class PairGenerator:
@@ -33,9 +38,12 @@ class PairGenerator:
         objects: `TrainingObject`s (see datasets.py); None or empty draws random fields only.
         crop: Side n of a crop in pixels.
         device: Where pairs are made.
+        standard_kernel: Name in `simulation.KERNELS` of the kernel that `b` has in `standard_share` of the groups.
+        standard_share: 0 to 1.
     """
 
-    def __init__(self, objects, crop, device="cpu"):
+    def __init__(self, objects, crop, device="cpu", standard_kernel="Bl64", standard_share=0.0):
+        self.standard_kernel, self.standard_share = standard_kernel, standard_share
         self.objects, self.crop, self.device = list(objects or []), crop, torch.device(device)
         self.fine = 2 * (crop + 2 * MARGIN)  # kernels act at half the pixel spacing: sampling then aliases as in a scan
 
@@ -50,13 +58,19 @@ class PairGenerator:
         spectrum = torch.fft.rfft2(hu) + torch.fft.rfft2(self._white_noise(batch, spacing / 2, dose)) * self._ramp(
             frequency
         )
+        standard = (self._column(groups, 0, 1) < self.standard_share).repeat_interleave(GROUP, 0)  # [B,1,1,1]
         sides = []
-        for _ in "ab":
-            filtered = torch.fft.irfft2(spectrum * self._kernel(groups, frequency), s=hu.shape[-2:])
-            sampled = filtered[..., ::2, ::2]
-            reconstructed = self._iterative(groups, sampled)[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+        for side in "ab":
+            kernel = self._kernel(groups, frequency)
+            if side == "b" and self.standard_share:
+                kernel = torch.where(standard, mtf(frequency, self.standard_kernel), kernel)
+            sampled = torch.fft.irfft2(spectrum * kernel, s=hu.shape[-2:])[..., ::2, ::2]
+            smoothed = self._iterative(groups, sampled)
+            if side == "b":  # the standard is plain filtered backprojection
+                smoothed = torch.where(standard, sampled, smoothed)
+            reconstructed = smoothed[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
             sides.append((reconstructed.round().clamp(-1024, 3071) - HU_CENTRE) / HU_SCALE)
-        return Pairs(*sides, spacing)
+        return Pairs(*sides, spacing, standard.flatten())
 
     # ------------------------------------------------------------------ objects
     def _objects(self, batch, spacing):
@@ -129,8 +143,8 @@ class PairGenerator:
         each = lambda low, high: self._column(groups, low, high).repeat_interleave(GROUP, 0)  # noqa: E731
         mtf50, ratio = each(2.2, 9.0), each(1.3, 1.9)
         power = math.log(math.log(10) / math.log(2)) / torch.log(ratio)
-        peak = mtf50 * each(0.5, 1.0)
-        boost = each(0, 1.0) * (each(0, 1) < 0.6)
+        peak = each(1.5, 6.0)  # real edge-enhancing kernels gain 1.4 over soft ones at 2 lp/cm already
+        boost = each(0, 1.5) * (each(0, 1) < 0.6)
         squared = (frequency / peak) ** 2
         return torch.exp(-math.log(2) * (frequency / mtf50) ** power) * (1 + boost * squared * torch.exp(1 - squared))
 

@@ -1,0 +1,48 @@
+import pytest
+import torch
+from diffusionct_pipeline.train.datasets import TrainingObject, load_objects, save_objects
+from diffusionct_pipeline.train.pairs import PairGenerator
+
+
+def draw(batch=4, seed=0, objects=(), **options):
+    return PairGenerator(objects, 64, **options)(batch, torch.Generator().manual_seed(seed))
+
+
+class TestPairGenerator:
+    def test_shapes_and_range(self):
+        pairs = draw()
+        assert pairs.a.shape == pairs.b.shape == (4, 1, 64, 64)
+        assert pairs.a.isfinite().all() and pairs.b.isfinite().all()
+        assert ((pairs.spacing >= 0.4) & (pairs.spacing <= 1.0)).all()
+
+    def test_same_seed_same_pairs(self):
+        first, again, other = draw(seed=1), draw(seed=1), draw(seed=2)
+        assert torch.equal(first.a, again.a) and torch.equal(first.b, again.b)
+        assert not torch.equal(first.a, other.a)
+
+    def test_both_sides_show_the_same_object(self):
+        pairs = draw(seed=3)
+        low = torch.nn.functional.avg_pool2d
+        a, b = low(pairs.a, 16).flatten(), low(pairs.b, 16).flatten()
+        assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.99
+        assert not torch.equal(pairs.a, pairs.b)
+
+    def test_standard_share(self):
+        assert draw(standard_share=1.0).standard.all()
+        assert not draw(standard_share=0.0).standard.any()
+
+    def test_objects_are_used(self):
+        bright = TrainingObject(torch.full((256, 256), 2000, dtype=torch.int16), 0.7)
+        assert max(draw(8, seed, [bright]).a.max().item() for seed in range(3)) > 4.0  # (2000 + 150) / 500 = 4.3
+
+
+def test_packs_keep_their_slices(tmp_path):
+    objects = [TrainingObject(torch.randint(-1000, 400, (8, 8), dtype=torch.int16), 0.7 + 0.1 * i) for i in range(2)]
+    save_objects(objects, tmp_path / "pack.npz")
+    for before, after in zip(objects, load_objects([tmp_path / "pack.npz"]), strict=True):
+        assert torch.equal(before.hu, after.hu) and after.spacing_mm == pytest.approx(before.spacing_mm)
+
+
+def test_empty_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no CT slice"):
+        load_objects([tmp_path])

@@ -1,0 +1,116 @@
+"""Both phases end to end on the CPU at toy size."""
+
+import json
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from diffusionct_pipeline import AutoencoderResNet18, DiffusionCTPipeline
+from diffusionct_pipeline.train import AutoencoderOptions, LatentOptions, train_autoencoder, train_latent
+from safetensors.torch import load_file
+
+TINY = {
+    "batch_size": 2, "crop": 64, "phantom_slices": 1, "validation_steps": 0, "checkpoint_steps": 0, "cpu": True,
+    "ema_decay": 0.5, "warmup_steps": 1,
+}  # fmt: skip
+TINY_AUTOENCODER = TINY | {
+    "latent_channels": 8, "block_out_channels": [8, 8, 8, 8, 16], "decoder_channels": [8] * 5,
+}  # fmt: skip
+
+
+def autoencoder(folder, **options):
+    AcceleratorState._reset_state(reset_partial_state=True)  # one process trains once; tests train with other settings
+    return train_autoencoder(AutoencoderOptions(output=str(folder), **TINY_AUTOENCODER | options))
+
+
+def latent(folder, autoencoder_folder, **options):
+    options = {"block_out_channels": [32, 32], "default_steps": 2} | TINY | options
+    return train_latent(LatentOptions(output=str(folder), autoencoder=str(autoencoder_folder), **options))
+
+
+def weights(folder):
+    return load_file(folder / "diffusion_pytorch_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("autoencoder")
+    autoencoder(folder, max_steps=6)
+    return folder
+
+
+class TestAutoencoder:
+    def test_saves_a_model_that_loads(self, trained):
+        model = AutoencoderResNet18.from_pretrained(trained / "autoencoder")
+        assert model.config.latent_channels == 8
+        assert (model.latent_std > 0).all() and not torch.equal(model.latent_std, torch.ones(8))
+
+    def test_one_line_of_metrics_a_step(self, trained):
+        lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+        assert all(line["loss"] > 0 for line in lines)
+
+    def test_resumed_run_equals_an_uninterrupted_one(self, trained, tmp_path, monkeypatch):
+        from diffusionct_pipeline.train import loop
+
+        stop_after = {"step": 3}
+        monkeypatch.setattr(loop, "_time_left", lambda _, __, progress: progress.step < stop_after["step"])
+        autoencoder(tmp_path, max_steps=6)
+        stop_after["step"] = 6
+        autoencoder(tmp_path, max_steps=6, resume="latest")
+        once, twice = weights(trained / "autoencoder"), weights(tmp_path / "autoencoder")
+        assert once.keys() == twice.keys()
+        for name in once:
+            assert torch.equal(once[name], twice[name]), name
+
+    def test_resume_without_checkpoint_says_so(self, tmp_path):
+        with pytest.raises(ValueError, match="no checkpoint"):
+            autoencoder(tmp_path, max_steps=1, resume="latest")
+
+    def test_wall_clock_limit_stops_and_saves(self, tmp_path):
+        summary = autoencoder(tmp_path, max_steps=10**6, max_seconds=0.5)
+        assert 0 < summary["steps"] < 1000
+        assert (tmp_path / "autoencoder" / "config.json").is_file()
+
+    def test_learns(self, tmp_path):
+        autoencoder(tmp_path, max_steps=60, learning_rate=3e-3)
+        spectrum = [json.loads(line)["spectrum"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+        assert sum(spectrum[-15:]) < 0.8 * sum(spectrum[:15])
+
+    def test_accumulation_and_mixed_precision(self, tmp_path):
+        summary = autoencoder(tmp_path, max_steps=2, gradient_accumulation=2, mixed_precision="bf16")
+        assert summary["steps"] == 2 and summary["loss"] > 0
+
+    def test_paper_literal(self, tmp_path):
+        autoencoder(tmp_path, max_steps=1, paper_literal=True, skip_mode="none")
+        model = AutoencoderResNet18.from_pretrained(tmp_path / "autoencoder")
+        assert not model.config.style_filter and model.config.skip_mode == "none"
+
+
+class TestLatent:
+    def test_saves_a_pipeline_that_runs(self, trained, tmp_path):
+        before = weights(trained / "autoencoder")
+        summary = latent(tmp_path, trained / "autoencoder", max_steps=2)
+        assert summary["steps"] == 2
+        pipeline = DiffusionCTPipeline.from_pretrained(tmp_path)
+        pipeline.set_progress_bar_config(disable=True)
+        hu = torch.full((64, 64), 40.0) + 20 * torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+        assert pipeline(hu, 0.7).images[0].isfinite().all()
+        assert pipeline.denoiser.standard_style.abs().sum() > 0
+        after = weights(tmp_path / "autoencoder")
+        assert all(torch.equal(before[name], after[name]) for name in before)  # frozen
+
+    def test_paper_literal(self, trained, tmp_path):
+        latent(
+            tmp_path, trained / "autoencoder", max_steps=1, fixed_target=True, prediction_type="epsilon",
+            beta_schedule="linear",
+        )  # fmt: skip
+        pipeline = DiffusionCTPipeline.from_pretrained(tmp_path)
+        assert not pipeline.denoiser.config.style_conditioned
+        assert pipeline.scheduler.config.prediction_type == "epsilon" and not pipeline.scheduler.config.clip_sample
+
+
+@pytest.mark.slow
+def test_validation_scores_the_whole_pipeline(trained, tmp_path):
+    summary = latent(tmp_path, trained / "autoencoder", max_steps=1, validation_steps=1, validation_pairs=2)
+    assert summary["validation"]["rmse_hu"] > 0 and 0 <= summary["validation"]["within_15_percent"] <= 1

@@ -43,14 +43,14 @@ class Scanner:
         aperture_mm, focal_mm: Widths of detector cell and focal spot at the isocentre; they blur the projections and
             the reconstruction divides them out.
         photons: Counts per ray, mAs and mm of slice thickness without an object. Tuned so that 20 cm of water at
-            200 mAs, 1 mm, give the published 18 HU with a soft kernel (measured: benchmarks/simulation_speed.py).
+            200 mAs, 1 mm, give 17.7 HU with Br40 (published: 18.3; benchmarks/simulation_speed.py --noise).
         electronic: Standard deviation of the electronic noise, counts.
         bowtie_radius_mm, bowtie: Water circle that the bowtie filter evens out, and how much of it.
     """
 
     def __init__(
         self, device="cpu", *, n_views=1000, n_detectors=1152, detector_mm=0.35, aperture_mm=0.50, focal_mm=0.40,
-        photons=380.0, electronic=6.0, bowtie_radius_mm=170.0, bowtie=0.6,
+        photons=195.0, electronic=6.0, bowtie_radius_mm=170.0, bowtie=0.6,
     ):  # fmt: skip
         self.device = torch.device(device)
         self.n_views, self.n_detectors, self.detector_mm = n_views, n_detectors, detector_mm

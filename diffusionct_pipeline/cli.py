@@ -1,4 +1,4 @@
-"""The command `diffusionct`: parses arguments and prints; the work is done elsewhere, and imported when it is needed."""
+"""The command `diffusionct`: parses arguments and prints. The work is done elsewhere, and imported when needed."""
 
 import argparse
 import logging
@@ -7,6 +7,7 @@ import sys
 from . import __version__
 
 EXIT_OK, EXIT_FAILURE, EXIT_INTERRUPTED = 0, 1, 130  # wrong usage is argparse's 2; 130 is a shell's 128 + SIGINT
+MODEL_HELP = 'checkpoint folder or "user/repo" on the Hub; default: the embedded one'
 LISTED_FAILURES = 10  # on the screen; the report has them all
 
 
@@ -62,67 +63,71 @@ def add_command(commands, name, run, text, example):
 
 def add_demo(commands):
     parser = add_command(
-        commands, "demo", run_demo,
-        "simulate a Br40 series with a tumour, standardize it with the embedded checkpoint, and compare with the Bl64 "
-        "target",
+        commands,
+        "demo",
+        run_demo,
+        "simulate a scan with a tumour, standardize its Br40 series, and compare the result with its Bl64 series",
         "diffusionct demo --out demo_output",
-    )  # fmt: skip
-    parser.add_argument("--out", default="demo_output", metavar="DIR", help="folder for the results (default: %(default)s)")
-    parser.add_argument("--model", metavar="M", help='checkpoint folder or "user/repo" on the Hub; default: the embedded one')
+    )
+    add = parser.add_argument
+    add("--out", default="demo_output", metavar="DIR", help="folder for the results (default: %(default)s)")
+    add("--model", metavar="M", help=MODEL_HELP)
 
 
 def add_standardize(commands):
     parser = add_command(
-        commands, "standardize", run_standardize,
+        commands,
+        "standardize",
+        run_standardize,
         "standardize a DICOM file or all CT series of a folder; other files in it are skipped",
         "diffusionct standardize scans/patient_01 standardized/patient_01 --preview",
-    )  # fmt: skip
-    parser.add_argument("input", metavar="IN", help="DICOM file or folder; only read")
-    parser.add_argument("output", metavar="OUT", help="folder outside of IN; mirrors IN's paths and gets run_report.json")
-    parser.add_argument("--model", metavar="M", help='checkpoint folder or "user/repo" on the Hub; default: the embedded one')
-    parser.add_argument("--reference", metavar="R", help="DICOM file or folder with one series whose texture to take; "
-                        "default: the checkpoint's own standard")  # fmt: skip
-    parser.add_argument("--steps", type=int, metavar="N", help="denoising steps; default: what the checkpoint recommends")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the noise, which the slices of a series "
-                        "share (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--device", metavar="D", help='"cpu", "cuda", "cuda:1"; default: the first GPU, else the CPU')
-    parser.add_argument("--batch-size", type=int, metavar="B", help="slices at a time on a GPU (default: 8); a CPU takes "
-                        "one by one, which is as fast")  # fmt: skip
-    parser.add_argument("--preview", action="store_true", help="also write pictures (input, output, difference) to "
-                        "OUT/preview: the middle slice of each series and one a quarter to either side")  # fmt: skip
+    )
+    add = parser.add_argument
+    add("input", metavar="IN", help="DICOM file or folder; only read")
+    add("output", metavar="OUT", help="folder outside of IN; mirrors the paths of IN and gets run_report.json")
+    add("--model", metavar="M", help=MODEL_HELP)
+    add("--reference", metavar="R", help="DICOM file, or folder with one series, whose texture to take; default: the "
+        "checkpoint's own standard")  # fmt: skip
+    add("--steps", type=int, metavar="N", help="denoising steps; default: what the checkpoint recommends")
+    add("--seed", type=int, default=0, metavar="S", help="seed of the noise that the slices of a series share "
+        "(default: %(default)s)")  # fmt: skip
+    add("--device", metavar="D", help='"cpu", "cuda", "cuda:1"; default: the first GPU, else the CPU')
+    add("--batch-size", type=int, metavar="B", help="slices at a time on a GPU (default: 8); a CPU takes one by one")
+    add("--preview", action="store_true", help="also write pictures (input, output, difference) to OUT/preview: the "
+        "middle slice of each series and one a quarter to either side")  # fmt: skip
 
 
 def add_simulate(commands):
     parser = add_command(
-        commands, "simulate", run_simulate,
+        commands,
+        "simulate",
+        run_simulate,
         "simulate paired CT series of phantoms, one series for each kernel, with tumour masks",
         "diffusionct simulate phantoms --kernels Br40,Bl64 --thickness 1 --phantoms 3 --seed 0",
-    )  # fmt: skip
-    parser.add_argument("output", metavar="OUT", help="folder; each phantom gets a new one in it")
-    parser.add_argument("--kernels", type=names, default="Br40,Bl64", metavar="A,B", help="kernel names, listed by "
-                        "`diffusionct info` (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--thickness", type=float, default=1.0, metavar="MM", help="slice thickness and distance "
-                        "(default: %(default)s)")  # fmt: skip
-    parser.add_argument("--phantoms", type=int, default=3, metavar="N", help="how many (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="phantom i has seed S + i (default: %(default)s)")
-    parser.add_argument("--slices", type=int, metavar="N", help="slices around the first tumour; default: all that show "
-                        "a tumour")  # fmt: skip
-    parser.add_argument("--style", choices=("human", "lungman"), default="human", help="(default: %(default)s)")
-    parser.add_argument("--mas", type=number_or_range, default="100", metavar="X[,Y]", help="tube load, or a range to draw "
-                        "one from for each phantom (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--spacing", type=number_or_range, default="0.7", metavar="X[,Y]", help="pixel size in mm, or a range "
-                        "(default: %(default)s)")  # fmt: skip
-    parser.add_argument("--kernel-jitter", type=float, default=0.0, metavar="F", help="vary each kernel's frequencies by up "
-                        "to this share (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--smoothing", type=strengths, default={}, metavar="K=F,...", help="edge-preserving smoothing of a "
-                        "kernel's images as by iterative reconstruction, 0 to 1, such as Br40=0.6")  # fmt: skip
-    parser.add_argument("--device", default="cpu", metavar="D", help="where to compute (default: %(default)s)")
+    )
+    add = parser.add_argument
+    add("output", metavar="OUT", help="folder; each phantom gets a new one in it")
+    add("--kernels", type=names, default="Br40,Bl64", metavar="A,B", help="kernel names, which `diffusionct info` "
+        "lists (default: %(default)s)")  # fmt: skip
+    add("--thickness", type=float, default=1.0, metavar="MM", help="of a slice, and distance (default: %(default)s)")
+    add("--phantoms", type=int, default=3, metavar="N", help="how many (default: %(default)s)")
+    add("--seed", type=int, default=0, metavar="S", help="phantom i has seed S + i (default: %(default)s)")
+    add("--slices", type=int, metavar="N", help="slices around the first tumour; default: all that show a tumour")
+    add("--style", choices=("human", "lungman"), default="human", help="kind of phantom (default: %(default)s)")
+    add("--mas", type=number_or_range, default="100", metavar="X[,Y]", help="tube load, or a range to draw one from "
+        "for each phantom (default: %(default)s)")  # fmt: skip
+    add("--spacing", type=number_or_range, default="0.7", metavar="X[,Y]", help="pixel size in mm, or a range "
+        "(default: %(default)s)")  # fmt: skip
+    add("--kernel-jitter", type=float, default=0.0, metavar="F", help="vary each kernel's frequencies by up to this "
+        "share (default: %(default)s)")  # fmt: skip
+    add("--smoothing", type=strengths, default={}, metavar="K=F", help="edge-preserving smoothing of a kernel's "
+        "images, as by iterative reconstruction, 0 to 1: Br40=0.6 or Br40=0.6,Bl64=0.2")  # fmt: skip
+    add("--device", default="cpu", metavar="D", help="where to compute (default: %(default)s)")
 
 
 def add_info(commands):
-    add_command(
-        commands, "info", run_info, "show versions, the embedded checkpoint, kernels, systems and devices", "diffusionct info"
-    )
+    text = "show versions, the embedded checkpoint, kernels, systems and devices"
+    add_command(commands, "info", run_info, text, "diffusionct info")
 
 
 def run_demo(options):
@@ -143,7 +148,8 @@ def run_standardize(options):
             num_inference_steps=options.steps, seed=options.seed, device=options.device, batch_size=options.batch_size,
             preview=options.preview, progress=progress,
         )  # fmt: skip
-    print(f"{report['written']} of {report['slices']} slices in {len(report['series'])} series written to {report['output']}")
+    done = f"{report['written']} of {report['slices']} slices in {len(report['series'])} series"
+    print(f"{done} written to {report['output']}")
     if report["skipped"]:
         print(f"{len(report['skipped'])} other files skipped; run_report.json lists them")
     failures = [item for entry in report["series"] for item in entry["failures"]] + report["unusable"]

@@ -57,7 +57,7 @@ def checkpoint():
     size = sum(path.stat().st_size for path in PRETRAINED.rglob("*") if path.is_file())
     settings = json.loads((PRETRAINED / "model_index.json").read_text())
     lines = [f"{PRETRAINED}, {size / 1e6:.1f} MB"]
-    lines += [f"{name}: {settings[name]}" for name in ("standard_name", "default_num_inference_steps") if name in settings]
+    lines += [f"{name}: {settings[name]}" for name in ("standard_name", "default_num_inference_steps")]
     metrics = PRETRAINED / "metrics.json"
     return lines + (flattened(json.loads(metrics.read_text())) if metrics.is_file() else [])
 
@@ -71,7 +71,8 @@ def flattened(value, name=""):
 
 def devices():
     """The CPU and every GPU that torch can use."""
-    found = [f"cpu: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"]
+    processor = platform.processor() or platform.machine()
+    found = [f"cpu: {processor}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"]
     for index in range(torch.cuda.device_count()):
         memory = torch.cuda.get_device_properties(index).total_memory
         found.append(f"cuda:{index}: {torch.cuda.get_device_name(index)}, {memory / 2**30:.0f} GiB")

@@ -4,12 +4,15 @@ import io
 
 import numpy as np
 
+from .evaluation import noise_power_spectrum
 from .image_processor import PREVIEW_WINDOW_HU
 
 DIFFERENCE_HU = 300.0  # sharp minus soft noise has a standard deviation of 50 to 100 HU
 BAR_MM = (100, 50, 20, 10, 5)  # lengths of a scale bar; the longest that takes up to a third of the width
 INK, PAPER = "#e8e8e8", "#101014"
 ACCENT = "#ffb000"
+LINES = ("#7fb3d5", "#ffb000", "#e8e8e8")  # input, output, target
+SPECTRUM_PATCH = 32  # pixels: rings of .4 lp/cm at .7 mm, and small enough for the region around a tumour
 
 
 def require_matplotlib():
@@ -42,11 +45,11 @@ def preview_png(before_hu, after_hu, spacing_mm, title=""):
 
 
 def comparison_png(images, box, spacing_mm, title=""):
-    """Whole slices above, one region of them magnified below, and below that what separates them from the last.
+    """Whole slices above, one region of them magnified below; below that its difference from the target and spectra.
 
     Args:
-        images: Dict of name -> (H, W) array in HU; the last one is the target.
-        box: (top, bottom, left, right) of the region in pixels.
+        images: Dict of name -> (H, W) array in HU: input, output and target.
+        box: (top, bottom, left, right) of the region in pixels, at least `SPECTRUM_PATCH` wide.
         spacing_mm: Side of a pixel.
         title: Line above the panels.
 
@@ -61,14 +64,13 @@ def comparison_png(images, box, spacing_mm, title=""):
         corners = ([left, right, right, left, left], [top, top, bottom, bottom, top])
         axes[0][column].plot(*(np.array(side) - 0.5 for side in corners), color=ACCENT, linewidth=1.2)
         show(axes[1][column], hu[top:bottom, left:right], "", spacing_mm if column == 0 else None, frame=ACCENT)
-        if hu is target:
-            axes[2][column].set_axis_off()
-        else:
+        if hu is not target:
             change = (hu - target)[top:bottom, left:right]
             coloured = show_difference(axes[2][column], change, f"{name.split(':')[0]} - target")
     colour_bar(figure, axes[0], grey, "HU")
     colour_bar(figure, axes[1], grey, "HU")
     colour_bar(figure, axes[2], coloured, "HU")
+    show_spectra(axes[2][-1], {name: hu[top:bottom, left:right] for name, hu in images.items()}, spacing_mm)
     return png(figure)
 
 
@@ -107,6 +109,22 @@ def show_difference(axis, difference_hu, title):
     )
     bare(axis, title)
     return image
+
+
+def show_spectra(axis, images, spacing_mm):
+    """Power over frequency: texture at a glance."""
+    for (name, hu), colour in zip(images.items(), LINES):
+        frequency, power = noise_power_spectrum(hu, spacing_mm, patch=SPECTRUM_PATCH)
+        axis.semilogy(frequency, power, color=colour, linewidth=2, label=name, linestyle="-" if colour != INK else "--")
+    axis.set_title("power spectrum of the region", color=INK, fontsize=10)
+    axis.set_xlabel("lp/cm", color=INK, fontsize=8)
+    axis.set_ylabel("HU² mm²", color=INK, fontsize=8)
+    axis.set_facecolor(PAPER)
+    axis.set_box_aspect(1)
+    axis.tick_params(colors=INK, labelsize=8)
+    axis.legend(fontsize=8, facecolor=PAPER, edgecolor=PAPER, labelcolor=INK)
+    for spine in axis.spines.values():
+        spine.set_color(INK)
 
 
 def bare(axis, title, frame=None):

@@ -178,7 +178,7 @@ def require_apart(scan, source, output):
         for path in series.paths:
             target = real_output / relative(path, source)
             if target.resolve().is_relative_to(real_source):
-                raise ValueError(f'the result of "{path}" would be written over the input; choose another output folder.')
+                raise ValueError(f'the result of "{path}" would lie in the input; choose another output folder.')
 
 
 def load_pipeline(model=None, device=None):
@@ -193,6 +193,7 @@ def load_pipeline(model=None, device=None):
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         raise ValueError(f'device "{device}" cannot be used: {first_line(error)}') from error
     try:
+        diffusers.utils.logging.disable_progress_bar()  # three small files
         pipe = DiffusionCTPipeline.from_pretrained(model)
     except Exception as error:  # what a damaged checkpoint or an unreachable Hub raises depends on the damage
         name = "the embedded model" if model is None else f'model "{model}"'
@@ -296,9 +297,10 @@ def make_report(job, scan, options, started, begun):
         item = {"path": str(relative(skipped.path, job.source)), "reason": skipped.reason}
         (junk if is_junk(skipped) else failed).append(item)
     written = sum(entry["written"] for entry in job.series)
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__}
     return {
         "diffusionct_version": __version__,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__},
+        "versions": versions,
         "model_id": job.derivation["model_id"],
         "target": job.derivation["target_name"],
         "input": str(job.source),

@@ -144,3 +144,39 @@ class TestInfo:
         shown = capsys.readouterr().out
         for fact in (__version__, "torch", "embedded checkpoint", "Bl64", "cpu:"):
             assert fact in shown
+
+
+class TestDemo:
+    def test_table_says_which_is_nearer(self):
+        pytest.importorskip("matplotlib")
+        import numpy as np
+
+        from diffusionct_pipeline.demo import agreement_table
+        from diffusionct_pipeline.evaluation.texture import TEXTURE_FIGURES
+
+        target = np.full((2, len(TEXTURE_FIGURES)), 10.0)
+        table = agreement_table({"tumour": [target / 2, target * 1.1, target]})
+        assert table.count("50% ->  10%") == len(TEXTURE_FIGURES)
+        assert "0% -> 100%" in table, "share of figures within 15 %"
+
+    def test_regions_are_tumours_and_squares_apart_from_them(self):
+        import numpy as np
+
+        from diffusionct_pipeline.demo import regions
+
+        hu, masks = np.full((1, 128, 128), -800.0), np.zeros((1, 128, 128), np.uint8)
+        hu[:, 64:], masks[:, 70:80, 70:80] = 40.0, 2
+        found = regions(hu, masks, spacing_mm=1.0)
+        assert {name: len(where) > 0 for name, where in found.items()} == dict.fromkeys(found, True)
+        assert set(found) == {"tumour", "lung", "soft tissue"}
+        ((index, mask),) = found["tumour"]
+        assert mask.sum() == 100 and index == 0
+        assert not any(masks[0][square].any() for _, square in found["lung"] + found["soft tissue"])
+
+    @pytest.mark.slow
+    def test_runs_again_on_its_own_output(self, tmp_path, model, capsys):
+        for _ in range(2):
+            assert main(["demo", "--out", str(tmp_path), "--model", model]) == 0
+        assert "glcm_entropy" in capsys.readouterr().out
+        for result in ("demo.png", "agreement.md", "standardized/run_report.json", "phantom_90001/Br40/0001.dcm"):
+            assert (tmp_path / result).is_file()

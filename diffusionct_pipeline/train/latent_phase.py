@@ -67,20 +67,25 @@ class LatentPhase:
 
     @torch.no_grad()
     def batch(self, generator):
-        # 1. Frozen latents of both sides.
+        # 1. Frozen latents of both sides; each pair is used both ways.
         pairs = self.pairs(self.options.batch_size, generator)
-        latent_a, latent_b = (self._latent(side, pairs.spacing) for side in (pairs.a, pairs.b))
+        latent_a = self._latent(torch.cat([pairs.a, pairs.b]), pairs.spacing.repeat(2))  # [2B,C,L]
+        latent_b = torch.cat(latent_a.chunk(2)[::-1])
         # 2. The target's style: the slice's own, that of another object under the same kernel, or the standard's.
         own = self._style(latent_b)
         reference = own.unflatten(0, (-1, GROUP)).flip(1).flatten(0, 1)
-        batch = len(own)
-        use_reference = torch.rand(batch, generator=generator, device=self.device) < REFERENCE_SHARE
+        use_reference = torch.rand(len(own), generator=generator, device=self.device) < REFERENCE_SHARE
         style = torch.where(use_reference[:, None], reference, own)
-        style = torch.where(pairs.standard[:, None], self.objective.denoiser.standard_style, style)
-        # 3. Noise and time.
+        standard = torch.cat([pairs.standard, torch.zeros_like(pairs.standard)])
+        style = torch.where(standard[:, None], self.objective.denoiser.standard_style, style)
+        if self.options.fixed_target:  # only towards the standard
+            latent_a, latent_b, style = (one[standard] for one in (latent_a, latent_b, style))
+        # 3. Noise and time, several draws for each pair.
+        repeated = (one.repeat_interleave(self.options.noise_draws, 0) for one in (latent_a, latent_b, style))
+        latent_a, latent_b, style = repeated
         noise = torch.randn(latent_b.shape, generator=generator, device=self.device)
         steps = self.objective.scheduler.config.num_train_timesteps
-        timestep = torch.randint(steps, (batch,), generator=generator, device=self.device)
+        timestep = torch.randint(steps, (len(noise),), generator=generator, device=self.device)
         return self._standardize(latent_a), self._standardize(latent_b), style, noise, timestep
 
     @torch.no_grad()

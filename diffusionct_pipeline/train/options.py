@@ -76,6 +76,7 @@ class LatentOptions(TrainOptions):
     prediction_type: str = option("v_prediction", 'what the denoiser predicts: "v_prediction", "epsilon" or "sample"')
     beta_schedule: str = option("squaredcos_cap_v2", 'noise schedule; the paper\'s reading is "linear"')
     l1_weight: float = option(0.1, "weight of the L1 term beside the L2 term")
+    noise_draws: int = option(4, "noise levels a pair: to encode a pair costs ten times what a denoiser step costs")
     fixed_target: bool = option(False, "paper-literal: always the standard kernel, no reference style")
     standard_kernel: str = option("Bl64", "kernel of the standard that is stored with the denoiser")
     standard_share: float = option(0.3, "share of the training pairs whose target is the standard kernel")

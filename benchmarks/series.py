@@ -1,0 +1,74 @@
+"""Standardize a whole series and check it: speed, memory, HU of homogeneous regions, validity.
+
+    python benchmarks/series.py SERIES_DIR OUT_DIR
+
+Homogeneous regions are squares of 11 x 11 pixels of the input whose smoothed values stay within a tissue's HU range and
+vary by no more than `MAX_STD_HU`. Validity is the text of dciodvfy (Debian package dicom3tools), which may exit 0 and
+still print "Error".
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+from diffusionct_pipeline.dicom import read_slice, scan_folder
+from diffusionct_pipeline.standardize_folder import standardize_folder
+from scipy.ndimage import uniform_filter
+
+TISSUES = {"air": (-1024, -950), "lung": (-940, -780), "fat": (-130, -70), "soft tissue": (0, 100), "bone": (250, 1500)}
+SIDE = 11  # pixels
+MAX_STD_HU = {"air": 25, "lung": 45, "fat": 30, "soft tissue": 30, "bone": 80}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("output", type=Path)
+    arguments = parser.parse_args()
+    report = standardize_folder(arguments.source, arguments.output)
+    series = report["series"][0]
+    result = {
+        "slices": report["written"],
+        "failures": report["failures"],
+        "seconds_per_slice": series["seconds_per_slice"],
+        "seconds_to_load": report["seconds_to_load"],
+        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+        "mean_shift_hu": mean_shifts(arguments.source, arguments.output),
+        "dciodvfy_error_lines": count_errors(arguments.output),
+    }
+    print(json.dumps(result, indent=2))
+
+
+def mean_shifts(source, output):
+    """Tissue -> mean of output - input over its homogeneous squares, their largest shift in 95 %, and their number."""
+    shifts = {name: [] for name in TISSUES}
+    for path in scan_folder(source).series[0].paths:
+        before, after = read_slice(path), read_slice(output / path.relative_to(source))
+        mean = uniform_filter(before.hu, SIDE)
+        std = np.sqrt(np.maximum(uniform_filter(before.hu**2, SIDE) - mean**2, 0))
+        shift = uniform_filter(after.hu - before.hu, SIDE)
+        inside = np.zeros(mean.shape, bool)
+        inside[SIDE // 2 :: SIDE, SIDE // 2 :: SIDE] = True  # squares that do not overlap
+        for name, (low, high) in TISSUES.items():
+            shifts[name] += list(shift[inside & (mean > low) & (mean < high) & (std < MAX_STD_HU[name])])
+    return {
+        name: {"mean": round(float(np.mean(s)), 3), "95 % within": round(float(np.percentile(np.abs(s), 95)), 2), "n": len(s)}
+        for name, s in shifts.items()
+        if s
+    }
+
+
+def count_errors(folder):
+    """Lines of dciodvfy with "Error" over all files; None without the tool."""
+    if not shutil.which("dciodvfy"):
+        return None
+    texts = [subprocess.run(["dciodvfy", p], capture_output=True, text=True) for p in sorted(folder.rglob("*.dcm"))]
+    return sum("Error" in line for text in texts for line in (text.stdout + text.stderr).splitlines())
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,9 @@ from .agreement import (
     reproducible_fraction,
 )
 from .combat import combat
+from .evaluate_series import Evaluation, compare_series, evaluate_series
 from .image_metrics import bias_hu, edge_mtf, noise_power_spectrum, nps_distance, psnr, rmse_hu, ssim
+from .masks import read_mask
 from .plots import (
     plot_bland_altman,
     plot_class_boxes,
@@ -25,6 +27,7 @@ from .tables import Table, class_table, table1
 __all__ = [
     "REPRODUCIBLE",
     "ClassAgreement",
+    "Evaluation",
     "Table",
     "agreement_by_class",
     "bias_hu",
@@ -32,7 +35,9 @@ __all__ = [
     "ccc_by_class",
     "class_table",
     "combat",
+    "compare_series",
     "edge_mtf",
+    "evaluate_series",
     "noise_power_spectrum",
     "nps_distance",
     "plot_bland_altman",
@@ -42,6 +47,7 @@ __all__ = [
     "plot_panel",
     "plot_reproducible_features",
     "psnr",
+    "read_mask",
     "relative_error",
     "reproducible_fraction",
     "rmse_hu",

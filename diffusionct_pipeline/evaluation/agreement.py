@@ -136,7 +136,7 @@ def agreement_by_class(
         if len(chosen) == 0:
             continue
         one, mean = per_feature[0, chosen], _mean(per_feature[:, chosen])
-        pooled = _pooled_ccc(source[:, chosen], target[:, chosen], weights)
+        pooled = _weighted_ccc(source[:, chosen], target[:, chosen], weights, pooled=True)[:, 0]  # [1 + B]
         count = weights @ within[:, chosen].sum(1) / weights.sum(1)
         result[name] = ClassAgreement(
             features=len(chosen),
@@ -161,30 +161,32 @@ def _same_shape(x, y) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def _weighted_ccc(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """CCC of every column for every row of sample weights: (samples, F), (samples, F), (B, samples) -> (B, F)."""
+def _weighted_ccc(x: np.ndarray, y: np.ndarray, weights: np.ndarray, pooled: bool = False) -> np.ndarray:
+    """CCC of every column for every row of sample weights: (samples, F), (samples, F), (B, samples) -> (B, F).
+
+    `pooled`: of all columns in one pool, (B, 1).
+    """
     valid = ~(np.isnan(x) | np.isnan(y))
-    pairs = valid.sum(0)
-    # Centred on the column's own mean, so that the moments below do not cancel.
+    axis = None if pooled else 0
+    pairs = np.atleast_1d(valid.sum(axis))
+    # Centred on the column's (the pool's) own mean, so that the moments below do not cancel.
     with np.errstate(invalid="ignore"):
-        centre = (np.where(valid, x, 0).sum(0) + np.where(valid, y, 0).sum(0)) / (2 * pairs)
-    size = np.max(np.where(valid, np.maximum(np.abs(x), np.abs(y)), 0), axis=0, initial=0)
+        centre = (np.where(valid, x, 0).sum(axis) + np.where(valid, y, 0).sum(axis)) / (2 * pairs)
+    size = np.max(np.where(valid, np.maximum(np.abs(x), np.abs(y)), 0), axis=axis, initial=0)
     x, y = np.where(valid, x - centre, 0), np.where(valid, y - centre, 0)
+
+    def total(values):
+        return weights @ (values.sum(1, keepdims=True) if pooled else values)
+
     with np.errstate(invalid="ignore", divide="ignore"):
-        n = weights @ valid.astype(float)
-        mean_x, mean_y = weights @ x / n, weights @ y / n
-        var_x, var_y = weights @ (x * x) / n - mean_x**2, weights @ (y * y) / n - mean_y**2
-        covariance = weights @ (x * y) / n - mean_x * mean_y
+        n = total(valid.astype(float))
+        mean_x, mean_y = total(x) / n, total(y) / n
+        var_x, var_y = total(x * x) / n - mean_x**2, total(y * y) / n - mean_y**2
+        covariance = total(x * y) / n - mean_x * mean_y
         spread = var_x + var_y + (mean_x - mean_y) ** 2
         result = 2 * covariance / spread
     result[(spread <= (_CONSTANT * size) ** 2) | (n < 2) | (pairs < 2)] = np.nan
     return result
-
-
-def _pooled_ccc(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """CCC of all (sample, feature) pairs in one pool, for every row of sample weights: (B,)."""
-    features = source.shape[1]
-    return _weighted_ccc(source.reshape(-1, 1), target.reshape(-1, 1), np.repeat(weights, features, axis=1))[:, 0]
 
 
 def _resample(samples: int, tumours, resamples: int, seed: int) -> np.ndarray:

@@ -1,0 +1,313 @@
+"""How well CT series agree with a standard one in the radiomic features of given tumours; see `evaluate_series`.
+
+    OUT/report.md        what was compared and how well it agrees, with the figures
+    OUT/features.csv     one row per region and feature: every system's value and relative error
+    OUT/agreement.csv    one row per system and feature class
+    OUT/*.png            figures
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from ..dicom import read_slice
+from ..files import require_writable
+from ..radiomics import DEFAULT_SETTINGS, Features, RadiomicSettings, extract, feature_names
+from .geometry import Geometry, Series, find_series, match_slices
+from .masks import read_mask
+from .report import write_report
+
+ALONE = 8  # regions up to which starting processes costs more than it saves
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """One label of the mask, or one part of it where the series has a gap.
+
+    Attributes:
+        name: The label, with the position where it has several parts.
+        label: Its name in the mask.
+        slices: First and one past the last slice of the standard series that it touches.
+        mask: (slices of that range, rows, columns) bool.
+        run: First and one past the last slice of the volume around it, beyond which the next slices are far away.
+    """
+
+    name: str
+    label: str
+    slices: slice
+    mask: np.ndarray
+    run: slice
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Features of every region in the standard and in the other systems, and what a report says about them.
+
+    Attributes:
+        standard, baseline: Names; `baseline` is None where none was given.
+        series: Name -> series, the standard first, then the baseline, then the candidates.
+        regions: What was measured.
+        features: Name -> (regions, 1401); NaN is undefined.
+        undefined: Name -> for each region, feature -> reason.
+        images: Name -> (S, rows, columns) HU of the slices that hold a region.
+        inside: (S, rows, columns) bool, the regions in these slices.
+        settings: Of the features.
+        remarks: What a reader must know: missing slices, split regions.
+    """
+
+    standard: str
+    baseline: str | None
+    series: dict[str, Series]
+    regions: list[Region]
+    features: dict[str, np.ndarray]
+    undefined: dict[str, list[dict[str, str]]]
+    images: dict[str, np.ndarray]
+    inside: np.ndarray
+    settings: RadiomicSettings
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def systems(self) -> dict[str, np.ndarray]:
+        """Features of all but the standard."""
+        return {name: values for name, values in self.features.items() if name != self.standard}
+
+
+def evaluate_series(
+    standard, candidates, mask, out, *, baseline=None, labels=None, use_combat=False, workers=None, progress=None
+) -> Evaluation:
+    """Compare series with a standard series of the same scan and write a report.
+
+    Args:
+        standard: Folder with the series that the others should look like.
+        candidates: Folders with the series to judge.
+        mask: File with the tumours, see `read_mask`; on the grid of the standard.
+        out: New folder, outside of the others. It appears when it is complete.
+        baseline: Folder with the unconverted series, to which gains refer.
+        labels: Labels of the mask to measure; None: all.
+        use_combat: Also report every system after ComBat of its features and the standard's.
+        workers: Processes; None: one per core.
+        progress: Called as progress(done, total) after each region of each series.
+
+    Returns:
+        Evaluation.
+
+    Raises:
+        ValueError: `out` exists or lies in an input, a series or the mask cannot be used, or geometries differ.
+        OSError: A file cannot be read or written.
+        ImportError: matplotlib or the reader of the mask's format is missing.
+    """
+    out = Path(out)
+    inputs = [standard, *candidates] if baseline is None else [standard, baseline, *candidates]
+    _check_out(out, inputs)
+    require_writable(out.parent)
+    _require_matplotlib()
+    evaluation = compare_series(
+        standard, candidates, mask, baseline=baseline, labels=labels, workers=workers, progress=progress
+    )
+    part = out.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        part.mkdir()
+        write_report(evaluation, part, mask=mask, use_combat=use_combat)
+        if out.exists():
+            out.rmdir()  # empty
+        part.replace(out)
+    finally:
+        with contextlib.suppress(OSError):  # it was renamed, or never came to be
+            shutil.rmtree(part)
+    return evaluation
+
+
+def compare_series(
+    standard, candidates, mask, *, baseline=None, labels=None, settings=DEFAULT_SETTINGS, workers=None, progress=None
+) -> Evaluation:
+    """Extract the features of every region of the mask from every series; arguments as in `evaluate_series`.
+
+    A region is measured in three dimensions where the slices around it form a volume; where they do not (a gap, or
+    slices far apart for their thickness) each part is a region of its own.
+    """
+    # 1. Series and mask, by their headers: one grid for all.
+    folders = [standard, *([] if baseline is None else [baseline]), *candidates]
+    names = _names(folders)
+    series = {name: find_series(folder) for name, folder in zip(names, folders)}
+    geometry = series[names[0]].geometry
+    places, remarks = _match(series, geometry)
+    everywhere = np.all([index >= 0 for index in places.values()], axis=0)  # [slices]
+    labelled = read_mask(mask, _with_frames_of_reference(geometry, series), labels)
+    # 2. Regions that lie in one volume, and the slices that these and their neighbourhoods need.
+    regions = _regions(labelled, geometry, everywhere, series, places)
+    remarks += _split_remarks(labelled, regions)
+    r = settings.nid_window // 2
+    needed = sorted({i for g in regions for i in _range(g, r)})
+    # 3. Features, region by region, in several processes.
+    tasks, images = [], {}
+    shown = sorted({i for g in regions for i in range(g.slices.start, g.slices.stop)})
+    for name, one in series.items():
+        hu = {i: read_slice(one.paths[places[name][i]]).hu for i in needed}
+        tasks += [(name, k, *_crop(hu, region, settings)) for k, region in enumerate(regions)]
+        images[name] = np.stack([hu[i] for i in shown])
+    values = {name: [None] * len(regions) for name in names}
+    for name, k, result in _extract_all(tasks, settings, workers, progress):
+        values[name][k] = result
+    # 4. Everything in one place.
+    inside = np.zeros((len(shown), *geometry.shape[1:]), bool)
+    for region in regions:
+        inside[np.isin(shown, range(region.slices.start, region.slices.stop))] |= region.mask
+    columns = feature_names(settings)
+    return Evaluation(
+        standard=names[0],
+        baseline=None if baseline is None else names[1],
+        series=series,
+        regions=regions,
+        features={name: np.array([[f[c] for c in columns] for f in values[name]]) for name in names},
+        undefined={name: [f.undefined for f in values[name]] for name in names},
+        images=images,
+        inside=inside,
+        settings=settings,
+        remarks=remarks,
+    )
+
+
+def _check_out(out: Path, inputs) -> None:
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ValueError(f'out "{out}" exists already; choose a new folder or remove it')
+    for folder in inputs:
+        if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(folder)):
+            raise ValueError(f'out "{out}" lies inside the input "{folder}"; choose a folder outside of the inputs')
+
+
+def _require_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError('the figures need matplotlib: pip install "diffusionct-pipeline[plots]"') from error
+
+
+def _names(folders) -> list[str]:
+    """A short name for each folder: as many of its last parts as it takes to tell them apart."""
+    paths = [Path(os.path.realpath(folder)) for folder in folders]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ValueError(f'"{path}" is given {paths.count(path)} times; each series must be given once')
+    for parts in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _match(series: dict[str, Series], geometry: Geometry) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Name -> index of the slice at each position of the standard, -1 where there is none; and remarks."""
+    standard, places, remarks = next(iter(series)), {}, []
+    for name, one in series.items():
+        remarks += [f"{name}: {remark}" for remark in one.remarks]
+        try:
+            places[name] = match_slices(geometry, one.geometry)
+        except ValueError as error:
+            raise ValueError(f'"{one.folder}" does not fit the standard "{series[standard].folder}": {error}') from None
+        matched = int((places[name] >= 0).sum())
+        if matched < geometry.shape[0] or matched < one.geometry.shape[0]:
+            counts = f"{matched} of its {one.geometry.shape[0]} slices lie on one of the standard's {geometry.shape[0]}"
+            remarks.append(f"{name}: {counts}; the others were not used")
+        if not one.geometry.frames_of_reference & geometry.frames_of_reference and geometry.frames_of_reference:
+            remarks.append(f"{name}: another frame of reference than the standard's; that both show one scan is taken "
+                           "from their equal coordinates")
+    return places, remarks
+
+
+def _with_frames_of_reference(geometry: Geometry, series: dict[str, Series]) -> Geometry:
+    """The standard's geometry with the frames of all series: a mask may have been drawn on any of them."""
+    frames = frozenset().union(*(one.geometry.frames_of_reference for one in series.values()))
+    return Geometry(
+        geometry.shape, geometry.spacing_mm, geometry.directions, geometry.origins_mm, geometry.thickness_mm, frames
+    )
+
+
+def _regions(labelled, geometry: Geometry, everywhere, series, places) -> list[Region]:
+    regions = []
+    for label, mask in labelled.items():
+        touched = mask.any((1, 2))  # [slices]
+        runs = [run for run in geometry.contiguous() if touched[run].any()]
+        for run in runs:
+            inside = np.flatnonzero(touched[run]) + run.start
+            slices = slice(int(inside[0]), int(inside[-1]) + 1)
+            absent = [i for i in range(slices.start, slices.stop) if not everywhere[i]]
+            if absent:
+                lacking = next(name for name in series if places[name][absent[0]] < 0)
+                raise ValueError(
+                    f'"{series[lacking].folder}" has no slice at {geometry.positions_mm[absent[0]]:.2f} mm, which the '
+                    f"region {label!r} needs:\n  standard: {geometry}\n  there:    {series[lacking].geometry}"
+                )
+            # The volume ends where any series lacks a slice, so that all see the same neighbourhood.
+            start, stop = slices.start, slices.stop
+            while start > run.start and everywhere[start - 1]:
+                start -= 1
+            while stop < run.stop and everywhere[stop]:
+                stop += 1
+            name = label if len(runs) == 1 else f"{label} at {geometry.positions_mm[slices.start]:.1f} mm"
+            regions.append(Region(name, label, slices, mask[slices], slice(start, stop)))
+    return regions
+
+
+def _split_remarks(labelled, regions) -> list[str]:
+    labels = [region.label for region in regions]
+    split = [label for label in labelled if labels.count(label) > 1]
+    return [f"region {label!r} was measured in {labels.count(label)} parts, as its slices are far apart; parts of a "
+            "region count as one tumour in the intervals" for label in split]
+
+
+def _range(region: Region, margin: int) -> range:
+    """Slices that the region and its neighbourhood take."""
+    return range(max(region.slices.start - margin, region.run.start), min(region.slices.stop + margin, region.run.stop))
+
+
+def _crop(hu: dict[int, np.ndarray], region: Region, settings: RadiomicSettings) -> tuple[np.ndarray, np.ndarray]:
+    """HU and mask around a region, wide enough that the features are those of the whole image."""
+    windows = (settings.entropy_window, settings.range_window, settings.std_window, settings.nid_window)
+    margin = max(windows) // 2
+    box = []
+    for axis in (1, 2):
+        inside = np.flatnonzero(region.mask.any(axis=(0, 3 - axis)))
+        box.append(slice(max(int(inside[0]) - margin, 0), int(inside[-1]) + margin + 1))
+    slices = _range(region, settings.nid_window // 2)
+    image = np.stack([hu[i][tuple(box)] for i in slices])
+    mask = np.zeros(image.shape, bool)
+    first = region.slices.start - slices.start
+    mask[first : first + len(region.mask)] = region.mask[(slice(None), *box)]
+    return image, mask
+
+
+def _extract_all(tasks, settings, workers, progress):
+    """Yield (system, region, Features) as they come; a task is (system, region, hu, mask)."""
+    total, done = len(tasks), 0
+
+    def tell():
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    workers = min(workers or os.cpu_count() or 1, total)
+    if workers == 1 or total <= ALONE:
+        for name, k, hu, mask in tasks:
+            yield name, k, extract(hu, mask, settings=settings)
+            tell()
+        return
+    # Fresh processes: forking one that has run torch or a thread pool may hang.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        waiting = {pool.submit(extract, hu, mask, None, settings): (name, k) for name, k, hu, mask in tasks}
+        for future in as_completed(waiting):
+            result: Features = future.result()
+            yield *waiting[future], result
+            tell()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,155 @@
+"""Where the voxels of a series lie in the patient, and whether two series, or a series and a mask, share them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..dicom import DicomError, scan_folder
+from ..dicom.folders import STEP_TOLERANCE
+from ..dicom.reading import SliceHeader, read_dataset
+
+SAME_VOXEL = 0.1  # of a voxel's side: headers round to 2 digits or more, another grid is off by half a voxel on average
+MAX_STEP_THICKNESSES = 2.0  # slices further apart, in slice thicknesses, are pictures beside each other, not a volume
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """The voxel grid of a stack of slices, in DICOM patient coordinates (mm; x to left, y to posterior, z to head).
+
+    Attributes:
+        shape: (slices, rows, columns).
+        spacing_mm: Side of a pixel.
+        directions: (3, 3) unit vectors: the slice normal, down a column, along a row.
+        origins_mm: (slices, 3) centre of the first pixel of each slice, by ascending position along the normal.
+        thickness_mm: Slice thickness, None where unknown.
+        frames_of_reference: FrameOfReferenceUIDs that these coordinates belong to.
+    """
+
+    shape: tuple[int, int, int]
+    spacing_mm: float
+    directions: np.ndarray
+    origins_mm: np.ndarray
+    thickness_mm: float | None = None
+    frames_of_reference: frozenset[str] = frozenset()
+
+    @property
+    def positions_mm(self) -> np.ndarray:
+        """(slices,) positions along the normal."""
+        return self.origins_mm @ self.directions[0]
+
+    @property
+    def tolerance_mm(self) -> float:
+        """Distance up to which two voxels are the same one."""
+        steps = np.diff(self.positions_mm)
+        return SAME_VOXEL * min([self.spacing_mm, *steps[steps > 0]])
+
+    def corners_mm(self) -> np.ndarray:
+        """(slices, 4, 3) centres of the corner pixels of each slice."""
+        _, rows, columns = self.shape
+        down = (rows - 1) * self.spacing_mm * self.directions[1]
+        along = (columns - 1) * self.spacing_mm * self.directions[2]
+        return self.origins_mm[:, None] + np.stack([0 * down, along, down, down + along])
+
+    def contiguous(self) -> list[slice]:
+        """Runs of slices that form a volume: neighbours at the usual distance and not far apart for their thickness."""
+        steps = np.diff(self.positions_mm)
+        if len(steps) == 0:
+            return [slice(0, 1)]
+        usual = np.median(steps)
+        broken = np.abs(steps - usual) > STEP_TOLERANCE * usual
+        if self.thickness_mm:
+            broken |= steps > MAX_STEP_THICKNESSES * self.thickness_mm
+        edges = [0, *(np.flatnonzero(broken) + 1), self.shape[0]]
+        return [slice(int(a), int(b)) for a, b in zip(edges, edges[1:])]
+
+    def __str__(self):
+        count, rows, columns = self.shape
+        step = ""
+        if count > 1:
+            steps = np.diff(self.positions_mm)
+            low, high = steps.min(), steps.max()
+            step = f" {low:.4g} mm apart" if np.isclose(low, high, rtol=1e-2) else f" {low:.4g} to {high:.4g} mm apart"
+        first, last = (", ".join(f"{value:.2f}" for value in self.origins_mm[i]) for i in (0, -1))
+        at = f"at ({first})" if count == 1 else f"from ({first}) to ({last})"
+        axes = " ".join("(" + ", ".join(f"{value:.3g}" for value in axis + 0.0) + ")" for axis in self.directions[1:])
+        return (
+            f"{count} slice{'s' * (count > 1)}{step}, {rows} x {columns} pixels of {self.spacing_mm:.4g} mm, "
+            f"first pixel {at} mm, axes {axes}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One CT series of a folder: its files by ascending position, and their geometry.
+
+    Attributes:
+        folder: Where it was found.
+        paths: Files.
+        geometry: Of all slices.
+        kernel: ConvolutionKernel of the first slice, "" where there is none.
+        remarks: What was left out, for the reader of a report.
+    """
+
+    folder: Path
+    paths: list[Path]
+    geometry: Geometry
+    kernel: str
+    remarks: list[str] = field(default_factory=list)
+
+
+def find_series(folder) -> Series:
+    """The one CT series of a folder; headers only are read.
+
+    Raises:
+        DicomError: No series or several, slices that share a position, or headers without position or orientation.
+    """
+    scan = scan_folder(folder)
+    found = scan.require_series()
+    if len(found) > 1:
+        names = "".join(f"\n  {s.description or 'no description'} ({s.uid}), {len(s.paths)} slices" for s in found)
+        raise DicomError(f'"{folder}" holds {len(found)} CT series; give a folder with one of them:{names}')
+    series = found[0]
+    if series.duplicates:
+        raise DicomError(f'"{folder}" cannot be compared slice by slice: {series.duplicates[0]}')
+    datasets = [read_dataset(path, header_only=True) for path in series.paths]
+    headers = [SliceHeader.of(dataset, path) for dataset, path in zip(datasets, series.paths)]
+    for header in headers:
+        if header.position is None or header.orientation is None:
+            raise DicomError(f"{header.name} has no ImagePositionPatient or ImageOrientationPatient; where its pixels "
+                             "lie in the patient is needed.")
+    along, down = np.reshape(headers[0].orientation, (2, 3))
+    geometry = Geometry(
+        (len(headers), *series.shape),
+        series.spacing_mm,
+        np.stack([np.cross(along, down), down, along]),
+        np.stack([header.position for header in headers]),
+        series.thickness_mm,
+        frozenset(str(d.FrameOfReferenceUID) for d in datasets if d.get("FrameOfReferenceUID")),
+    )
+    kernel = datasets[0].get("ConvolutionKernel") or ""
+    kernel = kernel if isinstance(kernel, str) else "/".join(kernel)
+    return Series(Path(folder), series.paths, geometry, kernel, list(series.gaps))
+
+
+def match_slices(geometry: Geometry, other: Geometry) -> np.ndarray:
+    """Index in `other` of each slice of `geometry`, -1 where it has none at that position; (slices,) int.
+
+    Raises:
+        ValueError: The pixels of the slices do not lie on each other, or no slice has a counterpart; the message gives
+            both geometries.
+    """
+    both = f"\n  one:   {geometry}\n  other: {other}"
+    if geometry.shape[1:] != other.shape[1:]:
+        raise ValueError(f"the geometries differ in the number of rows and columns:{both}")
+    distance = np.abs(geometry.positions_mm[:, None] - other.origins_mm @ geometry.directions[0])
+    nearest = distance.argmin(1)
+    matched = distance[np.arange(len(nearest)), nearest] <= geometry.tolerance_mm
+    if not matched.any():
+        raise ValueError(f"the geometries share no slice position (within {geometry.tolerance_mm:.2g} mm):{both}")
+    apart = np.linalg.norm(geometry.corners_mm()[matched] - other.corners_mm()[nearest[matched]], axis=-1).max()
+    if apart > 2 * geometry.tolerance_mm:  # an edge of a slice, along its normal and within its plane
+        raise ValueError(f"the geometries differ by up to {apart:.3g} mm within slices at the same position:{both}")
+    return np.where(matched, nearest, -1)

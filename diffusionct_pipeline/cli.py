@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 
 from . import __version__
@@ -21,6 +22,8 @@ def main(argv=None):
         Exit code: 0 done, 1 something failed, 130 interrupted. Wrong usage raises SystemExit(2).
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    if argv is None:  # a process of its own: a batch system's SIGTERM ends it as cleanly as Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = build_parser().parse_args(argv)
     try:
         return options.run(options)

@@ -85,7 +85,7 @@ def standardize_folder(
         device: "cpu", "cuda", "cuda:1", ...; None takes the first GPU, else the CPU.
         batch_size: Slices at a time on a GPU; None is 8.
         preview: Whether to write pictures of `PREVIEW_SLICES` slices a series to `output/preview`.
-        progress: Called as progress(done, total) after each slice, failed ones included.
+        progress: Called as progress(done, total) at the start and after each slice, failed ones included.
 
     Returns:
         The report, as written to `output/run_report.json`. "failures" counts the files that should have been
@@ -120,7 +120,7 @@ def standardize_folder(
         pipe, style, steps, seed, batch_size, derivation, source, output, preview, progress or (lambda *_: None), total
     )
     begun = time.time()
-    report = None
+    job.count(0)
     try:
         for series in scan.series:
             standardize_series(job, series)

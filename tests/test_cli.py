@@ -116,6 +116,23 @@ class TestStandardize:
         assert "interrupted" in capsys.readouterr().err
 
 
+    @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+    def test_a_signal_leaves_whole_files_and_a_report(self, scan, tmp_path, model, name):
+        code = (
+            "import os, signal, sys; from diffusionct_pipeline import cli, standardize_folder as module\n"
+            "def write(dataset, path, whole=module.write_slice):\n"
+            "    whole(dataset, path)\n"
+            f"    os.kill(os.getpid(), signal.{name})\n"
+            "module.write_slice = write\n"
+            "sys.exit(cli.main())"
+        )
+        arguments = ["standardize", str(scan), str(tmp_path / "out"), "--model", model]
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+        assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.dcm", "run_report.json"]
+        assert '"stopped": "interrupted"' in (tmp_path / "out/run_report.json").read_text()
+
+
 class TestSimulate:
     def test_options_reach_the_simulator(self, tmp_path, monkeypatch, capsys):
         calls = []

@@ -25,7 +25,7 @@ COMMANDS = [line.split("  #")[0].strip() for block in blocks(README, "bash") for
 
 
 def test_the_readme_holds_commands():
-    assert {line.split()[0] for line in COMMANDS} == {"make", "diffusionct", "accelerate"}
+    assert {line.split()[0] for line in COMMANDS} == {"make", "pip", "diffusionct", "accelerate"}
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("diffusionct")])

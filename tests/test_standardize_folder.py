@@ -99,7 +99,7 @@ class TestAFolder:
         cut_pixels(scans / "a/1.dcm")
         calls = []
         standardize_folder(scans, tmp_path / "out", model=model, progress=lambda *call: calls.append(call))
-        assert calls == [(1, 3), (2, 3), (3, 3)]
+        assert calls == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 class TestAFile:

@@ -47,6 +47,7 @@ def build_parser():
     add_demo(commands)
     add_standardize(commands)
     add_simulate(commands)
+    add_evaluate(commands)
     add_info(commands)
     return parser
 
@@ -128,6 +129,27 @@ def add_simulate(commands):
     add("--device", default="cpu", metavar="D", help="where to compute (default: %(default)s)")
 
 
+def add_evaluate(commands):
+    parser = add_command(
+        commands,
+        "evaluate",
+        run_evaluate,
+        "compare series with a standard series of the same scan by the radiomic features of its tumours",
+        "diffusionct evaluate --standard phantom/Bl64 --baseline phantom/Br40 --candidate standardized "
+        "--mask phantom/tumours.npz",
+    )
+    add = parser.add_argument
+    add("--standard", required=True, metavar="DIR", help="folder with the series that the others should look like")
+    add("--candidate", required=True, nargs="+", metavar="DIR", help="folders with the series to judge")
+    add("--mask", required=True, metavar="FILE", help="tumours on the grid of the standard: NIfTI, NRRD, DICOM SEG or "
+        "RTSTRUCT, or .npz with the array `mask` (slices, rows, columns)")  # fmt: skip
+    add("--baseline", metavar="DIR", help="folder with the unconverted series, to which gains refer")
+    add("--label", nargs="+", metavar="L", help="labels of the mask to measure, by number or name; default: all")
+    add("--combat", action="store_true", help="also compare after ComBat, a correction of features without images")
+    add("--out", default="evaluation_output", metavar="DIR", help="new folder for report.md, features.csv, "
+        "agreement.csv and figures (default: %(default)s)")  # fmt: skip
+
+
 def add_info(commands):
     text = "show versions, the embedded checkpoint, kernels, systems and devices"
     add_command(commands, "info", run_info, text, "diffusionct info")
@@ -181,6 +203,20 @@ def run_simulate(options):
     return EXIT_OK
 
 
+def run_evaluate(options):
+    from .evaluation import evaluate_series
+
+    with Progress("evaluate", unit="region") as progress:
+        evaluation = evaluate_series(
+            options.standard, options.candidate, options.mask, options.out, baseline=options.baseline,
+            labels=options.label, use_combat=options.combat, progress=progress,
+        )  # fmt: skip
+    for remark in evaluation.remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    print(f"{len(evaluation.regions)} regions in {len(evaluation.features)} series compared: {options.out}/report.md")
+    return EXIT_OK
+
+
 def run_info(options):
     from .info import info
 
@@ -191,8 +227,8 @@ def run_info(options):
 class Progress:
     """A tqdm bar that appears with the first call of `progress(done, total)`."""
 
-    def __init__(self, description):
-        self.description, self.bar = description, None
+    def __init__(self, description, unit="slice"):
+        self.description, self.unit, self.bar = description, unit, None
 
     def __enter__(self):
         return self
@@ -205,7 +241,7 @@ class Progress:
         from tqdm import tqdm
 
         if self.bar is None:
-            self.bar = tqdm(total=total, desc=self.description, unit="slice")
+            self.bar = tqdm(total=total, desc=self.description, unit=self.unit)
         self.bar.update(done - self.bar.n)
 
 

@@ -10,7 +10,7 @@ from helpers.tiny import tiny_pipeline
 from diffusionct_pipeline import __version__
 from diffusionct_pipeline.cli import build_parser, main
 
-COMMANDS = ("demo", "standardize", "simulate", "info")
+COMMANDS = ("demo", "standardize", "simulate", "evaluate", "info")
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,12 @@ from diffusionct_pipeline.baselines import LinearFilter
 from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.evaluation.agreement import ccc
 from diffusionct_pipeline.evaluation.texture import square_regions, texture_figures
+from diffusionct_pipeline.image_processor import AIR_HU
 from diffusionct_pipeline.train.validation import TEST_SEED, regions, tumour_pairs
 from tqdm import tqdm
 
 FILTER_TRAINING_PAIRS = 6
 REGION_PIXELS, REGIONS_A_SLICE = 48, 12  # as large as a tumour of 3 cm; evenly spread over the patient
-HU_MIN = -1024.0  # padding outside the field of view (-2048 in the FC series)
 
 
 def main():
@@ -79,14 +79,17 @@ def on_simulated(pipeline, arguments):
 
 def on_pair(pipeline, arguments):
     """A real pair both ways, every slice with the style of another slice of the target: far from it, where there is one."""
-    slices = {
-        folder: [(one.hu.clip(min=HU_MIN), one.spacing_mm) for one in map(read_slice, sorted(folder.glob("*.dcm")))]
+    scans = {
+        folder: [read_slice(path) for path in sorted(folder.glob("*.dcm"))]
         for folder in (arguments.soft, arguments.sharp)
+    }
+    slices = {
+        folder: [(np.where(one.padding, AIR_HU, one.hu), one.spacing_mm) for one in scan] for folder, scan in scans.items()
     }
     count = len(slices[arguments.soft])
     masks = []
-    for hu, _ in slices[arguments.soft]:
-        grid = square_regions(hu, REGION_PIXELS)
+    for one in scans[arguments.soft]:  # no squares that reach out of the field of view
+        grid = [mask for mask in square_regions(one.hu, REGION_PIXELS) if not one.padding[mask].any()]
         masks.append([grid[i] for i in np.linspace(0, len(grid) - 1, REGIONS_A_SLICE).round().astype(int)])
     table = {}
     for name, source, target in (
@@ -120,7 +123,8 @@ def standardize(pipeline, hu, spacing_mm, steps, **reference):
 
 
 def agreement(images):
-    """Figures over (output, target, masks) triples."""
+    """Figures over (output, target, masks) triples, the output clipped at the lowest HU that the target's file holds."""
+    images = [(output.clip(min=target.min()), target, masks) for output, target, masks in images]
     ours, theirs = (
         np.array([list(texture_figures(image[i], mask).values()) for image in images for mask in image[2]])
         for i in (0, 1)

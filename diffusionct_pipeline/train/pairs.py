@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ..image_processor import HU_CENTRE, HU_SCALE
+from ..image_processor import HU_CENTRE, HU_MIN, HU_SCALE
 from ..simulation import mtf
 
 MARGIN = 16  # pixels around a crop, cut off after filtering: FFT filters wrap around
@@ -58,6 +58,7 @@ class PairGenerator:
         spectrum = torch.fft.rfft2(hu) + torch.fft.rfft2(self._white_noise(batch, spacing / 2, dose)) * self._ramp(
             frequency
         )
+        lowest = torch.where(self._column(groups, 0, 1) < 0.5, -1024.0, HU_MIN).repeat_interleave(GROUP, 0)  # by vendor
         standard = (self._column(groups, 0, 1) < self.standard_share).repeat_interleave(GROUP, 0)  # [B,1,1,1]
         sides = []
         for side in "ab":
@@ -69,7 +70,8 @@ class PairGenerator:
             if side == "b":  # the standard is plain filtered backprojection
                 smoothed = torch.where(standard, sampled, smoothed)
             reconstructed = smoothed[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
-            sides.append((reconstructed.round().clamp(-1024, 3071) - HU_CENTRE) / HU_SCALE)
+            stored = reconstructed.round().clamp(max=3071).maximum(lowest)
+            sides.append((stored - HU_CENTRE) / HU_SCALE)
         return Pairs(*sides, spacing, standard.flatten())
 
     # ------------------------------------------------------------------ objects

@@ -69,7 +69,7 @@ def comparison_png(images, box, spacing_mm, title=""):
             coloured = show_difference(axes[2][column], change, f"{name.split(':')[0]} - target")
     colour_bar(figure, axes[0], grey, "HU")
     colour_bar(figure, axes[1], grey, "HU")
-    colour_bar(figure, axes[2], coloured, "HU")
+    colour_bar(figure, axes[2], coloured, "HU difference")
     show_spectra(axes[2][-1], {name: hu[top:bottom, left:right] for name, hu in images.items()}, spacing_mm)
     return png(figure)
 
@@ -116,9 +116,9 @@ def show_spectra(axis, images, spacing_mm):
     for (name, hu), colour in zip(images.items(), LINES):
         frequency, power = noise_power_spectrum(hu, spacing_mm, patch=SPECTRUM_PATCH)
         axis.semilogy(frequency, power, color=colour, linewidth=2, label=name, linestyle="-" if colour != INK else "--")
-    axis.set_title("power spectrum of the region", color=INK, fontsize=10)
-    axis.set_xlabel("lp/cm", color=INK, fontsize=8)
-    axis.set_ylabel("HU² mm²", color=INK, fontsize=8)
+    axis.set_title("power of the region over lp/cm, a line a decade", color=INK, fontsize=10)
+    axis.grid(axis="y", color=INK, alpha=0.15)
+    axis.tick_params(axis="y", which="both", left=False, labelleft=False)  # labels would push the columns apart
     axis.set_facecolor(PAPER)
     axis.set_box_aspect(1)
     axis.tick_params(colors=INK, labelsize=8)

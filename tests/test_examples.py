@@ -8,8 +8,10 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
+from helpers.dicom import make_slice, save
 from helpers.tiny import tiny_pipeline
 
 from diffusionct_pipeline import pipeline
@@ -49,3 +51,16 @@ def test_03_swap_the_scheduler(run):
     printed = run("03_swap_the_scheduler.py")
     assert [line.split()[0] for line in printed] == ["DDPMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler"]
     assert printed[0].endswith(" 0.00 HU")  # the same scheduler twice
+
+
+def test_05_agreement_on_a_phantom(run, tmp_path):
+    """On a tiny pair; without arguments it simulates one."""
+    pytest.importorskip("matplotlib")
+    noise = np.rint(np.random.default_rng(0).normal(40, 60, (64, 96)))
+    for series, (name, hu) in enumerate({"sharp": noise, "soft": np.rint(noise / 2)}.items(), start=1):
+        (tmp_path / name).mkdir()
+        save(make_slice(hu, series=series), tmp_path / name / "1.dcm")
+    printed = run("05_agreement_on_a_phantom.py", "out", "sharp", "soft")
+    assert printed[0].startswith("soft against sharp in 6 regions")
+    assert [line.split()[0] for line in printed[1:]] == ["GOH", "GLCM", "GLRLM", "ID", "IH", "NID", "all"]
+    assert (tmp_path / "out/report.md").is_file()

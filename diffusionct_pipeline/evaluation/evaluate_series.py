@@ -26,7 +26,7 @@ from .geometry import Geometry, Series, find_series, match_slices
 from .masks import read_mask
 from .report import write_report
 
-ALONE = 8  # regions up to which starting processes costs more than it saves
+ALONE = 32  # regions of all series, 20 to 40 ms each, up to which starting processes costs more than it saves
 
 
 @dataclass(frozen=True, eq=False)

@@ -260,6 +260,7 @@ def _head(evaluation: Evaluation, mask) -> list[str]:
         role = {evaluation.standard: "standard", evaluation.baseline: "baseline"}.get(name, "candidate")
         rows.append((name, role, series.kernel or "–", str(series.geometry.shape[0]), f"`{series.folder}`"))
     voxels = [int(region.mask.sum()) for region in regions]
+    size = f"{min(voxels):,}" + (f" to {max(voxels):,}" if max(voxels) > min(voxels) else "")
     single = sum(region.slices.stop - region.slices.start == 1 for region in regions)
     flat = f", {single} of them in a single slice" if single else ""
     s = evaluation.settings
@@ -267,8 +268,7 @@ def _head(evaluation: Evaluation, mask) -> list[str]:
     return [
         "# Agreement of radiomic features\n",
         Table("Series", ("Name", "role", "kernel", "slices", "folder"), tuple(rows)).markdown(),
-        f"- Regions: {len(regions)}, of {len(labels)} tumours (labels) in `{mask}`{flat}; {min(voxels):,} to "
-        f"{max(voxels):,} voxels.",
+        f"- Regions: {len(regions)}, of {len(labels)} tumours (labels) in `{Path(mask).name}`{flat}; {size} voxels.",
         f"- Grid of the standard: {geometry}.",
         f"- {len(feature_names(s)):,} features in six classes, {s.levels} grey levels over {limits}. DiffusionCT "
         f"{__version__}. Research use, not a medical device.\n",

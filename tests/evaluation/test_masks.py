@@ -152,9 +152,9 @@ class TestSeg:
     def writer(self):
         self.highdicom = pytest.importorskip("highdicom")
 
-    def write(self, path, folder, masks, names=("nodule", "mass"), keep=None):
+    def write(self, path, folder, masks, names=("nodule", "mass"), kind="BINARY", step=1):
         hd, code = self.highdicom, pydicom.sr.codedict.codes.SCT
-        sources = [pydicom.dcmread(file) for file in sorted(folder.glob("*.dcm"))][keep or slice(None)]
+        sources = [pydicom.dcmread(file) for file in sorted(folder.glob("*.dcm"))][::step]
         segments = [
             hd.seg.SegmentDescription(
                 i, name, code.MorphologicallyAbnormalStructure, code.Neoplasm, hd.seg.SegmentAlgorithmTypeValues.MANUAL
@@ -162,8 +162,8 @@ class TestSeg:
             for i, name in enumerate(names, start=1)
         ]
         seg = hd.seg.Segmentation(
-            sources, np.stack(masks, axis=-1)[keep or slice(None)].astype(np.uint8),
-            hd.seg.SegmentationTypeValues.BINARY, segments, f"{ROOT}.50", 50, f"{ROOT}.51", 1, "TEST", "TEST", "1", "1",
+            sources, np.stack(masks, axis=-1)[::step].astype(np.uint8),
+            hd.seg.SegmentationTypeValues(kind), segments, f"{ROOT}.50", 50, f"{ROOT}.51", 1, "TEST", "TEST", "1", "1",
         )  # fmt: skip
         seg.save_as(path)
         return path
@@ -172,6 +172,15 @@ class TestSeg:
         path = self.write(tmp_path / "seg.dcm", folder, [labels == 1, labels == 2])
         assert pydicom.dcmread(path).NumberOfFrames < 2 * len(labels)
         assert_regions(read_mask(path, geometry), labels, ("nodule", "mass"))
+
+    @pytest.mark.parametrize(("kind", "step"), [("LABELMAP", 1), ("FRACTIONAL", 1), ("BINARY", -1)])
+    def test_other_types_and_another_order_of_frames(self, tmp_path, folder, geometry, labels, kind, step):
+        path = self.write(tmp_path / "seg.dcm", folder, [labels == 1, labels == 2], kind=kind, step=step)
+        assert_regions(read_mask(path, geometry), labels, ("nodule", "mass"))
+
+    def test_a_single_frame(self, tmp_path, folder, geometry, labels):
+        regions = read_mask(self.write(tmp_path / "seg.dcm", folder, [labels == 2], names=("mass",)), geometry)
+        np.testing.assert_array_equal(regions["mass"], labels == 2)
 
     def test_segments_may_overlap(self, tmp_path, folder, geometry, labels):
         path = self.write(tmp_path / "seg.dcm", folder, [labels == 1, labels > 0])

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import binary_fill_holes
 
 from diffusionct_pipeline.dicom import read_series
 from diffusionct_pipeline.evaluation import agreement_by_class, evaluate_series
@@ -33,8 +34,9 @@ def main(out, standard=None, candidate=None):
             folder = simulate(scratch, ("Bl64", "Br40"), 3.0, phantoms=1, seed=5, slices=2, size=256, spacing_mm=1.4)[0]
             standard, candidate = folder / "Bl64", folder / "Br40"
         # 2. Squares in the patient, each a region of its own in one slice, drawn evenly from all.
-        hu = np.stack([slice_.hu for slice_ in read_series(standard)])  # [slices,H,W]
-        squares = [(k, square) for k in range(len(hu)) for square in square_regions(hu[k], SIDE, -900.0)]
+        hu = np.stack([one.hu for one in read_series(standard)])  # [slices,H,W]
+        body = [binary_fill_holes(one > -500) for one in hu]
+        squares = [(k, s) for k, one in enumerate(hu) for s in square_regions(one, SIDE) if body[k][s].all()]
         mask = np.zeros(hu.shape, np.uint8)
         chosen = np.linspace(0, len(squares) - 1, min(REGIONS, len(squares))).astype(int)
         for label, (k, square) in enumerate((squares[i] for i in chosen), start=1):

@@ -10,7 +10,7 @@ from .agreement import (
     reproducible_fraction,
 )
 from .combat import combat
-from .evaluate_series import Evaluation, compare_series, evaluate_series
+from .comparison import Evaluation, compare_series, evaluate_series
 from .image_metrics import bias_hu, edge_mtf, noise_power_spectrum, nps_distance, psnr, rmse_hu, ssim
 from .masks import read_mask
 from .plots import (

@@ -27,7 +27,7 @@ from .plots import (
 from .tables import Table, class_table, table1
 
 if TYPE_CHECKING:
-    from .evaluate_series import Evaluation
+    from .comparison import Evaluation
 
 FEWEST_FOR_CCC = 3  # regions: one has no spread, and two always lie on a line
 FEW = 10  # tumours up to which bootstrap intervals lie low (see ClassAgreement)

@@ -60,7 +60,7 @@ class TestCompare:
             assert evaluation.undefined["standard"][k] == whole.undefined
 
     def test_two_processes_give_what_one_gives(self, folders, mask, monkeypatch):
-        monkeypatch.setattr("diffusionct_pipeline.evaluation.evaluate_series.ALONE", 0)
+        monkeypatch.setattr("diffusionct_pipeline.evaluation.comparison.ALONE", 0)
         one = compare_series(folders[0], folders[1:], mask, workers=1)
         two = compare_series(folders[0], folders[1:], mask, workers=2)
         for name in one.features:

@@ -19,6 +19,8 @@ OPTIONAL = {
     "pylibjpeg-openjpeg": "JPEG 2000",
     "python-gdcm": "lossless JPEG",
     "matplotlib": "pictures",
+    "SimpleITK": "NIfTI and NRRD masks",
+    "highdicom": "DICOM SEG masks",
 }
 
 

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Both phases and the export in one command, by wall-clock: three quarters of SECONDS for the autoencoder, the rest for
+# the denoiser.
+#
+#   training/train_all.sh OUT SECONDS [OBJECTS ...]
+#
+# OBJECTS are folders of sharp CT (DICOM) or .npz packs; without any, phantoms alone. The defaults are for one GPU with
+# 40 GB; on a CPU:  AUTOENCODER="--batch_size 4 --crop 128" LATENT="--batch_size 4 --crop 192" training/train_all.sh ...
+set -euo pipefail
+out=$1 seconds=$2
+shift 2
+objects=(${@:+--objects "$@"})
+precision=(--mixed_precision "${PRECISION:-bf16}")
+read -ra autoencoder <<< "${AUTOENCODER:---batch_size 32 --crop 256 --phantom_slices 256}"
+read -ra latent <<< "${LATENT:---batch_size 32 --crop 256 --phantom_slices 256}"
+
+accelerate launch training/train_autoencoder.py --output "$out/autoencoder" "${objects[@]}" "${precision[@]}" \
+    --max_steps 1000000 --max_seconds $((seconds * 3 / 4)) "${autoencoder[@]}"
+accelerate launch training/train_latent.py --autoencoder "$out/autoencoder/autoencoder" --output "$out/latent" \
+    "${objects[@]}" "${precision[@]}" --max_steps 1000000 --max_seconds $((seconds / 4)) "${latent[@]}"
+python training/export_checkpoint.py "$out/latent" "$out/checkpoint"

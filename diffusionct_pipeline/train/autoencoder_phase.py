@@ -30,6 +30,21 @@ class CrossReconstruction(nn.Module):
         super().__init__()
         self.model, self.options = model, options
         self.local_spectrum = LocalSpectrumLoss()
+        if options.freeze_encoder:
+            for part in self._encoder_parts():
+                part.requires_grad_(False)
+
+    def train(self, mode=True):
+        """A frozen encoder keeps its BatchNorm statistics too."""
+        super().train(mode)
+        if self.options.freeze_encoder:
+            for part in self._encoder_parts():
+                part.eval()
+        return self
+
+    def _encoder_parts(self):
+        parts = [self.model.encoder, self.model.to_latent]
+        return [*parts, self.model.spectrum_to_latent] if self.model.config.local_spectrum else parts
 
     def forward(self, a, b, spacing, choice):
         """Slices (B, 1, n, n), spacing (B,) mm, `choice` (2B,) indices of `STYLE_SOURCES`; a dict of losses back."""
@@ -92,6 +107,13 @@ class AutoencoderPhase:
     @torch.no_grad()
     def save(self, objective, folder, summary):
         model = objective.model
+        if not self.options.freeze_encoder:
+            self._measure_latents(model)
+        model.save_pretrained(folder / "autoencoder")
+        (folder / "metrics.json").write_text(json.dumps({"autoencoder": summary}, indent=2) + "\n")
+
+    def _measure_latents(self, model):
+        """Store mean and standard deviation of every latent channel over training pairs."""
         generator = torch.Generator(self.device).manual_seed(self.options.seed)
         latents = []
         for _ in range(max(1, 256 // self.options.batch_size)):
@@ -100,8 +122,6 @@ class AutoencoderPhase:
         latents = torch.cat(latents)
         model.latent_mean.copy_(latents.mean((0, 2)))
         model.latent_std.copy_(latents.std((0, 2)).clamp(min=1e-3))
-        model.save_pretrained(folder / "autoencoder")
-        (folder / "metrics.json").write_text(json.dumps({"autoencoder": summary}, indent=2))
 
 
 def _new_model(options):

@@ -56,6 +56,7 @@ class AutoencoderOptions(TrainOptions):
     """Phase one."""
 
     init: str = option("", "folder of an autoencoder to go on training; none: random weights")
+    freeze_encoder: bool = option(False, "train the decoder only: the latent and a denoiser trained on it stay valid")
     imagenet: str = option("", 'pretrained ResNet-18 on the Hub for the encoder, e.g. "microsoft/resnet-18"')
     paper_literal: bool = option(False, "the paper's network and loss: no filter, no cross reconstruction")
     skip_mode: str = option("all", 'skip connections, "all" or "none"')

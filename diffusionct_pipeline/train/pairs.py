@@ -143,7 +143,7 @@ class PairGenerator:
     def _kernel(self, groups, frequency):
         """(1 + b g(f)) exp(-ln2 (f/f50)^p): from softer than Br36 to sharper than Bl64, one for each group."""
         each = lambda low, high: self._column(groups, low, high).repeat_interleave(GROUP, 0)  # noqa: E731
-        mtf50, ratio = each(2.2, 9.0), each(1.3, 1.9)
+        mtf50, ratio = each(2.0, 11.0), each(1.3, 1.9)  # wider than the table: at its ends a network shrinks
         power = math.log(math.log(10) / math.log(2)) / torch.log(ratio)
         peak = each(1.5, 6.0)  # real edge-enhancing kernels gain 1.4 over soft ones at 2 lp/cm already
         boost = each(0, 1.5) * (each(0, 1) < 0.6)

@@ -81,6 +81,15 @@ class TestAutoencoder:
         summary = autoencoder(tmp_path, max_steps=2, gradient_accumulation=2, mixed_precision="bf16")
         assert summary["steps"] == 2 and summary["loss"] > 0
 
+    def test_frozen_encoder_leaves_the_latent_as_it_was(self, trained, tmp_path):
+        autoencoder(tmp_path, max_steps=2, init=str(trained / "autoencoder"), freeze_encoder=True, learning_rate=1e-2)
+        before, after = weights(trained / "autoencoder"), weights(tmp_path / "autoencoder")
+        latent_parts = ("encoder.", "to_latent.", "spectrum_to_latent.", "latent_")
+        for name in before:
+            if name.startswith(latent_parts):
+                assert torch.equal(before[name], after[name]), name
+        assert not torch.equal(before["tail.2.weight"], after["tail.2.weight"])
+
     def test_paper_literal(self, tmp_path):
         autoencoder(tmp_path, max_steps=1, paper_literal=True, skip_mode="none")
         model = AutoencoderResNet18.from_pretrained(tmp_path / "autoencoder")

@@ -47,7 +47,7 @@ class Job:
     """What stays the same for all slices of a run."""
 
     pipe: DiffusionCTPipeline
-    style: torch.Tensor  # [1,C]
+    style: torch.Tensor | None  # [1,C]; None for the checkpoint's standard
     num_inference_steps: int
     seed: int
     batch_size: int | None

@@ -62,7 +62,7 @@ def test_the_latent_carries_the_style(pipeline, pair):
     soft, sharp, ours = (ring_power(hu, pair.spacing_mm) for hu in (pair.hu["Br40"], pair.hu["Bl64"], changed))
     assert np.abs(np.log(ours / sharp)).mean() < 0.25 * np.abs(np.log(soft / sharp)).mean()
     rmse = [np.sqrt(np.mean((hu - pair.hu["Bl64"]) ** 2)) for hu in (changed, pair.hu["Br40"])]
-    assert rmse[0] < 0.7 * rmse[1]
+    assert rmse[0] < 0.8 * rmse[1]
 
 
 def test_the_pipeline_moves_texture_towards_the_standard_and_keeps_the_mean(pipeline, pair):

@@ -67,8 +67,23 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
         self.conv_out = nn.Conv1d(self.norm_out.num_channels, latent_channels, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
-        # Mean pooled latent of the checkpoint's standard, e.g. simulated Bl64; in standardized units.
+        # Style of the checkpoint's standard, e.g. simulated Bl64, as an affine function of the source's style: a sharp
+        # image of a noisy scan is noisier than that of a quiet one. In standardized units.
         self.register_buffer("standard_style", torch.zeros(latent_channels))
+        self.register_buffer("standard_slope", torch.zeros(latent_channels, latent_channels))
+
+    def style_of_standard(self, source_style):
+        """Style that a slice of this style (B, C) would have under the standard kernel, (B, C)."""
+        device = source_style.device
+        return self.standard_style.to(device) + source_style @ self.standard_slope.to(device)
+
+    def fit_standard(self, source_styles, standard_styles, ridge=3.0):
+        """Fit `style_of_standard` to N pairs of styles (N, C) by ridge regression; the mean is not shrunk."""
+        mean_a, mean_b = source_styles.mean(0), standard_styles.mean(0)
+        a, b = source_styles - mean_a, standard_styles - mean_b
+        slope = torch.linalg.solve(a.T @ a + ridge * torch.eye(a.shape[1], device=a.device), a.T @ b)
+        self.standard_slope.copy_(slope)
+        self.standard_style.copy_(mean_b - mean_a @ slope)
 
     def forward(self, sample, timestep, latent_a, style, return_dict=True):
         """Predict what the scheduler asks for (noise, v or Z_B).

@@ -61,7 +61,7 @@ class LatentPhase:
         objects = load_objects(options.objects) + phantom_objects(options.phantom_slices, options.seed)
         share = 1.0 if options.fixed_target else options.standard_share
         self.pairs = PairGenerator(objects, options.crop, device, options.standard_kernel, share)
-        denoiser.standard_style.copy_(self._standard_style(objects))
+        self._fit_standard(denoiser, objects)
         self.objective = LatentDiffusion(denoiser, scheduler, options.l1_weight)
         self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
 
@@ -77,7 +77,8 @@ class LatentPhase:
         use_reference = torch.rand(len(own), generator=generator, device=self.device) < REFERENCE_SHARE
         style = torch.where(use_reference[:, None], reference, own)
         standard = torch.cat([pairs.standard, torch.zeros_like(pairs.standard)])
-        style = torch.where(standard[:, None], self.objective.denoiser.standard_style, style)
+        of_standard = self.objective.denoiser.style_of_standard(self._style(latent_a))
+        style = torch.where(standard[:, None], of_standard, style)
         if self.options.fixed_target:  # only towards the standard
             latent_a, latent_b, style = (one[standard] for one in (latent_a, latent_b, style))
         # 3. Noise and time, several draws for each pair.
@@ -119,12 +120,12 @@ class LatentPhase:
         return self._standardize(self.autoencoder.pool(latent))
 
     @torch.no_grad()
-    def _standard_style(self, objects):
-        """Mean style of slices under the standard kernel."""
+    def _fit_standard(self, denoiser, objects):
+        """Learn from pairs what style a slice has under the standard kernel."""
         standard = PairGenerator(objects, self.options.crop, self.device, self.options.standard_kernel, 1.0)
         generator = torch.Generator(self.device).manual_seed(self.options.seed)
         styles = []
-        for _ in range(max(1, 128 // self.options.batch_size)):
+        for _ in range(max(1, self.options.standard_pairs // self.options.batch_size)):
             pairs = standard(self.options.batch_size, generator)
-            styles.append(self._style(self._latent(pairs.b, pairs.spacing)))
-        return torch.cat(styles).mean(0)
+            styles.append([self._style(self._latent(side, pairs.spacing)) for side in (pairs.a, pairs.b)])
+        denoiser.fit_standard(*map(torch.cat, zip(*styles)))

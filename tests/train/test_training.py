@@ -24,7 +24,7 @@ def autoencoder(folder, **options):
 
 
 def latent(folder, autoencoder_folder, **options):
-    options = {"block_out_channels": [32, 32], "default_steps": 2} | TINY | options
+    options = {"block_out_channels": [32, 32], "default_steps": 2, "standard_pairs": 4} | TINY | options
     return train_latent(LatentOptions(output=str(folder), autoencoder=str(autoencoder_folder), **options))
 
 

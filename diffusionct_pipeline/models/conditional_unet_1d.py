@@ -74,8 +74,7 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
 
     def style_of_standard(self, source_style):
         """Style that a slice of this style (B, C) would have under the standard kernel, (B, C)."""
-        device = source_style.device
-        return self.standard_style.to(device) + source_style @ self.standard_slope.to(device)
+        return self.standard_style.to(source_style) + source_style @ self.standard_slope.to(source_style)
 
     def fit_standard(self, source_styles, standard_styles, ridge=3.0):
         """Fit `style_of_standard` to N pairs of styles (N, C) by ridge regression; the mean is not shrunk."""

@@ -2,7 +2,7 @@
 
     python benchmarks/series.py SERIES_DIR OUT_DIR
 
-Homogeneous regions are squares of 11 x 11 pixels of the input whose smoothed values stay within a tissue's HU range and
+Homogeneous regions are squares of 21 x 21 pixels of the input whose smoothed values stay within a tissue's HU range and
 vary by no more than `MAX_STD_HU`. Validity is the text of dciodvfy (Debian package dicom3tools), which may exit 0 and
 still print "Error".
 """
@@ -20,7 +20,7 @@ from diffusionct_pipeline.standardize_folder import standardize_folder
 from scipy.ndimage import uniform_filter
 
 TISSUES = {"air": (-1024, -950), "lung": (-940, -780), "fat": (-130, -70), "soft tissue": (0, 100), "bone": (250, 1500)}
-SIDE = 11  # pixels
+SIDE = 21  # pixels
 MAX_STD_HU = {"air": 25, "lung": 45, "fat": 30, "soft tissue": 30, "bone": 80}
 
 

@@ -31,6 +31,10 @@ def export_checkpoint(source, output, *, card, metrics):
             if tensor.is_floating_point() and not exact & set(name.split(".")):
                 tensor.data = tensor.data.half()
     pipeline.save_pretrained(partial, max_shard_size=SHARD_SIZE)
+    for path in partial.rglob("*.json"):  # diffusers notes where the pipeline was loaded from: nobody else's concern
+        values = json.loads(path.read_text())
+        if values.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(values, indent=2) + "\n")
     shutil.copy(card, partial / "README.md")
     (partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     shutil.rmtree(output, ignore_errors=True)

@@ -1,0 +1,24 @@
+import json
+
+import torch
+from diffusionct_pipeline import DiffusionCTPipeline
+from diffusionct_pipeline.hub import export_checkpoint
+from helpers.tiny import tiny_pipeline
+from safetensors.torch import load_file
+
+
+def test_exported_checkpoint_is_half_the_size_and_loads(tmp_path):
+    pipe = tiny_pipeline()
+    pipe.save_pretrained(tmp_path / "trained")
+    card = tmp_path / "card.md"
+    card.write_text("# Card")
+    size = export_checkpoint(tmp_path / "trained", tmp_path / "exported", card=card, metrics={"scores": {}})
+    assert size == sum(path.stat().st_size for path in (tmp_path / "exported").rglob("*") if path.is_file())
+    weights = load_file(tmp_path / "exported" / "denoiser" / "diffusion_pytorch_model.safetensors")
+    assert all(weight.dtype == torch.float16 for weight in weights.values())
+    loaded = DiffusionCTPipeline.from_pretrained(tmp_path / "exported")
+    for before, after in zip(pipe.denoiser.parameters(), loaded.denoiser.parameters(), strict=True):
+        torch.testing.assert_close(before, after, atol=1e-3, rtol=1e-3)
+    texts = [path.read_text() for path in (tmp_path / "exported").rglob("*.json")]
+    assert texts and not any(str(tmp_path) in text for text in texts)
+    assert json.loads((tmp_path / "exported" / "metrics.json").read_text()) == {"scores": {}}

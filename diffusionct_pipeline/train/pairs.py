@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ..image_processor import HU_CENTRE, HU_MIN, HU_SCALE
+from ..models.frequency import radial_frequency
 from ..simulation import mtf
 
 MARGIN = 16  # pixels around a crop, cut off after filtering: FFT filters wrap around
@@ -183,9 +184,7 @@ class PairGenerator:
 
 def _frequency(size, spacing):
     """Radius of the bins of `rfft2` for square crops, (B, 1, size, size // 2 + 1) in lp/cm."""
-    fy = torch.fft.fftfreq(size, device=spacing.device)
-    fx = torch.fft.rfftfreq(size, device=spacing.device)
-    return (fy[:, None] ** 2 + fx[None] ** 2).sqrt() / spacing.view(-1, 1, 1, 1) * 10
+    return radial_frequency(size, size, spacing)[:, None]
 
 
 def _gauss(image, sigma=1.5, radius=4):

@@ -11,6 +11,7 @@ from transformers import ResNetConfig, ResNetModel
 from .local_spectrum import LocalSpectrum
 from .style_filter import BAND_CENTRES, StyleFilter, keep_slow_content
 
+AIR_LIMIT = -1.5  # -900 HU in model range: a local mean below is air, whose noise files cut off at -1024 HU
 DOWNSAMPLING = 32  # five halvings: /2, /4, /8, /16, /32
 
 
@@ -66,8 +67,9 @@ class AutoencoderResNet18(ModelMixin, ConfigMixin):
             )
         )
         self.to_latent = nn.Conv2d(stages[-1], latent_channels, 1)
+        rings = min(24, latent_channels - 1)
         if local_spectrum:
-            self.spectrum = LocalSpectrum()
+            self.spectrum = LocalSpectrum(rings)
             self.spectrum_to_latent = nn.Sequential(
                 nn.Conv2d(self.spectrum.out_channels, 128, 1),
                 nn.SiLU(),
@@ -75,7 +77,11 @@ class AutoencoderResNet18(ModelMixin, ConfigMixin):
                 nn.SiLU(),
                 nn.Conv2d(128, latent_channels, 1),
             )
-        self.filter = StyleFilter(latent_channels) if style_filter else None
+            for layer in (self.to_latent, self.spectrum_to_latent[-1]):  # training starts from the known spectrum
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        spectrum_channels = slice(1, 1 + rings) if local_spectrum else None
+        self.filter = StyleFilter(latent_channels, spectrum_channels, rings) if style_filter else None
 
         bands = len(BAND_CENTRES) if style_filter else 0
         full_size = decoder_channels[-1]
@@ -110,7 +116,7 @@ class AutoencoderResNet18(ModelMixin, ConfigMixin):
             pixel_spacing: (B,) tensor in mm.
 
         Returns:
-            The latent (B, C, L) with L = H / 32 * W / 32, float32, and the skips for `decode`.
+            The latent (B, C, L) with L = H / 32 * W / 32, float32, and the skips for `decode`, its last the latent.
         """
         if sample.shape[-2] % DOWNSAMPLING or sample.shape[-1] % DOWNSAMPLING:
             raise ValueError(f"`sample` has shape {tuple(sample.shape)}; height and width must be multiples of 32.")
@@ -123,16 +129,26 @@ class AutoencoderResNet18(ModelMixin, ConfigMixin):
         with torch.autocast(sample.device.type, enabled=False):  # bfloat16 would cost the gains two digits
             latent = self.to_latent(skips.pop().float())
             if self.config.local_spectrum:
-                latent = latent + self.spectrum_to_latent(self.spectrum(sample, pixel_spacing))
+                latent = latent + self._describe(sample, pixel_spacing)
         latent = latent.flatten(2)  # [B,C,L]
-        return latent, (*skips, self.pool(latent))
+        return latent, (*skips, latent)
 
-    def pool(self, latent):
+    def _describe(self, sample, pixel_spacing):
+        """What the latent holds of the local spectrum: the weight for `pool`, the log power itself, learnt features."""
+        described = self.spectrum(sample, pixel_spacing)
+        rings = self.spectrum.rings
+        in_patient = (20 * (described[:, -1:] - AIR_LIMIT)).clamp(-4, 4)
+        known = torch.cat([in_patient, described[:, :rings]], 1)
+        others = self.config.latent_channels - known.shape[1]
+        return F.pad(known, (0, 0, 0, 0, 0, others)) + self.spectrum_to_latent(described)
+
+    def pool(self, latent, weighted_by=None):
         """Style of whole slices: (B, C, L) -> (B, C), a mean weighted by the first channel.
 
-        The weight lets the encoder leave out what shows no texture, such as the air around the patient.
+        The weight lets the encoder leave out what shows no texture, such as the air around the patient. Latents of two
+        kernels compare best over the same places: `weighted_by` is the latent (B, C, L) whose weights to take.
         """
-        weight = torch.sigmoid(latent[:, :1])
+        weight = torch.sigmoid((latent if weighted_by is None else weighted_by)[:, :1])
         return (latent * weight).sum(-1) / weight.sum(-1)
 
     @apply_forward_hook  # `enable_model_cpu_offload` brings the model back for it
@@ -148,8 +164,8 @@ class AutoencoderResNet18(ModelMixin, ConfigMixin):
         Returns:
             (B, 1, H, W), model range, float32.
         """
-        *skips, source_style = skips
-        target_style = self.pool(latent.float())
+        *skips, source = skips
+        source_style, target_style = self.pool(source), self.pool(latent.float(), source)
         seen = sample
         if self.filter is not None:
             with torch.autocast(sample.device.type, enabled=False):

@@ -8,6 +8,7 @@ from .frequency import MAX_LP_CM, knot_position, radial_frequency
 
 WINDOW = 64  # pixels; at 0.7 mm 45 mm, a frequency resolution of 0.22 lp/cm
 STRIDE = 32  # one window for each position of the latent
+LOG_POWER_UNIT = 4.0
 POWER_FLOOR = 1e-8  # model range^2 mm^2; the quantization to 1 HU leaves 1.6e-7 at 0.7 mm
 
 
@@ -32,7 +33,8 @@ class LocalSpectrum(nn.Module):
             pixel_spacing: (B,) in mm.
 
         Returns:
-            (B, 2 * rings + 1, H / 32, W / 32): log power, whether the pixel spacing reaches that ring, local mean.
+            (B, 2 * rings + 1, H / 32, W / 32): log power in units of `LOG_POWER_UNIT`, in rings that the pixel spacing
+            does not reach that of the last one it reaches; whether it reaches a ring, 0 or 1; local mean.
         """
         margin = (WINDOW - STRIDE) // 2
         padded = F.pad(sample.float(), (margin,) * 4, mode="reflect")
@@ -45,7 +47,9 @@ class LocalSpectrum(nn.Module):
         coverage = weights.sum(1)
         ring_power = power.flatten(3).flatten(1, 2) @ (weights / coverage.clamp(min=1e-6)[:, None])  # [B,h*w,rings]
         reached = (coverage > 1)[:, None].float().expand_as(ring_power)
-        log_power = (torch.log(ring_power + POWER_FLOOR) + 10) / 4 * reached  # unit-ish range: -18 .. -2 before
+        log_power = (torch.log(ring_power + POWER_FLOOR) + 10) / LOG_POWER_UNIT  # unit-ish range: -18 .. -2 before
+        last = (reached.sum(-1, keepdim=True).long() - 1).clamp(min=0)
+        log_power = torch.where(reached > 0, log_power, log_power.gather(-1, last))
         described = torch.cat([log_power, reached, mean.flatten(1)[..., None]], -1)
         return described.transpose(1, 2).unflatten(2, windows.shape[1:3])
 

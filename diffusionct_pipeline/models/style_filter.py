@@ -8,22 +8,32 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .frequency import knot_position, radial_frequency
+from .frequency import MAX_LP_CM, knot_position, radial_frequency
+from .local_spectrum import LOG_POWER_UNIT
 
 PADDING = 32  # pixels, by reflection: more than the support of any kernel, so that the borders do not wrap around
 BAND_CENTRES = (3.0, 5.0, 7.0, 9.0)  # lp/cm; the last band is open-ended
+TRUSTED_LP_CM = (0.5, 2.0)  # the weight of the power that styles hold grows from 0 to 1 in between
 KEPT_LP_CM = 0.6  # all kernels have MTF 1 at 0: what is slower than this keeps its HU by construction
 
 
 class StyleFilter(nn.Module):
     """Filter a slice by exp(log-gain(frequency)), the log-gain following from source and target style.
 
-    The same style on both sides gives a gain of exactly 1, and the gain at 0 lp/cm is always 1.
+    Style channels that hold log power make it the filter that matches power (`LinearFilter("power")`) before any
+    training; a network learns the rest. The same style on both sides gives a gain of exactly 1, and the gain at 0 lp/cm
+    is always 1.
+
+    Args:
+        style_channels: C of the styles (B, C).
+        spectrum: Slice of the channels that hold the log power at the knots in units of `LOG_POWER_UNIT`, or None.
+        knots: Number of frequencies from 0 to 12 lp/cm with a gain of their own.
+        hidden: Width of the network.
     """
 
-    def __init__(self, style_channels, knots=24, hidden=128):
+    def __init__(self, style_channels, spectrum=None, knots=24, hidden=128):
         super().__init__()
-        self.knots = knots
+        self.knots, self.spectrum = knots, spectrum
         self.mlp = nn.Sequential(
             nn.Linear(2 * style_channels, hidden),
             nn.SiLU(),
@@ -31,11 +41,20 @@ class StyleFilter(nn.Module):
             nn.SiLU(),
             nn.Linear(hidden, knots),
         )
+        if spectrum is not None:
+            nn.init.zeros_(self.mlp[-1].weight)
+            nn.init.zeros_(self.mlp[-1].bias)
+            lp_cm = torch.linspace(0, MAX_LP_CM, knots)
+            # Slow content is anatomy, whose power says nothing of the kernel. Amplitude: half the log power.
+            trust = ((lp_cm - TRUSTED_LP_CM[0]) / (TRUSTED_LP_CM[1] - TRUSTED_LP_CM[0])).clamp(0, 1)
+            self.register_buffer("power_to_gain", trust * LOG_POWER_UNIT / 2, persistent=False)
 
     def log_gain(self, source_style, target_style):
         """(B, C) styles -> (B, knots) log-gains over 0 to 12 lp/cm."""
         gain = self.mlp(torch.cat([source_style, target_style], 1))
         gain = gain - self.mlp(torch.cat([source_style, source_style], 1))
+        if self.spectrum is not None:
+            gain = gain + (target_style - source_style)[:, self.spectrum] * self.power_to_gain
         return torch.cat([torch.zeros_like(gain[:, :1]), gain[:, 1:]], 1)
 
     def forward(self, sample, source_style, target_style, pixel_spacing):

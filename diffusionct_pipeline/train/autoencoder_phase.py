@@ -10,12 +10,12 @@ from ..losses import LocalSpectrumLoss, reconstruction_loss
 from ..models import AutoencoderResNet18
 from .datasets import load_objects, phantom_objects
 from .loop import train
-from .pairs import GROUP, PairGenerator
+from .pairs import PairGenerator
 from .validation import ValidationSet
 
-# Where the target's style comes from: its latent; its pooled latent; the pooled latent of another object under the
-# same kernel, as a reference scan gives it; the slice itself (plain reconstruction).
-STYLE_SOURCES = {"latent": 0.35, "pooled": 0.2, "reference": 0.3, "own": 0.15}
+# Where the target's style comes from: its latent; its pooled latent; the slice itself (plain reconstruction).
+STYLE_SOURCES = {"latent": 0.6, "pooled": 0.25, "own": 0.15}
+OWN = list(STYLE_SOURCES).index("own")
 
 
 def train_autoencoder(options):
@@ -51,11 +51,10 @@ class CrossReconstruction(nn.Module):
         sample, target, spacing = torch.cat([a, b]), torch.cat([b, a]), torch.cat([spacing, spacing])
         latent, skips = self.model.encode(sample, spacing)  # [2B,C,L]
         exchanged = torch.cat(latent.chunk(2)[::-1])
-        pooled = self.model.pool(exchanged)
-        reference = pooled.unflatten(0, (-1, GROUP)).flip(1).flatten(0, 1)
-        candidates = [exchanged, pooled[..., None].expand_as(latent), reference[..., None].expand_as(latent), latent]
+        pooled = self.model.pool(exchanged, latent)
+        candidates = [exchanged, pooled[..., None].expand_as(latent), latent]
         style = torch.stack(candidates)[choice, torch.arange(len(choice), device=choice.device)]
-        target = torch.where((choice == 3).view(-1, 1, 1, 1), sample, target)
+        target = torch.where((choice == OWN).view(-1, 1, 1, 1), sample, target)
         drawn = self.model.decode(style, skips, sample, spacing)
         losses = {
             "reconstruction": reconstruction_loss(drawn, target),
@@ -64,7 +63,8 @@ class CrossReconstruction(nn.Module):
         }
         weights = {"spectrum": self.options.spectrum_weight, "latent": self.options.latent_weight}
         if self.model.filter is not None:  # without a loss of its own the filter stops at half the gain
-            filtered, _ = self.model.filter(sample, skips[-1], self.model.pool(style), spacing)
+            styles = self.model.pool(latent), self.model.pool(style, latent)
+            filtered, _ = self.model.filter(sample, *styles, spacing)
             losses["filter_spectrum"] = self.local_spectrum(filtered, target)
             weights["filter_spectrum"] = self.options.filter_weight
         losses["loss"] = sum(weights.get(name, 1.0) * value for name, value in losses.items())
@@ -80,7 +80,7 @@ class AutoencoderPhase:
         objects = load_objects(options.objects) + phantom_objects(options.phantom_slices, options.seed)
         self.pairs = PairGenerator(objects, options.crop, device)
         self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
-        shares = [0, 0, 0, 1] if options.paper_literal else list(STYLE_SOURCES.values())
+        shares = [0, 0, 1] if options.paper_literal else list(STYLE_SOURCES.values())
         self.shares = torch.tensor(shares, dtype=torch.float32, device=device)
 
     def batch(self, generator):

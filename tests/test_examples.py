@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from accelerate.state import AcceleratorState
 from helpers.dicom import make_slice, save
 from helpers.tiny import tiny_pipeline
 
@@ -51,6 +52,15 @@ def test_03_swap_the_scheduler(run):
     printed = run("03_swap_the_scheduler.py")
     assert [line.split()[0] for line in printed] == ["DDPMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler"]
     assert printed[0].endswith(" 0.00 HU")  # the same scheduler twice
+
+
+def test_04_simulate_and_train_tiny(run, tmp_path):
+    AcceleratorState._reset_state(reset_partial_state=True)  # one process trains once; other tests train too
+    printed = [line for line in run("04_simulate_and_train_tiny.py", "out") if " HU" in line]
+    assert [line.split()[0] for line in printed] == ["Br40", "standardized", "Bl64"]
+    soft, ours, sharp = (float(line.split()[-2]) for line in printed)
+    assert soft < ours  # even a toy raises the noise towards that of the sharp kernel
+    assert (tmp_path / "out/phase2/model_index.json").is_file()
 
 
 def test_05_agreement_on_a_phantom(run, tmp_path):

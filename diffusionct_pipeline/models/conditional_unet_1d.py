@@ -8,6 +8,8 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.unets.unet_1d import UNet1DOutput
 from torch import nn
 
+from .target_style import TargetStyle
+
 
 class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
     r"""1-D U-Net that predicts the noise in Z_B given Z_A (section 3.2 of Selim et al. 2023) and the target's style.
@@ -67,22 +69,7 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
         self.conv_out = nn.Conv1d(self.norm_out.num_channels, latent_channels, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
-        # Style of the checkpoint's standard, e.g. simulated Bl64, as an affine function of the source's style: a sharp
-        # image of a noisy scan is noisier than that of a quiet one. In standardized units.
-        self.register_buffer("standard_style", torch.zeros(latent_channels))
-        self.register_buffer("standard_slope", torch.zeros(latent_channels, latent_channels))
-
-    def style_of_standard(self, source_style):
-        """Style that a slice of this style (B, C) would have under the standard kernel, (B, C)."""
-        return self.standard_style.to(source_style) + source_style @ self.standard_slope.to(source_style)
-
-    def fit_standard(self, source_styles, standard_styles, ridge=3.0):
-        """Fit `style_of_standard` to N pairs of styles (N, C) by ridge regression; the mean is not shrunk."""
-        mean_a, mean_b = source_styles.mean(0), standard_styles.mean(0)
-        a, b = source_styles - mean_a, standard_styles - mean_b
-        slope = torch.linalg.solve(a.T @ a + ridge * torch.eye(a.shape[1], device=a.device), a.T @ b)
-        self.standard_slope.copy_(slope)
-        self.standard_style.copy_(mean_b - mean_a @ slope)
+        self.target_style = TargetStyle(latent_channels) if style_conditioned else None
 
     def forward(self, sample, timestep, latent_a, style, return_dict=True):
         """Predict what the scheduler asks for (noise, v or Z_B).
@@ -91,7 +78,7 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
             sample: Noisy Z_B, (B, C, L), standardized per channel.
             timestep: Whole number, or tensor of shape () or (B,).
             latent_a: Z_A, (B, C, L), standardized.
-            style: Pooled latent of the target, (B, C), standardized; ignored without `style_conditioned`.
+            style: What `target_style` predicts, (B, C), standardized; ignored without `style_conditioned`.
             return_dict: Whether to return a `UNet1DOutput` rather than a tuple.
 
         Returns:

@@ -14,29 +14,49 @@ from .loop import train
 from .pairs import GROUP, PairGenerator
 from .validation import ValidationSet
 
-REFERENCE_SHARE = 0.5  # of the pairs take their style from another object under the same kernel, as from a reference scan
-
-
 def train_latent(options):
     """Train `ConditionalUNet1DModel` (section 3.2 of Selim et al. 2023) and save the pipeline to `options.output`."""
     return train(options, LatentPhase)
 
 
 class LatentDiffusion(nn.Module):
-    """Predict the noise (or v) in Z_B at a random time, given Z_A and the target's style."""
+    """Predict the target's style, and the noise (or v) in Z_B at a random time, given Z_A and that style."""
 
-    def __init__(self, denoiser, scheduler, l1_weight):
+    def __init__(self, denoiser, scheduler, options):
         super().__init__()
-        self.denoiser, self.scheduler, self.l1_weight = denoiser, scheduler, l1_weight
+        self.denoiser, self.scheduler, self.options = denoiser, scheduler, options
 
-    def forward(self, latent_a, latent_b, style, noise, timestep):
-        """Standardized latents (B, C, L), style (B, C), noise (B, C, L), timestep (B,); a dict of losses back."""
+    def forward(self, latent_a, latent_b, styles, standard, noise, timestep):
+        """A dict of losses.
+
+        Args:
+            latent_a, latent_b: (B, C, L), standardized.
+            styles: (3, B, C): of the source, of the target, and of a reference with the target's kernel; standardized.
+            standard: (B,) bool, whether the target is the standard kernel: then there is no reference.
+            noise: (N, C, L) with N a multiple of B, several draws for each pair.
+            timestep: (N,).
+        """
+        losses = {}
+        source, target, reference = styles
+        style = source
+        if self.denoiser.target_style is not None:
+            reference = torch.where(standard[:, None], self.denoiser.target_style.standard, reference)
+            with torch.autocast(latent_a.device.type, enabled=False):  # the gain follows from it
+                style = self.denoiser.target_style(latent_a, source, reference)
+            losses["style"] = nn.functional.smooth_l1_loss(style, target, beta=0.1)
+        draws = len(noise) // len(latent_a)
+        latent_a, latent_b, style = (
+            one.repeat_interleave(draws, 0) for one in (latent_a, latent_b, style.detach())
+        )
         noisy = self.scheduler.add_noise(latent_b, noise, timestep)
         predicted = self.denoiser(noisy, timestep, latent_a, style).sample
         targets = {"epsilon": noise, "sample": latent_b}
         if self.scheduler.config.prediction_type == "v_prediction":
             targets["v_prediction"] = self.scheduler.get_velocity(latent_b, noise, timestep)
-        return {"loss": diffusion_loss(predicted, targets[self.scheduler.config.prediction_type], self.l1_weight)}
+        wanted = targets[self.scheduler.config.prediction_type]
+        losses["diffusion"] = diffusion_loss(predicted, wanted, self.options.l1_weight)
+        losses["loss"] = sum(losses.values())
+        return losses
 
 
 class LatentPhase:
@@ -61,8 +81,7 @@ class LatentPhase:
         objects = load_objects(options.objects) + phantom_objects(options.phantom_slices, options.seed)
         share = 1.0 if options.fixed_target else options.standard_share
         self.pairs = PairGenerator(objects, options.crop, device, options.standard_kernel, share)
-        self._fit_standard(denoiser, objects)
-        self.objective = LatentDiffusion(denoiser, scheduler, options.l1_weight)
+        self.objective = LatentDiffusion(denoiser, scheduler, options)
         self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
 
     @torch.no_grad()
@@ -71,23 +90,20 @@ class LatentPhase:
         pairs = self.pairs(self.options.batch_size, generator)
         latent_a = self._latent(torch.cat([pairs.a, pairs.b]), pairs.spacing.repeat(2))  # [2B,C,L]
         latent_b = torch.cat(latent_a.chunk(2)[::-1])
-        # 2. The target's style: the slice's own, that of another object under the same kernel, or the standard's.
-        own = self._style(latent_b)
-        reference = own.unflatten(0, (-1, GROUP)).flip(1).flatten(0, 1)
-        use_reference = torch.rand(len(own), generator=generator, device=self.device) < REFERENCE_SHARE
-        style = torch.where(use_reference[:, None], reference, own)
+        # 2. Styles; the reference is another object under the same kernel.
+        source, target = self._style(latent_a, latent_a), self._style(latent_b, latent_a)
+        reference = self._style(latent_b, latent_b).unflatten(0, (-1, GROUP)).flip(1).flatten(0, 1)
+        styles = torch.stack([source, target, reference])  # [3,2B,C]
         standard = torch.cat([pairs.standard, torch.zeros_like(pairs.standard)])
-        of_standard = self.objective.denoiser.style_of_standard(self._style(latent_a))
-        style = torch.where(standard[:, None], of_standard, style)
         if self.options.fixed_target:  # only towards the standard
-            latent_a, latent_b, style = (one[standard] for one in (latent_a, latent_b, style))
+            latent_a, latent_b, styles = latent_a[standard], latent_b[standard], styles[:, standard]
+            standard = standard[standard]
         # 3. Noise and time, several draws for each pair.
-        repeated = (one.repeat_interleave(self.options.noise_draws, 0) for one in (latent_a, latent_b, style))
-        latent_a, latent_b, style = repeated
-        noise = torch.randn(latent_b.shape, generator=generator, device=self.device)
+        shape = (self.options.noise_draws * len(latent_b), *latent_b.shape[1:])
+        noise = torch.randn(shape, generator=generator, device=self.device)
         steps = self.objective.scheduler.config.num_train_timesteps
         timestep = torch.randint(steps, (len(noise),), generator=generator, device=self.device)
-        return self._standardize(latent_a), self._standardize(latent_b), style, noise, timestep
+        return self._standardize(latent_a), self._standardize(latent_b), styles, standard, noise, timestep
 
     @torch.no_grad()
     def validate(self, objective):
@@ -116,16 +132,5 @@ class LatentPhase:
     def _standardize(self, latent):
         return self.autoencoder.standardize(latent)
 
-    def _style(self, latent):
-        return self._standardize(self.autoencoder.pool(latent))
-
-    @torch.no_grad()
-    def _fit_standard(self, denoiser, objects):
-        """Learn from pairs what style a slice has under the standard kernel."""
-        standard = PairGenerator(objects, self.options.crop, self.device, self.options.standard_kernel, 1.0)
-        generator = torch.Generator(self.device).manual_seed(self.options.seed)
-        styles = []
-        for _ in range(max(1, self.options.standard_pairs // self.options.batch_size)):
-            pairs = standard(self.options.batch_size, generator)
-            styles.append([self._style(self._latent(side, pairs.spacing)) for side in (pairs.a, pairs.b)])
-        denoiser.fit_standard(*map(torch.cat, zip(*styles)))
+    def _style(self, latent, weighted_by):
+        return self._standardize(self.autoencoder.pool(latent, weighted_by))

@@ -81,7 +81,6 @@ class LatentOptions(TrainOptions):
     fixed_target: bool = option(False, "paper-literal: always the standard kernel, no reference style")
     standard_kernel: str = option("Bl64", "kernel of the standard that is stored with the denoiser")
     standard_share: float = option(0.3, "share of the training pairs whose target is the standard kernel")
-    standard_pairs: int = option(512, "pairs from which the standard's style is learned before training")
     default_steps: int = option(20, "denoising steps that the saved pipeline recommends")
 
 

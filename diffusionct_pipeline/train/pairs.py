@@ -12,10 +12,11 @@ import torch.nn.functional as F
 
 from ..image_processor import HU_CENTRE, HU_MIN, HU_SCALE
 from ..models.frequency import radial_frequency
-from ..simulation import mtf
+from ..simulation import KERNELS, mtf
 
 MARGIN = 16  # pixels around a crop, cut off after filtering: FFT filters wrap around
 GROUP = 2  # objects seen under the same two kernels; one gives the other its reference
+TABLE_SHARE = 0.5  # of the kernels lie near one of `simulation.KERNELS`: what scanners have is likelier than anything else
 NOISE_HU = 27.0  # white noise before the ramp at 0.7 mm: 18 HU with Br40, 80 with Bl64 in 20 cm water, 200 mAs, 1 mm
 
 
@@ -46,6 +47,8 @@ class PairGenerator:
     def __init__(self, objects, crop, device="cpu", standard_kernel="Bl64", standard_share=0.0):
         self.standard_kernel, self.standard_share = standard_kernel, standard_share
         self.objects, self.crop, self.device = list(objects or []), crop, torch.device(device)
+        table = [(*kernel.roll_off(), kernel.boost, kernel.boost_peak) for kernel in KERNELS.values()]
+        self.table = torch.tensor(table, dtype=torch.float32, device=self.device)
         self.fine = 2 * (crop + 2 * MARGIN)  # kernels act at half the pixel spacing: sampling then aliases as in a scan
 
     def __call__(self, batch, generator):
@@ -79,13 +82,12 @@ class PairGenerator:
     # ------------------------------------------------------------------ objects
     def _objects(self, batch, spacing):
         """Noise-free or sharp real anatomy on a grid of `spacing` mm, rotated and mirrored at random."""
-        fields = self._random_anatomy(batch, spacing)
         if not self.objects:
-            return fields
+            return self._random_anatomy(batch, spacing)
         out = []
         for i in range(batch):
             if self._uniform(1, 0, 1).item() < 0.2:
-                out.append(fields[i])
+                out.append(self._random_anatomy(1, spacing[i : i + 1])[0])
                 continue
             item = self.objects[int(self._uniform(1, 0, len(self.objects)).item())]
             image = item.hu.to(self.device, torch.float32)
@@ -149,16 +151,27 @@ class PairGenerator:
         return frequency.sqrt() * (1 + streaks) / blur.clamp(min=0.15)
 
     def _kernel(self, groups, frequency):
-        """(1 + b g(f)) exp(-ln2 (f/f50)^p): from softer than Br36 to sharper than Bl64, one for each group."""
+        """(1 + b g(f)) exp(-(f / f0)^p), one for each group: half of them near a kernel of the table, half anything from
+        softer than Br36 to sharper than Bl64."""
         each = lambda low, high: self._column(groups, low, high).repeat_interleave(GROUP, 0)  # noqa: E731
         mtf50, ratio = each(2.0, 11.0), each(1.3, 1.9)  # wider than the table: at its ends a network shrinks
         power = math.log(math.log(10) / math.log(2)) / torch.log(ratio)
+        f0 = mtf50 / math.log(2) ** (1 / power)
         peak = each(1.5, 6.0)  # real edge-enhancing kernels gain 1.4 over soft ones at 2 lp/cm already
         boost = each(0, 1.5) * (each(0, 1) < 0.6)
-        squared = (frequency / peak) ** 2
-        kernel = torch.exp(-math.log(2) * (frequency / mtf50) ** power) * (1 + boost * squared * torch.exp(1 - squared))
         # Real soft kernels do not fall to nothing: a B31f series keeps a third of its 3.5 lp/cm amplitude at 6.5 lp/cm.
         floor = each(0, 0.25) * (each(0, 1) < 0.5) * torch.exp(-((frequency / each(7, 14)) ** 4))
+
+        known, scale = each(0, 1) < TABLE_SHARE, each(0.92, 1.08)
+        entry = self.table[each(0, len(self.table)).long().flatten()].view(-1, 4, 1, 1, 1)
+        f0 = torch.where(known, entry[:, 0] * scale, f0)
+        power = torch.where(known, entry[:, 1], power)
+        boost = torch.where(known, entry[:, 2], boost)
+        peak = torch.where(known, entry[:, 3] * scale, peak)
+        floor = torch.where(known, 0.0, floor)
+
+        squared = (frequency / peak) ** 2
+        kernel = torch.exp(-((frequency / f0) ** power)) * (1 + boost * squared * torch.exp(1 - squared))
         return kernel + floor * (1 - kernel).clamp(min=0)
 
     def _iterative(self, groups, hu):

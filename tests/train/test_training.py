@@ -24,7 +24,7 @@ def autoencoder(folder, **options):
 
 
 def latent(folder, autoencoder_folder, **options):
-    options = {"block_out_channels": [32, 32], "default_steps": 2, "standard_pairs": 4} | TINY | options
+    options = {"block_out_channels": [32, 32], "default_steps": 2} | TINY | options
     return train_latent(LatentOptions(output=str(folder), autoencoder=str(autoencoder_folder), **options))
 
 
@@ -105,7 +105,7 @@ class TestLatent:
         pipeline.set_progress_bar_config(disable=True)
         hu = torch.full((64, 64), 40.0) + 20 * torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
         assert pipeline(hu, 0.7).images[0].isfinite().all()
-        assert pipeline.denoiser.standard_style.abs().sum() > 0
+        assert pipeline.denoiser.target_style.standard.abs().sum() > 0
         after = weights(tmp_path / "autoencoder")
         assert all(torch.equal(before[name], after[name]) for name in before)  # frozen
 

@@ -4,23 +4,21 @@ import torch
 from torch import nn
 
 
-UNPREDICTABLE = 0.003  # model range^2, (27 HU)^2: errors beyond are mostly noise that the source does not hold
-
-
-def reconstruction_loss(prediction, target):
-    """L2 between slices (Eq. 1 of Selim et al. 2023), sublinear for slices of much noise.
+def reconstruction_loss(prediction, target, limit=None):
+    """L2 between slices (Eq. 1 of Selim et al. 2023), on request sublinear for slices of much noise.
 
     A sharp kernel shows noise that a soft one does not hold. Plain L2 would smooth the texture of noisy slices to be
-    rid of it, against the spectrum loss: e is taken as m log(1 + e / m) for every slice.
+    rid of it, against the spectrum loss; with a limit m the error e of a slice counts as m log(1 + e / m).
 
     Args:
         prediction, target: (B, 1, H, W), model range.
+        limit: Squared error of a slice, in model range, from where on it counts less; None for plain L2.
 
     Returns:
         A scalar.
     """
     error = (prediction.float() - target.float()).square().mean((1, 2, 3))
-    return UNPREDICTABLE * torch.log1p(error / UNPREDICTABLE).mean()
+    return error.mean() if limit is None else limit * torch.log1p(error / limit).mean()
 
 
 class LocalSpectrumLoss(nn.Module):

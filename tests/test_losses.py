@@ -24,6 +24,21 @@ class TestLocalSpectrumLoss:
         assert LocalSpectrumLoss()(fresh, target) < LocalSpectrumLoss()(blurred, target)
 
 
+class TestReconstructionLoss:
+    def test_is_the_mean_squared_error(self):
+        torch.testing.assert_close(reconstruction_loss(noise(0), noise(1)), (noise(0) - noise(1)).square().mean())
+
+    def test_limit_leaves_small_errors_and_bounds_the_pull_of_large_ones(self):
+        small, large = 0.01 * noise(1), 10 * noise(1)
+        nothing = torch.zeros_like(small)
+        torch.testing.assert_close(
+            reconstruction_loss(small, nothing, limit=1.0), reconstruction_loss(small, nothing), rtol=1e-3, atol=0
+        )
+        large.requires_grad_()
+        pulls = [torch.autograd.grad(reconstruction_loss(large, nothing, limit), large)[0].norm() for limit in (1.0, None)]
+        assert pulls[0] < 0.02 * pulls[1]
+
+
 def test_diffusion_loss_is_l2_plus_weighted_l1():
     prediction, target = torch.zeros(1, 2, 3), torch.full((1, 2, 3), 2.0)
     assert diffusion_loss(prediction, target, 0.5).item() == 4 + 0.5 * 2

@@ -26,6 +26,7 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
     """
 
     config_name = "config.json"
+    _keep_in_fp32_modules = ["target_style"]  # gains need more digits than half precision has
 
     @register_to_config
     def __init__(

@@ -74,7 +74,8 @@ class StyleFilter(nn.Module):
         log_gain = self.log_gain(source_style.float(), target_style.float())
         low = torch.gather(log_gain, 1, index.flatten(1)).view_as(position)
         high = torch.gather(log_gain, 1, index.flatten(1) + 1).view_as(position)
-        spectrum = spectrum * torch.exp(low + (high - low) * (position - index))[:, None]
+        log_gain = (low + (high - low) * (position - index)) * _changeable(frequency)
+        spectrum = spectrum * torch.exp(log_gain)[:, None]
         weights = torch.cat([torch.ones_like(frequency)[:, None], band_weights(frequency)], 1)
         filtered = _image(spectrum * weights, sample.shape[-2:])
         return filtered[:, :1], filtered[:, 1:]
@@ -83,7 +84,12 @@ class StyleFilter(nn.Module):
 def keep_slow_content(residual, pixel_spacing):
     """Remove from a correction (B, 1, H, W) what would change the mean HU of a region."""
     spectrum, frequency = _spectrum(residual, pixel_spacing)
-    return _image(spectrum * (1 - torch.exp(-((frequency / KEPT_LP_CM) ** 2)))[:, None], residual.shape[-2:])
+    return _image(spectrum * _changeable(frequency)[:, None], residual.shape[-2:])
+
+
+def _changeable(frequency):
+    """0 for slow content, which keeps its HU, to 1."""
+    return 1 - torch.exp(-((frequency / KEPT_LP_CM) ** 2))
 
 
 def band_weights(frequency):

@@ -44,8 +44,9 @@ class TargetStyle(nn.Module):
         if reference_style is None:
             reference_style = self.standard[None]
         styles = torch.cat([source_style, reference_style.expand_as(source_style)], 1)  # [B,2C]
+        latent_a, styles = latent_a.to(self.standard.dtype), styles.to(self.standard.dtype)
         each = latent_a.transpose(1, 2)  # [B,L,C]
         features = self.features(torch.cat([each, styles[:, None].expand(-1, each.shape[1], -1)], 2))
         weights = self.weights(features).softmax(1)  # [B,L,heads]
         summary = (weights.transpose(1, 2) @ self.values(features)).flatten(1)
-        return source_style + self.change(torch.cat([summary, styles], 1))
+        return source_style + self.change(torch.cat([summary, styles], 1)).float()

@@ -15,6 +15,7 @@ from .validation import ValidationSet
 
 # Where the target's style comes from: its latent; its pooled latent; the slice itself (plain reconstruction).
 STYLE_SOURCES = {"latent": 0.6, "pooled": 0.25, "own": 0.15}
+UNPREDICTABLE = 0.003  # model range^2, (27 HU)^2: errors beyond are mostly noise that the source does not hold
 OWN = list(STYLE_SOURCES).index("own")
 
 
@@ -30,6 +31,7 @@ class CrossReconstruction(nn.Module):
         super().__init__()
         self.model, self.options = model, options
         self.local_spectrum = LocalSpectrumLoss()
+        self.limit = None if options.paper_literal else UNPREDICTABLE
         if options.freeze_encoder:
             for part in self._encoder_parts():
                 part.requires_grad_(False)
@@ -57,7 +59,7 @@ class CrossReconstruction(nn.Module):
         target = torch.where((choice == OWN).view(-1, 1, 1, 1), sample, target)
         drawn = self.model.decode(style, skips, sample, spacing)
         losses = {
-            "reconstruction": reconstruction_loss(drawn, target),
+            "reconstruction": reconstruction_loss(drawn, target, self.limit),
             "spectrum": self.local_spectrum(drawn, target),
             "latent": latent.float().square().mean(),
         }

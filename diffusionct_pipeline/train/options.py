@@ -63,8 +63,8 @@ class AutoencoderOptions(TrainOptions):
     latent_channels: int = option(32, "channels of the latent")
     block_out_channels: list[int] = option([64, 64, 128, 256, 512], "widths of the encoder; the default is ResNet-18")
     decoder_channels: list[int] = option([256, 128, 64, 32, 16], "widths of the decoder")
-    spectrum_weight: float = option(0.15, "weight of the local-spectrum loss")
-    filter_weight: float = option(0.05, "weight of the local-spectrum loss of the linear filter by itself")
+    spectrum_weight: float = option(0.4, "weight of the local-spectrum loss")
+    filter_weight: float = option(0.1, "weight of the local-spectrum loss of the linear filter by itself")
     latent_weight: float = option(1e-4, "weight of the squared latent, which keeps it near unit scale")
 
 

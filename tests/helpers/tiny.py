@@ -28,7 +28,7 @@ def get_dummy_components():
         # Training starts from zero here, which would hide what the networks do.
         torch.nn.init.normal_(autoencoder.tail[-1].weight, std=0.1)
         torch.nn.init.normal_(denoiser.conv_out.weight, std=0.1)
-        torch.nn.init.normal_(denoiser.target_style.change[-1].bias)
+        torch.nn.init.normal_(denoiser.target_style.change[-1].weight, std=0.1)
     scheduler = DDPMScheduler(
         beta_schedule="squaredcos_cap_v2",
         prediction_type="v_prediction",

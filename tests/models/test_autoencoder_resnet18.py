@@ -1,6 +1,8 @@
 import pytest
 import torch
 from diffusionct_pipeline.models import AutoencoderResNet18
+from diffusionct_pipeline.models.frequency import radial_frequency
+from diffusionct_pipeline.models.local_spectrum import LocalSpectrum
 
 TINY = {"latent_channels": 8, "block_out_channels": (8, 8, 8, 8, 16), "layers_per_block": 1, "decoder_channels": (8,) * 5}
 
@@ -66,7 +68,7 @@ class TestShapes:
 class TestStyle:
     def test_same_style_gives_gain_one(self, model, slices):
         style = model.pool(model.encode(slices, SPACING)[0])
-        torch.testing.assert_close(model.filter.log_gain(style, style), torch.zeros(2, 24))
+        torch.testing.assert_close(model.filter.log_gain(style, style), torch.zeros(2, model.filter.knots))
 
     def test_filter_of_the_same_style_is_the_identity(self, model, slices):
         style = model.pool(model.encode(slices, SPACING)[0])
@@ -77,7 +79,7 @@ class TestStyle:
         disc = ((x**2 + y**2) < 0.5).float()[None, None] * 2 - 1.5
         noisy = disc + 0.1 * torch.randn(disc.shape, generator=torch.Generator().manual_seed(2))
         _, skips = model.encode(noisy, SPACING[:1])
-        other = torch.randn(1, 8, 16, generator=torch.Generator().manual_seed(3))
+        other = 0.3 * torch.randn(1, 8, 16, generator=torch.Generator().manual_seed(3))
         drawn = model.decode(other, skips, noisy, SPACING[:1])
         assert (drawn - noisy).abs().max() > 1e-2  # it does something
         assert abs((drawn - noisy).mean().item()) < 1e-2
@@ -112,11 +114,39 @@ def test_unknown_skip_mode_is_refused():
 
 
 def test_local_spectrum_finds_the_frequency_of_a_wave():
-    model = AutoencoderResNet18(**TINY)
+    spectrum = LocalSpectrum(24)
     for frequency_lp_cm, spacing_mm in ((3.0, 0.5), (3.0, 0.8), (5.0, 0.5)):
         x = torch.arange(128) * spacing_mm / 10  # cm
         wave = torch.sin(2 * torch.pi * frequency_lp_cm * x).expand(1, 1, 128, 128)
-        log_power = model.spectrum(wave, torch.tensor([spacing_mm]))[0, :24].mean((1, 2))
-        reached = model.spectrum(wave, torch.tensor([spacing_mm]))[0, 24:48].mean((1, 2)) > 0
+        log_power = spectrum(wave, torch.tensor([spacing_mm]))[0, :24].mean((1, 2))
+        reached = spectrum(wave, torch.tensor([spacing_mm]))[0, 24:48].mean((1, 2)) > 0
         loudest = torch.where(reached, log_power, torch.tensor(-9.0)).argmax().item()
         assert loudest * 12 / 23 == pytest.approx(frequency_lp_cm, abs=0.55)
+
+
+class TestUntrained:
+    """What the architecture knows before any training."""
+
+    def test_latent_of_another_kernel_gives_its_power(self):
+        torch.manual_seed(0)
+        model = AutoencoderResNet18(block_out_channels=(8, 8, 8, 8, 16), decoder_channels=(8,) * 5).eval()
+        white = torch.randn(1, 1, 256, 256, generator=torch.Generator().manual_seed(5))
+        frequency = radial_frequency(256, 256, SPACING[:1])  # [1,256,129]
+        soft, sharp = (
+            0.1 * torch.fft.irfft2(torch.fft.rfft2(white) * torch.exp(-((frequency / cutoff) ** 2))) for cutoff in (5.0, 9.0)
+        )
+        _, skips = model.encode(soft, SPACING[:1])
+        latent, _ = model.encode(sharp, SPACING[:1])
+        drawn = model.decode(latent, skips, soft, SPACING[:1])
+        power = LocalSpectrum(12)
+        rings = slice(3, 8)  # 3 to 8 lp/cm
+        before, after = (power(one, SPACING[:1])[:, rings] - power(sharp, SPACING[:1])[:, rings] for one in (soft, drawn))
+        assert after.abs().mean() < 0.1 * before.abs().mean()
+
+    def test_air_does_not_count_in_the_style(self):
+        model = AutoencoderResNet18(**TINY).eval()
+        patient = 0.1 * torch.randn(1, 1, 128, 128, generator=torch.Generator().manual_seed(6))
+        air = torch.full_like(patient, -1.7)  # -1000 HU
+        latent, _ = model.encode(torch.cat([patient, air], 3), SPACING[:1])
+        weight = torch.sigmoid(latent[0, 0].unflatten(0, (4, 8)))
+        assert weight[:, :3].min() > 0.9 and weight[:, 5:].max() < 0.05

@@ -5,7 +5,7 @@
 #   training/train_all.sh OUT SECONDS [OBJECTS ...]
 #
 # OBJECTS are folders of sharp CT (DICOM) or .npz packs; without any, phantoms alone. The defaults are for one GPU with
-# 40 GB; on a CPU:  AUTOENCODER="--batch_size 4 --crop 128" LATENT="--batch_size 4 --crop 192" training/train_all.sh ...
+# 40 GB; on a CPU:  AUTOENCODER="--batch_size 4 --crop 160" LATENT="--batch_size 4 --crop 224" training/train_all.sh ...
 set -euo pipefail
 out=$1 seconds=$2
 shift 2

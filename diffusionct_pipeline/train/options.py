@@ -80,7 +80,7 @@ class LatentOptions(TrainOptions):
     noise_draws: int = option(4, "noise levels a pair: to encode a pair costs ten times what a denoiser step costs")
     fixed_target: bool = option(False, "paper-literal: always the standard kernel, no reference style")
     standard_kernel: str = option("Bl64", "kernel of the standard that is stored with the denoiser")
-    standard_share: float = option(0.3, "share of the training pairs whose target is the standard kernel")
+    standard_share: float = option(0.5, "share of the training pairs whose target is the standard kernel")
     default_steps: int = option(20, "denoising steps that the saved pipeline recommends")
 
 

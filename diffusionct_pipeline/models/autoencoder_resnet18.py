@@ -138,7 +138,8 @@ class AutoencoderResNet18(ModelMixin, ConfigMixin):
         described = self.spectrum(sample, pixel_spacing)
         rings = self.spectrum.rings
         in_patient = (20 * (described[:, -1:] - AIR_LIMIT)).clamp(-4, 4)
-        known = torch.cat([in_patient, described[:, :rings]], 1)
+        inner = F.pad(torch.ones_like(in_patient)[..., 1:-1, 1:-1], (1,) * 4)  # reflection bends what crosses the border
+        known = torch.cat([in_patient - 8 * (1 - inner), described[:, :rings]], 1)
         others = self.config.latent_channels - known.shape[1]
         return F.pad(known, (0, 0, 0, 0, 0, others)) + self.spectrum_to_latent(described)
 

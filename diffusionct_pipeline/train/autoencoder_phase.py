@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,6 +16,7 @@ from .validation import ValidationSet
 
 # Where the target's style comes from: its latent; its pooled latent; the slice itself (plain reconstruction).
 STYLE_SOURCES = {"latent": 0.6, "pooled": 0.25, "own": 0.15}
+BORDER = 16  # pixels of a crop that the losses leave out: a whole slice ends in air, a crop in the middle of anatomy
 UNPREDICTABLE = 0.003  # model range^2, (27 HU)^2: errors beyond are mostly noise that the source does not hold
 OWN = list(STYLE_SOURCES).index("own")
 
@@ -58,16 +60,18 @@ class CrossReconstruction(nn.Module):
         style = torch.stack(candidates)[choice, torch.arange(len(choice), device=choice.device)]
         target = torch.where((choice == OWN).view(-1, 1, 1, 1), sample, target)
         drawn = self.model.decode(style, skips, sample, spacing)
+        inner = np.s_[..., BORDER:-BORDER, BORDER:-BORDER]
+        target = target[inner]
         losses = {
-            "reconstruction": reconstruction_loss(drawn, target, self.limit),
-            "spectrum": self.local_spectrum(drawn, target),
+            "reconstruction": reconstruction_loss(drawn[inner], target, self.limit),
+            "spectrum": self.local_spectrum(drawn[inner], target),
             "latent": latent.float().square().mean(),
         }
         weights = {"spectrum": self.options.spectrum_weight, "latent": self.options.latent_weight}
         if self.model.filter is not None:  # without a loss of its own the filter stops at half the gain
             styles = self.model.pool(latent), self.model.pool(style, latent)
             filtered, _ = self.model.filter(sample, *styles, spacing)
-            losses["filter_spectrum"] = self.local_spectrum(filtered, target)
+            losses["filter_spectrum"] = self.local_spectrum(filtered[inner], target)
             weights["filter_spectrum"] = self.options.filter_weight
         losses["loss"] = sum(weights.get(name, 1.0) * value for name, value in losses.items())
         return losses

@@ -143,10 +143,15 @@ class TestUntrained:
         before, after = (power(one, SPACING[:1])[:, rings] - power(sharp, SPACING[:1])[:, rings] for one in (soft, drawn))
         assert after.abs().mean() < 0.1 * before.abs().mean()
 
-    def test_air_does_not_count_in_the_style(self):
+    def test_neither_air_nor_the_border_counts_in_the_style(self):
         model = AutoencoderResNet18(**TINY).eval()
         patient = 0.1 * torch.randn(1, 1, 128, 128, generator=torch.Generator().manual_seed(6))
         air = torch.full_like(patient, -1.7)  # -1000 HU
         latent, _ = model.encode(torch.cat([patient, air], 3), SPACING[:1])
         weight = torch.sigmoid(latent[0, 0].unflatten(0, (4, 8)))
-        assert weight[:, :3].min() > 0.9 and weight[:, 5:].max() < 0.05
+        assert weight[1:-1, 1:3].min() > 0.9 and weight[1:-1, 5:].max() < 0.05
+        assert weight[[0, -1]].max() < 0.05 and weight[:, [0, -1]].max() < 0.05
+
+    def test_a_slice_of_borders_only_has_a_style(self, model):
+        tiny = torch.randn(2, 1, 32, 64, generator=torch.Generator().manual_seed(7))
+        assert model.pool(model.encode(tiny, SPACING)[0]).isfinite().all()

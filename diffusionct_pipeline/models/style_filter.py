@@ -20,9 +20,10 @@ KEPT_LP_CM = 0.6  # all kernels have MTF 1 at 0: what is slower than this keeps 
 class StyleFilter(nn.Module):
     """Filter a slice by exp(log-gain(frequency)), the log-gain following from source and target style.
 
-    Style channels that hold log power make it the filter that matches power (`LinearFilter("power")`) before any
-    training; a network learns the rest. The same style on both sides gives a gain of exactly 1, and the gain at 0 lp/cm
-    is always 1.
+    Where style channels hold log power, the gain is that which matches it (as `LinearFilter("power")` does): a network
+    on top of that was tried, and learnt gains that held in the image domain of the training pairs only. Without such
+    channels a network gives the gain. Either way the same style on both sides gives a gain of exactly 1, and what is
+    slower than 0.6 lp/cm keeps its HU.
 
     Args:
         style_channels: C of the styles (B, C).
@@ -34,27 +35,26 @@ class StyleFilter(nn.Module):
     def __init__(self, style_channels, spectrum=None, knots=24, hidden=128):
         super().__init__()
         self.knots, self.spectrum = knots, spectrum
-        self.mlp = nn.Sequential(
-            nn.Linear(2 * style_channels, hidden),
-            nn.SiLU(),
-            nn.Linear(hidden, hidden),
-            nn.SiLU(),
-            nn.Linear(hidden, knots),
-        )
         if spectrum is not None:
-            nn.init.zeros_(self.mlp[-1].weight)
-            nn.init.zeros_(self.mlp[-1].bias)
             lp_cm = torch.linspace(0, MAX_LP_CM, knots)
             # Slow content is anatomy, whose power says nothing of the kernel. Amplitude: half the log power.
             trust = ((lp_cm - TRUSTED_LP_CM[0]) / (TRUSTED_LP_CM[1] - TRUSTED_LP_CM[0])).clamp(0, 1)
             self.register_buffer("power_to_gain", trust * LOG_POWER_UNIT / 2, persistent=False)
+        else:
+            self.mlp = nn.Sequential(
+                nn.Linear(2 * style_channels, hidden),
+                nn.SiLU(),
+                nn.Linear(hidden, hidden),
+                nn.SiLU(),
+                nn.Linear(hidden, knots),
+            )
 
     def log_gain(self, source_style, target_style):
         """(B, C) styles -> (B, knots) log-gains over 0 to 12 lp/cm."""
+        if self.spectrum is not None:
+            return (target_style - source_style)[:, self.spectrum] * self.power_to_gain
         gain = self.mlp(torch.cat([source_style, target_style], 1))
         gain = gain - self.mlp(torch.cat([source_style, source_style], 1))
-        if self.spectrum is not None:
-            gain = gain + (target_style - source_style)[:, self.spectrum] * self.power_to_gain
         return torch.cat([torch.zeros_like(gain[:, :1]), gain[:, 1:]], 1)
 
     def forward(self, sample, source_style, target_style, pixel_spacing):

@@ -70,6 +70,12 @@ class TestStyle:
         style = model.pool(model.encode(slices, SPACING)[0])
         torch.testing.assert_close(model.filter.log_gain(style, style), torch.zeros(2, model.filter.knots))
 
+    def test_without_the_spectrum_a_network_gives_the_gain(self, slices):
+        model = AutoencoderResNet18(**TINY, local_spectrum=False).eval()
+        source, target = torch.randn(2, 2, 8, generator=torch.Generator().manual_seed(8))
+        torch.testing.assert_close(model.filter(slices, source, source, SPACING)[0], slices, atol=1e-5, rtol=1e-4)
+        assert (model.filter(slices, source, target, SPACING)[0] - slices).abs().max() > 1e-3
+
     def test_filter_of_the_same_style_is_the_identity(self, model, slices):
         style = model.pool(model.encode(slices, SPACING)[0])
         torch.testing.assert_close(model.filter(slices, style, style, SPACING)[0], slices, atol=1e-5, rtol=1e-4)

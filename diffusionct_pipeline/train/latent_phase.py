@@ -44,6 +44,8 @@ class LatentDiffusion(nn.Module):
             with torch.autocast(latent_a.device.type, enabled=False):  # the gain follows from it
                 style = self.denoiser.target_style(latent_a, source, reference)
             losses["style"] = nn.functional.smooth_l1_loss(style, target, beta=0.1)
+            if self.options.style_only:
+                return losses | {"loss": losses["style"]}
         draws = len(noise) // len(latent_a)
         latent_a, latent_b, style = (
             one.repeat_interleave(draws, 0) for one in (latent_a, latent_b, style.detach())
@@ -66,11 +68,9 @@ class LatentPhase:
         self.options, self.device = options, device
         self.autoencoder = AutoencoderResNet18.from_pretrained(options.autoencoder).to(device).eval()
         self.autoencoder.requires_grad_(False)
-        denoiser = ConditionalUNet1DModel(
-            latent_channels=self.autoencoder.config.latent_channels,
-            block_out_channels=tuple(options.block_out_channels),
-            style_conditioned=not options.fixed_target,
-        ).to(device)
+        denoiser = self._new_denoiser().to(device)
+        if options.style_only:
+            denoiser.requires_grad_(False).target_style.requires_grad_(True)
         scheduler = DDPMScheduler(
             num_train_timesteps=1000,
             beta_schedule=options.beta_schedule,
@@ -125,6 +125,15 @@ class LatentPhase:
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+    def _new_denoiser(self):
+        if self.options.init:
+            return ConditionalUNet1DModel.from_pretrained(self.options.init)
+        return ConditionalUNet1DModel(
+            latent_channels=self.autoencoder.config.latent_channels,
+            block_out_channels=tuple(self.options.block_out_channels),
+            style_conditioned=not self.options.fixed_target,
+        )
 
     def _latent(self, sample, spacing):
         return self.autoencoder.encode(sample, spacing)[0].float()

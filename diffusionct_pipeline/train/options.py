@@ -73,6 +73,8 @@ class LatentOptions(TrainOptions):
     """Phase two."""
 
     autoencoder: str = option("runs/autoencoder", "folder of the trained, frozen autoencoder")
+    init: str = option("", "folder of a denoiser to go on training; none: random weights")
+    style_only: bool = option(False, "train the prediction of the target's style only, the denoiser stays as it is")
     block_out_channels: list[int] = option([96, 128, 192], "widths of the denoiser")
     prediction_type: str = option("v_prediction", 'what the denoiser predicts: "v_prediction", "epsilon" or "sample"')
     beta_schedule: str = option("squaredcos_cap_v2", 'noise schedule; the paper\'s reading is "linear"')

@@ -109,6 +109,14 @@ class TestLatent:
         after = weights(tmp_path / "autoencoder")
         assert all(torch.equal(before[name], after[name]) for name in before)  # frozen
 
+    def test_style_only_leaves_the_denoiser_as_it_was(self, trained, tmp_path):
+        latent(tmp_path / "first", trained / "autoencoder", max_steps=1)
+        init = tmp_path / "first" / "denoiser"
+        latent(tmp_path / "second", trained / "autoencoder", max_steps=2, init=str(init), style_only=True, learning_rate=1e-2)
+        before, after = weights(init), weights(tmp_path / "second" / "denoiser")
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        assert changed and all(name.startswith("target_style.") for name in changed)
+
     def test_paper_literal(self, trained, tmp_path):
         latent(
             tmp_path, trained / "autoencoder", max_steps=1, fixed_target=True, prediction_type="epsilon",

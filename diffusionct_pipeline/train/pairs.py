@@ -58,7 +58,7 @@ class PairGenerator:
         spacing = self._uniform(batch, 0.4, 1.0)  # [B]
         hu = self._tumours(self._objects(batch, spacing / 2), spacing / 2)  # [B,1,F,F]
         frequency = _frequency(self.fine, spacing / 2)  # [B,1,F,F/2+1] lp/cm
-        dose = torch.exp(0.7 + 0.8 * self._normal(groups)).repeat_interleave(GROUP)  # 16 to 80 HU with Br40
+        dose = torch.exp(0.5 + self._normal(groups)).repeat_interleave(GROUP)  # 11 to 80 HU with Br40
         dose = dose * torch.exp(0.1 * self._normal(batch))
         spectrum = torch.fft.rfft2(hu) + torch.fft.rfft2(self._white_noise(batch, spacing / 2, dose)) * self._ramp(
             frequency

@@ -4,8 +4,8 @@
 
 Homogeneous regions are squares of 21 x 21 pixels of the input whose mean lies in a tissue's HU range and whose standard
 deviation is below `MAX_STD_HU`; shifts are taken over their inner 11 x 11 pixels, for a sharper kernel rightly changes
-what lies within 5 pixels of an edge. Air is noisier in the output than its file can hold: what lies below the lowest HU
-of the file is cut off, which raises the mean. Validity is the text of dciodvfy (Debian package dicom3tools), which may exit 0 and
+what lies within 5 pixels of an edge. A file of 12 bits cuts off what lies below -1024 HU, which raises the mean of noisy
+air and lung: `mean_shift_hu_before_cut` is that of the pipeline's own output, for every 14th slice. Validity is the text of dciodvfy (Debian package dicom3tools), which may exit 0 and
 still print "Error".
 """
 
@@ -17,6 +17,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.dicom import read_slice, scan_folder
 from diffusionct_pipeline.standardize_folder import standardize_folder
 from scipy.ndimage import uniform_filter
@@ -39,20 +40,34 @@ def main():
         "seconds_per_slice": series["seconds_per_slice"],
         "seconds_to_load": report["seconds_to_load"],
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
-        "mean_shift_hu": mean_shifts(arguments.source, arguments.output),
+        "mean_shift_hu": mean_shifts(written(arguments.source, arguments.output)),
+        "mean_shift_hu_before_cut": mean_shifts(before_cut(arguments.source)),
         "dciodvfy_error_lines": count_errors(arguments.output),
     }
     print(json.dumps(result, indent=2))
 
 
-def mean_shifts(source, output):
+def written(source, output):
+    """HU of every slice and of its standardized file."""
+    for path in scan_folder(source).series[0].paths:
+        yield read_slice(path).hu, read_slice(output / path.relative_to(source)).hu
+
+
+def before_cut(source):
+    """HU of some slices and what the pipeline makes of them."""
+    pipe = DiffusionCTPipeline.from_pretrained()
+    pipe.set_progress_bar_config(disable=True)
+    for path in scan_folder(source).series[0].paths[::14]:
+        yield read_slice(path).hu, pipe(path, output_type="np").images[0]
+
+
+def mean_shifts(slices):
     """Tissue -> mean of output - input over its homogeneous squares, their largest shift in 95 %, and their number."""
     shifts = {name: [] for name in TISSUES}
-    for path in scan_folder(source).series[0].paths:
-        before, after = read_slice(path), read_slice(output / path.relative_to(source))
-        mean = uniform_filter(before.hu, SIDE)
-        std = np.sqrt(np.maximum(uniform_filter(before.hu**2, SIDE) - mean**2, 0))
-        shift = uniform_filter(after.hu - before.hu, CORE)
+    for before, after in slices:
+        mean = uniform_filter(before, SIDE)
+        std = np.sqrt(np.maximum(uniform_filter(before**2, SIDE) - mean**2, 0))
+        shift = uniform_filter(after - before, CORE)
         inside = np.zeros(mean.shape, bool)
         inside[SIDE // 2 :: SIDE, SIDE // 2 :: SIDE] = True  # squares that do not overlap
         for name, (low, high) in TISSUES.items():

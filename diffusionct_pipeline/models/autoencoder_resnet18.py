@@ -138,8 +138,9 @@ class AutoencoderResNet18(ModelMixin, ConfigMixin):
         described = self.spectrum(sample, pixel_spacing)
         rings = self.spectrum.rings
         in_patient = (20 * (described[:, -1:] - AIR_LIMIT)).clamp(-4, 4)
-        inner = F.pad(torch.ones_like(in_patient)[..., 1:-1, 1:-1], (1,) * 4)  # reflection bends what crosses the border
-        known = torch.cat([in_patient - 8 * (1 - inner), described[:, :rings]], 1)
+        border = torch.zeros_like(in_patient)  # there reflection bends what crosses it
+        border[..., [0, -1], :] = border[..., [0, -1]] = 1
+        known = torch.cat([in_patient - 8 * border, described[:, :rings]], 1)
         others = self.config.latent_channels - known.shape[1]
         return F.pad(known, (0, 0, 0, 0, 0, others)) + self.spectrum_to_latent(described)
 

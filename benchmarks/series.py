@@ -5,8 +5,9 @@
 Homogeneous regions are squares of 21 x 21 pixels of the input whose mean lies in a tissue's HU range and whose standard
 deviation is below `MAX_STD_HU`; shifts are taken over their inner 11 x 11 pixels, for a sharper kernel rightly changes
 what lies within 5 pixels of an edge. A file of 12 bits cuts off what lies below -1024 HU, which raises the mean of noisy
-air and lung: `mean_shift_hu_before_cut` is that of the pipeline's own output, for every 14th slice. Validity is the text of dciodvfy (Debian package dicom3tools), which may exit 0 and
-still print "Error".
+air and lung: `mean_shift_hu_before_cut` is that of the pipeline's own output, for every 14th slice.
+
+Validity is the text of dciodvfy (Debian package dicom3tools), which may exit 0 and still print "Error".
 """
 
 import argparse

@@ -277,12 +277,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         Returns:
             (B, C, L), standardized, float32.
         """
-        source_style = self.style_of(latent_a, latent_a)
-        conditioned = self.denoiser.config.style_conditioned
-        target_style = self.denoiser.target_style(latent_a, source_style, style) if conditioned else source_style
-        if conditioned and style is not None:
-            target_style = (1 - REFERENCE_SHARE) * target_style + REFERENCE_SHARE * style
-        tensors = {"latent_a": latent_a, "style": target_style}
+        tensors = {"latent_a": latent_a, "style": self.style_to_sample(latent_a, style)}
         noise = randn_tensor(latent_a.shape, generator=generators, device=latent_a.device)
         self.scheduler.set_timesteps(num_inference_steps, device=latent_a.device)
         tensors["latents"] = noise * self.scheduler.init_noise_sigma
@@ -297,7 +292,19 @@ class DiffusionCTPipeline(DiffusionPipeline):
             ).prev_sample
             if on_step_end is not None:
                 tensors.update(on_step_end(step, timestep, dict(tensors)))
-        return self.match_style(*tensors.values()) if conditioned else tensors["latents"]
+        if not self.denoiser.config.style_conditioned:
+            return tensors["latents"]
+        return self.match_style(tensors["latent_a"], tensors["style"], tensors["latents"])
+
+    def style_to_sample(self, latent_a, reference_style=None):
+        """Style (B, C) that slices Z_A will have with the references' texture, or with the standard's without any."""
+        source_style = self.style_of(latent_a, latent_a)
+        if not self.denoiser.config.style_conditioned:
+            return source_style  # ignored
+        predicted = self.denoiser.target_style(latent_a, source_style, reference_style)
+        if reference_style is None:
+            return predicted
+        return (1 - REFERENCE_SHARE) * predicted + REFERENCE_SHARE * reference_style
 
     def match_style(self, latent_a, style, latents):
         """Shift sampled latents (B, C, L) to the style (B, C) that they were sampled for: it tells the filter its gain."""

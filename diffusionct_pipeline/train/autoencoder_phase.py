@@ -68,7 +68,7 @@ class CrossReconstruction(nn.Module):
             "latent": latent.float().square().mean(),
         }
         weights = {"spectrum": self.options.spectrum_weight, "latent": self.options.latent_weight}
-        if self.model.filter is not None:  # without a loss of its own the filter stops at half the gain
+        if self.model.filter is not None:  # its gain comes straight from the latent, which this loss trains
             styles = self.model.pool(latent), self.model.pool(style, latent)
             filtered, _ = self.model.filter(sample, *styles, spacing)
             losses["filter_spectrum"] = self.local_spectrum(filtered[inner], target)

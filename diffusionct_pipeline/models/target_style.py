@@ -8,7 +8,9 @@ class TargetStyle(nn.Module):
     """Translate the target's style to a slice's own anatomy and dose: a noisy scan is noisier still with a sharp kernel.
 
     Not in Selim et al. 2023. A pooled style mixes noise with anatomy, and says too little of the kernel behind it; this
-    network looks at every position of Z_A and weighs those that show the noise best (attention pooling).
+    network looks at every position of Z_A and weighs those that show the noise best (attention pooling). It says for
+    each channel how far to go towards the reference, and what to add: a kernel sharper than all of the training is
+    then followed as far as its share says.
 
     Args:
         style_channels: C of latents (B, C, L) and styles (B, C).
@@ -16,7 +18,7 @@ class TargetStyle(nn.Module):
         heads: Number of ways to weigh the positions.
     """
 
-    def __init__(self, style_channels, hidden=128, heads=8):
+    def __init__(self, style_channels, hidden=256, heads=8):
         super().__init__()
         # Style of the checkpoint's standard, learnt; stands in where no reference is given.
         self.standard = nn.Parameter(torch.zeros(style_channels))
@@ -25,7 +27,7 @@ class TargetStyle(nn.Module):
         self.weights = nn.Linear(hidden, heads)
         self.values = nn.Linear(hidden, hidden // heads)
         summary = heads * (hidden // heads) + 2 * style_channels
-        self.change = nn.Sequential(nn.Linear(summary, hidden), nn.SiLU(), nn.Linear(hidden, style_channels))
+        self.change = nn.Sequential(nn.Linear(summary, hidden), nn.SiLU(), nn.Linear(hidden, 2 * style_channels))
         nn.init.zeros_(self.change[-1].weight)
         nn.init.zeros_(self.change[-1].bias)
 
@@ -43,10 +45,12 @@ class TargetStyle(nn.Module):
         """
         if reference_style is None:
             reference_style = self.standard[None]
-        styles = torch.cat([source_style, reference_style.expand_as(source_style)], 1)  # [B,2C]
+        difference = reference_style - source_style  # [B,C]
+        styles = torch.cat([source_style, difference], 1)  # [B,2C]
         latent_a, styles = latent_a.to(self.standard.dtype), styles.to(self.standard.dtype)
         each = latent_a.transpose(1, 2)  # [B,L,C]
         features = self.features(torch.cat([each, styles[:, None].expand(-1, each.shape[1], -1)], 2))
         weights = self.weights(features).softmax(1)  # [B,L,heads]
         summary = (weights.transpose(1, 2) @ self.values(features)).flatten(1)
-        return source_style + self.change(torch.cat([summary, styles], 1)).float()
+        share, change = self.change(torch.cat([summary, styles], 1)).float().chunk(2, 1)
+        return source_style + torch.sigmoid(share) * difference + change

@@ -60,8 +60,9 @@ def train(options, phase):
             group["lr"] = rate
         for micro in range(options.gradient_accumulation):
             generator.manual_seed(_batch_seed(options, progress.step, micro, accelerator.process_index))
+            batch = phase.batch(generator)  # in float32: bfloat16 would round HU to multiples of 4
             with accelerator.autocast():
-                losses = objective(*phase.batch(generator))
+                losses = objective(*batch)
             accelerator.backward(losses["loss"] / options.gradient_accumulation)
         norm = accelerator.clip_grad_norm_(trained, options.max_grad_norm)
         optimizer.step()

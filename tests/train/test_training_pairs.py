@@ -24,7 +24,7 @@ class TestPairGenerator:
         pairs = draw(seed=3)
         low = torch.nn.functional.avg_pool2d
         a, b = low(pairs.a, 16).flatten(), low(pairs.b, 16).flatten()
-        assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.99
+        assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.97
         assert not torch.equal(pairs.a, pairs.b)
 
     def test_standard_share(self):

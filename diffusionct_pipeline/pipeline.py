@@ -28,10 +28,6 @@ OUTPUT_TYPES = ("auto", "np", "pt", "pil", "dicom", "latent")
 MAX_SEED = 2**63 - 1
 ACCELERATOR_BATCH = 8  # a modest default, not tuned
 
-# A reference's style holds its own anatomy, the predicted one the errors of prediction. Chosen among 0, 0.5 and 1 on
-# validation phantoms: CCC of texture soft to sharp .94, .98, .97; sharp to soft .97, .96, .95.
-REFERENCE_SHARE = 0.5
-
 
 class DiffusionCTPipeline(DiffusionPipeline):
     r"""Give CT slices the texture of another reconstruction kernel and keep their anatomy.
@@ -158,7 +154,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         seeds = self.noise_seeds(slices, generator)
 
         # 3. The target's style.
-        style = self.target_style(references, batch_size)  # [1,C] or None
+        reference_style = self.target_style(references, batch_size)  # [1,C] or None
 
         def on_step_end(step, timestep, tensors):
             bar.update()
@@ -179,6 +175,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 latent_a, skips = self.encode(sample, spacing_mm)  # [B,C,L]
 
                 # 5. p(Z_B | Z_A, style): the latent DDPM.
+                style = self.style_to_sample(latent_a, spacing_mm, reference_style)  # [B,C]
                 latent_b = self.denoise(latent_a, style, num_inference_steps, generators, on_step_end)  # [B,C,L]
                 if output_type == "latent":
                     images.extend(latent_b.cpu())
@@ -268,7 +265,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
 
         Args:
             latent_a: (B, C, L), standardized.
-            style: Style of the references, (1, C) or (B, C), standardized; None takes the checkpoint's own standard.
+            style: What `style_to_sample` gives, (B, C), standardized.
             num_inference_steps: Steps of the scheduler.
             generators: B CPU generators, for the initial noise and for the scheduler's own.
             on_step_end: Called with step, timestep and a dict of "latents", "latent_a" and "style"; returns a dict of
@@ -277,7 +274,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         Returns:
             (B, C, L), standardized, float32.
         """
-        tensors = {"latent_a": latent_a, "style": self.style_to_sample(latent_a, style)}
+        tensors = {"latent_a": latent_a, "style": style}
         noise = randn_tensor(latent_a.shape, generator=generators, device=latent_a.device)
         self.scheduler.set_timesteps(num_inference_steps, device=latent_a.device)
         tensors["latents"] = noise * self.scheduler.init_noise_sigma
@@ -296,15 +293,12 @@ class DiffusionCTPipeline(DiffusionPipeline):
             return tensors["latents"]
         return self.match_style(tensors["latent_a"], tensors["style"], tensors["latents"])
 
-    def style_to_sample(self, latent_a, reference_style=None):
+    def style_to_sample(self, latent_a, spacing_mm, reference_style=None):
         """Style (B, C) that slices Z_A will have with the references' texture, or with the standard's without any."""
         source_style = self.style_of(latent_a, latent_a)
         if not self.denoiser.config.style_conditioned:
             return source_style  # ignored
-        predicted = self.denoiser.target_style(latent_a, source_style, reference_style)
-        if reference_style is None:
-            return predicted
-        return (1 - REFERENCE_SHARE) * predicted + REFERENCE_SHARE * reference_style
+        return self.denoiser.target_style(latent_a, source_style, spacing_mm, reference_style)
 
     def match_style(self, latent_a, style, latents):
         """Shift sampled latents (B, C, L) to the style (B, C) that they were sampled for: it tells the filter its gain."""

@@ -47,7 +47,7 @@ class Job:
     """What stays the same for all slices of a run."""
 
     pipe: DiffusionCTPipeline
-    style: torch.Tensor | None  # [1,C]; None for the checkpoint's standard
+    reference_style: torch.Tensor | None  # [1,C]; None for the checkpoint's standard
     num_inference_steps: int
     seed: int
     batch_size: int | None
@@ -110,15 +110,16 @@ def standardize_folder(
     generator_for(seed)
     references = pipe.image_processor.load(reference, None, "reference") if reference is not None else []
     with torch.no_grad():
-        style = pipe.target_style(references, batch_size)
+        reference_style = pipe.target_style(references, batch_size)
     derivation = pipe.derivation(steps, references)
     require_writable(output)
 
     # 3. Series by series; the report is written whatever happens.
     total = sum(len(series.paths) for series in scan.series)
     job = Job(
-        pipe, style, steps, seed, batch_size, derivation, source, output, preview, progress or (lambda *_: None), total
-    )
+        pipe, reference_style, steps, seed, batch_size, derivation, source, output, preview, progress or (lambda *_: None),
+        total,
+    )  # fmt: skip
     begun = time.time()
     job.count(0)
     try:
@@ -269,7 +270,8 @@ def standardize_slices(job, slices):
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     sample, spacing_mm = pipe.image_processor.preprocess(slices, pipe._execution_device)  # [B,1,H,W], [B]
     latent_a, skips = pipe.encode(sample, spacing_mm)  # [B,C,L]
-    latent_b = pipe.denoise(latent_a, job.style, job.num_inference_steps, generators)  # [B,C,L]
+    style = pipe.style_to_sample(latent_a, spacing_mm, job.reference_style)  # [B,C]
+    latent_b = pipe.denoise(latent_a, style, job.num_inference_steps, generators)  # [B,C,L]
     standardized = pipe.decode(latent_b, skips, sample, spacing_mm)  # [B,1,H,W]
     return list(zip(pipe.image_processor.postprocess(standardized, slices), seeds))
 

@@ -66,8 +66,8 @@ class AutoencoderResNet18(ModelMixin, ConfigMixin):
                 layer_type="basic",
             )
         )
-        rings = min(24, latent_channels - 2) if local_spectrum else 0
-        self.to_latent = nn.Conv2d(stages[-1], latent_channels - 1 - rings if local_spectrum else latent_channels, 1)
+        rings = min(24, latent_channels - 2)
+        self.to_latent = nn.Conv2d(stages[-1], latent_channels - (1 + rings if local_spectrum else 0), 1)
         if local_spectrum:
             self.spectrum = LocalSpectrum(rings)
             self.spectrum_to_latent = nn.Sequential(

@@ -14,6 +14,7 @@ from .loop import train
 from .pairs import GROUP, PairGenerator
 from .validation import ValidationSet
 
+
 def train_latent(options):
     """Train `ConditionalUNet1DModel` (section 3.2 of Selim et al. 2023) and save the pipeline to `options.output`."""
     return train(options, LatentPhase)
@@ -26,11 +27,12 @@ class LatentDiffusion(nn.Module):
         super().__init__()
         self.denoiser, self.scheduler, self.options = denoiser, scheduler, options
 
-    def forward(self, latent_a, latent_b, styles, standard, noise, timestep):
+    def forward(self, latent_a, latent_b, spacing, styles, standard, noise, timestep):
         """A dict of losses.
 
         Args:
             latent_a, latent_b: (B, C, L), standardized.
+            spacing: (B,) in mm.
             styles: (3, B, C): of the source, of the target, and of a reference with the target's kernel; standardized.
             standard: (B,) bool, whether the target is the standard kernel: then there is no reference.
             noise: (N, C, L) with N a multiple of B, several draws for each pair.
@@ -42,7 +44,7 @@ class LatentDiffusion(nn.Module):
         if self.denoiser.target_style is not None:
             reference = torch.where(standard[:, None], self.denoiser.target_style.standard, reference)
             with torch.autocast(latent_a.device.type, enabled=False):  # the gain follows from it
-                style = self.denoiser.target_style(latent_a, source, reference)
+                style = self.denoiser.target_style(latent_a, source, spacing, reference)
             losses["style"] = nn.functional.smooth_l1_loss(style, target, beta=0.1)
             if self.options.style_only:
                 return losses | {"loss": losses["style"]}
@@ -88,7 +90,8 @@ class LatentPhase:
     def batch(self, generator):
         # 1. Frozen latents of both sides; each pair is used both ways.
         pairs = self.pairs(self.options.batch_size, generator)
-        latent_a = self._latent(torch.cat([pairs.a, pairs.b]), pairs.spacing.repeat(2))  # [2B,C,L]
+        spacing = pairs.spacing.repeat(2)  # [2B]
+        latent_a = self._latent(torch.cat([pairs.a, pairs.b]), spacing)  # [2B,C,L]
         latent_b = torch.cat(latent_a.chunk(2)[::-1])
         # 2. Styles; the reference is another object under the same kernel.
         source, target = self._style(latent_a, latent_a), self._style(latent_b, latent_a)
@@ -96,14 +99,14 @@ class LatentPhase:
         styles = torch.stack([source, target, reference])  # [3,2B,C]
         standard = torch.cat([pairs.standard, torch.zeros_like(pairs.standard)])
         if self.options.fixed_target:  # only towards the standard
-            latent_a, latent_b, styles = latent_a[standard], latent_b[standard], styles[:, standard]
-            standard = standard[standard]
+            latent_a, latent_b, spacing = latent_a[standard], latent_b[standard], spacing[standard]
+            styles, standard = styles[:, standard], standard[standard]
         # 3. Noise and time, several draws for each pair.
         shape = (self.options.noise_draws * len(latent_b), *latent_b.shape[1:])
         noise = torch.randn(shape, generator=generator, device=self.device)
         steps = self.objective.scheduler.config.num_train_timesteps
         timestep = torch.randint(steps, (len(noise),), generator=generator, device=self.device)
-        return self._standardize(latent_a), self._standardize(latent_b), styles, standard, noise, timestep
+        return self._standardize(latent_a), self._standardize(latent_b), spacing, styles, standard, noise, timestep
 
     @torch.no_grad()
     def validate(self, objective):
@@ -136,7 +139,9 @@ class LatentPhase:
         )
 
     def _latent(self, sample, spacing):
-        return self.autoencoder.encode(sample, spacing)[0].float()
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.options.mixed_precision)
+        with torch.autocast(self.device.type, half, enabled=half is not None):
+            return self.autoencoder.encode(sample, spacing)[0].float()
 
     def _standardize(self, latent):
         return self.autoencoder.standardize(latent)

@@ -17,7 +17,7 @@ from ..simulation import KERNELS, mtf
 MARGIN = 16  # pixels around a crop, cut off after filtering: FFT filters wrap around
 RANDOM_SHARE = 0.2  # of the objects are random fields
 GROUP = 2  # objects seen under the same two kernels; one gives the other its reference
-TABLE_SHARE = 0.5  # of the kernels lie near one of `simulation.KERNELS`: what scanners have is likelier than anything else
+TABLE_SHARE = 0.75  # of the kernels lie near one of `simulation.KERNELS`: the wider the choice, the less a slice says of it
 SECTORS = 4  # of views, each with noise of its own
 NOISE_HU = 27.0  # white noise before the ramp at 0.7 mm: 18 HU with Br40, 80 with Bl64 in 20 cm water, 200 mAs, 1 mm
 
@@ -64,7 +64,7 @@ class PairGenerator:
         hu = self._tumours(self._objects(batch, spacing / 2), spacing / 2)  # [B,1,F,F]
         frequency = _frequency(self.fine, spacing / 2)  # [B,1,F,F/2+1] lp/cm
         dose = torch.exp(0.5 + self._normal(groups)).repeat_interleave(GROUP)  # 11 to 80 HU with Br40
-        dose = dose * torch.exp(0.1 * self._normal(batch))
+        dose = dose * torch.exp(self._uniform(groups, 0, 0.4).repeat_interleave(GROUP) * self._normal(batch))
         spectrum = torch.fft.rfft2(hu) + self._noise(spacing / 2, dose, frequency)
         lowest = torch.where(self._column(groups, 0, 1) < 0.5, -1024.0, HU_MIN).repeat_interleave(GROUP, 0)  # by vendor
         standard = (self._column(groups, 0, 1) < self.standard_share).repeat_interleave(GROUP, 0)  # [B,1,1,1]
@@ -137,27 +137,38 @@ class PairGenerator:
     def _noise(self, spacing, dose, frequency):
         """Spectrum of the noise before the kernel.
 
-        A view puts noise where the frequencies point across its rays, stronger along rays that met more of the patient.
-        Sectors of views stand for all of them, each with a level that varies across its rays: so the noise is uneven and
-        streaked, otherwise here than there, as in a scan. With even noise the style of scans was predicted 20 % too weak.
+        A view puts noise where the frequencies point across its rays, most along rays that met most of the patient. A
+        few sectors of views stand for all, each with a level that varies across its rays: so the noise is uneven and
+        streaked, and otherwise here than there, as in a scan. With even noise, styles of scans were predicted too weak.
         """
         batch, _, height, width = frequency.shape
         fy = torch.fft.fftfreq(height, device=self.device)[:, None]
-        angle = torch.atan2(fy, torch.fft.rfftfreq(width * 2 - 2, device=self.device)[None])
+        angle = torch.atan2(fy, torch.fft.rfftfreq(2 * width - 2, device=self.device)[None])
         axis = torch.arange(height, device=self.device) - height / 2
-        base = (NOISE_HU * 0.7 * dose / spacing).view(-1, 1, 1, 1)  # HU at this pixel spacing, equal noise density
-        uneven, turned = self._column(batch, 0, 0.6), self._column(batch, 0, math.pi)
-        total = 0.0
+        turned, uneven = self._column(batch, 0, math.pi), self._column(batch, 0, 0.6)
+        # The patient: an ellipse somewhere around the crop, through which rays lose up to exp(2).
+        centre_y, centre_x = self._column(batch, -120, 120), self._column(batch, -120, 120)  # mm
+        radius, loss, flat = self._column(batch, 120, 200), self._column(batch, 0, 1.5), self._column(batch, 0, 0.4)
+        middles, levels = [], []
         for sector in range(SECTORS):
             middle = turned + sector * math.pi / SECTORS
-            across = (axis[:, None] * torch.sin(middle) + axis * torch.cos(middle)) * spacing.view(-1, 1, 1, 1)  # mm
-            level = self._normal(batch, 1, 1, 1)
+            y, x = axis[:, None] * spacing.view(-1, 1, 1, 1), axis * spacing.view(-1, 1, 1, 1)
+            across = y * torch.sin(middle) + x * torch.cos(middle)  # mm
+            off = across - centre_y * torch.sin(middle) - centre_x * torch.cos(middle)
+            path = (1 - (off / radius) ** 2).clamp(min=0).sqrt() * (1 + flat * torch.cos(2 * middle))
+            waves = self._normal(batch, 1, 1, 1)
             for _ in range(3):
                 wave = 2 * math.pi * across / torch.exp(self._column(batch, math.log(15), math.log(300)))
-                level = level + self._normal(batch, 1, 1, 1) * torch.cos(wave + self._column(batch, 0, 2 * math.pi))
-            white = base * self._normal(batch, 1, height, height) * torch.exp(uneven * level)
+                waves = waves + self._normal(batch, 1, 1, 1) * torch.cos(wave + self._column(batch, 0, 2 * math.pi))
+            middles.append(middle)
+            levels.append(loss * path + uneven * waves)
+        mean = torch.stack(levels).mean((0, 3, 4))[..., None, None]
+        base = (NOISE_HU * 0.7 * dose / spacing).view(-1, 1, 1, 1)  # HU at this pixel spacing, equal noise density
+        total = 0.0
+        for middle, level in zip(middles, levels):
             off = (angle - middle + math.pi / 2).remainder(math.pi) - math.pi / 2
             share = torch.cos(off * SECTORS / 2).where(off.abs() < math.pi / SECTORS, 0.0)  # squares sum to 1
+            white = base * self._normal(batch, 1, height, height) * torch.exp(level - mean)
             total = total + torch.fft.rfft2(white) * share
         return total * self._ramp(frequency)
 
@@ -183,7 +194,7 @@ class PairGenerator:
         # Real soft kernels do not fall to nothing: a B31f series keeps a third of its 3.5 lp/cm amplitude at 6.5 lp/cm.
         floor = each(0, 0.25) * (each(0, 1) < 0.5) * torch.exp(-((frequency / each(7, 14)) ** 4))
 
-        known, scale = each(0, 1) < TABLE_SHARE, each(0.92, 1.08)
+        known, scale = each(0, 1) < TABLE_SHARE, each(0.96, 1.04)
         entry = self.table[each(0, len(self.table)).long().flatten()].view(-1, 4, 1, 1, 1)
         f0 = torch.where(known, entry[:, 0] * scale, f0)
         power = torch.where(known, entry[:, 1], power)

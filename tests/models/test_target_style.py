@@ -12,7 +12,7 @@ def no_gradients():
 def inputs(length=6, batch=3):
     generator = torch.Generator().manual_seed(1)
     draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
-    return draw(batch, 4, length), draw(batch, 4), draw(batch, 4)
+    return draw(batch, 4, length), draw(batch, 4), torch.tensor([0.5, 0.7, 0.9]), draw(batch, 4)
 
 
 @pytest.fixture
@@ -23,12 +23,19 @@ def model():
     return model
 
 
-def test_untrained_keeps_the_style_of_the_source():
-    latent_a, source, reference = inputs()
-    torch.testing.assert_close(TargetStyle(4)(latent_a, source, reference), source)
+def test_untrained_goes_halfway_to_the_reference():
+    latent_a, source, spacing, reference = inputs()
+    torch.testing.assert_close(TargetStyle(4)(latent_a, source, spacing, reference), (source + reference) / 2)
 
 
-@pytest.mark.parametrize("changed", range(3))
+def test_goes_no_way_to_a_reference_of_the_same_style(model):
+    """What is left is what the network adds, which the reference does not scale."""
+    latent_a, source, spacing, _ = inputs()
+    model.change[-1].weight.data[4:] = 0
+    torch.testing.assert_close(model(latent_a, source, spacing, source), source)
+
+
+@pytest.mark.parametrize("changed", range(4))
 def test_every_input_counts(model, changed):
     before = list(inputs())
     after = list(before)
@@ -37,11 +44,11 @@ def test_every_input_counts(model, changed):
 
 
 def test_order_of_the_positions_does_not_count(model):
-    latent_a, source, reference = inputs()
-    torch.testing.assert_close(model(latent_a.flip(2), source, reference), model(latent_a, source, reference))
+    latent_a, source, spacing, reference = inputs()
+    torch.testing.assert_close(model(latent_a.flip(2), source, spacing, reference), model(latent_a, source, spacing, reference))
 
 
 def test_the_standard_stands_in_for_a_reference(model):
-    latent_a, source, reference = inputs()
+    latent_a, source, spacing, reference = inputs()
     model.standard.copy_(reference[0])
-    torch.testing.assert_close(model(latent_a, source), model(latent_a, source, reference[:1]))
+    torch.testing.assert_close(model(latent_a, source, spacing), model(latent_a, source, spacing, reference[:1]))

@@ -5,6 +5,7 @@ import json
 import torch
 from diffusers import DDPMScheduler
 from torch import nn
+from tqdm import tqdm
 
 from ..losses import diffusion_loss
 from ..models import AutoencoderResNet18, ConditionalUNet1DModel
@@ -13,6 +14,8 @@ from .datasets import load_objects, phantom_objects
 from .loop import train
 from .pairs import GROUP, PairGenerator
 from .validation import ValidationSet
+
+STORED_AT_ONCE = 4  # pairs: as fast as any number on a CPU, and a GPU needs no store
 
 
 def train_latent(options):
@@ -33,13 +36,13 @@ class LatentDiffusion(nn.Module):
         Args:
             latent_a, latent_b: (B, C, L), standardized.
             spacing: (B,) in mm.
-            styles: (3, B, C): of the source, of the target, and of a reference with the target's kernel; standardized.
+            styles: (B, 3, C): of the source, of the target, and of a reference with the target's kernel; standardized.
             standard: (B,) bool, whether the target is the standard kernel: then there is no reference.
             noise: (N, C, L) with N a multiple of B, several draws for each pair.
             timestep: (N,).
         """
         losses = {}
-        source, target, reference = styles
+        source, target, reference = styles.unbind(1)
         style = source
         if self.denoiser.target_style is not None:
             reference = torch.where(standard[:, None], self.denoiser.target_style.standard, reference)
@@ -84,29 +87,48 @@ class LatentPhase:
         share = 1.0 if options.fixed_target else options.standard_share
         self.pairs = PairGenerator(objects, options.crop, device, options.standard_kernel, share)
         self.objective = LatentDiffusion(denoiser, scheduler, options)
+        self.stored = self._store(options.stored_pairs) if options.stored_pairs else None
         self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
 
     @torch.no_grad()
     def batch(self, generator):
-        # 1. Frozen latents of both sides; each pair is used both ways.
-        pairs = self.pairs(self.options.batch_size, generator)
-        spacing = pairs.spacing.repeat(2)  # [2B]
-        latent_a = self._latent(torch.cat([pairs.a, pairs.b]), spacing)  # [2B,C,L]
-        latent_b = torch.cat(latent_a.chunk(2)[::-1])
-        # 2. Styles; the reference is another object under the same kernel.
-        source, target = self._style(latent_a, latent_a), self._style(latent_b, latent_a)
-        reference = self._style(latent_b, latent_b).unflatten(0, (-1, GROUP)).flip(1).flatten(0, 1)
-        styles = torch.stack([source, target, reference])  # [3,2B,C]
-        standard = torch.cat([pairs.standard, torch.zeros_like(pairs.standard)])
-        if self.options.fixed_target:  # only towards the standard
-            latent_a, latent_b, spacing = latent_a[standard], latent_b[standard], spacing[standard]
-            styles, standard = styles[:, standard], standard[standard]
-        # 3. Noise and time, several draws for each pair.
+        # 1. Pairs.
+        if self.stored is None:
+            pairs = self._pairs(self.options.batch_size, generator)
+        else:
+            size = (2 * self.options.batch_size,)
+            index = torch.randint(len(self.stored[0]), size, generator=generator, device=self.device)
+            pairs = [one[index] for one in self.stored]
+        # 2. Noise and time, several draws for each pair.
+        latent_b = pairs[1]
         shape = (self.options.noise_draws * len(latent_b), *latent_b.shape[1:])
         noise = torch.randn(shape, generator=generator, device=self.device)
         steps = self.objective.scheduler.config.num_train_timesteps
         timestep = torch.randint(steps, (len(noise),), generator=generator, device=self.device)
-        return self._standardize(latent_a), self._standardize(latent_b), spacing, styles, standard, noise, timestep
+        return *pairs, noise, timestep
+
+    def _pairs(self, count, generator):
+        """`count` pairs, each used both ways: the first five arguments of `LatentDiffusion.forward`."""
+        pairs = self.pairs(count, generator)
+        spacing = pairs.spacing.repeat(2)  # [2B]
+        latent_a = self._latent(torch.cat([pairs.a, pairs.b]), spacing)  # [2B,C,L]
+        latent_b = torch.cat(latent_a.chunk(2)[::-1])
+        # The reference is another object under the same kernel.
+        source, target = self._style(latent_a, latent_a), self._style(latent_b, latent_a)
+        reference = self._style(latent_b, latent_b).unflatten(0, (-1, GROUP)).flip(1).flatten(0, 1)
+        styles = torch.stack([source, target, reference], 1)  # [2B,3,C]
+        standard = torch.cat([pairs.standard, torch.zeros_like(pairs.standard)])
+        made = [self._standardize(latent_a), self._standardize(latent_b), spacing, styles, standard]
+        if self.options.fixed_target:  # only towards the standard
+            made = [one[standard] for one in made]
+        return made
+
+    @torch.no_grad()
+    def _store(self, count):
+        generator = torch.Generator(self.device).manual_seed(self.options.seed)
+        batches = range(0, count, STORED_AT_ONCE)
+        made = [self._pairs(STORED_AT_ONCE, generator) for _ in tqdm(batches, desc="pairs", unit_scale=STORED_AT_ONCE)]
+        return [torch.cat(one) for one in zip(*made)]
 
     @torch.no_grad()
     def validate(self, objective):

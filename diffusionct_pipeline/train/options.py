@@ -80,6 +80,7 @@ class LatentOptions(TrainOptions):
     beta_schedule: str = option("squaredcos_cap_v2", 'noise schedule; the paper\'s reading is "linear"')
     l1_weight: float = option(0.1, "weight of the L1 term beside the L2 term")
     noise_draws: int = option(4, "noise levels a pair: to encode a pair costs ten times what a denoiser step costs")
+    stored_pairs: int = option(0, "pairs to make once and draw every batch from, as a CPU is slow to make them; 0: ever new")
     fixed_target: bool = option(False, "paper-literal: always the standard kernel, no reference style")
     standard_kernel: str = option("Bl64", "kernel of the standard that is stored with the denoiser")
     standard_share: float = option(0.5, "share of the training pairs whose target is the standard kernel")

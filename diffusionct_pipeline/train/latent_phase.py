@@ -7,12 +7,14 @@ from diffusers import DDPMScheduler
 from torch import nn
 from tqdm import tqdm
 
+from ..image_processor import HU_CENTRE, HU_SCALE
 from ..losses import diffusion_loss
 from ..models import AutoencoderResNet18, ConditionalUNet1DModel
 from ..pipeline import DiffusionCTPipeline
 from .datasets import load_objects, phantom_objects
 from .loop import train
 from .pairs import GROUP, PairGenerator
+from .scans import scanned_slices
 from .validation import ValidationSet
 
 STORED_AT_ONCE = 4  # pairs: as fast as any number on a CPU, and a GPU needs no store
@@ -87,7 +89,11 @@ class LatentPhase:
         share = 1.0 if options.fixed_target else options.standard_share
         self.pairs = PairGenerator(objects, options.crop, device, options.standard_kernel, share)
         self.objective = LatentDiffusion(denoiser, scheduler, options)
-        self.stored = self._store(options.stored_pairs) if options.stored_pairs else None
+        self.stored = None
+        if options.stored_scans:
+            self.stored = self._store_scans(options.stored_scans)
+        elif options.stored_pairs:
+            self.stored = self._store(options.stored_pairs)
         self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
 
     @torch.no_grad()
@@ -128,6 +134,25 @@ class LatentPhase:
         generator = torch.Generator(self.device).manual_seed(self.options.seed)
         batches = range(0, count, STORED_AT_ONCE)
         made = [self._pairs(STORED_AT_ONCE, generator) for _ in tqdm(batches, desc="pairs", unit_scale=STORED_AT_ONCE)]
+        return [torch.cat(one) for one in zip(*made)]
+
+    @torch.no_grad()
+    def _store_scans(self, count):
+        """Whole slices of the simulated scanner, towards the standard only: there is no reference."""
+        made = []
+        scans = scanned_slices(count, self.options.standard_kernel, self.options.scan_size)
+        for scan in tqdm(scans, total=count, desc="scans"):
+            spacing = torch.tensor([scan.spacing_mm], device=self.device)
+            latents = {
+                kernel: self._latent((torch.from_numpy(hu).to(self.device)[None, None] - HU_CENTRE) / HU_SCALE, spacing)
+                for kernel, hu in scan.hu.items()
+            }
+            latent_b = latents.pop(self.options.standard_kernel)  # [1,C,L]
+            for latent_a in latents.values():
+                source, target = self._style(latent_a, latent_a), self._style(latent_b, latent_a)
+                styles = torch.stack([source, target, target], 1)  # [1,3,C]
+                standard = torch.ones(1, dtype=torch.bool, device=self.device)
+                made.append([self._standardize(latent_a), self._standardize(latent_b), spacing, styles, standard])
         return [torch.cat(one) for one in zip(*made)]
 
     @torch.no_grad()

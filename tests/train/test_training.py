@@ -7,6 +7,7 @@ import torch
 from accelerate.state import AcceleratorState
 from diffusionct_pipeline import AutoencoderResNet18, DiffusionCTPipeline
 from diffusionct_pipeline.train import AutoencoderOptions, LatentOptions, train_autoencoder, train_latent
+from diffusionct_pipeline.train.latent_phase import LatentPhase
 from safetensors.torch import load_file
 
 TINY = {
@@ -118,6 +119,23 @@ class TestLatent:
         before, after = weights(init), weights(tmp_path / "second" / "denoiser")
         changed = {name for name in before if not torch.equal(before[name], after[name])}
         assert changed and all(name.startswith("target_style.") for name in changed)
+
+    def test_draws_from_stored_pairs(self, trained, tmp_path):
+        latent(tmp_path / "first", trained / "autoencoder", max_steps=3, stored_pairs=4)
+        latent(tmp_path / "second", trained / "autoencoder", max_steps=3, stored_pairs=4)
+        first, second = weights(tmp_path / "first" / "denoiser"), weights(tmp_path / "second" / "denoiser")
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        options = LatentOptions(autoencoder=str(trained / "autoencoder"), stored_pairs=4, **TINY)
+        phase = LatentPhase(options, torch.device("cpu"))
+        drawn = phase.batch(torch.Generator().manual_seed(0))[0]  # [4,C,L]
+        assert all(any(torch.equal(one, stored) for stored in phase.stored[0]) for one in drawn)
+
+    def test_tunes_the_style_on_scans(self, trained, tmp_path):
+        options = LatentOptions(autoencoder=str(trained / "autoencoder"), stored_scans=1, scan_size=64, **TINY)
+        latent_a, latent_b, spacing, styles, standard = LatentPhase(options, torch.device("cpu")).stored
+        assert len(latent_a) == len(spacing) == 4 and standard.all()  # four kernels, each towards the standard
+        assert torch.equal(latent_b[0], latent_b[3]) and not torch.equal(latent_a[0], latent_a[3])
+        torch.testing.assert_close(styles[:, 1], styles[:, 2])
 
     def test_paper_literal(self, trained, tmp_path):
         latent(

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from diffusionct_pipeline.models.frequency import radial_frequency
+from diffusionct_pipeline.simulation import mtf
 from diffusionct_pipeline.train.datasets import TrainingObject, load_objects, save_objects
 from diffusionct_pipeline.train.pairs import PairGenerator
 
@@ -26,6 +28,18 @@ class TestPairGenerator:
         a, b = low(pairs.a, 16).flatten(), low(pairs.b, 16).flatten()
         assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.97
         assert not torch.equal(pairs.a, pairs.b)
+
+    def test_noise_is_uneven_and_has_the_level_of_a_scan(self):
+        """18 HU with Br40 in 20 cm of water at 200 mAs (dose 1), on the whole; otherwise here than there."""
+        generator = PairGenerator([], 128)
+        generator.g = torch.Generator().manual_seed(5)
+        spacing = torch.full((8,), 0.35)
+        frequency = radial_frequency(generator.fine, generator.fine, spacing)[:, None]
+        noise = generator._noise(spacing, torch.ones(8), frequency) * mtf(frequency, "Br40")
+        noise = torch.fft.irfft2(noise, s=(generator.fine, generator.fine))
+        assert 14 < noise.std((1, 2, 3)).median() < 26
+        local = noise.unfold(2, 48, 48).unfold(3, 48, 48).std((4, 5)).flatten(1)
+        assert (local.amax(1) / local.amin(1)).median() > 1.3
 
     def test_standard_share(self):
         assert draw(standard_share=1.0).standard.all()

@@ -187,7 +187,7 @@ class PairGenerator:
         return frequency.sqrt() / blur.clamp(min=0.15)
 
     def _kernel(self, groups, frequency):
-        """(1 + b g(f)) exp(-(f / f0)^p), one for each group: half of them near a kernel of the table, half anything from
+        """(1 + b g(f)) exp(-(f / f0)^p), one for each group: most near a kernel of the table, the rest anything from
         softer than Br36 to sharper than Bl64."""
         each = lambda low, high: self._column(groups, low, high).repeat_interleave(GROUP, 0)  # noqa: E731
         mtf50, ratio = each(2.0, 11.0), each(1.3, 1.9)  # wider than the table: at its ends a network shrinks

@@ -8,7 +8,7 @@ import torch
 
 from .degradation import smooth_like_iterative
 from .kernels import Kernel, get_kernel, mtf
-from .scanner import Scanner, quantize, to_mu
+from .scanner import HU_MIN, Scanner, quantize, to_mu
 
 AIR_HU = -1000.0
 FADE_MM = 12.0  # a cut-off couch or arm would ring round the whole field of view
@@ -27,6 +27,7 @@ class ScanOptions:
         size, spacing_mm, centre_mm: Image grid; pixel (size // 2, size // 2) lies at `centre_mm` (x, y).
         beam_hardening: Residual bone hardening, 0 for none, .01 is visible.
         smoothing: Strength 0 to 1 of edge-preserving smoothing by kernel name, for those that get any.
+        lowest_hu: What the format can hold; below -1024, noise in air and lung is not cut off.
         kernel_jitter: Each kernel's frequencies are scaled by a factor within this share of 1, drawn from the seed.
 
     Raises:
@@ -41,6 +42,7 @@ class ScanOptions:
     centre_mm: tuple = (0.0, 0.0)
     beam_hardening: float = 0.0
     smoothing: Mapping[str, float] = field(default_factory=dict)
+    lowest_hu: float = HU_MIN
     kernel_jitter: float = 0.0
 
     def __post_init__(self):
@@ -54,6 +56,7 @@ class ScanOptions:
             ("beam_hardening", self.beam_hardening, "0 to 0.1", 0 <= self.beam_hardening <= 0.1),
             ("smoothing", dict(self.smoothing), f"kernels among {names}", set(self.smoothing) <= set(names)),
             ("smoothing", dict(self.smoothing), "0 to 1 each", all(0 <= s <= 1 for s in self.smoothing.values())),
+            ("lowest_hu", self.lowest_hu, "-32768 to -1024", -32768 <= self.lowest_hu <= HU_MIN),
             ("kernel_jitter", self.kernel_jitter, "0 to below 1", 0 <= self.kernel_jitter < 1),
         ]
         for name, value, legal, holds in checks:
@@ -71,7 +74,7 @@ class SimulatedPair:
     """One slice with several kernels.
 
     Attributes:
-        hu: Kernel name -> float32 (H, W), whole HU in [-1024, 3071].
+        hu: Kernel name -> float32 (H, W), whole HU in [`options.lowest_hu`, 3071].
         mask: uint8 (H, W), 0 or the label of the tumour; all 0 where the object's tumours are not known.
         kernels: Kernel name -> `Kernel` as used, after jitter.
         spacing_mm, centre_mm, thickness_mm, z_mm: Geometry; rows go to posterior, columns to the patient's left.
@@ -197,7 +200,7 @@ def _scan(scanner, slab_hu, slab_spacing_mm, options, seed, object_transfer=None
             sinogram, kernel, size=options.size, spacing_mm=options.spacing_mm, centre_mm=options.centre_mm
         )
         hu = smooth_like_iterative(hu, options.smoothing.get(kernel.name, 0.0))
-        images[kernel.name] = quantize(hu).cpu().numpy()
+        images[kernel.name] = quantize(hu, options.lowest_hu).cpu().numpy()
     return images, {kernel.name: kernel for kernel in options.kernels}
 
 

@@ -28,9 +28,9 @@ def to_hu(mu):
     return 1000 * (mu / MU_WATER - 1)
 
 
-def quantize(hu):
-    """HU as a scanner stores them: whole numbers in 12 bit, still as float32."""
-    return hu.round().clamp(HU_MIN, HU_MAX)
+def quantize(hu, lowest=HU_MIN):
+    """HU as a scanner stores them: whole numbers in 12 bit, still as float32; signed files go below -1024."""
+    return hu.round().clamp(lowest, HU_MAX)
 
 
 class Scanner:

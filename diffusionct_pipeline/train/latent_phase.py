@@ -7,17 +7,15 @@ from diffusers import DDPMScheduler
 from torch import nn
 from tqdm import tqdm
 
-from ..image_processor import HU_CENTRE, HU_SCALE
 from ..losses import diffusion_loss
 from ..models import AutoencoderResNet18, ConditionalUNet1DModel
 from ..pipeline import DiffusionCTPipeline
 from .datasets import load_objects, phantom_objects
+from .latents import encoded_pairs, stored_pairs, stored_scans
 from .loop import train
-from .pairs import GROUP, PairGenerator
-from .scans import scanned_slices
+from .pairs import PairGenerator
+from .scans import scan_groups
 from .validation import ValidationSet
-
-STORED_AT_ONCE = 4  # pairs: as fast as any number on a CPU, and a GPU needs no store
 
 
 def train_latent(options):
@@ -91,69 +89,38 @@ class LatentPhase:
         self.objective = LatentDiffusion(denoiser, scheduler, options)
         self.stored = None
         if options.stored_scans:
-            self.stored = self._store_scans(options.stored_scans)
+            groups = scan_groups(options.stored_scans, options.standard_kernel, options.scan_size)
+            groups = tqdm(groups, desc="scans", total=options.stored_scans)
+            self.stored = stored_scans(groups, self._latent, device)
         elif options.stored_pairs:
-            self.stored = self._store(options.stored_pairs)
+            drawn = torch.Generator(device).manual_seed(options.seed)
+            self.stored = stored_pairs(self.pairs, options.stored_pairs, self._latent, drawn)
         self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
 
     @torch.no_grad()
     def batch(self, generator):
         # 1. Pairs.
+        count = self.options.batch_size
         if self.stored is None:
-            pairs = self._pairs(self.options.batch_size, generator)
+            latents = encoded_pairs(self.pairs, count, self._latent, generator)
         else:
-            size = (2 * self.options.batch_size,)
-            index = torch.randint(len(self.stored[0]), size, generator=generator, device=self.device)
-            pairs = [one[index] for one in self.stored]
-        # 2. Noise and time, several draws for each pair.
-        latent_b = pairs[1]
+            latents = self.stored.draw(2 * count, self.options.standard_share, generator)
+        pairs = latents.pairs
+        if self.options.fixed_target:  # only towards the standard
+            pairs = pairs[pairs[:, 3] == 1]
+        a, b, reference, standard = pairs.unbind(1)
+        latent_a, latent_b, reference = latents.latents[a], latents.latents[b], latents.latents[reference]  # [2B,C,L]
+        # 2. Their styles.
+        pool, standardize = self.autoencoder.pool, self.autoencoder.standardize
+        styles = [pool(latent_a), pool(latent_b, latent_a), pool(reference)]
+        styles = standardize(torch.stack(styles, 2)).transpose(1, 2)  # [2B,3,C]
+        # 3. Noise and time, several draws for each pair.
         shape = (self.options.noise_draws * len(latent_b), *latent_b.shape[1:])
         noise = torch.randn(shape, generator=generator, device=self.device)
         steps = self.objective.scheduler.config.num_train_timesteps
         timestep = torch.randint(steps, (len(noise),), generator=generator, device=self.device)
-        return *pairs, noise, timestep
-
-    def _pairs(self, count, generator):
-        """`count` pairs, each used both ways: the first five arguments of `LatentDiffusion.forward`."""
-        pairs = self.pairs(count, generator)
-        spacing = pairs.spacing.repeat(2)  # [2B]
-        latent_a = self._latent(torch.cat([pairs.a, pairs.b]), spacing)  # [2B,C,L]
-        latent_b = torch.cat(latent_a.chunk(2)[::-1])
-        # The reference is another object under the same kernel.
-        source, target = self._style(latent_a, latent_a), self._style(latent_b, latent_a)
-        reference = self._style(latent_b, latent_b).unflatten(0, (-1, GROUP)).flip(1).flatten(0, 1)
-        styles = torch.stack([source, target, reference], 1)  # [2B,3,C]
-        standard = torch.cat([pairs.standard, torch.zeros_like(pairs.standard)])
-        made = [self._standardize(latent_a), self._standardize(latent_b), spacing, styles, standard]
-        if self.options.fixed_target:  # only towards the standard
-            made = [one[standard] for one in made]
-        return made
-
-    @torch.no_grad()
-    def _store(self, count):
-        generator = torch.Generator(self.device).manual_seed(self.options.seed)
-        batches = range(0, count, STORED_AT_ONCE)
-        made = [self._pairs(STORED_AT_ONCE, generator) for _ in tqdm(batches, desc="pairs", unit_scale=STORED_AT_ONCE)]
-        return [torch.cat(one) for one in zip(*made)]
-
-    @torch.no_grad()
-    def _store_scans(self, count):
-        """Whole slices of the simulated scanner, towards the standard only: there is no reference."""
-        made = []
-        scans = scanned_slices(count, self.options.standard_kernel, self.options.scan_size)
-        for scan in tqdm(scans, total=count, desc="scans"):
-            spacing = torch.tensor([scan.spacing_mm], device=self.device)
-            latents = {
-                kernel: self._latent((torch.from_numpy(hu).to(self.device)[None, None] - HU_CENTRE) / HU_SCALE, spacing)
-                for kernel, hu in scan.hu.items()
-            }
-            latent_b = latents.pop(self.options.standard_kernel)  # [1,C,L]
-            for latent_a in latents.values():
-                source, target = self._style(latent_a, latent_a), self._style(latent_b, latent_a)
-                styles = torch.stack([source, target, target], 1)  # [1,3,C]
-                standard = torch.ones(1, dtype=torch.bool, device=self.device)
-                made.append([self._standardize(latent_a), self._standardize(latent_b), spacing, styles, standard])
-        return [torch.cat(one) for one in zip(*made)]
+        spacing = latents.spacing[a]
+        return standardize(latent_a), standardize(latent_b), spacing, styles, standard == 1, noise, timestep
 
     @torch.no_grad()
     def validate(self, objective):
@@ -185,13 +152,8 @@ class LatentPhase:
             style_conditioned=not self.options.fixed_target,
         )
 
+    @torch.no_grad()
     def _latent(self, sample, spacing):
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.options.mixed_precision)
         with torch.autocast(self.device.type, half, enabled=half is not None):
             return self.autoencoder.encode(sample, spacing)[0].float()
-
-    def _standardize(self, latent):
-        return self.autoencoder.standardize(latent)
-
-    def _style(self, latent, weighted_by):
-        return self._standardize(self.autoencoder.pool(latent, weighted_by))

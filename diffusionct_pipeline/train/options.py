@@ -81,7 +81,7 @@ class LatentOptions(TrainOptions):
     l1_weight: float = option(0.1, "weight of the L1 term beside the L2 term")
     noise_draws: int = option(4, "noise levels a pair: to encode a pair costs ten times what a denoiser step costs")
     stored_pairs: int = option(0, "pairs to make once and draw every batch from, as a CPU is slow to make them; 0: ever new")
-    stored_scans: int = option(0, "slices to simulate in the projection domain, towards the standard, instead of pairs")
+    stored_scans: int = option(0, "groups of two scans to simulate in the projection domain and to draw from, instead of pairs")
     scan_size: int = option(512, "side of those slices in pixels, a multiple of 32")
     fixed_target: bool = option(False, "paper-literal: always the standard kernel, no reference style")
     standard_kernel: str = option("Bl64", "kernel of the standard that is stored with the denoiser")

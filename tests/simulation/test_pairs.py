@@ -38,6 +38,13 @@ def test_the_seed_decides_the_noise(pair, phantom, scanner, options):
     assert not np.array_equal(pair.hu["Bl64"], other.hu["Bl64"])
 
 
+def test_signed_formats_keep_noise_below_air(phantom, scanner, options):
+    signed = simulate_pair(phantom, Z, replace(options, mas=20.0, lowest_hu=-2048), seed=3, scanner=scanner).hu["Bl64"]
+    cut = simulate_pair(phantom, Z, replace(options, mas=20.0), seed=3, scanner=scanner).hu["Bl64"]
+    assert signed.min() < -1024
+    np.testing.assert_array_equal(signed.clip(min=-1024), cut)
+
+
 def test_kernels_differ_in_sharpness_even_without_noise(phantom, scanner, options):
     clean = simulate_pair(phantom, Z, replace(options, mas=None), scanner=scanner).hu
     assert high_frequency_power(clean["Bl64"]) > 1.3 * high_frequency_power(clean["Br40"])
@@ -131,6 +138,7 @@ class TestRealSliceAsObject:
         ("beam_hardening", 1),
         ("smoothing", {"Bf99": 0.5}),
         ("smoothing", {"Br40": 3}),
+        ("lowest_hu", 0),
         ("kernel_jitter", 1.5),
     ],
 )

@@ -1,0 +1,54 @@
+import pytest
+import torch
+from diffusionct_pipeline.simulation import KERNELS
+from diffusionct_pipeline.train.latents import stored_scans
+from diffusionct_pipeline.train.scans import scan_groups
+
+
+@pytest.fixture(scope="module")
+def group():
+    return next(scan_groups(1, "Br44", size=64, seed=501))
+
+
+@pytest.fixture(scope="module")
+def latents(group):
+    return stored_scans([group, group], lambda sample, spacing: sample.view(1, 32, -1), "cpu")
+
+
+class TestScanGroups:
+    def test_two_scans_of_two_slices_under_the_same_kernels(self, group):
+        first, second = group
+        assert all(one.kernels == first[0].kernels for one in [*first, *second])
+        assert first[0].options == first[1].options and first[0].z_mm + 50 < first[1].z_mm
+        assert first[0].mas != second[0].mas and first[0].spacing_mm != second[0].spacing_mm
+        assert first[0].options.smoothing == second[0].options.smoothing
+
+    def test_the_standard_comes_first_and_is_exact_and_not_smoothed(self, group):
+        one = group[0][0]
+        assert next(iter(one.hu)) == "Br44" and one.kernels["Br44"] == KERNELS["Br44"]
+        assert "Br44" not in one.options.smoothing and one.options.smoothing
+
+
+class TestStoredScans:
+    def test_pairs_are_two_kernels_of_one_slice(self, latents):
+        kernels = len(latents.latents) // 8
+        source, target = latents.pairs[:, 0], latents.pairs[:, 1]
+        assert (source // kernels == target // kernels).all() and (source != target).all()
+        assert (latents.spacing[source] == latents.spacing[target]).all()
+
+    def test_references_are_other_slices_of_the_group_under_the_targets_kernel(self, latents):
+        kernels = len(latents.latents) // 8
+        _, target, reference, standard = latents.pairs[latents.pairs[:, 3] == 0].unbind(1)
+        assert (reference % kernels == target % kernels).all()
+        assert (reference // kernels != target // kernels).all()
+        assert (reference // kernels // 4 == target // kernels // 4).all()
+
+    def test_the_standard_is_the_first_kernel(self, latents):
+        kernels = len(latents.latents) // 8
+        target = latents.pairs[latents.pairs[:, 3] == 1][:, 1]
+        assert (target % kernels == 0).all() and len(target) == 8 * (kernels - 1)
+
+    @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+    def test_draws_the_standard_as_often_as_asked(self, latents, share):
+        drawn = latents.draw(2000, share, torch.Generator().manual_seed(0))
+        assert abs(drawn.pairs[:, 3].float().mean().item() - share) < 0.04

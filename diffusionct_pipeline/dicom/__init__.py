@@ -1,9 +1,10 @@
 """DICOM in and out: CT slices as Hounsfield units, standardized slices as derived CT images."""
 
+from .deriving import derive_slice, derived_uid
 from .folders import CTSeries, FolderScan, Skipped, read_series, scan_folder
 from .hounsfield import DicomError, PixelFormat, cells_to_hu, hu_to_cells, pixel_format
 from .reading import CTSlice, read_slice
-from .writing import derive_slice, derived_uid, write_slice
+from .writing import write_slice
 
 __all__ = [
     "CTSeries",

@@ -1,5 +1,6 @@
 import pydicom
 import pytest
+from diffusionct_pipeline.dicom import read_slice
 from pydicom.data import get_testdata_file
 
 
@@ -11,3 +12,8 @@ def ct_small_path():
 @pytest.fixture
 def ct_small(ct_small_path):
     return pydicom.dcmread(ct_small_path)
+
+
+@pytest.fixture
+def source(ct_small_path):
+    return read_slice(ct_small_path)

@@ -6,6 +6,7 @@ import subprocess
 import numpy as np
 import pydicom
 import pytest
+from diffusionct_pipeline.dicom import derive_slice
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
@@ -41,6 +42,12 @@ def make_slice(hu=None, *, number=1, series=1, signed=True, bits=16, slope=1.0, 
         else:
             setattr(ds, keyword, value)
     return ds
+
+
+def derive(source, hu=None, **options):
+    """The derived image of a slice, its own pixels if no others are given."""
+    settings = {"target_name": "Bl64", "model_id": "tiny 0123abcd", "options": {"seed": 0, "steps": 20}, **options}
+    return derive_slice(source, source.hu if hu is None else hu, **settings)
 
 
 def ramp(rows=16, columns=16, low=-1000.0, high=1500.0) -> np.ndarray:

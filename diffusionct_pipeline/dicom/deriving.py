@@ -1,0 +1,366 @@
+"""A standardized slice becomes a derived CT image that says what it was made from, and how.
+
+    source = read_slice("slice.dcm")
+    derived = derive_slice(source, hu, target_name="Bl64", model_id="diffusionct 1f3a...", options={"seed": 0})
+    write_slice(derived, "out/slice.dcm")
+
+The derived image keeps patient, study, frame of reference and geometry of its source, belongs to a new series, and
+refers to the source (DICOM PS3.3 C.7.6.1.1.3, C.12.1; templates CID 7202, 7005).
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import hashlib
+import json
+import logging
+import uuid
+
+import numpy as np
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import BaseTag
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+)
+from pydicom.valuerep import DSfloat, format_number_as_ds
+
+from .hounsfield import DicomError, PixelFormat, hu_to_cells, read_cells
+from .reading import CTSlice
+
+logger = logging.getLogger(__name__)
+
+MANUFACTURER = "DiffusionCT"
+KERNEL_MARKS = (" synthetic", " synth", " syn")  # the longest that fits: ConvolutionKernel (SH) holds 16 characters
+SERIES_NUMBER_OFFSET = 9000  # far above the series of a study, so that viewers list derived series last
+
+# Copied headers would make wrong statements about the new pixels, or sign them.
+DROPPED_KEYWORDS = (
+    "DataSetTrailingPadding",
+    "DigitalSignaturesSequence",
+    "EncryptedAttributesSequence",
+    "IconImageSequence",
+    "InstanceCreationDate",
+    "InstanceCreationTime",
+    "InstanceCreatorUID",
+    "LargestImagePixelValue",
+    "LargestPixelValueInSeries",
+    "MACParametersSequence",
+    "PixelData",
+    "PlanarConfiguration",  # only legal with several samples per pixel
+    "SmallestImagePixelValue",
+    "SmallestPixelValueInSeries",
+)
+# Type 2 of the CT Image IOD: must be present, may be empty ("unknown"). Sources that went through de-identification
+# often lack some.
+REQUIRED_BUT_MAY_BE_EMPTY = (
+    "AccessionNumber",
+    "AcquisitionNumber",
+    "InstanceNumber",
+    "KVP",
+    "Manufacturer",
+    "PatientBirthDate",
+    "PatientID",
+    "PatientName",
+    "PatientPosition",
+    "PatientSex",
+    "PositionReferenceIndicator",
+    "ReferringPhysicianName",
+    "SliceThickness",
+    "StudyDate",
+    "StudyID",
+    "StudyTime",
+)
+# Laterality must be there, empty if unknown, unless the body part is unpaired (PS3.16 annex L).
+UNPAIRED_BODY_PARTS = ("ABDOMEN", "BRAIN", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "HEAD", "HEART", "LIVER", "NECK",
+                       "NECKCHEST", "PELVIS", "THORAX", "WHOLEBODY")
+LOSSY_METHODS = {
+    JPEGBaseline8Bit: "ISO_10918_1",
+    JPEGExtended12Bit: "ISO_10918_1",
+    JPEGLSNearLossless: "ISO_14495_1",
+}
+
+
+def derived_uid(source_uid: str, model_id: str, options: dict) -> str:
+    """UID of what a model makes of a source: the same for the same three arguments, on every machine.
+
+    A second run therefore replaces the first one in an archive instead of standing beside it.
+
+    Args:
+        source_uid: UID of the source instance or series.
+        model_id: Names the weights, a hash of the checkpoint for example.
+        options: Everything else that changes the result; must be JSON.
+
+    Returns:
+        "2.25." and the decimal form of a UUID (PS3.5 B.2), at most 44 characters.
+
+    Raises:
+        ValueError: `options` is not JSON.
+    """
+    try:
+        text = json.dumps([str(source_uid), str(model_id), options], sort_keys=True)
+    except TypeError as error:
+        raise ValueError(f"options must hold JSON values only, received {options!r}: {error}.") from error
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
+
+
+def derive_slice(
+    source: CTSlice,
+    hu: np.ndarray,
+    *,
+    target_name: str,
+    model_id: str,
+    series_description_suffix: str = " DiffusionCT",
+    options: dict | None = None,
+    series_number: int | None = None,
+    now: datetime.datetime | None = None,
+) -> Dataset:
+    """Build the derived CT image of a standardized slice.
+
+    Args:
+        source: The slice that was standardized.
+        hu: (H, W) Hounsfield units of the result, on the pixel grid of the source. Pixels of the source's padding
+            keep what the source stores there.
+        target_name: Kernel (or reference) whose texture the result has; written to ConvolutionKernel, marked as
+            synthetic ("Bl64 synthetic").
+        model_id: Names the weights; part of the UIDs and of the description.
+        series_description_suffix: Appended to the source's SeriesDescription.
+        options: What else changes the result (seed, steps, ...), JSON values; part of the UIDs and the description.
+        series_number: None for the source's number + 9000.
+        now: Time of processing, in the time zone of the source; written as creation, content, series and
+            contribution time. None writes no time of processing at all: content and series keep the times of the
+            acquisition they show. This is the default because two runs with the same seed shall give the same bytes.
+
+    Returns:
+        A dataset for `write_slice`, Explicit VR Little Endian, with the source's rescale and bit depth. Its attribute
+        `clipped_pixels` counts the pixels outside the padding whose HU that bit depth cannot hold.
+
+    Raises:
+        DicomError: The source has no SOPInstanceUID to refer to.
+        ValueError: `hu` has another shape than the source or is not finite, or `options` is not JSON.
+    """
+    hu = np.asarray(hu)
+    if hu.shape != source.hu.shape:
+        raise ValueError(f"hu has shape {hu.shape}, but {source.name} has {source.hu.shape}.")
+    options = dict(options or {})
+    identity = {**options, "target": target_name}
+    # 1. Pixels: rescale, bit depth and padding of the source.
+    padding_cells = read_cells(source.dataset, source.name) if source.padding.any() else None
+    cells, clipped = hu_to_cells(hu, source.pixels, source.padding, padding_cells)
+    if clipped:
+        low, high = source.pixels.hu_range
+        logger.info("%s: %d pixels clipped to [%g, %g] HU.", source.name, clipped, low, high)
+    # 2. Patient, study, geometry and acquisition are those of the source.
+    derived = _public_copy(source.dataset, source.name)
+    for keyword in DROPPED_KEYWORDS:
+        derived.pop(keyword, None)
+    # 3. A new instance in a new series.
+    source_uid = _instance_uid(source)
+    _identify(derived, source, source_uid, model_id, identity)
+    _describe_series(derived, series_description_suffix, series_number)
+    derived.ConvolutionKernel = synthetic_kernel_name(target_name)
+    # 4. What it was made from, and how.
+    _describe_derivation(derived, source, source_uid, target_name, model_id, options)
+    if now is not None:
+        _stamp(derived, now)
+    # 5. What the source should have said but does not.
+    _complete(derived, source)
+    set_pixels(derived, cells, source.pixels)
+    derived.clipped_pixels = clipped
+    return derived
+
+
+def synthetic_kernel_name(target_name: str) -> str:
+    """"Bl64" -> "Bl64 synthetic": never to be taken for a reconstruction by the scanner; at most 16 characters."""
+    target = _ascii(target_name).strip()
+    for mark in KERNEL_MARKS:
+        if len(target + mark) <= 16:
+            return target + mark
+    return target[: 16 - len(KERNEL_MARKS[-1])].rstrip() + KERNEL_MARKS[-1]
+
+
+def set_pixels(dataset: Dataset, cells: np.ndarray, pixels: PixelFormat) -> None:
+    """Put cells (`hu_to_cells`) and everything that explains them into a dataset, as Explicit VR Little Endian.
+
+    Args:
+        dataset: Changed in place; needs SOPClassUID and SOPInstanceUID.
+        cells: (H, W) of `pixels.dtype`.
+        pixels: Their format.
+    """
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.Rows, dataset.Columns = cells.shape
+    dataset.BitsAllocated, dataset.BitsStored = 16, pixels.bits_stored
+    dataset.HighBit = pixels.bits_stored - 1 if pixels.high_bit is None else pixels.high_bit
+    dataset.PixelRepresentation = int(pixels.signed)
+    dataset.RescaleSlope, dataset.RescaleIntercept = _decimal(pixels.slope), _decimal(pixels.intercept)
+    dataset.RescaleType = "HU"
+    vr = "SS" if pixels.signed else "US"
+    for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        dataset.pop(keyword, None)
+    if pixels.padding_cells is not None:
+        low, high = pixels.padding_cells
+        dataset.add(DataElement("PixelPaddingValue", vr, low))
+        if high != low:
+            dataset.add(DataElement("PixelPaddingRangeLimit", vr, high))
+    dataset.add(DataElement("PixelData", "OW", np.ascontiguousarray(cells, dtype=pixels.dtype).tobytes()))
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+
+
+def _public_copy(dataset: Dataset, name: str) -> Dataset:
+    """Copy all standard attributes; leave private ones, overlays, curves, group lengths and unreadable values out."""
+    result = Dataset()
+    for tag in sorted(dataset.keys()):
+        tag = BaseTag(tag)
+        repeating = 0x5000 <= tag.group <= 0x50FF or 0x6000 <= tag.group <= 0x60FF
+        not_image_header = tag.group < 8 or tag.group == 0x7FE0  # commands, file meta information; pixel data
+        if tag.is_private or repeating or tag.element == 0 or not_image_header:
+            continue
+        try:
+            element = dataset[tag]
+            if element.VR == "SQ":
+                value = [_public_copy(item, name) for item in element.value]
+            else:
+                value = copy.deepcopy(element.value)
+                if element.VR == "DS" and element.VM:
+                    value = [_decimal(one) for one in (value if element.VM > 1 else [value])]
+            result.add(DataElement(tag, element.VR, value))
+        except Exception as error:  # pydicom converts on access; what a broken value raises depends on its type
+            logger.warning("%s: %s was left out of the derived image, its value is unreadable (%s).", name, tag, error)
+    return result
+
+
+def _identify(derived: Dataset, source: CTSlice, source_uid: str, model_id: str, identity: dict) -> None:
+    """New instance and series; study and frame of reference of the source.
+
+    A source without series, study or frame of reference gets one of the next larger or smaller thing that it has:
+    deterministic, shared by the slices of the series, and in nobody else's name.
+    """
+    study = str(derived.get("StudyInstanceUID") or "")
+    series = source.series_uid or study or source_uid
+    derived.SOPClassUID = CTImageStorage
+    derived.SOPInstanceUID = derived_uid(source_uid, model_id, identity)
+    derived.SeriesInstanceUID = derived_uid(series, model_id, {**identity, "level": "series"})
+    if not study:
+        derived.StudyInstanceUID = derived_uid(series, "", {"level": "study"})
+    if not derived.get("FrameOfReferenceUID"):
+        derived.FrameOfReferenceUID = derived_uid(series, "", {"level": "frame of reference"})
+    derived.Modality = "CT"
+    # Values: pixels computed from other pixels; about the patient; a section. Further ones name the scanner's steps.
+    kinds = _values(derived, "ImageType")
+    derived.ImageType = ["DERIVED", "PRIMARY", kinds[2] if len(kinds) > 2 and kinds[2] else "AXIAL"]
+
+
+def _describe_series(derived: Dataset, suffix: str, series_number: int | None) -> None:
+    suffix = _ascii(suffix)[:64]
+    description = str(derived.get("SeriesDescription") or "")
+    derived.SeriesDescription = (description[: 64 - len(suffix)] + suffix).strip()
+    if series_number is None:
+        series_number = int(derived.get("SeriesNumber") or 0) + SERIES_NUMBER_OFFSET
+        if series_number >= 1 << 31:  # the largest IS
+            series_number = SERIES_NUMBER_OFFSET
+    derived.SeriesNumber = series_number
+
+
+def _describe_derivation(
+    derived: Dataset, source: CTSlice, source_uid: str, target_name: str, model_id: str, options: dict
+) -> None:
+    from diffusionct_pipeline import __version__  # the package imports this module while it is being set up
+
+    # 1. In words.
+    settings = ", ".join(f"{key}={value}" for key, value in sorted(options.items()))
+    description = f"Standardized to the texture of {target_name} by DiffusionCT {__version__}, model {model_id}"
+    description += f", {settings}" if settings else ""
+    earlier = str(derived.get("DerivationDescription") or "")
+    derived.DerivationDescription = (_ascii(description) + (f". Source: {earlier}" if earlier else ""))[:1024]
+    # 2. In codes. CID 7203 has smoothing and edge enhancement, but nothing for a learned change of texture.
+    step = _code("KERNELSTD", "99DIFFUSIONCT", "Kernel standardization by a diffusion model")
+    derived.DerivationCodeSequence = [*(derived.get("DerivationCodeSequence") or []), step]
+    # 3. The source image and its series.
+    reference = Dataset()
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = CTImageStorage, source_uid
+    image = copy.deepcopy(reference)
+    image.SpatialLocationsPreserved = "YES"
+    image.PurposeOfReferenceCodeSequence = [_code("121322", "DCM", "Source image for image processing operation")]
+    derived.SourceImageSequence = [image]
+    derived.pop("ReferencedSeriesSequence", None)
+    if source.series_uid:
+        series = Dataset()
+        series.SeriesInstanceUID, series.ReferencedInstanceSequence = source.series_uid, [reference]
+        derived.ReferencedSeriesSequence = [series]
+    # 4. Who did it, after those who worked on the source.
+    equipment = Dataset()
+    equipment.PurposeOfReferenceCodeSequence = [_code("109102", "DCM", "Processing Equipment")]
+    equipment.Manufacturer, equipment.ManufacturerModelName = MANUFACTURER, "DiffusionCTPipeline"
+    equipment.SoftwareVersions = [__version__, _ascii(model_id)[:64]]
+    equipment.ContributionDescription = _ascii(f"Standardized to the texture of {target_name}")
+    derived.ContributingEquipmentSequence = [*(derived.get("ContributingEquipmentSequence") or []), equipment]
+
+
+def _stamp(derived: Dataset, now: datetime.datetime) -> None:
+    day, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S.%f")
+    derived.InstanceCreationDate = derived.ContentDate = derived.SeriesDate = day
+    derived.InstanceCreationTime = derived.ContentTime = derived.SeriesTime = time
+    derived.ContributingEquipmentSequence[-1].ContributionDateTime = day + time
+
+
+def _complete(derived: Dataset, source: CTSlice) -> None:
+    """Add what a valid CT image must carry and the source lacks: empty for unknown, nothing invented."""
+    for keyword in REQUIRED_BUT_MAY_BE_EMPTY:
+        if keyword not in derived:
+            setattr(derived, keyword, None)
+    if "Laterality" not in derived and derived.get("BodyPartExamined") not in UNPAIRED_BODY_PARTS:
+        derived.Laterality = None
+    if derived.get("PatientIdentityRemoved") == "YES" and not (
+        derived.get("DeidentificationMethod") or derived.get("DeidentificationMethodCodeSequence")
+    ):
+        derived.DeidentificationMethod = "Not stated in the source image"
+    # A source whose encoding loses information makes the derived image lossy, whether its header says so or not.
+    method = LOSSY_METHODS.get(source.dataset.file_meta.TransferSyntaxUID)
+    if method and derived.get("LossyImageCompression") != "01":
+        derived.LossyImageCompression = "01"
+        derived.LossyImageCompressionMethod = method
+        derived.LossyImageCompressionRatio = _decimal(2 * source.hu.size / len(source.dataset.PixelData))
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient"):
+        if not derived.get(keyword):
+            logger.warning("%s has no %s; neither has the derived image, which is not valid DICOM.", source.name,
+                           keyword)
+
+
+def _instance_uid(source: CTSlice) -> str:
+    uid = source.dataset.get("SOPInstanceUID") or source.dataset.file_meta.get("MediaStorageSOPInstanceUID")
+    if not uid:
+        raise DicomError(f"{source.name} has no SOPInstanceUID; a derived image could not refer to it.")
+    return str(uid)
+
+
+def _code(value: str, scheme: str, meaning: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return item
+
+
+def _values(dataset: Dataset, keyword: str) -> list[str]:
+    value = dataset.get(keyword)
+    return [str(value).strip()] if isinstance(value, str) else [str(one).strip() for one in value or []]
+
+
+def _decimal(number: float) -> DSfloat:
+    """A DS of at most 16 characters: as it was read if that is legal, else with as many digits as fit."""
+    text = getattr(number, "original_string", None)
+    if text and len(text) <= 16:
+        return number
+    return DSfloat(format_number_as_ds(float(number)))
+
+
+def _ascii(text: str) -> str:
+    """Text that every character set of a header can hold; a backslash would separate two values."""
+    return str(text).replace("\\", "/").encode("ascii", "replace").decode()

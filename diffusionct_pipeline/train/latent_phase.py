@@ -83,16 +83,17 @@ class LatentPhase:
             timestep_spacing="trailing",
             clip_sample=False,  # the default True destroys latents outside [-1, 1]
         )
-        objects = load_objects(options.objects) + phantom_objects(options.phantom_slices, options.seed)
-        share = 1.0 if options.fixed_target else options.standard_share
-        self.pairs = PairGenerator(objects, options.crop, device, options.standard_kernel, share)
         self.objective = LatentDiffusion(denoiser, scheduler, options)
-        self.stored = None
+        self.standard_share = 1.0 if options.fixed_target else options.standard_share
+        self.pairs = self.stored = None
         if options.stored_scans:
             groups = scan_groups(options.stored_scans, options.standard_kernel, options.scan_size)
             groups = tqdm(groups, desc="scans", total=options.stored_scans)
             self.stored = stored_scans(groups, self._latent, device)
-        elif options.stored_pairs:
+        else:
+            objects = load_objects(options.objects) + phantom_objects(options.phantom_slices, options.seed)
+            self.pairs = PairGenerator(objects, options.crop, device, options.standard_kernel, self.standard_share)
+        if options.stored_pairs and not options.stored_scans:
             drawn = torch.Generator(device).manual_seed(options.seed)
             self.stored = stored_pairs(self.pairs, options.stored_pairs, self._latent, drawn)
         self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
@@ -104,7 +105,7 @@ class LatentPhase:
         if self.stored is None:
             latents = encoded_pairs(self.pairs, count, self._latent, generator)
         else:
-            latents = self.stored.draw(2 * count, self.options.standard_share, generator)
+            latents = self.stored.draw(2 * count, self.standard_share, generator)
         pairs = latents.pairs
         if self.options.fixed_target:  # only towards the standard
             pairs = pairs[pairs[:, 3] == 1]

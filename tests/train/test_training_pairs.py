@@ -22,11 +22,12 @@ class TestPairGenerator:
         assert torch.equal(first.a, again.a) and torch.equal(first.b, again.b)
         assert not torch.equal(first.a, other.a)
 
-    def test_both_sides_show_the_same_object(self):
+    def test_both_sides_show_the_same_object(self, monkeypatch):
+        monkeypatch.setattr(PairGenerator, "_noise", lambda self, spacing, dose, frequency: 0.0)
         pairs = draw(seed=3)
         low = torch.nn.functional.avg_pool2d
         a, b = low(pairs.a, 16).flatten(), low(pairs.b, 16).flatten()
-        assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.97
+        assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.99
         assert not torch.equal(pairs.a, pairs.b)
 
     def test_noise_is_uneven_and_has_the_level_of_a_scan(self):

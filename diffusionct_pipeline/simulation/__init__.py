@@ -2,7 +2,7 @@
 
 from .degradation import smooth_like_iterative
 from .kernels import KERNELS, Kernel, mtf
-from .pairs import ScanOptions, SimulatedPair, rekernel_slice, simulate_pair
+from .pairs import ScanOptions, SimulatedPair, detectors_needed, rekernel_slice, simulate_pair
 from .phantom import ChestPhantom
 from .scanner import Scanner
 from .series import simulate, write_series
@@ -14,6 +14,7 @@ __all__ = [
     "ScanOptions",
     "Scanner",
     "SimulatedPair",
+    "detectors_needed",
     "mtf",
     "rekernel_slice",
     "simulate",

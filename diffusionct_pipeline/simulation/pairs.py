@@ -8,7 +8,7 @@ import torch
 
 from .degradation import smooth_like_iterative
 from .kernels import Kernel, get_kernel, mtf
-from .scanner import HU_MIN, Scanner, quantize, to_mu
+from .scanner import DETECTOR_MM, HU_MIN, Scanner, quantize, to_mu
 
 AIR_HU = -1000.0
 FADE_MM = 12.0  # a cut-off couch or arm would ring round the whole field of view
@@ -154,15 +154,13 @@ def rekernel_slice(hu, spacing_mm, options=None, *, seed=0, scanner=None, source
         raise ValueError(f"mask has shape {np.shape(mask)}; legal is the shape of hu, {tuple(hu.shape)}")
     if spacing_mm <= 0:
         raise ValueError(f"spacing_mm is {spacing_mm}; legal is above 0")
-    axis = (torch.arange(hu.shape[0]) - hu.shape[0] // 2) * spacing_mm
-    radius = torch.sqrt(axis[:, None] ** 2 + axis[None, :] ** 2)
-    reach = float(radius[hu > -700].max()) if (hu > -700).any() else 0.0  # the body; air outside cannot ring
-    if reach > scanner.radius_mm:
-        needed = 2 * int(reach / scanner.detector_mm + 1)
+    needed = detectors_needed(hu, spacing_mm, scanner.detector_mm)
+    if needed > scanner.n_detectors:
         raise ValueError(
-            f"hu reaches {reach:.0f} mm from the centre; this scanner covers {scanner.radius_mm:.0f} mm. "
-            f"Pass scanner=Scanner(n_detectors={needed})"
+            f"hu reaches {needed // 2 * scanner.detector_mm:.0f} mm from the centre; this scanner covers "
+            f"{scanner.radius_mm:.0f} mm. Pass scanner=Scanner(n_detectors={needed})"
         )
+    axis = (torch.arange(hu.shape[0]) - hu.shape[0] // 2) * spacing_mm
     edge = axis.abs().max() - torch.maximum(axis.abs()[:, None], axis.abs()[None, :])
     fade = 0.5 - 0.5 * torch.cos(torch.pi * (edge / FADE_MM).clamp(0, 1))
     slab = AIR_HU + (hu.clamp(min=AIR_HU) - AIR_HU) * fade
@@ -180,6 +178,14 @@ def rekernel_slice(hu, spacing_mm, options=None, *, seed=0, scanner=None, source
     if mask is not None:
         labels = _resample_labels(np.asarray(mask), spacing_mm, options)
     return SimulatedPair(images, labels, kernels, float(z_mm), seed, options)
+
+
+def detectors_needed(hu, spacing_mm, detector_mm=DETECTOR_MM):
+    """Number of detectors (even) of a `Scanner` that covers the body on a slice (H, H); air around it cannot ring."""
+    axis = (torch.arange(hu.shape[0]) - hu.shape[0] // 2) * spacing_mm
+    radius = torch.sqrt(axis[:, None] ** 2 + axis[None, :] ** 2)
+    body = hu > -700
+    return 2 * int(float(radius[body].max()) / detector_mm + 1) if body.any() else 2
 
 
 def _scan(scanner, slab_hu, slab_spacing_mm, options, seed, object_transfer=None):

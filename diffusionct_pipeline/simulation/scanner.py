@@ -14,6 +14,7 @@ from .nufft import Nufft
 
 MU_WATER = 0.0192  # 1/mm, water near 70 keV, the effective energy of 120 kV
 HU_MIN, HU_MAX = -1024, 3071  # 12 bit
+DETECTOR_MM = 0.35  # scaled to the isocentre
 MIN_COUNT = 2.0  # a starved ray; below about 20 mAs this leaves a bias of some HU
 CACHED_TRANSFORMS = 4  # one forward and up to three kernels; each takes about 50 MB
 
@@ -49,7 +50,7 @@ class Scanner:
     """
 
     def __init__(
-        self, device="cpu", *, n_views=1000, n_detectors=1152, detector_mm=0.35, aperture_mm=0.50, focal_mm=0.40,
+        self, device="cpu", *, n_views=1000, n_detectors=1152, detector_mm=DETECTOR_MM, aperture_mm=0.50, focal_mm=0.40,
         photons=195.0, electronic=6.0, bowtie_radius_mm=170.0, bowtie=0.6,
     ):  # fmt: skip
         self.device = torch.device(device)

@@ -1,6 +1,7 @@
 """Phase two: the conditional latent DDPM; the autoencoder stays frozen."""
 
 import json
+from itertools import chain
 
 import torch
 from diffusers import DDPMScheduler
@@ -14,7 +15,7 @@ from .datasets import load_objects, phantom_objects
 from .latents import encoded_pairs, stored_pairs, stored_scans
 from .loop import train
 from .pairs import PairGenerator
-from .scans import scan_groups
+from .scans import object_groups, phantom_groups
 from .validation import ValidationSet
 
 
@@ -86,16 +87,15 @@ class LatentPhase:
         self.objective = LatentDiffusion(denoiser, scheduler, options)
         self.standard_share = 1.0 if options.fixed_target else options.standard_share
         self.pairs = self.stored = None
-        if options.stored_scans:
-            groups = scan_groups(options.stored_scans, options.standard_kernel, options.scan_size)
-            groups = tqdm(groups, desc="scans", total=options.stored_scans)
-            self.stored = stored_scans(groups, self._latent, device)
+        objects = load_objects(options.objects)
+        if options.stored_scans or options.stored_object_scans:
+            self.stored = self._stored_scans(objects)
         else:
-            objects = load_objects(options.objects) + phantom_objects(options.phantom_slices, options.seed)
+            objects += phantom_objects(options.phantom_slices, options.seed)
             self.pairs = PairGenerator(objects, options.crop, device, options.standard_kernel, self.standard_share)
-        if options.stored_pairs and not options.stored_scans:
-            drawn = torch.Generator(device).manual_seed(options.seed)
-            self.stored = stored_pairs(self.pairs, options.stored_pairs, self._latent, drawn)
+            if options.stored_pairs:
+                drawn = torch.Generator(device).manual_seed(options.seed)
+                self.stored = stored_pairs(self.pairs, options.stored_pairs, self._latent, drawn)
         self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
 
     @torch.no_grad()
@@ -122,6 +122,14 @@ class LatentPhase:
         timestep = torch.randint(steps, (len(noise),), generator=generator, device=self.device)
         spacing = latents.spacing[a]
         return standardize(latent_a), standardize(latent_b), spacing, styles, standard == 1, noise, timestep
+
+    def _stored_scans(self, objects):
+        options = self.options
+        counts, same = (options.stored_scans, options.stored_object_scans), (options.standard_kernel, options.scan_size)
+        groups = phantom_groups(counts[0], *same)
+        if counts[1]:
+            groups = chain(groups, object_groups(counts[1], objects, *same))
+        return stored_scans(tqdm(groups, desc="scans", total=sum(counts)), self._latent, self.device)
 
     @torch.no_grad()
     def validate(self, objective):

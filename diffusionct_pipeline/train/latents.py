@@ -59,7 +59,7 @@ def stored_pairs(generator_of_pairs, count, encode, generator):
 
 
 def stored_scans(groups, encode, device):
-    """Groups as of `scan_groups`, encoded: any kernel to any other and to the standard, which is the first.
+    """Groups as of `phantom_groups`, encoded: any kernel to any other and to the standard, which is the first.
 
     The reference is the other slice of the same scan, or a slice of the group's other scan.
     """

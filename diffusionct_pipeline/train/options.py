@@ -81,12 +81,18 @@ class LatentOptions(TrainOptions):
     l1_weight: float = option(0.1, "weight of the L1 term beside the L2 term")
     noise_draws: int = option(4, "noise levels a pair: to encode a pair costs ten times what a denoiser step costs")
     stored_pairs: int = option(0, "pairs to make once and draw every batch from, as a CPU is slow to make them; 0: ever new")
-    stored_scans: int = option(0, "groups of two scans to simulate in the projection domain and to draw from, instead of pairs")
+    stored_scans: int = option(0, "groups of two phantom scans to make (projection domain) and draw from, instead of pairs")
+    stored_object_scans: int = option(0, "groups of two scans of `objects` to make and draw from beside them")
     scan_size: int = option(512, "side of those slices in pixels, a multiple of 32")
     fixed_target: bool = option(False, "paper-literal: always the standard kernel, no reference style")
     standard_kernel: str = option("Bl64", "kernel of the standard that is stored with the denoiser")
     standard_share: float = option(0.5, "share of the training pairs whose target is the standard kernel")
     default_steps: int = option(20, "denoising steps that the saved pipeline recommends")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.stored_object_scans and not self.objects:
+            raise ValueError("`stored_object_scans` needs `objects`.")
 
 
 def parse_options(cls, description=None, argv=None):

@@ -1,8 +1,19 @@
 """Scans of training phantoms in the projection domain: too slow for every step, enough to tune the target style."""
 
+from dataclasses import replace
+
 import torch
 
-from ..simulation import KERNELS, ChestPhantom, Kernel, Scanner, ScanOptions, simulate_pair
+from ..simulation import (
+    KERNELS,
+    ChestPhantom,
+    Kernel,
+    Scanner,
+    ScanOptions,
+    detectors_needed,
+    rekernel_slice,
+    simulate_pair,
+)
 
 SCAN_SEED = 500  # phantoms from here on; image-domain pairs take theirs from 0, validation from 50,000, tests from 90,000
 SLICES = 2  # of each scan: one gives the other a reference
@@ -10,9 +21,10 @@ TABLE_KERNELS, RANDOM_KERNELS = 3, 3  # beside the standard
 THICKNESS_MM = (1.0, 1.5, 2.0, 3.0, 5.0)
 LOWEST_HU = (-1024.0, -2048.0)  # by vendor
 MAX_SMOOTHING = 0.7
+HIGHEST_MAS, HIGHEST_MAS_OF_OBJECTS = 300, 100  # objects have noise of their own, whose spectrum ends early: outdo it
 
 
-def scan_groups(count, standard_kernel, size=512, seed=SCAN_SEED):
+def phantom_groups(count, standard_kernel, size=512, seed=SCAN_SEED):
     """Groups of two scans, of a phantom each, under the same kernels but at other doses, pixels and slice thicknesses.
 
     Args:
@@ -27,30 +39,57 @@ def scan_groups(count, standard_kernel, size=512, seed=SCAN_SEED):
     """
     scanner = Scanner()
     for first in range(seed, seed + 2 * count, 2):
-        generator = torch.Generator().manual_seed(first)
-        kernels = _kernels(standard_kernel, generator)
-        strengths = MAX_SMOOTHING * torch.rand(len(kernels), generator=generator) * _coin(generator)
-        smoothing = {kernel.name: s for kernel, s in zip(kernels, strengths.tolist()) if kernel.name != standard_kernel}
-        lowest_hu = LOWEST_HU[_coin(generator)]
-        yield [_scan(phantom_seed, kernels, smoothing, lowest_hu, size, scanner) for phantom_seed in (first, first + 1)]
+        shared = _shared_options(first, standard_kernel, size)
+        yield [_scan_phantom(one, shared, scanner) for one in (first, first + 1)]
 
 
-def _scan(seed, kernels, smoothing, lowest_hu, size, scanner):
+def object_groups(count, objects, standard_kernel, size=512, seed=SCAN_SEED):
+    """As `phantom_groups`, of `TrainingObject`s: sharp CT, scanned once more at 20 to 100 mAs and 1 mm.
+
+    Two slices of a scan have the same pixel spacing: so they are of one patient, most likely.
+    """
+    widest = max(detectors_needed(one.hu, one.spacing_mm) for one in objects)
+    scanner = Scanner(n_detectors=max(widest, Scanner().n_detectors))
+    for first in range(seed, seed + 2 * count, 2):
+        shared = _shared_options(first, standard_kernel, size)
+        yield [_scan_objects(one, objects, shared, scanner) for one in (first, first + 1)]
+
+
+def _scan_phantom(seed, shared, scanner):
     generator = torch.Generator().manual_seed(seed)
-    dose, spacing, thickness, height = torch.rand(4, generator=generator).tolist()
+    options = _options(generator, shared, HIGHEST_MAS)
+    options = replace(options, thickness_mm=THICKNESS_MM[int(_uniform(generator) * len(THICKNESS_MM))])
     phantom = ChestPhantom(seed, style="human" if seed % 3 else "lungman")
-    options = ScanOptions(
-        kernels=tuple(kernels),
-        mas=20 * 15**dose,
-        size=size,
-        spacing_mm=round(0.5 + 0.4 * spacing, 3),
-        thickness_mm=THICKNESS_MM[int(thickness * len(THICKNESS_MM))],
-        smoothing=smoothing,
-        lowest_hu=lowest_hu,
-    )
     low, high = phantom.z_range_mm
-    heights = [low + (high - low) * (0.1 + 0.4 * height + 0.4 * index) for index in range(SLICES)]
+    lowest = low + (high - low) * (0.1 + 0.4 * _uniform(generator))
+    heights = [lowest, lowest + 0.4 * (high - low)]
     return [simulate_pair(phantom, z, options, seed=SLICES * seed + i, scanner=scanner) for i, z in enumerate(heights)]
+
+
+def _scan_objects(seed, objects, shared, scanner):
+    generator = torch.Generator().manual_seed(seed)
+    options = _options(generator, shared, HIGHEST_MAS_OF_OBJECTS)
+    first = objects[int(_uniform(generator) * len(objects))]
+    same = [one for one in objects if one.spacing_mm == first.spacing_mm]
+    slices = first, same[int(_uniform(generator) * len(same))]
+    return [
+        rekernel_slice(one.hu, one.spacing_mm, options, seed=SLICES * seed + i, scanner=scanner)
+        for i, one in enumerate(slices)
+    ]
+
+
+def _shared_options(seed, standard_kernel, size):
+    """What all scans of a group have in common."""
+    generator = torch.Generator().manual_seed(seed)
+    kernels = _kernels(standard_kernel, generator)
+    strengths = MAX_SMOOTHING * torch.rand(len(kernels), generator=generator) * _coin(generator)
+    smoothing = {kernel.name: s for kernel, s in zip(kernels, strengths.tolist()) if kernel.name != standard_kernel}
+    return {"kernels": tuple(kernels), "smoothing": smoothing, "lowest_hu": LOWEST_HU[_coin(generator)], "size": size}
+
+
+def _options(generator, shared, highest_mas):
+    mas = 20 * (highest_mas / 20) ** _uniform(generator)
+    return ScanOptions(mas=mas, spacing_mm=round(0.5 + 0.4 * _uniform(generator), 3), **shared)
 
 
 def _kernels(standard_kernel, generator):
@@ -67,4 +106,8 @@ def _kernels(standard_kernel, generator):
 
 
 def _coin(generator):
-    return int(torch.rand(1, generator=generator) < 0.5)
+    return int(_uniform(generator) < 0.5)
+
+
+def _uniform(generator):
+    return torch.rand(1, generator=generator).item()

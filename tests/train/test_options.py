@@ -22,3 +22,9 @@ def test_wrong_usage_exits_with_2(wrong, capsys):
         parse_options(AutoencoderOptions, argv=wrong)
     assert stop.value.code == 2
     assert wrong[0].lstrip("-") in capsys.readouterr().err
+
+
+def test_scans_of_objects_need_objects(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_options(LatentOptions, argv=["--stored_object_scans", "1"])
+    assert stop.value.code == 2 and "objects" in capsys.readouterr().err

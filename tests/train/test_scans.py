@@ -1,13 +1,15 @@
 import pytest
 import torch
 from diffusionct_pipeline.simulation import KERNELS
+from diffusionct_pipeline.train import scans
+from diffusionct_pipeline.train.datasets import TrainingObject
 from diffusionct_pipeline.train.latents import stored_scans
-from diffusionct_pipeline.train.scans import scan_groups
+from diffusionct_pipeline.train.scans import object_groups, phantom_groups
 
 
 @pytest.fixture(scope="module")
 def group():
-    return next(scan_groups(1, "Br44", size=64, seed=501))
+    return next(phantom_groups(1, "Br44", size=64, seed=501))
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +17,7 @@ def latents(group):
     return stored_scans([group, group], lambda sample, spacing: sample.view(1, 32, -1), "cpu")
 
 
-class TestScanGroups:
+class TestPhantomGroups:
     def test_two_scans_of_two_slices_under_the_same_kernels(self, group):
         first, second = group
         assert all(one.kernels == first[0].kernels for one in [*first, *second])
@@ -27,6 +29,22 @@ class TestScanGroups:
         one = group[0][0]
         assert next(iter(one.hu)) == "Br44" and one.kernels["Br44"] == KERNELS["Br44"]
         assert "Br44" not in one.options.smoothing and one.options.smoothing
+
+
+def test_two_slices_of_objects_in_one_scan_are_of_one_patient(monkeypatch):
+    objects = [TrainingObject(torch.full((64, 64), 40 + i, dtype=torch.int16), 0.7 + 0.1 * (i % 2)) for i in range(6)]
+    scanned = []
+
+    def scan(hu, spacing_mm, options, seed, scanner):
+        scanned.append((spacing_mm, options))
+        return seed
+
+    monkeypatch.setattr(scans, "rekernel_slice", scan)
+    groups = list(object_groups(10, objects, "Bl64", size=64))
+    assert len({seed for group in groups for one in group for seed in one}) == len(scanned) == 40
+    assert all(one == other for one, other in zip(scanned[::2], scanned[1::2]))
+    assert len({spacing_mm for spacing_mm, _ in scanned}) == 2
+    assert all(20 <= options.mas <= 100 and options.kernels[0] == KERNELS["Bl64"] for _, options in scanned)
 
 
 class TestStoredScans:

@@ -21,8 +21,7 @@ def blocks(text, language):
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-BASH = "\n".join(blocks(README, "bash")).replace("\\\n", " ")
-COMMANDS = [line.split("  #")[0].strip() for line in BASH.splitlines() if line]
+COMMANDS = [line.split("  #")[0].strip() for block in blocks(README, "bash") for line in block.splitlines() if line]
 
 
 def test_the_readme_holds_commands():

@@ -1,6 +1,6 @@
 """Reconstruction kernels as modulation transfer functions.
 
-A kernel of the table is described by four numbers, all in line pairs per cm (lp/cm) but the boost. The table with its
+A kernel is described by four numbers, all in line pairs per cm (lp/cm) but the boost. The table with its
 sources is `data/kernels.json`; read the `confidence` of an entry before you lean on it.
 """
 
@@ -20,12 +20,9 @@ class Kernel:
 
     Attributes:
         name: Name as in ConvolutionKernel (0018,1210).
-        mtf50, mtf10: Frequencies in lp/cm at which the MTF, without the floor, falls to .5 and .1.
+        mtf50, mtf10: Frequencies in lp/cm at which the MTF falls to .5 and .1.
         boost: Relative height of the mid-frequency enhancement, 0 for none.
         boost_peak: Frequency in lp/cm at which the enhancement is highest.
-        floor: What the MTF never falls below before `floor_end`. Real soft kernels do not fall to nothing: a B31f series
-            keeps a third of its 3.5 lp/cm amplitude at 6.5 lp/cm. 0 to below 1.
-        floor_end: Frequency in lp/cm at which the floor itself has fallen to 1 / e.
         manufacturer: Vendor of the kernel this one stands for.
         confidence: "measured", "weak", "interpolated", "extrapolated" or "from memory, unverified".
         source: Where the numbers come from.
@@ -36,8 +33,6 @@ class Kernel:
     mtf10: float
     boost: float
     boost_peak: float
-    floor: float = 0.0
-    floor_end: float = 10.0
     manufacturer: str = "unknown"
     confidence: str = "from memory, unverified"
     source: str = "none"
@@ -52,11 +47,6 @@ class Kernel:
                 f"kernel {self.name!r} has boost={self.boost}, boost_peak={self.boost_peak}; "
                 "legal is boost >= 0, boost_peak > 0"
             )
-        if not 0 <= self.floor < 1 or self.floor_end <= 0:
-            raise ValueError(
-                f"kernel {self.name!r} has floor={self.floor}, floor_end={self.floor_end}; "
-                "legal is 0 <= floor < 1, floor_end > 0"
-            )
 
     def enhancement(self, frequency_lp_cm):
         """1 + boost * g(f): unity at zero frequency, 1 + boost at `boost_peak`. Same shape as the input."""
@@ -65,22 +55,23 @@ class Kernel:
         return 1 + self.boost * square * exp(1 - square)
 
     def roll_off(self):
-        """(f0 in lp/cm, p) of exp(-(f / f0)^p), closed form, so that mtf50 and mtf10 are hit exactly (but for the floor)."""
+        """(f0 in lp/cm, p) of exp(-(f / f0)^p), closed form, so that mtf50 and mtf10 are hit exactly."""
         decay50 = math.log(2 * self.enhancement(self.mtf50))
         decay10 = math.log(10 * self.enhancement(self.mtf10))
         power = math.log(decay10 / decay50) / math.log(self.mtf10 / self.mtf50)
         return self.mtf50 / decay50 ** (1 / power), power
 
     def jittered(self, fraction, generator):
-        """A neighbour of this kernel: all frequencies scaled by one factor in [1 - fraction, 1 + fraction].
+        """A neighbour of this kernel: both frequencies scaled by one factor in [1 - fraction, 1 + fraction].
 
         One factor, because a vendor's kernel family is close to one curve at different scales.
         """
         if not 0 <= fraction < 1:
             raise ValueError(f"kernel_jitter is {fraction}; legal is 0 <= kernel_jitter < 1")
         factor = 1 + fraction * (2 * torch.rand(1, generator=generator).item() - 1)
-        frequencies = {name: getattr(self, name) * factor for name in ("mtf50", "mtf10", "boost_peak", "floor_end")}
-        return replace(self, **frequencies)
+        return replace(
+            self, mtf50=self.mtf50 * factor, mtf10=self.mtf10 * factor, boost_peak=self.boost_peak * factor
+        )
 
 
 def _load_table() -> Mapping[str, Kernel]:
@@ -119,6 +110,4 @@ def mtf(frequency_lp_cm, kernel):
     if not frequency.is_floating_point():
         frequency = frequency.float()
     f0, power = kernel.roll_off()
-    response = kernel.enhancement(frequency) * torch.exp(-((frequency / f0) ** power))
-    floor = kernel.floor * torch.exp(-((frequency / kernel.floor_end) ** 4))
-    return response + floor * (1 - response).clamp(min=0)
+    return kernel.enhancement(frequency) * torch.exp(-((frequency / f0) ** power))

@@ -17,7 +17,7 @@ from ..simulation import (
 
 SCAN_SEED = 500  # phantoms from here on; image-domain pairs take theirs from 0, validation from 50,000, tests from 90,000
 SLICES = 2  # of each scan: one gives the other a reference
-TABLE_KERNELS, RANDOM_KERNELS = 2, 4  # beside the standard
+TABLE_KERNELS, RANDOM_KERNELS = 3, 3  # beside the standard
 THICKNESS_MM = (1.0, 1.5, 2.0, 3.0, 5.0)
 LOWEST_HU = (-1024.0, -2048.0)  # by vendor
 MAX_SMOOTHING = 0.7
@@ -98,11 +98,10 @@ def _kernels(standard_kernel, generator):
     picked = torch.randperm(len(names), generator=generator)[:TABLE_KERNELS].tolist()
     kernels = [KERNELS[standard_kernel], *(KERNELS[names[i]].jittered(0.04, generator) for i in picked)]
     for index in range(RANDOM_KERNELS):
-        sharpness, ratio, boost, peak, floor, end = torch.rand(6, generator=generator).tolist()
+        sharpness, ratio, boost, peak = torch.rand(4, generator=generator).tolist()
         mtf50 = 2.2 * 5**sharpness
-        boost, floor = 1.5 * boost * _coin(generator), 0.25 * floor * _coin(generator)
-        shape = mtf50, mtf50 * (1.3 + 0.9 * ratio), boost, 1.5 + 4.5 * peak, floor, 7 + 7 * end
-        kernels.append(Kernel(f"random{index}", *shape))
+        boost = 1.5 * boost * _coin(generator)
+        kernels.append(Kernel(f"random{index}", mtf50, mtf50 * (1.3 + 0.9 * ratio), boost, 1.5 + 4.5 * peak))
     return kernels
 
 

@@ -21,7 +21,8 @@ def blocks(text, language):
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-COMMANDS = [line.split("  #")[0].strip() for block in blocks(README, "bash") for line in block.splitlines() if line]
+BASH = "\n".join(blocks(README, "bash")).replace("\\\n", " ")
+COMMANDS = [line.split("  #")[0].strip() for line in BASH.splitlines() if line]
 
 
 def test_the_readme_holds_commands():

@@ -9,6 +9,7 @@ from .frequency import MAX_LP_CM, knot_position, radial_frequency
 WINDOW = 64  # pixels; at 0.7 mm 45 mm, a frequency resolution of 0.22 lp/cm
 STRIDE = 32  # one window for each position of the latent
 LOG_POWER_UNIT = 4.0
+NOISE_DOMINATED_LP_CM = (1.5, 3.0)
 POWER_FLOOR = 1e-8  # model range^2 mm^2; the quantization to 1 HU leaves 1.6e-7 at 0.7 mm
 
 
@@ -52,6 +53,12 @@ class LocalSpectrum(nn.Module):
         log_power = torch.where(reached > 0, log_power, log_power.gather(-1, last))
         described = torch.cat([log_power, reached, mean.flatten(1)[..., None]], -1)
         return described.transpose(1, 2).unflatten(2, windows.shape[1:3])
+
+    def noise_dominated(self):
+        """(rings,) weights that grow from 0 to 1: slow power is anatomy, which differs from slice to slice."""
+        lp_cm = torch.linspace(0, MAX_LP_CM, self.rings, device=self.window.device)
+        low, high = NOISE_DOMINATED_LP_CM
+        return ((lp_cm - low) / (high - low)).clamp(0, 1)
 
     def _ring_weights(self, pixel_spacing):
         frequency = radial_frequency(WINDOW, WINDOW, pixel_spacing).flatten(1)  # [B,64*33]

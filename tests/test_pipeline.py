@@ -16,7 +16,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from diffusionct_pipeline import DiffusionCTPipeline
-from diffusionct_pipeline.pipeline import join_seed
+from diffusionct_pipeline.pipeline import REFERENCE_SHARE, join_seed
 
 CT_SMALL = get_testdata_file("CT_small.dcm")
 SPACING = 0.7
@@ -179,6 +179,15 @@ class TestDeterminism:
 
 
 class TestReference:
+    def test_a_reference_counts_as_it_is_where_noise_dominates(self, pipe):
+        latent_a = torch.randn(1, 4, 6, generator=torch.Generator().manual_seed(0))
+        reference, spacing_mm = torch.full((1, 4), 3.0), torch.tensor([0.7])
+        predicted = pipe.denoiser.target_style(latent_a, pipe.style_of(latent_a, latent_a), spacing_mm, reference)
+        style = pipe.style_to_sample(latent_a, spacing_mm, reference)
+        # Channels: weight of the pool, power at 0 lp/cm, power at 12 lp/cm, features.
+        torch.testing.assert_close(style[:, [0, 1, 3]], predicted[:, [0, 1, 3]])
+        torch.testing.assert_close(style[:, 2], (1 - REFERENCE_SHARE) * predicted[:, 2] + REFERENCE_SHARE * reference[:, 2])
+
     def test_a_reference_changes_the_outcome(self, pipe):
         hu = noise_hu(64, 64)
         standard = pipe(hu, pixel_spacing=SPACING).images[0]

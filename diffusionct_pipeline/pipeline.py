@@ -305,8 +305,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
             return source_style  # ignored
         style = self.denoiser.target_style(latent_a, source_style, spacing_mm, reference_style)
         if reference_style is not None and self.autoencoder.config.local_spectrum:
+            power = self.autoencoder.spectrum_channels
             share = REFERENCE_SHARE * self.autoencoder.spectrum.noise_dominated()  # [rings]
-            power = slice(1, 1 + len(share))  # channels of the latent
             style[:, power] += share * (reference_style - style)[:, power]
         return style
 

@@ -79,8 +79,8 @@ class AutoencoderResNet18(ModelMixin, ConfigMixin):
             )
             nn.init.zeros_(self.spectrum_to_latent[-1].weight)  # training starts from the known spectrum
             nn.init.zeros_(self.spectrum_to_latent[-1].bias)
-        spectrum_channels = slice(1, 1 + rings) if local_spectrum else None
-        self.filter = StyleFilter(latent_channels, spectrum_channels, rings) if style_filter else None
+        self.spectrum_channels = slice(1, 1 + rings) if local_spectrum else None  # of the latent
+        self.filter = StyleFilter(latent_channels, self.spectrum_channels, rings) if style_filter else None
 
         bands = len(BAND_CENTRES) if style_filter else 0
         full_size = decoder_channels[-1]

@@ -26,3 +26,9 @@ def radial_frequency(height, width, pixel_spacing):
 def knot_position(frequency_lp_cm, knots):
     """Position on a grid of `knots` points over 0 to `MAX_LP_CM`, clamped to its ends."""
     return (frequency_lp_cm / MAX_LP_CM * (knots - 1)).clamp(0, knots - 1)
+
+
+def ramp(knots, low_lp_cm, high_lp_cm):
+    """Weights (knots,) over 0 to `MAX_LP_CM` that grow from 0 at `low_lp_cm` to 1 at `high_lp_cm`."""
+    lp_cm = torch.linspace(0, MAX_LP_CM, knots)
+    return ((lp_cm - low_lp_cm) / (high_lp_cm - low_lp_cm)).clamp(0, 1)

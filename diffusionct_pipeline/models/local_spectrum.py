@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .frequency import MAX_LP_CM, knot_position, radial_frequency
+from .frequency import MAX_LP_CM, knot_position, radial_frequency, ramp
 
 WINDOW = 64  # pixels; at 0.7 mm 45 mm, a frequency resolution of 0.22 lp/cm
 STRIDE = 32  # one window for each position of the latent
@@ -56,9 +56,7 @@ class LocalSpectrum(nn.Module):
 
     def noise_dominated(self):
         """(rings,) weights that grow from 0 to 1: slow power is anatomy, which differs from slice to slice."""
-        lp_cm = torch.linspace(0, MAX_LP_CM, self.rings, device=self.window.device)
-        low, high = NOISE_DOMINATED_LP_CM
-        return ((lp_cm - low) / (high - low)).clamp(0, 1)
+        return ramp(self.rings, *NOISE_DOMINATED_LP_CM).to(self.window.device)
 
     def _ring_weights(self, pixel_spacing):
         frequency = radial_frequency(WINDOW, WINDOW, pixel_spacing).flatten(1)  # [B,64*33]

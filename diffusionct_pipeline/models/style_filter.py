@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .frequency import MAX_LP_CM, knot_position, radial_frequency
+from .frequency import knot_position, radial_frequency, ramp
 from .local_spectrum import LOG_POWER_UNIT
 
 PADDING = 32  # pixels, by reflection: more than the support of any kernel, so that the borders do not wrap around
@@ -38,9 +38,8 @@ class StyleFilter(nn.Module):
         super().__init__()
         self.knots, self.spectrum = knots, spectrum
         if spectrum is not None:
-            lp_cm = torch.linspace(0, MAX_LP_CM, knots)
             # Slow content is anatomy, whose power says nothing of the kernel. Amplitude: half the log power.
-            trust = ((lp_cm - TRUSTED_LP_CM[0]) / (TRUSTED_LP_CM[1] - TRUSTED_LP_CM[0])).clamp(0, 1)
+            trust = ramp(knots, *TRUSTED_LP_CM)
             self.register_buffer("power_to_gain", trust * LOG_POWER_UNIT / 2, persistent=False)
         else:
             self.mlp = nn.Sequential(

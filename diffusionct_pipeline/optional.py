@@ -1,0 +1,31 @@
+"""Packages that the package does without until they are needed."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+# Module -> distribution, extra of pyproject.toml that installs it, and what is missing without it.
+OPTIONAL = {
+    "jpeg_ls": ("pyjpegls", "dicom", "JPEG-LS"),
+    "openjpeg": ("pylibjpeg-openjpeg", "dicom", "JPEG 2000"),
+    "gdcm": ("python-gdcm", "dicom", "lossless JPEG"),
+    "matplotlib": ("matplotlib", "plots", "pictures"),
+    "SimpleITK": ("SimpleITK", "masks", "NIfTI and NRRD masks"),
+    "highdicom": ("highdicom", "masks", "DICOM SEG masks"),
+}
+
+
+def import_optional(module: str) -> ModuleType:
+    """Import a module of `OPTIONAL`, or of a package in it ("matplotlib.figure").
+
+    Raises:
+        ImportError: naming the extra that installs it.
+    """
+    distribution, extra, use = OPTIONAL[module.split(".")[0]]
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{use} need {distribution}, which is not installed: pip install 'diffusionct-pipeline[{extra}]'"
+        ) from error

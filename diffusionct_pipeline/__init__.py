@@ -2,7 +2,7 @@
 
 import importlib
 
-from .hub_registration import register_with_diffusers
+from .registration import register_with_diffusers
 
 __version__ = "0.1.0"
 
@@ -13,6 +13,8 @@ _HOMES = {
     "CTImageProcessor": ".image_processor",
     "AutoencoderResNet18": ".models",
     "ConditionalUNet1DModel": ".models",
+    "StyleAutoencoder": ".models",
+    "StylePredictor": ".models",
     # diffusers' loader compares a component with these, as attributes of the library it comes from.
     "ModelMixin": "diffusers",
     "SchedulerMixin": "diffusers",
@@ -21,13 +23,13 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name], __name__), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
 
 

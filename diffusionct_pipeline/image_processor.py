@@ -1,10 +1,13 @@
 """The only border between Hounsfield units and tensors in model range, for arrays, tensors and DICOM alike."""
 
+from __future__ import annotations
+
 import logging
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +23,24 @@ logger = logging.getLogger(__name__)
 HU_CENTRE, HU_SCALE = -150.0, 500.0  # lung -850 -> -1.4, soft tissue 40 -> 0.4, bone 1000 -> 2.3: unit-ish variance
 # What the models see, as in training. Signed files hold noise well below vacuum, which belongs to the texture of air and
 # lung: clipped at -1024, a sharp slice of a real pair lost 11 % of its pixels and agreement (CCC .88 -> .83).
-HU_MIN, HU_MAX = OUTSIDE_FIELD_OF_VIEW_HU, 3071.0
-AIR_HU = -1024.0  # stands for pixels without a measurement
+LOWEST_SEEN_HU, HIGHEST_SEEN_HU = OUTSIDE_FIELD_OF_VIEW_HU, 3071.0
+UNMEASURED_HU = -1024.0  # air, stands for pixels without a measurement
 LEGAL_HU = (-32768.0, 65535.0)  # what 16 stored bits can hold at slope 1: anything else is no CT
 LEGAL_SPACING_MM = (0.05, 5.0)  # a 50 mm field of view on 1024 pixels; a 500 mm one on 100
 SQUARE_TOLERANCE = 1e-3  # relative; headers round the spacing to three or more digits
 GRID = 32  # the encoder halves five times
 PREVIEW_WINDOW_HU = (-1350.0, 150.0)  # the usual lung window: centre -600, width 1500
 KINDS = "a path, a Dataset, a folder with one series, a HU array or tensor (H, W) or (N, H, W), or a list of these"
+
+
+def to_model(hu: torch.Tensor) -> torch.Tensor:
+    """Hounsfield units -> model range; any shape, not clipped."""
+    return (hu - HU_CENTRE) / HU_SCALE
+
+
+def to_hu(sample: torch.Tensor) -> torch.Tensor:
+    """Model range -> Hounsfield units; the inverse of `to_model`."""
+    return sample * HU_SCALE + HU_CENTRE
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +64,12 @@ class HUSlice:
     device: torch.device | None = None
 
     @property
-    def series_uid(self):
+    def series_uid(self) -> str:
         """UID of the series, "" for arrays and tensors."""
         return self.source.series_uid if self.source is not None else ""
 
     @property
-    def kernel(self):
+    def kernel(self) -> str:
         """Name of the reconstruction kernel, "" where it is unknown."""
         if self.source is None:
             return ""
@@ -67,7 +80,9 @@ class HUSlice:
 class CTImageProcessor:
     """Load slices of any accepted kind, bring them to model range on a padded grid, and back."""
 
-    def load(self, image, pixel_spacing=None, argument="image"):
+    def load(
+        self, image: Any, pixel_spacing: float | tuple[float, float] | None = None, argument: str = "image"
+    ) -> list[HUSlice]:
         """Read every slice of `image`.
 
         Args:
@@ -88,18 +103,18 @@ class CTImageProcessor:
         slices = self._load(image, spacing_mm, argument, spacing_name)
         if not slices:
             raise ValueError(f"`{argument}` holds no slice; legal is {KINDS}.")
-        if spacing_mm is not None and all(one.kind == "dicom" for one in slices):
+        if spacing_mm is not None and all(item.kind == "dicom" for item in slices):
             raise ValueError(f"`{spacing_name}` is {pixel_spacing}, but DICOM carries its own; leave the argument out.")
         return slices
 
-    def _load(self, image, spacing_mm, argument, spacing_name):
+    def _load(self, image: Any, spacing_mm: float | None, argument: str, spacing_name: str) -> list[HUSlice]:
         if isinstance(image, (list, tuple)):
-            return [one for item in image for one in self._load(item, spacing_mm, argument, spacing_name)]
+            return [loaded for item in image for loaded in self._load(item, spacing_mm, argument, spacing_name)]
         if isinstance(image, (str, os.PathLike)):
             path = Path(image)
             if not path.exists():
                 raise FileNotFoundError(f'`{argument}` names "{path}", which does not exist.')
-            return [from_dicom(one) for one in (read_series(path) if path.is_dir() else [read_slice(path)])]
+            return [from_dicom(source) for source in (read_series(path) if path.is_dir() else [read_slice(path)])]
         if isinstance(image, Dataset):
             return [from_dicom(read_slice(image))]
         if not isinstance(image, (np.ndarray, torch.Tensor)):
@@ -110,7 +125,9 @@ class CTImageProcessor:
         kind, device = ("pt", image.device) if isinstance(image, torch.Tensor) else ("np", None)
         return [HUSlice(hu, spacing_mm, hu < OUTSIDE_FIELD_OF_VIEW_HU, kind, device=device) for hu in stack]
 
-    def preprocess(self, slices, device="cpu"):
+    def preprocess(
+        self, slices: list[HUSlice], device: torch.device | str = "cpu"
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Slices of one size -> model range on a grid of multiples of 32, padded by reflection at the right and bottom.
 
         The models see values clipped to -1500..3071 HU, and air where nothing was measured.
@@ -118,14 +135,15 @@ class CTImageProcessor:
         Returns:
             (B, 1, H', W') float32 tensor in model range and (B,) float32 tensor of pixel spacings in mm.
         """
-        hu = torch.from_numpy(np.stack([np.where(one.padding, AIR_HU, one.hu) for one in slices]))[:, None]  # [B,1,H,W]
-        sample = (hu.clamp(HU_MIN, HU_MAX) - HU_CENTRE) / HU_SCALE
+        measured = np.stack([np.where(item.padding, np.float32(UNMEASURED_HU), item.hu) for item in slices])
+        hu = torch.from_numpy(measured)[:, None]  # [B,1,H,W]
+        sample = to_model(hu.clamp(LOWEST_SEEN_HU, HIGHEST_SEEN_HU))
         bottom, right = (-size % GRID for size in hu.shape[-2:])
         sample = F.pad(sample, (0, right, 0, bottom), mode="reflect")  # [B,1,H',W']
-        spacing_mm = torch.tensor([one.spacing_mm for one in slices], dtype=torch.float32)
+        spacing_mm = torch.tensor([item.spacing_mm for item in slices], dtype=torch.float32)
         return sample.to(device), spacing_mm.to(device)
 
-    def postprocess(self, sample, slices):
+    def postprocess(self, sample: torch.Tensor, slices: list[HUSlice]) -> list[np.ndarray]:
         """Model range -> HU on the original grid.
 
         Values beyond -1500..3071 HU (metal), which the models saw clipped, keep their excess: output = model + (input -
@@ -139,18 +157,18 @@ class CTImageProcessor:
             A list of B float32 arrays (H, W) in HU, not clipped.
         """
         height, width = slices[0].hu.shape
-        model_hu = sample[:, 0, :height, :width].float().cpu().numpy() * np.float32(HU_SCALE) + np.float32(HU_CENTRE)
-        excess = [one.hu - one.hu.clip(HU_MIN, HU_MAX) for one in slices]
-        return [np.where(one.padding, one.hu, hu + more) for one, hu, more in zip(slices, model_hu, excess)]
+        model_hu = to_hu(sample[:, 0, :height, :width].float().cpu()).numpy()
+        excess = [item.hu - item.hu.clip(LOWEST_SEEN_HU, HIGHEST_SEEN_HU) for item in slices]
+        return [np.where(item.padding, item.hu, hu + more) for item, hu, more in zip(slices, model_hu, excess)]
 
-    def to_kind(self, hu, one, kind):
-        """HU array (H, W) -> "np" as it is, "pt" on the device of the slice `one`, or "pil"."""
+    def to_kind(self, hu: np.ndarray, given: HUSlice, kind: str) -> np.ndarray | torch.Tensor | Image.Image:
+        """HU array (H, W) -> "np" as it is, "pt" on the device of the slice that was given, or "pil"."""
         if kind == "pt":
-            return torch.from_numpy(hu).to(one.device or "cpu")
+            return torch.from_numpy(hu).to(given.device or "cpu")
         return preview(hu) if kind == "pil" else hu
 
 
-def from_dicom(source):
+def from_dicom(source: CTSlice) -> HUSlice:
     """A `CTSlice` as `HUSlice`."""
     return HUSlice(
         hu=check_hu(source.hu, source.name),
@@ -161,7 +179,7 @@ def from_dicom(source):
     )
 
 
-def square_spacing(pixel_spacing, argument):
+def square_spacing(pixel_spacing: float | tuple[float, float], argument: str) -> float:
     """A float or (row, column) in mm -> float in mm.
 
     Raises:
@@ -183,7 +201,7 @@ def square_spacing(pixel_spacing, argument):
     return float(values[0])
 
 
-def hu_stack(image, argument):
+def hu_stack(image: np.ndarray | torch.Tensor, argument: str) -> np.ndarray:
     """Array or tensor (H, W) or (N, H, W) -> float32 array (N, H, W), a copy.
 
     Raises:
@@ -205,7 +223,7 @@ def hu_stack(image, argument):
     return stack
 
 
-def check_hu(hu, name):
+def check_hu(hu: np.ndarray, name: str) -> np.ndarray:
     """Return `hu`, or raise ValueError where it cannot be a CT slice in Hounsfield units."""
     if min(hu.shape[-2:]) < GRID:
         raise ValueError(f"{name} has {hu.shape[-2]} x {hu.shape[-1]} pixels; legal is at least {GRID} x {GRID}.")
@@ -218,7 +236,7 @@ def check_hu(hu, name):
     return hu
 
 
-def preview(hu, window_hu=PREVIEW_WINDOW_HU):
+def preview(hu: np.ndarray, window_hu: tuple[float, float] = PREVIEW_WINDOW_HU) -> Image.Image:
     """HU (H, W) -> 8-bit grey PIL image through a fixed window (low, high); for looking at, not for measuring."""
     low, high = window_hu
     grey = (np.clip((hu - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)

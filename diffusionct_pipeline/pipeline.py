@@ -1,37 +1,38 @@
 """Standardize CT slices between reconstruction kernels: encode, denoise the latent, decode.
 
 Source: Selim, Zhang, Brooks, Wang, Chen, "DiffusionCT: Latent Diffusion Model for CT Image Standardization" (2023).
+docs/paper.md leads from its equations to this code, and lists where this code goes beyond it.
 """
 
-import hashlib
+from __future__ import annotations
+
 import inspect
-import json
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.schedulers import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 
-from .dicom import derive_slice
-from .hub_registration import register
-from .image_processor import CTImageProcessor
-from .models import AutoencoderResNet18, ConditionalUNet1DModel
+from .image_processor import CTImageProcessor, HUSlice
+from .models import AutoencoderResNet18, ConditionalUNet1DModel, StyleAutoencoder, StylePredictor
 from .pipeline_output import DiffusionCTPipelineOutput
+from .provenance import Derivation, model_id, pixels_id
+from .registration import register
+from .seeds import MAX_SEED, derive_seed
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 OUTPUT_TYPES = ("auto", "np", "pt", "pil", "dicom", "latent")
-MAX_SEED = 2**63 - 1
 ACCELERATOR_BATCH = 8  # a modest default, not tuned
 
-# How far the power of a reference counts as it is, where noise dominates, besides what the network makes of it: that does
-# not believe a kernel unlike all of its training. Chosen on validation scans, half of them under kernels of any shape, half
-# with a reference of another dose: mean error of the log gain .26 with 0, .23 with 0.5, .24 with 0.75, .27 with 1.
-REFERENCE_SHARE = 0.5
+# step, timestep, {"latents": ..., "latent_a": ..., "style": ...} -> those to replace
+StepCallback = Callable[[int, torch.Tensor, dict[str, Any]], dict[str, Any]]
 
 
 class DiffusionCTPipeline(DiffusionPipeline):
@@ -44,33 +45,47 @@ class DiffusionCTPipeline(DiffusionPipeline):
     ```
 
     Args:
-        autoencoder: Splits a slice into texture (latent) and anatomy (skips).
-        denoiser: Predicts the target's latent from the source's latent and the target's style.
+        autoencoder: Splits a slice into texture (latent) and anatomy (skips): `StyleAutoencoder`, or the paper's own
+            `AutoencoderResNet18`.
+        denoiser: p(Z_B | Z_A, style), or p(Z_B | Z_A) without a style predictor.
         scheduler: Any diffusers scheduler; the checkpoint's is what the denoiser was trained with.
+        style_predictor: Says which style a slice will have under the target's kernel. None: the target is fixed, as in the
+            paper, and `reference` is refused.
         default_num_inference_steps: Denoising steps that the checkpoint recommends.
         standard_name: Kernel of the checkpoint's own standard, named in derived DICOM.
     """
 
-    model_cpu_offload_seq = "autoencoder->denoiser"
+    model_cpu_offload_seq = "autoencoder->style_predictor->denoiser"
+    _optional_components = ["style_predictor"]
     _callback_tensor_inputs = ["latents", "latent_a", "style"]
 
     def __init__(
         self,
-        autoencoder: AutoencoderResNet18,
+        autoencoder: StyleAutoencoder | AutoencoderResNet18,
         denoiser: ConditionalUNet1DModel,
         scheduler: SchedulerMixin,
+        style_predictor: StylePredictor | None = None,
         default_num_inference_steps: int = 20,
         standard_name: str = "Bl64",
     ):
         super().__init__()
-        self.register_modules(autoencoder=autoencoder, denoiser=denoiser, scheduler=scheduler)
+        self.register_modules(
+            autoencoder=autoencoder, denoiser=denoiser, scheduler=scheduler, style_predictor=style_predictor
+        )
         self.register_to_config(default_num_inference_steps=default_num_inference_steps, standard_name=standard_name)
         self.image_processor = CTImageProcessor()
-        for model in (autoencoder, denoiser):
+        for model in self.models:
             lay_out_weights(model)
 
+    @property
+    def models(self) -> list[torch.nn.Module]:
+        """The components that have weights."""
+        return [component for component in self.components.values() if isinstance(component, torch.nn.Module)]
+
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path=None, **kwargs):
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path | None = None, **kwargs: Any
+    ) -> DiffusionCTPipeline:
         """Load a checkpoint: None for the embedded one, a folder, or "user/repo" on the Hub.
 
         Raises:
@@ -85,10 +100,10 @@ class DiffusionCTPipeline(DiffusionPipeline):
             )
         return super().from_pretrained(str(name), **kwargs)
 
-    def to(self, *args, **kwargs):
+    def to(self, *args: Any, **kwargs: Any) -> DiffusionCTPipeline:
         """Move or cast as in diffusers; what the models name in `_keep_in_fp32_modules` stays float32."""
         exact = []
-        for model in (self.autoencoder, self.denoiser):
+        for model in self.models:
             kept = set(model._keep_in_fp32_modules or ())
             tensors = [*model.named_parameters(), *model.named_buffers()]
             exact += [(model, name, tensor.data) for name, tensor in tensors if kept & set(name.split("."))]
@@ -101,9 +116,9 @@ class DiffusionCTPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        image,
+        image: Any,
         pixel_spacing: float | tuple[float, float] | None = None,
-        reference=None,
+        reference: Any = None,
         reference_pixel_spacing: float | tuple[float, float] | None = None,
         num_inference_steps: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -111,8 +126,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
         output_type: str = "auto",
         return_dict: bool = True,
         callback_on_step_end: Callable | None = None,
-        callback_on_step_end_tensor_inputs: list[str] = ("latents",),
-    ):
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> DiffusionCTPipelineOutput | tuple[list]:
         r"""Standardize CT slices to the texture of a reference (section 3.3 of Selim et al. 2023).
 
         Args:
@@ -154,55 +169,94 @@ class DiffusionCTPipeline(DiffusionPipeline):
         references = []
         if reference is not None:
             references = self.image_processor.load(reference, reference_pixel_spacing, "reference")
-        if output_type == "dicom" and any(one.source is None for one in slices):
+        if output_type == "dicom" and any(item.source is None for item in slices):
             raise ValueError('`output_type` is "dicom", but `image` holds arrays or tensors, which have no header.')
         seeds = self.noise_seeds(slices, generator)
 
         # 3. The target's style.
-        reference_style = self.target_style(references, batch_size)  # [1,C] or None
+        reference_style = self.reference_style(references, batch_size)  # [1,C] or None
 
-        def on_step_end(step, timestep, tensors):
+        def on_step_end(step: int, timestep: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
             bar.update()
             if callback_on_step_end is None:
                 return {}
             wanted = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
             return callback_on_step_end(self, step, timestep, wanted) or {}
 
-        images = []
+        # 4. The method, batch by batch.
+        results = []
         batches = self.batches(slices, batch_size)
         with self.progress_bar(total=num_inference_steps * len(batches)) as bar:
             for batch in batches:
-                inputs = [slices[i] for i in batch]
-                generators = [torch.Generator().manual_seed(seeds[i]) for i in batch]
-
-                # 4. HU -> model range on a padded grid; texture goes with the latent, anatomy with the skips.
-                sample, spacing_mm = self.image_processor.preprocess(inputs, self._execution_device)  # [B,1,H,W], [B]
-                latent_a, skips = self.encode(sample, spacing_mm)  # [B,C,L]
-
-                # 5. p(Z_B | Z_A, style): the latent DDPM.
-                style = self.style_to_sample(latent_a, spacing_mm, reference_style)  # [B,C]
-                latent_b = self.denoise(latent_a, style, num_inference_steps, generators, on_step_end)  # [B,C,L]
-                if output_type == "latent":
-                    images.extend(latent_b.cpu())
-                    continue
-
-                # 6. The standardized slices, back to HU and the original grid.
-                standardized = self.decode(latent_b, skips, sample, spacing_mm)  # [B,1,H,W]
-                images.extend(self.image_processor.postprocess(standardized, inputs))  # B x [H,W]
+                results += self.standardize_batch(
+                    [slices[i] for i in batch],
+                    [seeds[i] for i in batch],
+                    num_inference_steps,
+                    reference_style,
+                    latents_only=output_type == "latent",
+                    on_step_end=on_step_end,
+                )
         self.maybe_free_model_hooks()
 
-        # 7. The caller's kind.
-        if output_type != "latent":
-            kinds = [one.kind if output_type == "auto" else output_type for one in slices]
+        # 5. The caller's kind.
+        if output_type == "latent":
+            images = [latent.cpu() for latent in results]
+        else:
+            kinds = [item.kind if output_type == "auto" else output_type for item in slices]
             derivation = self.derivation(num_inference_steps, references) if "dicom" in kinds else None
             to_kind = self.image_processor.to_kind
             images = [
-                self.derive(hu, one, seed, derivation) if kind == "dicom" else to_kind(hu, one, kind)
-                for hu, one, seed, kind in zip(images, slices, seeds, kinds)
+                derivation.derive(hu, item.source, seed) if kind == "dicom" else to_kind(hu, item, kind)
+                for hu, item, seed, kind in zip(results, slices, seeds, kinds)
             ]
         return DiffusionCTPipelineOutput(images=images) if return_dict else (images,)
 
-    def check_inputs(self, num_inference_steps, generator, batch_size, output_type, callback_on_step_end_tensor_inputs):
+    @torch.no_grad()
+    def standardize_batch(
+        self,
+        slices: Sequence[HUSlice],
+        seeds: Sequence[int],
+        num_inference_steps: int,
+        reference_style: torch.Tensor | None = None,
+        latents_only: bool = False,
+        on_step_end: StepCallback | None = None,
+    ) -> list[np.ndarray] | list[torch.Tensor]:
+        """The method: what `__call__` does to the slices of one batch, see `batches`.
+
+        Args:
+            slices: B slices of one size, as `image_processor.load` gives them.
+            seeds: Seed of the noise of each, see `noise_seeds`.
+            num_inference_steps: Denoising steps.
+            reference_style: What `reference_style` gave, (1, C) or None.
+            latents_only: Whether to stop at the standardized latents.
+            on_step_end: See `denoise`.
+
+        Returns:
+            B standardized slices, float32 HU (H, W); or B latents Z_A', (C, L), normalized.
+        """
+        # 1. HU -> model range on a padded grid; texture goes with the latent, anatomy with the skips.
+        sample, spacing_mm = self.image_processor.preprocess(slices, self._execution_device)  # [B,1,H,W], [B]
+        latent_a, skips = self.encode(sample, spacing_mm)  # [B,C,L]
+
+        # 2. p(Z_B | Z_A, style): the latent DDPM.
+        style = self.predict_style(latent_a, spacing_mm, reference_style)  # [B,C] or None
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        latent_b = self.denoise(latent_a, style, num_inference_steps, generators, on_step_end)  # [B,C,L]
+        if latents_only:
+            return list(latent_b)
+
+        # 3. The standardized slices, back to HU and the original grid.
+        standardized = self.decode(latent_b, skips)  # [B,1,H,W]
+        return self.image_processor.postprocess(standardized, slices)  # B x [H,W]
+
+    def check_inputs(
+        self,
+        num_inference_steps: int,
+        generator: torch.Generator | list[torch.Generator] | None,
+        batch_size: int | None,
+        output_type: str,
+        callback_on_step_end_tensor_inputs: Sequence[str],
+    ) -> None:
         """Raise ValueError or TypeError on a wrong argument; `image` and `reference` are checked as they are read."""
         train_steps = self.scheduler.config.num_train_timesteps
         if not is_integer(num_inference_steps) or not 1 <= num_inference_steps <= train_steps:
@@ -214,9 +268,9 @@ class DiffusionCTPipeline(DiffusionPipeline):
         if generator is None:
             generator = []
         generators = generator if isinstance(generator, (list, tuple)) else [generator]
-        for one in generators:
-            if not isinstance(one, torch.Generator):
-                raise TypeError(f"`generator` holds {one!r}; legal is a torch.Generator or a list of them.")
+        for given in generators:
+            if not isinstance(given, torch.Generator):
+                raise TypeError(f"`generator` holds {given!r}; legal is a torch.Generator or a list of them.")
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise ValueError(
@@ -224,7 +278,9 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 f"legal are {self._callback_tensor_inputs}."
             )
 
-    def noise_seeds(self, slices, generator=None):
+    def noise_seeds(
+        self, slices: Sequence[HUSlice], generator: torch.Generator | list[torch.Generator] | None = None
+    ) -> list[int]:
         """One noise seed for each slice, the same for all slices of a series that share a generator.
 
         Each generator is drawn from once, whatever the number of slices, so the seed of a slice depends on the state of
@@ -233,12 +289,12 @@ class DiffusionCTPipeline(DiffusionPipeline):
         if isinstance(generator, (list, tuple)):
             if len(generator) != len(slices):
                 raise ValueError(f"`generator` is a list of {len(generator)}, but `image` holds {len(slices)} slices.")
-            drawn = [draw_seed(one) for one in generator]
+            drawn = [draw_seed(given) for given in generator]
         else:
             drawn = [draw_seed(generator or torch.Generator().manual_seed(0))] * len(slices)
-        return [join_seed(seed, one.series_uid) for seed, one in zip(drawn, slices)]
+        return [derive_seed(seed, item.series_uid) for seed, item in zip(drawn, slices)]
 
-    def batches(self, slices, batch_size=None):
+    def batches(self, slices: Sequence[HUSlice], batch_size: int | None = None) -> list[list[int]]:
         """Indices of slices that go through the networks together: neighbours of one size; on a CPU each alone."""
         if self._execution_device.type == "cpu":
             size = 1  # oneDNN chooses its algorithm by batch size, so bytes would differ with it
@@ -247,120 +303,102 @@ class DiffusionCTPipeline(DiffusionPipeline):
         groups = [list(group) for _, group in groupby(range(len(slices)), key=lambda i: slices[i].hu.shape)]
         return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
 
-    def target_style(self, references=(), batch_size=None):
-        """Style (1, C) of the references, the mean over their slices; None without any, for the checkpoint's standard."""
+    @torch.no_grad()
+    def reference_style(self, references: Sequence[HUSlice], batch_size: int | None = None) -> torch.Tensor | None:
+        """Style (1, C) of the references, the mean over their slices; None without any, for the checkpoint's standard.
+
+        Raises:
+            ValueError: if the checkpoint has no style predictor, so that its target is fixed.
+        """
         if not references:
             return None
+        if self.style_predictor is None:
+            raise ValueError("`reference` is given, but this checkpoint has no style predictor: its target is fixed.")
         styles = []
         for batch in self.batches(references, batch_size):
             sample, spacing_mm = self.image_processor.preprocess([references[i] for i in batch], self._execution_device)
             with self.mixed_precision(self.autoencoder):
                 latent, _ = self.autoencoder.encode(sample, spacing_mm)
-            styles.append(self.autoencoder.standardize(self.autoencoder.pool(latent.float())))
+            styles.append(self.autoencoder.normalize(self.autoencoder.pool(latent.float())))
         return torch.cat(styles).mean(0, keepdim=True)
 
-    def encode(self, sample, spacing_mm):
-        """(B, 1, H, W) in model range and (B,) in mm -> standardized latent (B, C, L), float32, and the skips."""
+    def encode(self, sample: torch.Tensor, spacing_mm: torch.Tensor) -> tuple[torch.Tensor, tuple]:
+        """(B, 1, H, W) in model range and (B,) in mm -> normalized latent (B, C, L), float32, and the skips."""
         with self.mixed_precision(self.autoencoder):
             latent, skips = self.autoencoder.encode(sample, spacing_mm)
-        return self.autoencoder.standardize(latent.float()), skips
+        return self.autoencoder.normalize(latent.float()), skips
 
-    def denoise(self, latent_a, style, num_inference_steps, generators, on_step_end=None):
+    def predict_style(
+        self, latent_a: torch.Tensor, spacing_mm: torch.Tensor, reference_style: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
+        """Style (B, C) that slices Z_A will have with the references' texture, or with the standard's without any.
+
+        None without a style predictor: the denoiser then knows one target only.
+        """
+        if self.style_predictor is None:
+            return None
+        source_style = self.autoencoder.style_of(latent_a, latent_a)
+        return self.style_predictor.predict(latent_a, source_style, spacing_mm, reference_style)
+
+    def denoise(
+        self,
+        latent_a: torch.Tensor,
+        style: torch.Tensor | None,
+        num_inference_steps: int,
+        generators: list[torch.Generator],
+        on_step_end: StepCallback | None = None,
+    ) -> torch.Tensor:
         """Sample Z_A' from p(Z_B | Z_A, style).
 
         Args:
-            latent_a: (B, C, L), standardized.
-            style: What `style_to_sample` gives, (B, C), standardized.
+            latent_a: (B, C, L), normalized.
+            style: What `predict_style` gives, (B, C), normalized, or None.
             num_inference_steps: Steps of the scheduler.
             generators: B CPU generators, for the initial noise and for the scheduler's own.
             on_step_end: Called with step, timestep and a dict of "latents", "latent_a" and "style"; returns a dict of
                 those to replace.
 
         Returns:
-            (B, C, L), standardized, float32.
+            (B, C, L), normalized, float32.
         """
-        tensors = {"latent_a": latent_a, "style": style}
-        noise = randn_tensor(latent_a.shape, generator=generators, device=latent_a.device)
         self.scheduler.set_timesteps(num_inference_steps, device=latent_a.device)
-        tensors["latents"] = noise * self.scheduler.init_noise_sigma
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         step_options = {"generator": generators} if takes_generator else {}
+        noise = randn_tensor(latent_a.shape, generator=generators, device=latent_a.device)
+        x_t = noise * self.scheduler.init_noise_sigma  # [B,C,L]
         for step, timestep in enumerate(self.scheduler.timesteps):
-            noisy = self.scheduler.scale_model_input(tensors["latents"], timestep)
+            scaled = self.scheduler.scale_model_input(x_t, timestep)
             with self.mixed_precision(self.denoiser):
-                predicted = self.denoiser(noisy, timestep, tensors["latent_a"], tensors["style"]).sample  # [B,C,L]
-            tensors["latents"] = self.scheduler.step(
-                predicted.float(), timestep, tensors["latents"], **step_options
-            ).prev_sample
+                predicted = self.denoiser(scaled, timestep, latent_a, style).sample  # [B,C,L]
+            x_t = self.scheduler.step(predicted.float(), timestep, x_t, **step_options).prev_sample  # x_t-1
             if on_step_end is not None:
-                tensors.update(on_step_end(step, timestep, dict(tensors)))
-        if not self.denoiser.config.style_conditioned:
-            return tensors["latents"]
-        return self.match_style(tensors["latent_a"], tensors["style"], tensors["latents"])
+                tensors = {"latents": x_t, "latent_a": latent_a, "style": style}
+                tensors |= on_step_end(step, timestep, tensors)
+                x_t, latent_a, style = tensors["latents"], tensors["latent_a"], tensors["style"]
+        return x_t if style is None else self.autoencoder.match_style(x_t, style, latent_a)
 
-    def style_to_sample(self, latent_a, spacing_mm, reference_style=None):
-        """Style (B, C) that slices Z_A will have with the references' texture, or with the standard's without any."""
-        source_style = self.style_of(latent_a, latent_a)
-        if not self.denoiser.config.style_conditioned:
-            return source_style  # ignored
-        style = self.denoiser.target_style(latent_a, source_style, spacing_mm, reference_style)
-        if reference_style is not None and self.autoencoder.config.local_spectrum:
-            power = self.autoencoder.spectrum_channels
-            share = REFERENCE_SHARE * self.autoencoder.spectrum.noise_dominated()  # [rings]
-            style[:, power] += share * (reference_style - style)[:, power]
-        return style
-
-    def match_style(self, latent_a, style, latents):
-        """Shift sampled latents (B, C, L) to the style (B, C) that they were sampled for: it tells the filter its gain."""
-        return latents + (style - self.style_of(latents, latent_a))[..., None]
-
-    def style_of(self, latent, latent_a):
-        """Style (B, C) of standardized latents (B, C, L), over the places that Z_A weighs."""
-        latent, latent_a = (self.autoencoder.unstandardize(one) for one in (latent, latent_a))
-        return self.autoencoder.standardize(self.autoencoder.pool(latent, latent_a))
-
-    def decode(self, latent, skips, sample, spacing_mm):
-        """Standardized latent (B, C, L), skips of A and A itself -> (B, 1, H, W), model range, float32."""
+    def decode(self, latent: torch.Tensor, skips: tuple) -> torch.Tensor:
+        """Normalized latent (B, C, L) and the skips of A -> (B, 1, H, W), model range, float32."""
         with self.mixed_precision(self.autoencoder):
-            return self.autoencoder.decode(self.autoencoder.unstandardize(latent), skips, sample, spacing_mm).float()
+            return self.autoencoder.decode(self.autoencoder.denormalize(latent), skips).float()
 
-    def mixed_precision(self, model):
+    def mixed_precision(self, model: torch.nn.Module) -> AbstractContextManager:
         """Autocast to the type of a half-precision model."""
         if model.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self._execution_device.type, model.dtype)
 
-    def derivation(self, num_inference_steps, references):
-        """What derived DICOM says about a call: arguments of `dicom.derive_slice`; the derived UIDs depend on them."""
-        kernels = {one.kernel for one in references}
-        reference_kernel = kernels.pop() if len(kernels) == 1 else ""
-        pixels = b"".join(one.hu.tobytes() + str(one.spacing_mm).encode() for one in references)
-        return {
-            "model_id": self.model_id(),
-            "target_name": (reference_kernel or "reference") if references else self.config.standard_name,
-            "options": {
-                "num_inference_steps": num_inference_steps,
-                "reference": hashlib.sha256(pixels).hexdigest()[:16] if references else "standard",
-            },
-        }
-
-    def derive(self, hu, one, seed, derivation):
-        """Standardized HU (H, W) of the DICOM slice `one` -> derived CT `Dataset`."""
-        return derive_slice(one.source, hu, **{**derivation, "options": {**derivation["options"], "seed": seed}})
-
-    def model_id(self):
-        """"DiffusionCT" and a hash of the weights and of the scheduler's settings, the same on every machine."""
-        settings = {key: value for key, value in self.scheduler.config.items() if not key.startswith("_")}
-        settings["scheduler"] = type(self.scheduler).__name__
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-        for model in (self.autoencoder, self.denoiser):
-            for name, weight in sorted(model.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(weight.float().cpu().numpy().tobytes())
-        return f"DiffusionCT {digest.hexdigest()[:16]}"
+    def derivation(self, num_inference_steps: int, references: Sequence[HUSlice] = ()) -> Derivation:
+        """What derived DICOM says about a run with these references."""
+        if not references:
+            return Derivation(model_id(self.components), self.config.standard_name, num_inference_steps, "standard")
+        kernels = {item.kernel for item in references}
+        kernel = kernels.pop() if len(kernels) == 1 else ""
+        pixels = pixels_id([item.hu for item in references], [item.spacing_mm for item in references])
+        return Derivation(model_id(self.components), kernel or "reference", num_inference_steps, pixels)
 
 
-def lay_out_weights(model):
+def lay_out_weights(model: torch.nn.Module) -> None:
     """Give every weight memory of its own, aligned, and convolutions the order of channels that oneDNN is fastest in.
 
     A loaded checkpoint is mapped at odd addresses, by which the last digit of a product differs: a pipeline would not
@@ -372,19 +410,14 @@ def lay_out_weights(model):
         weight.data = weight.data.clone(memory_format=order)
 
 
-def is_integer(value):
+def is_integer(value: Any) -> bool:
     """Whether a value is an integer, a bool being none."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def draw_seed(generator):
+def draw_seed(generator: torch.Generator) -> int:
     """Draw one seed from a generator on any device."""
     return int(torch.randint(MAX_SEED, (1,), generator=generator, device=generator.device))
-
-
-def join_seed(seed, series_uid):
-    """Seed and series UID -> seed, the same in every process."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {series_uid}".encode()).digest()[:8], "big") >> 1
 
 
 # diffusers looks the class up by name when a checkpoint is loaded with its own DiffusionPipeline.

@@ -1,4 +1,6 @@
-"""Phase two: the denoiser of the conditional latent DDPM, p(Z_B | Z_A, style)."""
+"""Phase two: the denoiser of the conditional latent DDPM, p(Z_B | Z_A) and, on request, one more condition."""
+
+from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
@@ -8,13 +10,11 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.unets.unet_1d import UNet1DOutput
 from torch import nn
 
-from .target_style import TargetStyle
-
 
 class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
-    r"""1-D U-Net that predicts the noise in Z_B given Z_A (section 3.2 of Selim et al. 2023) and the target's style.
+    r"""1-D U-Net that predicts the noise in Z_B given Z_A (Selim et al. 2023).
 
-    Every residual block sees the time step and the style. There is no positional table, so any length L works.
+    Every residual block sees the time step and the condition. There is no positional table, so any length L works.
 
     Args:
         latent_channels: C of the latent (B, C, L).
@@ -22,11 +22,11 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
         layers_per_block: Residual blocks at every length, on the way down and on the way up.
         head_channels: Channels of an attention head; attention is left out at the full length.
         norm_groups: Groups of every GroupNorm.
-        style_conditioned: Whether the target style is an input; without it the target is fixed, as in the paper.
+        condition_channels: K of what Z_B depends on besides Z_A, (B, K); 0 for nothing, as in the paper, whose target is
+            fixed.
     """
 
     config_name = "config.json"
-    _keep_in_fp32_modules = ["target_style"]  # gains need more digits than half precision has
 
     @register_to_config
     def __init__(
@@ -36,17 +36,17 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
         layers_per_block: int = 2,
         head_channels: int = 32,
         norm_groups: int = 8,
-        style_conditioned: bool = True,
+        condition_channels: int = 0,
     ):
         super().__init__()
         embedding = 2 * block_out_channels[0]
         self.time_features = Timesteps(block_out_channels[0], flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(block_out_channels[0], embedding)
-        self.style_embedding = nn.Linear(latent_channels, embedding) if style_conditioned else None
-        inputs = latent_channels * (3 if style_conditioned else 2)
+        self.condition_embedding = nn.Linear(condition_channels, embedding) if condition_channels else None
+        inputs = 2 * latent_channels + condition_channels
         self.conv_in = nn.Conv1d(inputs, block_out_channels[0], 3, padding=1)
 
-        def layer(before, after, attention):
+        def layer(before: int, after: int, attention: bool) -> Layer1D:
             return Layer1D(before, after, embedding, head_channels if attention else 0, norm_groups)
 
         width, widths = block_out_channels[0], [block_out_channels[0]]
@@ -70,29 +70,42 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
         self.conv_out = nn.Conv1d(self.norm_out.num_channels, latent_channels, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
-        self.target_style = TargetStyle(latent_channels) if style_conditioned else None
 
-    def forward(self, sample, timestep, latent_a, style, return_dict=True):
+    def forward(
+        self,
+        sample: torch.Tensor,
+        timestep: int | torch.Tensor,
+        latent_a: torch.Tensor,
+        condition: torch.Tensor | None = None,
+        return_dict: bool = True,
+    ) -> UNet1DOutput | tuple[torch.Tensor]:
         """Predict what the scheduler asks for (noise, v or Z_B).
 
         Args:
-            sample: Noisy Z_B, (B, C, L), standardized per channel.
+            sample: Noisy Z_B, (B, C, L), normalized per channel.
             timestep: Whole number, or tensor of shape () or (B,).
-            latent_a: Z_A, (B, C, L), standardized.
-            style: What `target_style` predicts, (B, C), standardized; ignored without `style_conditioned`.
+            latent_a: Z_A, (B, C, L), normalized.
+            condition: (B, K), what else Z_B depends on; None with `condition_channels` 0.
             return_dict: Whether to return a `UNet1DOutput` rather than a tuple.
 
         Returns:
             `UNet1DOutput` with `sample` (B, C, L).
+
+        Raises:
+            ValueError: if a condition is given or missing against `condition_channels`.
         """
+        if (condition is None) != (self.condition_embedding is None):
+            channels = self.config.condition_channels
+            given = "missing" if condition is None else f"of shape {tuple(condition.shape)}"
+            raise ValueError(f"`condition` is {given}, but `condition_channels` is {channels}.")
         batch, _, length = sample.shape
         timestep = torch.as_tensor(timestep, device=sample.device).expand(batch)
         embedding = self.time_embedding(self.time_features(timestep).to(sample.dtype))  # [B,E]
         inputs = [sample, latent_a]
-        if self.style_embedding is not None:
-            embedding = embedding + self.style_embedding(style)
-            inputs.append(style[..., None].expand(-1, -1, length))
-        hidden = torch.cat(inputs, 1)  # [B,3C,L]
+        if condition is not None:
+            embedding = embedding + self.condition_embedding(condition)
+            inputs.append(condition[..., None].expand(-1, -1, length))
+        hidden = torch.cat(inputs, 1)  # [B,2C+K,L]
         halvings = len(self.down_blocks) - 1
         hidden = F.pad(hidden, (0, -length % 2**halvings), mode="replicate")
 
@@ -117,9 +130,11 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
 
 
 class Layer1D(nn.Module):
-    """A residual block modulated by time and style, and self-attention where `head_channels` is not 0."""
+    """A residual block modulated by time and condition, and self-attention where `head_channels` is not 0."""
 
-    def __init__(self, in_channels, out_channels, embedding_channels, head_channels, norm_groups):
+    def __init__(
+        self, in_channels: int, out_channels: int, embedding_channels: int, head_channels: int, norm_groups: int
+    ):
         super().__init__()
         self.norm1 = nn.GroupNorm(norm_groups, in_channels)
         self.conv1 = nn.Conv1d(in_channels, out_channels, 3, padding=1)
@@ -133,7 +148,7 @@ class Layer1D(nn.Module):
             self.qkv = nn.Conv1d(out_channels, 3 * out_channels, 1)
             self.attention_out = nn.Conv1d(out_channels, out_channels, 1)
 
-    def forward(self, hidden, embedding):
+    def forward(self, hidden: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         scale, shift = self.modulation(F.silu(embedding))[..., None].chunk(2, 1)
         inner = self.conv1(F.silu(self.norm1(hidden)))
         inner = self.norm2(inner) * (1 + scale) + shift

@@ -6,16 +6,19 @@ public way. Importing diffusers loads torch and takes seconds, so `import diffus
 registration waits until diffusers defines `DiffusionPipeline`. tests/test_hub.py covers all of it.
 """
 
+from __future__ import annotations
+
 import importlib
 import sys
 from importlib.abc import MetaPathFinder
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 
 PACKAGE = "diffusionct_pipeline"
 AWAITED = "diffusers.pipelines.pipeline_utils"  # the module that defines DiffusionPipeline
 
 
-def register(pipeline_class):
+def register(pipeline_class: type) -> None:
     """Enter a pipeline class and this package's components in diffusers' tables."""
     import diffusers
     from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
@@ -26,7 +29,7 @@ def register(pipeline_class):
     setattr(diffusers, pipeline_class.__name__, pipeline_class)
 
 
-def register_with_diffusers():
+def register_with_diffusers() -> None:
     """Import our pipeline, which registers itself, now if diffusers is ready, else as soon as it is."""
     if AWAITED in sys.modules:
         importlib.import_module(f"{PACKAGE}.pipeline")
@@ -37,13 +40,13 @@ def register_with_diffusers():
 class _AfterDiffusers(MetaPathFinder):
     """Find `AWAITED` as usual and import our pipeline after it has run."""
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(self, fullname: str, path=None, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname != AWAITED:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         run_module = spec.loader.exec_module
 
-        def run_then_register(module):
+        def run_then_register(module: ModuleType) -> None:
             run_module(module)
             importlib.import_module(f"{PACKAGE}.pipeline")
 

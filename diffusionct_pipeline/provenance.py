@@ -1,0 +1,101 @@
+"""What derived images say of how they were made, so that their UIDs change whenever their pixels can."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from pydicom.dataset import Dataset
+
+from . import __version__, image_processor, models
+from .dicom import CTSlice, derive_slice, hounsfield
+
+ID_DIGITS = 16  # hexadecimal, of SHA-256
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """How a run makes its pixels; the derived UIDs depend on every attribute.
+
+    Attributes:
+        model_id: See `model_id`.
+        target_name: Kernel whose texture the result has, or "reference".
+        num_inference_steps: Denoising steps.
+        reference: Hash of the reference's pixels, or "standard".
+    """
+
+    model_id: str
+    target_name: str
+    num_inference_steps: int
+    reference: str
+
+    def derive(self, hu: np.ndarray, source: CTSlice, seed: int) -> Dataset:
+        """Standardized HU (H, W) of a slice, made with a noise seed -> derived CT image."""
+        options = {"num_inference_steps": self.num_inference_steps, "reference": self.reference, "seed": seed}
+        return derive_slice(source, hu, target_name=self.target_name, model_id=self.model_id, options=options)
+
+
+def model_id(components: Mapping[str, Any]) -> str:
+    """"DiffusionCT" and a hash of all that pixels depend on but the input, the same on every machine.
+
+    Args:
+        components: Name -> model, scheduler or None, as `DiffusionPipeline.components`. Their classes, registered configs
+            and weights are hashed, with the constants of the code (`pixel_constants`) and the package version.
+    """
+    settings = {name: describe(component) for name, component in components.items()}
+    settings |= {"version": __version__, "constants": pixel_constants()}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name, component in sorted(components.items()):
+        if isinstance(component, torch.nn.Module):
+            for key, weight in sorted(component.state_dict().items()):
+                digest.update(f"{name}.{key}".encode())
+                digest.update(weight.float().cpu().numpy().tobytes())
+    return f"DiffusionCT {digest.hexdigest()[:ID_DIGITS]}"
+
+
+def describe(component: Any) -> dict[str, Any] | None:
+    """Class and registered config of a component, without what diffusers notes about versions and places."""
+    if component is None:
+        return None
+    config = {key: plain(value) for key, value in component.config.items() if not key.startswith("_")}
+    return {"class": type(component).__name__, "config": config}
+
+
+def pixel_constants() -> dict[str, Any]:
+    """"module.NAME" -> value of every constant in the modules that pixels pass through: numbers and tuples of them."""
+    modules = [hounsfield, image_processor]
+    for found in pkgutil.walk_packages(models.__path__, f"{models.__name__}."):
+        modules.append(importlib.import_module(found.name))
+    return {
+        f"{module.__name__}.{name}": plain(value)
+        for module in modules
+        for name, value in vars(module).items()
+        if name.isupper() and is_numeric(value)
+    }
+
+
+def is_numeric(value: Any) -> bool:
+    """Whether a value is a number or a tuple of numbers."""
+    if isinstance(value, tuple):
+        return all(is_numeric(item) for item in value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON gives it back: tuples become lists, whatever JSON does not know text."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def pixels_id(images: Sequence[np.ndarray], spacings_mm: Sequence[float]) -> str:
+    """Hash of HU arrays (H, W) and their pixel spacings."""
+    digest = hashlib.sha256()
+    for hu, spacing_mm in zip(images, spacings_mm, strict=True):
+        digest.update(hu.tobytes() + str(spacing_mm).encode())
+    return digest.hexdigest()[:ID_DIGITS]

@@ -304,7 +304,9 @@ class DiffusionCTPipeline(DiffusionPipeline):
         return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
 
     @torch.no_grad()
-    def reference_style(self, references: Sequence[HUSlice], batch_size: int | None = None) -> torch.Tensor | None:
+    def reference_style(
+        self, references: Sequence[HUSlice] = (), batch_size: int | None = None
+    ) -> torch.Tensor | None:
         """Style (1, C) of the references, the mean over their slices; None without any, for the checkpoint's standard.
 
         Raises:

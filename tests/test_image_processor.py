@@ -8,7 +8,15 @@ import pytest
 import torch
 from pydicom.data import get_testdata_file
 
-from diffusionct_pipeline.image_processor import HU_CENTRE, HU_MAX, HU_MIN, HU_SCALE, CTImageProcessor, preview
+from diffusionct_pipeline.image_processor import (
+    HIGHEST_SEEN_HU,
+    HU_SCALE,
+    LOWEST_SEEN_HU,
+    CTImageProcessor,
+    preview,
+    to_hu,
+    to_model,
+)
 
 CT_SMALL = get_testdata_file("CT_small.dcm")
 
@@ -127,7 +135,7 @@ class TestRefusals:
 class TestRoundTrip:
     @pytest.mark.parametrize("shape", [(32, 32), (33, 95), (64, 70), (128, 128)])
     def test_gives_back_what_went_in(self, processor, shape):
-        hu = noise_hu(*shape).clip(HU_MIN, HU_MAX)
+        hu = noise_hu(*shape).clip(LOWEST_SEEN_HU, HIGHEST_SEEN_HU)
         slices = processor.load(hu, 0.7)
         sample, spacing_mm = processor.preprocess(slices)
         assert sample.shape[-2] % 32 == 0 and sample.shape[-1] % 32 == 0
@@ -136,7 +144,12 @@ class TestRoundTrip:
 
     def test_model_range(self, processor):
         sample, _ = processor.preprocess(processor.load(np.full((32, 32), 30000), 0.7))
-        assert sample.max().item() == pytest.approx((HU_MAX - HU_CENTRE) / HU_SCALE)
+        assert to_hu(sample).max().item() == pytest.approx(HIGHEST_SEEN_HU)
+
+    def test_to_model_and_back(self):
+        hu = torch.linspace(-1500, 3071, 100)
+        torch.testing.assert_close(to_hu(to_model(hu)), hu)
+        assert to_model(hu).abs().max() < 10  # unit-ish range
 
     def test_metal_keeps_its_excess_and_padding_its_value(self, processor):
         hu = noise_hu(40, 40)

@@ -15,8 +15,8 @@ from helpers.tiny import LATENT_CHANNELS, get_dummy_components, tiny_pipeline
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from diffusionct_pipeline import DiffusionCTPipeline
-from diffusionct_pipeline.pipeline import REFERENCE_SHARE, join_seed
+from diffusionct_pipeline import AutoencoderResNet18, ConditionalUNet1DModel, DiffusionCTPipeline
+from diffusionct_pipeline.seeds import derive_seed
 
 CT_SMALL = get_testdata_file("CT_small.dcm")
 SPACING = 0.7
@@ -25,6 +25,20 @@ SPACING = 0.7
 @pytest.fixture(scope="module")
 def pipe():
     return tiny_pipeline()
+
+
+def fixed_target_pipeline():
+    """The paper's own two networks, without a style predictor."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        autoencoder = AutoencoderResNet18(
+            latent_channels=LATENT_CHANNELS, block_out_channels=(8, 8, 8, 8, 16), layers_per_block=1,
+            decoder_channels=(16, 8, 8, 8, 8),
+        )  # fmt: skip
+        denoiser = ConditionalUNet1DModel(LATENT_CHANNELS, (8, 16), 1, head_channels=8, norm_groups=4)
+    pipe = DiffusionCTPipeline(autoencoder.eval(), denoiser.eval(), tiny_pipeline().scheduler, default_num_inference_steps=2)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def seed(value):
@@ -169,7 +183,7 @@ class TestDeterminism:
         *of_series, of_array = pipe.noise_seeds(slices)
         assert len(set(of_series)) == 1
         assert of_array != of_series[0]
-        assert join_seed(0, "1.2") != join_seed(0, "1.3") != join_seed(1, "1.3")
+        assert derive_seed(0, "1.2") != derive_seed(0, "1.3") != derive_seed(1, "1.3")
 
     def test_a_folder_equals_its_files_one_by_one(self, pipe, series):
         whole = pipe(series, output_type="np").images
@@ -179,15 +193,6 @@ class TestDeterminism:
 
 
 class TestReference:
-    def test_a_reference_counts_as_it_is_where_noise_dominates(self, pipe):
-        latent_a = torch.randn(1, 4, 6, generator=torch.Generator().manual_seed(0))
-        reference, spacing_mm = torch.full((1, 4), 3.0), torch.tensor([0.7])
-        predicted = pipe.denoiser.target_style(latent_a, pipe.style_of(latent_a, latent_a), spacing_mm, reference)
-        style = pipe.style_to_sample(latent_a, spacing_mm, reference)
-        # Channels: weight of the pool, power at 0 lp/cm, power at 12 lp/cm, features.
-        torch.testing.assert_close(style[:, [0, 1, 3]], predicted[:, [0, 1, 3]])
-        torch.testing.assert_close(style[:, 2], (1 - REFERENCE_SHARE) * predicted[:, 2] + REFERENCE_SHARE * reference[:, 2])
-
     def test_a_reference_changes_the_outcome(self, pipe):
         hu = noise_hu(64, 64)
         standard = pipe(hu, pixel_spacing=SPACING).images[0]
@@ -198,12 +203,17 @@ class TestReference:
         load = pipe.image_processor.load
         several = load(noise_hu(3, 64, 64), SPACING, "reference")
         with torch.no_grad():
-            each = torch.cat([pipe.target_style([one]) for one in several])
-            torch.testing.assert_close(pipe.target_style(several), each.mean(0, keepdim=True))
+            each = torch.cat([pipe.reference_style([one]) for one in several])
+            torch.testing.assert_close(pipe.reference_style(several), each.mean(0, keepdim=True))
         assert each.std(0).max() > 0
 
     def test_none_is_the_checkpoints_standard(self, pipe):
-        assert pipe.target_style() is None  # the standard's style depends on the slice
+        assert pipe.reference_style() is None  # the standard's style depends on the slice
+
+    def test_a_fixed_target_takes_none(self):
+        pipe = fixed_target_pipeline()
+        with pytest.raises(ValueError, match="its target is fixed"):
+            pipe(noise_hu(64, 64), pixel_spacing=SPACING, reference=CT_SMALL)
 
     def test_its_own_spacing_is_required(self, pipe):
         with pytest.raises(ValueError, match="`reference_pixel_spacing` is missing"):
@@ -257,6 +267,17 @@ class TestDiffusersHabits:
         np.testing.assert_array_equal(
             loaded(hu, pixel_spacing=SPACING).images[0], pipe(hu, pixel_spacing=SPACING).images[0]
         )
+
+    def test_the_papers_own_networks_save_load_and_run(self, tmp_path):
+        pipe = fixed_target_pipeline()
+        pipe.save_pretrained(tmp_path)
+        loaded = DiffusionCTPipeline.from_pretrained(tmp_path)
+        loaded.set_progress_bar_config(disable=True)
+        assert loaded.style_predictor is None and type(loaded.autoencoder) is AutoencoderResNet18
+        hu = noise_hu(64, 70)
+        images = [either(hu, pixel_spacing=SPACING).images[0] for either in (pipe, loaded)]
+        np.testing.assert_array_equal(*images)
+        assert np.isfinite(images[0]).all()
 
     def test_half_precision_stays_close(self, pipe):
         hu = noise_hu(64, 64)
@@ -320,14 +341,3 @@ class TestRefusals:
         pipe(dataset)
         assert {path: path.read_bytes() for path in series.iterdir()} == before
         assert dataset.PixelData == cells
-
-
-def test_sampled_latents_have_the_style_they_were_sampled_for():
-    pipe = tiny_pipeline()
-    generator = torch.Generator().manual_seed(0)
-    latent_a, latents = torch.randn(2, 2, 4, 9, generator=generator)
-    style = torch.randn(2, 4, generator=generator)
-    matched = pipe.match_style(latent_a, style, latents)
-    spread = (matched - matched.mean(-1, keepdim=True)) - (latents - latents.mean(-1, keepdim=True))
-    torch.testing.assert_close(spread, torch.zeros_like(spread), atol=1e-5, rtol=0)
-    torch.testing.assert_close(pipe.style_of(matched, latent_a), style)

@@ -7,7 +7,7 @@ import argparse
 import json
 from pathlib import Path
 
-from diffusionct_pipeline.hub import export_checkpoint
+from diffusionct_pipeline.train.export import export_checkpoint
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,20 +1,24 @@
 """Averaged weights and resumable checkpoints."""
 
+from __future__ import annotations
+
 import re
 import shutil
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 KEEP = 2  # resumable checkpoints left on disk
 
 
-def averaged(model, decay):
+def averaged(model: nn.Module, decay: float) -> AveragedModel:
     """Exponential moving average of `model`, BatchNorm buffers included; the decay warms up as (1 + n) / (10 + n)."""
 
     @torch.no_grad()
-    def update(average, current, updates):
+    def update(average: list[torch.Tensor], current: list[torch.Tensor], updates: torch.Tensor | int) -> None:
         now = min(decay, (1 + int(updates)) / (10 + int(updates)))
         for kept, new in zip(average, current):
             if kept.is_floating_point():
@@ -25,20 +29,20 @@ def averaged(model, decay):
     return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
-class Progress:
+class Clock:
     """Steps and seconds so far; saved and restored by accelerate with the rest of the state."""
 
     def __init__(self):
         self.step, self.seconds = 0, 0.0
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
         return {"step": self.step, "seconds": self.seconds}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict) -> None:
         self.step, self.seconds = state["step"], state["seconds"]
 
 
-def save_checkpoint(accelerator, output, step):
+def save_checkpoint(accelerator: Accelerator, output: str | Path, step: int) -> None:
     """Write `output/checkpoints/step-N` on every process and drop the oldest."""
     folder = Path(output) / "checkpoints" / f"step-{step:08d}"
     accelerator.save_state(str(folder))
@@ -48,7 +52,7 @@ def save_checkpoint(accelerator, output, step):
             shutil.rmtree(old)
 
 
-def find_checkpoint(output, resume):
+def find_checkpoint(output: str | Path, resume: str) -> Path:
     """The folder that `--resume` names.
 
     Raises:
@@ -64,7 +68,7 @@ def find_checkpoint(output, resume):
     return Path(resume)
 
 
-def list_checkpoints(output):
+def list_checkpoints(output: str | Path) -> list[Path]:
     """Checkpoint folders, oldest first."""
     folders = (Path(output) / "checkpoints").glob("step-*")
     return sorted(folder for folder in folders if re.fullmatch(r"step-\d{8}", folder.name))

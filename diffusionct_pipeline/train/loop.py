@@ -1,19 +1,45 @@
 """One training loop for every phase: the phase says what is trained and what its loss is."""
 
+from __future__ import annotations
+
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from torch import nn
 from tqdm import tqdm
 
-from .checkpoints import Progress, averaged, find_checkpoint, save_checkpoint
+from ..seeds import MAX_SEED
+from .checkpoints import Clock, averaged, find_checkpoint, save_checkpoint
+from .options import TrainOptions
 
 
-def train(options, phase):
+class Phase(Protocol):
+    """What `train` needs to know of a phase.
+
+    Attributes:
+        objective: Module, batch -> dict of losses, the one to train on as "loss".
+    """
+
+    objective: nn.Module
+
+    def batch(self, generator: torch.Generator) -> tuple:
+        """Arguments of the objective for a step."""
+
+    def validate(self, objective: nn.Module) -> dict[str, float]:
+        """Scores of an objective with averaged weights."""
+
+    def save(self, objective: nn.Module, folder: Path, summary: dict) -> None:
+        """Write what was trained."""
+
+
+def train(options: TrainOptions, make_phase: Callable[[TrainOptions, torch.device], Phase]) -> dict:
     """Run a phase to its end and save it.
 
     Every batch is drawn from a generator seeded by (seed, step, process), so that a resumed run sees what an
@@ -21,8 +47,7 @@ def train(options, phase):
 
     Args:
         options: A `TrainOptions`.
-        phase: Called as `phase(options, device)`; gives `objective` (a module, batch -> dict of losses with "loss"),
-            `batch(generator)`, `validate(objective)` -> dict of floats, and `save(objective, folder, summary)`.
+        make_phase: Makes the phase on a device.
 
     Returns:
         The summary that was handed to `save`: steps, seconds and the last metrics.
@@ -35,31 +60,31 @@ def train(options, phase):
     )  # fmt: skip
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
-    phase = phase(options, accelerator.device)
+    phase = make_phase(options, accelerator.device)
     trained = [p for p in phase.objective.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, options.learning_rate, betas=(0.9, 0.99), weight_decay=options.weight_decay)
     objective, optimizer = accelerator.prepare(phase.objective, optimizer)
     average = averaged(accelerator.unwrap_model(objective), options.ema_decay)
-    progress = Progress()
-    accelerator.register_for_checkpointing(average, progress)
+    clock = Clock()
+    accelerator.register_for_checkpointing(average, clock)
     if options.resume:
         accelerator.load_state(str(find_checkpoint(output, options.resume)))
     if options.tracker:
         accelerator.init_trackers("diffusionct", config={k: str(v) for k, v in vars(options).items()})
     generator = torch.Generator(accelerator.device)
     log = open(output / "metrics.jsonl", "a") if accelerator.is_main_process else None
-    bar = tqdm(total=options.max_steps, initial=progress.step, disable=not accelerator.is_main_process)
-    started = time.monotonic() - progress.seconds
+    bar = tqdm(total=options.max_steps, initial=clock.step, disable=not accelerator.is_main_process)
+    started = time.monotonic() - clock.seconds
     metrics, scores = {}, {}
 
     # 2. Steps.
     objective.train()
-    while progress.step < options.max_steps and _time_left(accelerator, options, progress):
-        rate = _learning_rate(options, progress)
+    while clock.step < options.max_steps and _time_left(accelerator, options, clock):
+        rate = _learning_rate(options, clock)
         for group in optimizer.param_groups:
             group["lr"] = rate
         for micro in range(options.gradient_accumulation):
-            generator.manual_seed(_batch_seed(options, progress.step, micro, accelerator.process_index))
+            generator.manual_seed(_batch_seed(options, clock.step, micro, accelerator.process_index))
             batch = phase.batch(generator)  # in float32: bfloat16 would round HU to multiples of 4
             with accelerator.autocast():
                 losses = objective(*batch)
@@ -68,31 +93,31 @@ def train(options, phase):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         average.update_parameters(accelerator.unwrap_model(objective))
-        progress.step += 1
-        progress.seconds = time.monotonic() - started
+        clock.step += 1
+        clock.seconds = time.monotonic() - started
 
         # 3. Say, validate, checkpoint.
         metrics = {k: v.item() for k, v in losses.items()} | {"grad_norm": float(norm), "learning_rate": rate}
         if not math.isfinite(metrics["loss"]):
-            raise FloatingPointError(f"the loss is {metrics['loss']} at step {progress.step}; try a lower learning rate")
-        if _due(options.validation_steps, progress.step):
+            raise FloatingPointError(f"the loss is {metrics['loss']} at step {clock.step}; try a lower learning rate")
+        if _due(options.validation_steps, clock.step):
             scores = phase.validate(average.module.eval())
             metrics |= scores
-        accelerator.log(metrics, step=progress.step)
+        accelerator.log(metrics, step=clock.step)
         if log:
-            log.write(json.dumps({"step": progress.step, "seconds": round(progress.seconds, 2), **metrics}) + "\n")
+            log.write(json.dumps({"step": clock.step, "seconds": round(clock.seconds, 2), **metrics}) + "\n")
             log.flush()
         bar.update()
         bar.set_postfix(loss=f"{metrics['loss']:.4f}")
-        if _due(options.checkpoint_steps, progress.step):
-            save_checkpoint(accelerator, output, progress.step)
+        if _due(options.checkpoint_steps, clock.step):
+            save_checkpoint(accelerator, output, clock.step)
 
     # 4. Save the averaged weights.
     bar.close()
-    save_checkpoint(accelerator, output, progress.step)
+    save_checkpoint(accelerator, output, clock.step)
     summary = {
-        "steps": progress.step,
-        "seconds": round(progress.seconds, 1),
+        "steps": clock.step,
+        "seconds": round(clock.seconds, 1),
         "processes": accelerator.num_processes,
         "device": str(accelerator.device),
         "torch": torch.__version__,
@@ -107,25 +132,25 @@ def train(options, phase):
     return summary
 
 
-def _learning_rate(options, progress):
-    done = progress.step / options.max_steps
+def _learning_rate(options: TrainOptions, clock: Clock) -> float:
+    done = clock.step / options.max_steps
     if options.max_seconds:
-        done = max(done, progress.seconds / options.max_seconds)
-    warm = min(1.0, (progress.step + 1) / max(1, options.warmup_steps))
+        done = max(done, clock.seconds / options.max_seconds)
+    warm = min(1.0, (clock.step + 1) / max(1, options.warmup_steps))
     return options.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-def _time_left(accelerator, options, progress):
+def _time_left(accelerator: Accelerator, options: TrainOptions, clock: Clock) -> bool:
     if not options.max_seconds:
         return True
-    over = torch.tensor(float(progress.seconds >= options.max_seconds), device=accelerator.device)
+    over = torch.tensor(float(clock.seconds >= options.max_seconds), device=accelerator.device)
     return accelerator.reduce(over, "sum").item() == 0  # all processes stop at the same step
 
 
-def _batch_seed(options, step, micro, rank):
+def _batch_seed(options: TrainOptions, step: int, micro: int, rank: int) -> int:
     seed = (options.seed * 1_000_003 + step) * 1_009 + micro * 101 + rank
-    return seed % (2**63)
+    return seed % MAX_SEED
 
 
-def _due(every, step):
+def _due(every: int, step: int) -> bool:
     return bool(every) and step % every == 0

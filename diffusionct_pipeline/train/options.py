@@ -1,12 +1,22 @@
 """Options of the training scripts: a dataclass is the command line, its comments are the help."""
 
+from __future__ import annotations
+
 import argparse
 import dataclasses
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
+
+STYLE_LOSSES = ["bounded_l2=1", "spectrum=0.4", "filter_spectrum=0.1", "latent=1e-4"]
+LITERAL_LOSSES = ["l2=1"]
+LITERAL_DIFFUSION = {"fixed_target": True, "prediction_type": "epsilon", "beta_schedule": "linear"}
+
+Options = TypeVar("Options", bound="TrainOptions")
 
 
-def option(default, text):
+def option(default: Any, text: str) -> Any:
     """A field with its explanation; lists need a copy each."""
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata={"help": text})
@@ -39,7 +49,7 @@ class TrainOptions:
     tracker: str = option("", 'an accelerate tracker beside metrics.jsonl, such as "tensorboard" or "wandb"')
     cpu: bool = option(False, "train on the CPU even where there is a GPU")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.batch_size < 2 or self.batch_size % 2:
             raise ValueError(f"`batch_size` is {self.batch_size}; legal are even numbers from 2.")
         if self.crop < 64 or self.crop % 32:
@@ -50,6 +60,16 @@ class TrainOptions:
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"`ema_decay` is {self.ema_decay}; legal is 0 up to below 1.")
 
+    def given(self, name: str) -> bool:
+        """Whether an option has another value than its default."""
+        return getattr(self, name) != default_of(next(item for item in dataclasses.fields(self) if item.name == name))
+
+    def refuse_together(self, ruling: str, *overridden: str) -> None:
+        """Raise ValueError where `ruling` is given with an option that it would override in silence."""
+        for name in overridden:
+            if self.given(ruling) and self.given(name):
+                raise ValueError(f"`{name}` has no effect with `{ruling}`; leave one of them out.")
+
 
 @dataclass
 class AutoencoderOptions(TrainOptions):
@@ -58,14 +78,33 @@ class AutoencoderOptions(TrainOptions):
     init: str = option("", "folder of an autoencoder to go on training; none: random weights")
     freeze_encoder: bool = option(False, "train the decoder only: the latent and a denoiser trained on it stay valid")
     imagenet: str = option("", 'pretrained ResNet-18 on the Hub for the encoder, e.g. "microsoft/resnet-18"')
-    paper_literal: bool = option(False, "the paper's network and loss: no filter, no cross reconstruction")
-    skip_mode: str = option("all", 'skip connections, "all" or "none"')
+    paper_literal: bool = option(False, "the paper's network and loss: plain reconstruction by `AutoencoderResNet18`")
+    skip_mode: str = option("all", 'skip connections of the paper\'s network, "all" or "none"')
     latent_channels: int = option(32, "channels of the latent")
+    rings: int = option(24, "how many of them hold local power")
     block_out_channels: list[int] = option([64, 64, 128, 256, 512], "widths of the encoder; the default is ResNet-18")
     decoder_channels: list[int] = option([256, 128, 64, 32, 16], "widths of the decoder")
-    spectrum_weight: float = option(0.4, "weight of the local-spectrum loss")
-    filter_weight: float = option(0.1, "weight of the local-spectrum loss of the linear filter by itself")
-    latent_weight: float = option(1e-4, "weight of the squared latent, which keeps it near unit scale")
+    losses: list[str] = option(
+        [], f"losses and their weights; none: {' '.join(STYLE_LOSSES)}, or {' '.join(LITERAL_LOSSES)} with --paper-literal"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = ("latent_channels", "rings", "block_out_channels", "decoder_channels", "skip_mode")
+        self.refuse_together("init", *sizes, "imagenet")
+        self.refuse_together("paper_literal", "rings", "freeze_encoder")
+        if self.given("skip_mode") and not self.paper_literal:
+            raise ValueError("`skip_mode` needs `paper_literal`: only the paper's network can do without skips.")
+        self.loss_weights  # noqa: B018  raises where a weight is no number
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Name -> weight, see `losses.RECONSTRUCTION_LOSSES`."""
+        try:
+            pairs = (item.split("=") for item in self.losses or (LITERAL_LOSSES if self.paper_literal else STYLE_LOSSES))
+            return {name.replace("-", "_"): float(weight) for name, weight in pairs}
+        except ValueError as error:
+            raise ValueError(f"`losses` is {self.losses}; legal are items like spectrum=0.4.") from error
 
 
 @dataclass
@@ -73,7 +112,8 @@ class LatentOptions(TrainOptions):
     """Phase two."""
 
     autoencoder: str = option("runs/autoencoder", "folder of the trained, frozen autoencoder")
-    init: str = option("", "folder of a denoiser to go on training; none: random weights")
+    paper_literal: bool = option(False, "the paper's recipe: fixed target, epsilon prediction, linear schedule")
+    init: str = option("", "folder of a pipeline whose denoiser and style predictor to go on training; none: random weights")
     style_only: bool = option(False, "train the prediction of the target's style only, the denoiser stays as it is")
     block_out_channels: list[int] = option([96, 128, 192], "widths of the denoiser")
     prediction_type: str = option("v_prediction", 'what the denoiser predicts: "v_prediction", "epsilon" or "sample"')
@@ -89,18 +129,38 @@ class LatentOptions(TrainOptions):
     standard_share: float = option(0.5, "share of the training pairs whose target is the standard kernel")
     default_steps: int = option(20, "denoising steps that the saved pipeline recommends")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
+        if self.paper_literal:
+            for name, value in LITERAL_DIFFUSION.items():
+                if getattr(self, name) != value:
+                    self.refuse_together("paper_literal", name)
+                setattr(self, name, value)
+        self.refuse_together("init", "block_out_channels")
+        self.refuse_together("fixed_target", "style_only", "standard_share")
+        for scans in ("stored_scans", "stored_object_scans"):
+            self.refuse_together(scans, "stored_pairs", "phantom_slices", "crop")
+        if self.given("scan_size") and not (self.stored_scans or self.stored_object_scans):
+            raise ValueError("`scan_size` needs `stored_scans` or `stored_object_scans`.")
         if self.stored_object_scans and not self.objects:
             raise ValueError("`stored_object_scans` needs `objects`.")
 
 
-def parse_options(cls, description=None, argv=None):
-    """Command line -> `cls`, every field an option `--name`; wrong usage exits with code 2."""
+def parse_options(cls: type[Options], description: str | None = None, argv: Sequence[str] | None = None) -> Options:
+    """Command line -> `cls`: the field `batch_size` is the option `--batch-size` (`--batch_size` is understood too).
+
+    Args:
+        cls: A dataclass of options.
+        description: Of the script.
+        argv: Arguments; None takes those of the process.
+
+    Raises:
+        SystemExit: with code 2 on wrong usage.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     hints = get_type_hints(cls)
     for item in dataclasses.fields(cls):
-        default = item.default if item.default is not dataclasses.MISSING else item.default_factory()
+        default = default_of(item)
         arguments = {"help": f"{item.metadata['help']} (default: {default!r})".replace("%", "%%"), "default": default}
         if hints[item.name] is bool:
             arguments["action"] = argparse.BooleanOptionalAction
@@ -108,9 +168,20 @@ def parse_options(cls, description=None, argv=None):
             arguments |= {"nargs": "*", "type": get_args(hints[item.name])[0]}
         else:
             arguments["type"] = hints[item.name]
-        parser.add_argument(f"--{item.name}", **arguments)
-    values = vars(parser.parse_args(argv))
+        parser.add_argument(f"--{item.name.replace('_', '-')}", **arguments)
+    values = vars(parser.parse_args([kebab_case(argument) for argument in (sys.argv[1:] if argv is None else argv)]))
     try:
         return cls(**values)
     except ValueError as error:
         parser.error(str(error))
+
+
+def default_of(item: dataclasses.Field) -> Any:
+    """Default value of a field."""
+    return item.default if item.default is not dataclasses.MISSING else item.default_factory()
+
+
+def kebab_case(argument: str) -> str:
+    """"--batch_size=4" -> "--batch-size=4"; what is no option stays as it is."""
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value if name.startswith("--") else argument

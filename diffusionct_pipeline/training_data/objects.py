@@ -1,6 +1,9 @@
 """Training objects: noise-free phantom slices and real sharp slices, kept as int16 HU in memory."""
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +12,11 @@ import torch
 
 from ..dicom import read_slice, scan_folder
 from ..simulation import ChestPhantom
+from .splits import IMAGE_PAIRS, take
 
 logger = logging.getLogger(__name__)
+
+SLICES_A_PHANTOM = 8
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class TrainingObject:
     spacing_mm: float
 
 
-def load_objects(paths):
+def load_objects(paths: Iterable[str | Path]) -> list[TrainingObject]:
     """Read objects from folders of DICOM CT or packs (.npz) written by `save_objects`.
 
     Raises:
@@ -36,32 +42,39 @@ def load_objects(paths):
     return objects
 
 
-def phantom_objects(slices, seed, slices_per_phantom=8):
-    """Noise-free slices of `ChestPhantom`s of both styles, seeds `seed`, `seed + 1`, ..."""
+def phantom_objects(slices: int, seed: int) -> list[TrainingObject]:
+    """Noise-free slices of `ChestPhantom`s of both styles.
+
+    Args:
+        slices: How many; eight of a phantom.
+        seed: Of the heights; the phantoms are those of the split `IMAGE_PAIRS` from number `seed` on.
+
+    Raises:
+        ValueError: if the split has not as many phantoms.
+    """
     objects = []
     generator = torch.Generator().manual_seed(seed)
-    while len(objects) < slices:
-        index = len(objects) // slices_per_phantom
-        phantom = ChestPhantom(seed + index, style="human" if index % 3 else "lungman")
+    for index, phantom_seed in enumerate(take(IMAGE_PAIRS, -(-slices // SLICES_A_PHANTOM), seed)):
+        phantom = ChestPhantom(phantom_seed, style="human" if index % 3 else "lungman")
         low, high = phantom.z_range_mm
-        for _ in range(min(slices_per_phantom, slices - len(objects))):
+        for _ in range(min(SLICES_A_PHANTOM, slices - len(objects))):
             z = low + (high - low) * torch.rand(1, generator=generator).item()
             objects.append(TrainingObject(phantom.slice_hu(z).round().to(torch.int16).cpu(), phantom.spacing_mm))
     return objects
 
 
-def save_objects(objects, path):
+def save_objects(objects: Sequence[TrainingObject], path: str | Path) -> None:
     """Write objects of one size to a compressed pack: `hu` int16 (N, H, W), `spacing_mm` (N,)."""
     hu = np.stack([item.hu.numpy() for item in objects])
     np.savez_compressed(path, hu=hu, spacing_mm=np.array([item.spacing_mm for item in objects], np.float32))
 
 
-def _read_pack(path):
+def _read_pack(path: Path) -> list[TrainingObject]:
     with np.load(path) as pack:
         return [TrainingObject(torch.from_numpy(hu), float(mm)) for hu, mm in zip(pack["hu"], pack["spacing_mm"])]
 
 
-def _read_folder(folder):
+def _read_folder(folder: Path) -> list[TrainingObject]:
     scan = scan_folder(folder)
     for skipped in scan.skipped:
         logger.warning('skipped "%s": %s', skipped.path, skipped.reason)

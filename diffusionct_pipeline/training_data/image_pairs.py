@@ -4,15 +4,19 @@ Validation and test pairs come from the projection domain (`diffusionct_pipeline
 tested by the simulator that trained it.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from ..image_processor import HU_CENTRE, HU_MIN, HU_SCALE
-from ..models.frequency import radial_frequency
+from ..image_processor import HIGHEST_SEEN_HU, LOWEST_SEEN_HU, to_model
+from ..models.style.frequency import radial_frequency
 from ..simulation import KERNELS, mtf
+from .objects import TrainingObject
 
 MARGIN = 16  # pixels around a crop, cut off after filtering: FFT filters wrap around
 RANDOM_SHARE = 0.2  # of the objects are random fields
@@ -23,7 +27,7 @@ NOISE_HU = 27.0  # white noise before the ramp at 0.7 mm: 18 HU with Br40, 80 wi
 
 
 @dataclass
-class Pairs:
+class ImagePairs:
     """Slices `a` and `b` (B, 1, n, n) in model range, pixel `spacing` (B,) in mm, 2k and 2k + 1 under equal kernels.
 
     `standard` (B,) tells where `b` has the generator's standard kernel.
@@ -39,24 +43,31 @@ class PairGenerator:
     """Random crops of random objects under random pairs of kernels, doses and pixel spacings.
 
     Args:
-        objects: `TrainingObject`s (see datasets.py); None or empty draws random fields only.
+        objects: See objects.py; none draws random fields only.
         crop: Side n of a crop in pixels.
         device: Where pairs are made.
         standard_kernel: Name in `simulation.KERNELS` of the kernel that `b` has in `standard_share` of the groups.
         standard_share: 0 to 1.
     """
 
-    def __init__(self, objects, crop, device="cpu", standard_kernel="Bl64", standard_share=0.0):
+    def __init__(
+        self,
+        objects: Sequence[TrainingObject],
+        crop: int,
+        device: torch.device | str = "cpu",
+        standard_kernel: str = "Bl64",
+        standard_share: float = 0.0,
+    ):
         self.standard_kernel, self.standard_share = standard_kernel, standard_share
         self.crop, self.device = crop, torch.device(device)
-        self.objects = [item.hu.to(self.device) for item in objects or []]  # int16
-        grids = [(*item.hu.shape, item.spacing_mm) for item in objects or []]
+        self.objects = [item.hu.to(self.device) for item in objects]  # int16
+        grids = [(*item.hu.shape, item.spacing_mm) for item in objects]
         self.grids = torch.tensor(grids, dtype=torch.float32, device=self.device)  # [N,3]: height, width, mm
         table = [(*kernel.roll_off(), kernel.boost, kernel.boost_peak) for kernel in KERNELS.values()]
         self.table = torch.tensor(table, dtype=torch.float32, device=self.device)
         self.fine = 2 * (crop + 2 * MARGIN)  # kernels act at half the pixel spacing: sampling then aliases as in a scan
 
-    def __call__(self, batch, generator):
+    def __call__(self, batch: int, generator: torch.Generator) -> ImagePairs:
         """`batch` pairs (a multiple of 2) from a `torch.Generator` on `device`."""
         self.g = generator
         groups = batch // GROUP
@@ -66,7 +77,7 @@ class PairGenerator:
         dose = torch.exp(0.5 + self._normal(groups)).repeat_interleave(GROUP)  # 11 to 80 HU with Br40
         dose = dose * torch.exp(self._uniform(groups, 0, 0.4).repeat_interleave(GROUP) * self._normal(batch))
         spectrum = torch.fft.rfft2(hu) + self._noise(spacing / 2, dose, frequency)
-        lowest = torch.where(self._column(groups, 0, 1) < 0.5, -1024.0, HU_MIN).repeat_interleave(GROUP, 0)  # by vendor
+        lowest = torch.where(self._column(groups, 0, 1) < 0.5, -1024.0, LOWEST_SEEN_HU).repeat_interleave(GROUP, 0)  # by vendor
         standard = (self._column(groups, 0, 1) < self.standard_share).repeat_interleave(GROUP, 0)  # [B,1,1,1]
         sides = []
         for side in "ab":
@@ -78,12 +89,12 @@ class PairGenerator:
             if side == "b":  # the standard is plain filtered backprojection
                 smoothed = torch.where(standard, sampled, smoothed)
             reconstructed = smoothed[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
-            stored = reconstructed.round().clamp(max=3071).maximum(lowest)
-            sides.append((stored - HU_CENTRE) / HU_SCALE)
-        return Pairs(*sides, spacing, standard.flatten())
+            stored = reconstructed.round().clamp(max=HIGHEST_SEEN_HU).maximum(lowest)
+            sides.append(to_model(stored))
+        return ImagePairs(*sides, spacing, standard.flatten())
 
     # ------------------------------------------------------------------ objects
-    def _objects(self, batch, spacing):
+    def _objects(self, batch: int, spacing: torch.Tensor) -> torch.Tensor:
         """Noise-free or sharp real anatomy on a grid of `spacing` mm, rotated and mirrored at random."""
         if not self.objects:
             return self._random_anatomy(batch, spacing)
@@ -91,9 +102,9 @@ class PairGenerator:
         index = self._uniform(batch, 0, len(self.objects)).long()
         height, width, spacing_mm = self.grids[index].view(batch, 3, 1, 1).unbind(1)  # [B,1,1]
         angle, mirror = self._uniform(batch, 0, 2 * math.pi), 1.0 - 2.0 * (self._uniform(batch, 0, 1) < 0.5).float()
-        cos, sin, mirror = (one.view(-1, 1, 1) for one in (torch.cos(angle), torch.sin(angle), mirror))
+        cos, sin, mirror = (each.view(-1, 1, 1) for each in (torch.cos(angle), torch.sin(angle), mirror))
         axis = torch.arange(self.fine, device=self.device) - self.fine / 2
-        y, x = (one * spacing.view(-1, 1, 1) / spacing_mm for one in (axis[:, None], axis[None] * mirror))
+        y, x = (side * spacing.view(-1, 1, 1) / spacing_mm for side in (axis[:, None], axis[None] * mirror))
         grid_x = (width * self._uniform(batch, 0.2, 0.8).view(-1, 1, 1) + x * cos - y * sin) / (width - 1) * 2 - 1
         grid_y = (height * self._uniform(batch, 0.2, 0.8).view(-1, 1, 1) + x * sin + y * cos) / (height - 1) * 2 - 1
         grid = torch.stack([grid_x, grid_y], -1)  # [B,F,F,2]
@@ -107,21 +118,21 @@ class PairGenerator:
             hu[i] = (sampled[0] - 1000).clamp(-1024, 3071)  # beyond the slice: air
         return hu
 
-    def _field(self, batch, correlation_mm, spacing):
+    def _field(self, batch: int, correlation_mm: float, spacing: torch.Tensor) -> torch.Tensor:
         """Gaussian random field of unit variance, (B, 1, F, F)."""
         frequency = _frequency(self.fine, spacing) / 10  # per mm
         gain = torch.exp(-2 * (math.pi * correlation_mm * frequency) ** 2)
         field = torch.fft.irfft2(torch.fft.rfft2(self._normal(batch, 1, self.fine, self.fine)) * gain)
         return (field - field.mean((2, 3), keepdim=True)) / field.std((2, 3), keepdim=True).clamp(min=1e-6)
 
-    def _random_anatomy(self, batch, spacing):
+    def _random_anatomy(self, batch: int, spacing: torch.Tensor) -> torch.Tensor:
         """Lung, vessels and bone from random fields: every texture scale, no real anatomy needed."""
         large, medium, small, patch = (self._field(batch, mm, spacing) for mm in (20, 6, 2, 4))
         hu = torch.where(large > 0.1, 40 + 15 * medium, -850 + 30 * medium)
         hu = torch.where((small.abs() < 0.08) & (large <= 0.1) & (patch > 0.3), 20 + 20 * medium, hu)
         return torch.where(large > 1.3, 500 + 150 * small, hu)
 
-    def _tumours(self, hu, spacing):
+    def _tumours(self, hu: torch.Tensor, spacing: torch.Tensor) -> torch.Tensor:
         """A lesion of random size, density and texture somewhere in a third of the crops."""
         batch = len(hu)
         axis = torch.arange(self.fine, device=self.device) - self.fine / 2
@@ -134,7 +145,7 @@ class PairGenerator:
         return torch.where((radius < size) & (self._column(batch, 0, 1) < 0.33), lesion, hu)
 
     # ------------------------------------------------------------------ scan and kernels
-    def _noise(self, spacing, dose, frequency):
+    def _noise(self, spacing: torch.Tensor, dose: torch.Tensor, frequency: torch.Tensor) -> torch.Tensor:
         """Spectrum of the noise before the kernel.
 
         A view puts noise where the frequencies point across its rays. A few sectors of views stand for all, each with a
@@ -157,7 +168,7 @@ class PairGenerator:
             total = total + torch.fft.rfft2(white) * share
         return total * self._ramp(frequency)
 
-    def _levels(self, spacing, sectors):
+    def _levels(self, spacing: torch.Tensor, sectors: list[torch.Tensor]) -> list[torch.Tensor]:
         """Log level of the noise of each sector: most along rays that met most of the patient, an ellipse somewhere."""
         batch = len(spacing)
         x = (torch.arange(self.fine, device=self.device) - self.fine / 2) * spacing.view(-1, 1, 1, 1)  # mm
@@ -176,7 +187,7 @@ class PairGenerator:
             levels.append(loss * path + uneven * waves)
         return levels
 
-    def _ramp(self, frequency):
+    def _ramp(self, frequency: torch.Tensor) -> torch.Tensor:
         """Noise amplitude of filtered backprojection before the kernel: sqrt(f) over the blur of cell and focal spot.
 
         The reconstruction divides that blur out of the object, which had it, and so raises the noise, which had not.
@@ -186,10 +197,12 @@ class PairGenerator:
         blur = torch.sinc(self._column(batch, 0.3, 0.6) * per_mm) * torch.sinc(self._column(batch, 0.3, 0.5) * per_mm)
         return frequency.sqrt() / blur.clamp(min=0.15)
 
-    def _kernel(self, groups, frequency):
+    def _kernel(self, groups: int, frequency: torch.Tensor) -> torch.Tensor:
         """(1 + b g(f)) exp(-(f / f0)^p), one for each group: most near a kernel of the table, the rest anything from
         softer than Br36 to sharper than Bl64."""
-        each = lambda low, high: self._column(groups, low, high).repeat_interleave(GROUP, 0)  # noqa: E731
+        def each(low: float, high: float) -> torch.Tensor:
+            return self._column(groups, low, high).repeat_interleave(GROUP, 0)
+
         mtf50, ratio = each(2.0, 11.0), each(1.3, 1.9)  # wider than the table: at its ends a network shrinks
         power = math.log(math.log(10) / math.log(2)) / torch.log(ratio)
         f0 = mtf50 / math.log(2) ** (1 / power)
@@ -210,9 +223,11 @@ class PairGenerator:
         kernel = torch.exp(-((frequency / f0) ** power)) * (1 + boost * squared * torch.exp(1 - squared))
         return kernel + floor * (1 - kernel).clamp(min=0)
 
-    def _iterative(self, groups, hu):
+    def _iterative(self, groups: int, hu: torch.Tensor) -> torch.Tensor:
         """Edge-preserving smoothing that stands for iterative reconstruction, on 40 % of the groups."""
-        each = lambda low, high: self._column(groups, low, high).repeat_interleave(GROUP, 0)  # noqa: E731
+        def each(low: float, high: float) -> torch.Tensor:
+            return self._column(groups, low, high).repeat_interleave(GROUP, 0)
+
         strength = each(0, 0.7) * (each(0, 1) < 0.4)
         edge_hu = each(20, 90)
         low = _gauss(hu)
@@ -221,22 +236,27 @@ class PairGenerator:
         return low + high * (1 - strength * torch.exp(-((local / edge_hu) ** 2)))
 
     # ------------------------------------------------------------------ randomness
-    def _normal(self, *shape):
+    def _normal(self, *shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=self.g, device=self.device)
 
-    def _uniform(self, n, low, high):
+    def _uniform(self, n: int, low: float, high: float) -> torch.Tensor:
         return low + (high - low) * torch.rand(n, generator=self.g, device=self.device)
 
-    def _column(self, n, low, high):
+    def _column(self, n: int, low: float, high: float) -> torch.Tensor:
         return self._uniform(n, low, high).view(-1, 1, 1, 1)
 
 
-def _frequency(size, spacing):
+def other_of_group(index: torch.Tensor) -> torch.Tensor:
+    """Indices of pairs -> those of the other pairs under the same two kernels: 2k <-> 2k + 1."""
+    return index + 1 - 2 * (index % GROUP)
+
+
+def _frequency(size: int, spacing: torch.Tensor) -> torch.Tensor:
     """Radius of the bins of `rfft2` for square crops, (B, 1, size, size // 2 + 1) in lp/cm."""
     return radial_frequency(size, size, spacing)[:, None]
 
 
-def _gauss(image, sigma=1.5, radius=4):
+def _gauss(image: torch.Tensor, sigma: float = 1.5, radius: int = 4) -> torch.Tensor:
     taps = torch.exp(-(torch.arange(-radius, radius + 1, device=image.device) ** 2) / (2 * sigma**2))
     taps = (taps / taps.sum()).view(1, 1, 1, -1)
     padded = F.pad(image, (radius,) * 4, mode="reflect")

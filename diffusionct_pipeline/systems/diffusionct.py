@@ -1,0 +1,90 @@
+"""DiffusionCT as a system of the comparison: to its checkpoint's standard, or zero-shot to a reference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..files import write_whole
+from ..pipeline import DiffusionCTPipeline
+from .protocol import FittingPair
+
+REFERENCE_FILE = "reference.json"
+
+
+class DiffusionCT:
+    """The pipeline; nothing in it is trained here.
+
+    Args:
+        model: Checkpoint folder or "user/repo" on the Hub; None for the embedded checkpoint.
+        by_reference: Whether `fit` takes the texture of the pairs' targets as reference (the sources are not looked at).
+            Otherwise the target is the checkpoint's standard, and `fit` does nothing.
+        num_inference_steps: Denoising steps; None takes what the checkpoint recommends.
+        seed: Of the noise, the same for every slice.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        by_reference: bool = False,
+        num_inference_steps: int | None = None,
+        seed: int = 0,
+    ):
+        self.pipe = DiffusionCTPipeline.from_pretrained(model)
+        self.pipe.set_progress_bar_config(disable=True)
+        self.by_reference, self.seed = by_reference, seed
+        self.num_inference_steps = num_inference_steps or self.pipe.config.default_num_inference_steps
+        self.reference_style: torch.Tensor | None = None  # [1,C]
+
+    @property
+    def target_kernel(self) -> str:
+        return "" if self.by_reference else self.pipe.config.standard_name
+
+    def fit(self, pairs: Iterable[FittingPair]) -> DiffusionCT:
+        """Take the targets as reference, or nothing; returns itself."""
+        if self.by_reference:
+            load = self.pipe.image_processor.load
+            references = [item for pair in pairs for item in load(pair.target, pair.spacing_mm, "reference")]
+            self.reference_style = self.pipe.reference_style(references)
+        return self
+
+    def standardize(self, hu: np.ndarray, pixel_spacing: float) -> np.ndarray:
+        """(H, W) HU with pixels of `pixel_spacing` mm -> (H, W) float32 HU.
+
+        Raises:
+            ValueError: if the reference is missing, or for HU and spacings that the pipeline refuses.
+        """
+        if self.by_reference and self.reference_style is None:
+            raise ValueError("the reference is missing; call `fit` with pairs first.")
+        slices = self.pipe.image_processor.load(hu, pixel_spacing)
+        seeds = self.pipe.noise_seeds(slices, torch.Generator().manual_seed(self.seed))
+        (result,) = self.pipe.standardize_batch(slices, seeds, self.num_inference_steps, self.reference_style)
+        return result
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the checkpoint and, beside it, how it is used."""
+        self.pipe.save_pretrained(folder)
+        style = None if self.reference_style is None else self.reference_style.tolist()
+        settings = {
+            "by_reference": self.by_reference, "num_inference_steps": self.num_inference_steps, "seed": self.seed,
+            "reference_style": style,
+        }  # fmt: skip
+        write_whole(Path(folder) / REFERENCE_FILE, json.dumps(settings, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> DiffusionCT:
+        """What `save_pretrained` wrote, or any checkpoint folder, then to its standard.
+
+        Raises:
+            ValueError, OSError: naming the folder and the reason.
+        """
+        path = Path(folder) / REFERENCE_FILE
+        settings = json.loads(path.read_text()) if path.is_file() else {}
+        style = settings.pop("reference_style", None)
+        system = cls(folder, **settings)
+        system.reference_style = None if style is None else torch.tensor(style)
+        return system

@@ -1,0 +1,44 @@
+"""Make a trained pipeline publishable: half precision, small shards, model card and metrics beside the weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from ..files import whole_folder
+from ..pipeline import DiffusionCTPipeline
+
+SHARD_SIZE = "15MB"
+
+
+def export_checkpoint(source: str | Path, output: str | Path, *, card: str | Path, metrics: dict) -> int:
+    """Write a checkpoint folder that `from_pretrained` loads and `push_to_hub` or an upload can publish.
+
+    Args:
+        source: Folder of a trained pipeline, as `train_latent` saves it.
+        output: Folder to write; replaced if it exists.
+        card: Path of the model card (Markdown).
+        metrics: For metrics.json: what the checkpoint was trained on, for how long, and its scores.
+
+    Returns:
+        Size of the checkpoint in bytes.
+
+    Raises:
+        ValueError, OSError: if the pipeline cannot be loaded or the folder not be written.
+    """
+    pipeline = DiffusionCTPipeline.from_pretrained(source)
+    for model in pipeline.models:
+        exact = set(model._keep_in_fp32_modules or ())
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if tensor.is_floating_point() and not exact & set(name.split(".")):
+                tensor.data = tensor.data.half()
+    with whole_folder(output, replace=True) as part:
+        pipeline.save_pretrained(part, max_shard_size=SHARD_SIZE)
+        for path in part.rglob("*.json"):  # diffusers notes where the pipeline was loaded from: nobody else's concern
+            values = json.loads(path.read_text())
+            if values.pop("_name_or_path", None) is not None:
+                path.write_text(json.dumps(values, indent=2) + "\n")
+        shutil.copy(card, part / "README.md")
+        (part / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    return sum(path.stat().st_size for path in Path(output).rglob("*") if path.is_file())

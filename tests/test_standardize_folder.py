@@ -211,9 +211,10 @@ class TestOptions:
         }
 
     def test_are_those_of_the_function(self):
-        parameters = inspect.signature(standardize_folder).parameters
-        defaults = {name: p.default for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY and name != "progress"}
-        assert {f.name: f.default for f in dataclasses.fields(FolderOptions)} == defaults
+        parameters = inspect.signature(standardize_folder).parameters.values()
+        defaults = {given.name: given.default for given in parameters if given.kind is given.KEYWORD_ONLY}
+        del defaults["progress"]
+        assert {field.name: field.default for field in dataclasses.fields(FolderOptions)} == defaults
 
     def test_the_embedded_checkpoint_has_a_name(self):
         assert FolderOptions().as_json()["model"] == "embedded"

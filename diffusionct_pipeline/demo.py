@@ -6,6 +6,10 @@
     OUT/agreement.md         how closely the texture agrees with the target
 """
 
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,8 @@ import numpy as np
 from .dicom import read_slice, scan_folder
 from .evaluation.texture import TEXTURE_FIGURES, square_regions, texture_figures
 from .files import require_writable, write_whole
-from .preview import comparison_png, require_matplotlib
+from .optional import import_optional
+from .preview import comparison_png
 from .simulation import simulate
 from .standardize_folder import standardize_folder
 
@@ -28,7 +33,11 @@ TUMOUR_MARGIN_MM = 15.0
 AGREES = 0.15  # relative error up to which a feature counts as reproducible, as in Selim et al. 2023
 
 
-def demo(out, model=None, progress=None):
+def demo(
+    out: str | os.PathLike,
+    model: str | os.PathLike | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> str:
     """Run the demo.
 
     Args:
@@ -44,13 +53,13 @@ def demo(out, model=None, progress=None):
         ImportError: without matplotlib.
     """
     out = Path(out)
-    require_matplotlib()
+    import_optional("matplotlib")  # now: the picture comes last
     require_writable(out)
 
     # 1. A scan with two kernels, and the standardized version of one.
     scan = out / f"phantom_{PHANTOM_SEED}"
 
-    def tell(done):
+    def tell(done: int) -> None:
         if progress is not None:
             progress(done, 2 * SLICES)
 
@@ -81,7 +90,7 @@ def demo(out, model=None, progress=None):
         "Simulated chest: the target is another reconstruction of the same scan, which the model never sees",
     )  # fmt: skip
     write_whole(out / "demo.png", picture)
-    write_whole(out / "agreement.md", table.encode())
+    write_whole(out / "agreement.md", table)
     seconds = report["series"][0]["seconds_per_slice"]
     return (
         f"{table}\n{report['model_id']}, {seconds} s a slice. Research use, not a medical device.\n"
@@ -90,13 +99,13 @@ def demo(out, model=None, progress=None):
     )
 
 
-def read_hu(folder):
-    """The one series of a folder as HU (N, H, W), other files left aside."""
+def read_hu(folder: Path) -> np.ndarray:
+    """The one series of a folder as HU (N, H, W) float32, other files left aside."""
     return np.stack([read_slice(path).hu for path in scan_folder(folder).series[0].paths])
 
 
-def regions(target_hu, masks, spacing_mm):
-    """Region group -> list of (slice, mask): the tumours, and squares of lung and of soft tissue.
+def regions(target_hu: np.ndarray, masks: np.ndarray, spacing_mm: float) -> dict[str, list[tuple[int, np.ndarray]]]:
+    """Region group -> list of (slice, (H, W) mask): the tumours, and squares of lung and of soft tissue.
 
     Args:
         target_hu: (N, H, W) array in HU, by which squares are chosen.
@@ -114,27 +123,28 @@ def regions(target_hu, masks, spacing_mm):
     return {name: where for name, where in groups.items() if where}
 
 
-def measure(images, where):
-    """Figures (R, F) of R regions of a stack of images."""
+def measure(images: np.ndarray, where: list[tuple[int, np.ndarray]]) -> np.ndarray:
+    """Figures (R, F) of R regions, as of `regions`, of images (N, H, W) in HU."""
     return np.array([list(texture_figures(images[index], mask).values()) for index, mask in where])
 
 
-def agreement_table(figures):
+def agreement_table(figures: dict[str, list[np.ndarray]]) -> str:
     """Markdown: mean of each figure on the tumours, and the mean error of input and output for each group of regions.
 
     Args:
         figures: Region group -> figures (R, F) of input, output and target; R of at least 1.
     """
     errors = {
-        name: [np.abs(one / target - 1) for one in (source, output)]
+        name: [np.abs(values / target - 1) for values in (source, output)]
         for name, (source, output, target) in figures.items()
     }
     heads = [f"{name}, {len(pair[0])} regions" for name, pair in errors.items()]
     rows = [["texture", f"{SOURCE} input", "output", f"{TARGET} target", *heads]]
     for i, figure in enumerate(TEXTURE_FIGURES):
-        values = [f"{one[:, i].mean():.4g}" for one in figures["tumour"]]
-        rows.append([figure, *values, *(change(*(one[:, i].mean() for one in pair)) for pair in errors.values())])
-    within = [change(*((one <= AGREES).mean() for one in pair)) for pair in errors.values()]
+        means = [f"{values[:, i].mean():.4g}" for values in figures["tumour"]]
+        changes = [change(*(error[:, i].mean() for error in pair)) for pair in errors.values()]
+        rows.append([figure, *means, *changes])
+    within = [change(*((error <= AGREES).mean() for error in pair)) for pair in errors.values()]
     rows.append([f"figures within {AGREES:.0%}", "", "", "", *within])
     return (
         "Left: means over the tumours, in HU but for glcm_. Right: mean relative error against the target,\n"
@@ -142,12 +152,12 @@ def agreement_table(figures):
     )
 
 
-def change(before, after):
-    """Two shares as text."""
+def change(before: float, after: float) -> str:
+    """Two shares of 1 as text."""
     return f"{before:4.0%} -> {after:4.0%}"
 
 
-def markdown(rows):
+def markdown(rows: list[list[str]]) -> str:
     """Rows of text, the first being the head, as a Markdown table whose columns line up."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
@@ -155,12 +165,18 @@ def markdown(rows):
     return "\n".join(lines) + "\n"
 
 
-def box_around(mask, margin):
-    """(top, bottom, left, right) of a square around a mask, within the image."""
+def box_around(mask: np.ndarray, margin: float) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right) of a square around a mask, within the image.
+
+    Args:
+        mask: (H, W) bool, True somewhere.
+        margin: Pixels between the mask and the box.
+    """
     rows, columns = np.nonzero(mask)
     half = max(np.ptp(rows), np.ptp(columns)) / 2 + margin
-    box = []
-    for places, size in ((rows, mask.shape[0]), (columns, mask.shape[1])):
+
+    def ends(places: np.ndarray, size: int) -> tuple[int, int]:
         middle = (places.min() + places.max()) / 2
-        box += [max(int(middle - half), 0), min(int(middle + half) + 1, size)]
-    return tuple(box)
+        return max(int(middle - half), 0), min(int(middle + half) + 1, size)
+
+    return *ends(rows, mask.shape[0]), *ends(columns, mask.shape[1])

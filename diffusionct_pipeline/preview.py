@@ -1,11 +1,21 @@
 """Pictures for looking at, never for measuring: fixed windows, a scale bar, a colour bar; the same bytes every time."""
 
+from __future__ import annotations
+
 import io
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .evaluation import noise_power_spectrum
 from .image_processor import PREVIEW_WINDOW_HU
+from .optional import import_optional
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 DIFFERENCE_HU = 300.0  # sharp minus soft noise has a standard deviation of 50 to 100 HU
 BAR_MM = (100, 50, 20, 10, 5)  # lengths of a scale bar; the longest that takes up to a third of the width
@@ -15,15 +25,7 @@ LINES = ("#7fb3d5", "#ffb000", "#e8e8e8")  # input, output, target
 SPECTRUM_PATCH = 32  # pixels: rings of .4 lp/cm at .7 mm, and small enough for the region around a tumour
 
 
-def require_matplotlib():
-    """Raise ImportError, naming the extra, where matplotlib is not installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError("pictures need matplotlib: pip install 'diffusionct-pipeline[plots]'") from error
-
-
-def preview_png(before_hu, after_hu, spacing_mm, title=""):
+def preview_png(before_hu: np.ndarray, after_hu: np.ndarray, spacing_mm: float, title: str = "") -> bytes:
     """Input, output and their difference side by side.
 
     Args:
@@ -33,6 +35,9 @@ def preview_png(before_hu, after_hu, spacing_mm, title=""):
 
     Returns:
         Bytes of a PNG.
+
+    Raises:
+        ImportError: matplotlib is not installed.
     """
     height, width = before_hu.shape
     figure, axes = panels(1, 3, aspect=height / width, title=title)
@@ -44,7 +49,9 @@ def preview_png(before_hu, after_hu, spacing_mm, title=""):
     return png(figure)
 
 
-def comparison_png(images, box, spacing_mm, title=""):
+def comparison_png(
+    images: dict[str, np.ndarray], box: tuple[int, int, int, int], spacing_mm: float, title: str = ""
+) -> bytes:
     """Whole slices above, one region of them magnified below; below that its difference from the target and spectra.
 
     Args:
@@ -55,6 +62,9 @@ def comparison_png(images, box, spacing_mm, title=""):
 
     Returns:
         Bytes of a PNG.
+
+    Raises:
+        ImportError: matplotlib is not installed.
     """
     top, bottom, left, right = box
     target = list(images.values())[-1]
@@ -74,12 +84,21 @@ def comparison_png(images, box, spacing_mm, title=""):
     return png(figure)
 
 
-def panels(rows, columns, aspect=1.0, title=""):
-    """A dark figure with a grid of empty panels."""
-    from matplotlib.figure import Figure  # without pyplot: no state, no window system
+def panels(rows: int, columns: int, aspect: float = 1.0, title: str = "") -> tuple[Figure, np.ndarray]:
+    """A dark figure with a grid of empty panels; (rows, columns) array of axes.
 
+    Args:
+        rows, columns: Of the grid.
+        aspect: Height of a panel over its width.
+        title: Line above the panels.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    new_figure = import_optional("matplotlib.figure").Figure  # without pyplot: no state, no window system
     side = 3.6  # inches
-    figure = Figure(figsize=(side * columns + 0.7, side * rows * aspect + 0.7), facecolor=PAPER, layout="constrained")
+    size = (side * columns + 0.7, side * rows * aspect + 0.7)
+    figure = new_figure(figsize=size, facecolor=PAPER, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0.01, hspace=0.01)
     if title:
@@ -87,7 +106,9 @@ def panels(rows, columns, aspect=1.0, title=""):
     return figure, axes
 
 
-def show(axis, hu, title, scale_spacing_mm=None, frame=None):
+def show(
+    axis: Axes, hu: np.ndarray, title: str, scale_spacing_mm: float | None = None, frame: str | None = None
+) -> AxesImage:
     """A slice through the lung window, with a scale bar if its pixel size is given."""
     low, high = PREVIEW_WINDOW_HU
     image = axis.imshow(hu, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
@@ -102,7 +123,7 @@ def show(axis, hu, title, scale_spacing_mm=None, frame=None):
     return image
 
 
-def show_difference(axis, difference_hu, title):
+def show_difference(axis: Axes, difference_hu: np.ndarray, title: str) -> AxesImage:
     """A difference in HU, white at 0."""
     image = axis.imshow(
         difference_hu, cmap="RdBu_r", vmin=-DIFFERENCE_HU, vmax=DIFFERENCE_HU, interpolation="nearest"
@@ -111,7 +132,7 @@ def show_difference(axis, difference_hu, title):
     return image
 
 
-def show_spectra(axis, images, spacing_mm):
+def show_spectra(axis: Axes, images: dict[str, np.ndarray], spacing_mm: float) -> None:
     """Power over frequency: texture at a glance."""
     for (name, hu), colour in zip(images.items(), LINES):
         frequency, power = noise_power_spectrum(hu, spacing_mm, patch=SPECTRUM_PATCH)
@@ -127,7 +148,7 @@ def show_spectra(axis, images, spacing_mm):
         spine.set_color(INK)
 
 
-def bare(axis, title, frame=None):
+def bare(axis: Axes, title: str, frame: str | None = None) -> None:
     """No ticks, a title, and a frame only in a colour that is given."""
     axis.set_xticks([])
     axis.set_yticks([])
@@ -138,7 +159,7 @@ def bare(axis, title, frame=None):
         spine.set_linewidth(1.5)
 
 
-def colour_bar(figure, axes, image, unit):
+def colour_bar(figure: Figure, axes: Iterable[Axes], image: AxesImage, unit: str) -> None:
     """A bar to the right of some panels."""
     bar = figure.colorbar(image, ax=list(axes), shrink=0.8, pad=0.01, aspect=30)
     bar.set_label(unit, color=INK, fontsize=8)
@@ -146,7 +167,7 @@ def colour_bar(figure, axes, image, unit):
     bar.outline.set_visible(False)
 
 
-def png(figure):
+def png(figure: Figure) -> bytes:
     """Bytes of a figure, without the version that matplotlib would write into it."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=120, facecolor=figure.get_facecolor(), metadata={"Software": None})

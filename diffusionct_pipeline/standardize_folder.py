@@ -3,74 +3,112 @@
 OUT mirrors the relative paths of IN and holds `run_report.json`. Sources are only read.
 """
 
+from __future__ import annotations
+
 import errno
 import json
 import logging
 import os
-import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 
-from . import __version__
 from .dicom import CTSeries, FolderScan, read_slice, scan_folder, write_slice
 from .files import require_writable, write_whole
+from .image_processor import HUSlice
+from .optional import import_optional
 from .pipeline import ACCELERATOR_BATCH, DiffusionCTPipeline
-from .preview import preview_png, require_matplotlib
+from .preview import preview_png
+from .run_report import REPORT_FILE, SeriesEntry, make_report, relative_path
+from .seeds import MAX_SEED
 
 logger = logging.getLogger(__name__)
 
-REPORT_FILE = "run_report.json"
 PREVIEW_FOLDER = "preview"
 PREVIEW_SLICES = 3  # the middle of each series and a quarter to either side
-# Reasons for which a file is no slice that anybody wanted standardized. A file that was left out for another reason
-# (truncated, no pixel spacing, mixed geometry, ...) is a failure.
-JUNK_REASONS = (
-    "is a hidden",
-    "is not a regular file",
-    "is a DICOMDIR",
-    "is not a CT image",
-    "is a localizer",
-    "is a second copy",
-)
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")  # such a file was meant to be DICOM; others may well not be
 HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the next slice cannot be written either
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """How a run standardizes; `standardize_folder` explains each."""
+
+    model: str | os.PathLike | None = None
+    reference: str | os.PathLike | None = None
+    num_inference_steps: int | None = None
+    seed: int = 0
+    device: str | None = None
+    batch_size: int | None = None
+    preview: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """The options for the report."""
+        return {
+            **asdict(self),
+            "model": "embedded" if self.model is None else str(self.model),
+            "reference": None if self.reference is None else str(self.reference),
+        }
 
 
 @dataclass
 class Job:
-    """What stays the same for all slices of a run."""
+    """What stays the same for all slices of a run, and how far it has come.
 
-    pipe: DiffusionCTPipeline
-    reference_style: torch.Tensor | None  # [1,C]; None for the checkpoint's standard
-    num_inference_steps: int
-    seed: int
-    batch_size: int | None
-    derivation: dict
+    Attributes:
+        source, output: Input and output folder, or the one file to read.
+        options: The caller's, with `num_inference_steps` and `device` as they are used.
+        pipe: The one pipeline.
+        reference_style: [1,C]; None for the checkpoint's standard.
+        derivation: What derived files say about their making.
+        progress: Called with the slices done and all.
+        total: Slices to standardize.
+        done: Slices dealt with, failed ones included.
+        stopped: Why the run ends early, "" while it goes on.
+        entries: Of each series that was begun.
+    """
+
     source: Path
     output: Path
-    preview: bool
+    options: FolderOptions
+    pipe: DiffusionCTPipeline
+    reference_style: torch.Tensor | None
+    derivation: dict[str, Any]
     progress: Callable[[int, int], None]
     total: int
     done: int = 0
     stopped: str = ""
-    series: list[dict] = field(default_factory=list)
+    entries: list[SeriesEntry] = field(default_factory=list)
 
-    def count(self, slices):
+    def count(self, slices: int) -> None:
         """Tell the progress."""
         self.done += slices
         self.progress(self.done, self.total)
 
+    def name(self, path: Path) -> Path:
+        """What the report and OUT call a file of IN."""
+        return relative_path(path, self.source)
+
 
 def standardize_folder(
-    source, output, *, model=None, reference=None, num_inference_steps=None, seed=0, device=None, batch_size=None,
-    preview=False, progress=None,
-):  # fmt: skip
+    source: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    model: str | os.PathLike | None = None,
+    reference: str | os.PathLike | None = None,
+    num_inference_steps: int | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    batch_size: int | None = None,
+    preview: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
     """Standardize a DICOM file, or all CT series below a folder.
 
     Every slice becomes the bytes that the pipeline gives it in Python with the same seed.
@@ -93,33 +131,31 @@ def standardize_folder(
 
     Raises:
         ValueError, OSError: if the run cannot start; nothing is written then. DicomError for unusable input.
+        ImportError: pictures are asked for and matplotlib is not installed.
         KeyboardInterrupt: after the report is written.
     """
+    options = FolderOptions(
+        model=model,
+        reference=reference,
+        num_inference_steps=num_inference_steps,
+        seed=seed,
+        device=device,
+        batch_size=batch_size,
+        preview=preview,
+    )
     # 1. What there is to do, before anything is loaded.
     source, output = Path(source), Path(output)
-    scan = find_series(source)
+    scan = scan_source(source)
     require_apart(scan, source, output)
     if preview:
-        require_matplotlib()
+        import_optional("matplotlib")
 
     # 2. One model and one target style for all.
     started = time.time()
-    pipe = load_pipeline(model, device)
-    steps = pipe.config.default_num_inference_steps if num_inference_steps is None else num_inference_steps
-    pipe.check_inputs(steps, None, batch_size, "dicom", [])
-    generator_for(seed)
-    references = pipe.image_processor.load(reference, None, "reference") if reference is not None else []
-    with torch.no_grad():
-        reference_style = pipe.target_style(references, batch_size)
-    derivation = pipe.derivation(steps, references)
+    job = make_job(scan, source, output, options, progress)
     require_writable(output)
 
     # 3. Series by series; the report is written whatever happens.
-    total = sum(len(series.paths) for series in scan.series)
-    job = Job(
-        pipe, reference_style, steps, seed, batch_size, derivation, source, output, preview, progress or (lambda *_: None),
-        total,
-    )  # fmt: skip
     begun = time.time()
     job.count(0)
     try:
@@ -131,24 +167,26 @@ def standardize_folder(
         job.stopped = "interrupted"
         raise
     finally:
-        options = {
-            "model": "embedded" if model is None else str(model),
-            "reference": None if reference is None else str(reference),
-            "num_inference_steps": steps,
-            "seed": seed,
-            "device": str(pipe._execution_device),
-            "batch_size": batch_size,
-            "preview": preview,
-        }
-        report = make_report(job, scan, options, started, begun)
+        report = make_report(
+            source=source,
+            output=output,
+            derivation=job.derivation,
+            options=job.options.as_json(),
+            slices=job.total,
+            entries=job.entries,
+            skipped=scan.skipped,
+            stopped=job.stopped,
+            started=started,
+            begun=begun,
+        )
         try:
-            write_whole(output / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
+            write_whole(output / REPORT_FILE, json.dumps(report, indent=2) + "\n")
         except OSError as error:
             report["stopped"] = report["stopped"] or f'"{output / REPORT_FILE}" cannot be written: {error.strerror}'
     return report
 
 
-def find_series(source):
+def scan_source(source: Path) -> FolderScan:
     """The CT series of a folder, or the one slice of a file, as `FolderScan`.
 
     Raises:
@@ -160,13 +198,19 @@ def find_series(source):
         scan = scan_folder(source)
         scan.require_series()
         return scan
-    one = read_slice(source)
-    description = str(one.dataset.get("SeriesDescription") or "")
-    series = CTSeries(one.series_uid, description, [source], [one.position_mm], one.hu.shape, one.spacing_mm)
+    ct_slice = read_slice(source)
+    series = CTSeries(
+        uid=ct_slice.series_uid,
+        description=str(ct_slice.dataset.get("SeriesDescription") or ""),
+        paths=[source],
+        positions_mm=[ct_slice.position_mm],
+        shape=ct_slice.hu.shape,
+        spacing_mm=ct_slice.spacing_mm,
+    )
     return FolderScan(source.parent, [series], [])
 
 
-def require_apart(scan, source, output):
+def require_apart(scan: FolderScan, source: Path, output: Path) -> None:
     """Refuse to write into the folder that is read.
 
     Raises:
@@ -177,13 +221,47 @@ def require_apart(scan, source, output):
         raise ValueError(f'the output folder "{output}" lies inside the input "{source}"; choose one outside of it.')
     for series in scan.series:
         for path in series.paths:
-            target = real_output / relative(path, source)
+            target = real_output / relative_path(path, source)
             if target.resolve().is_relative_to(real_source):
                 raise ValueError(f'the result of "{path}" would lie in the input; choose another output folder.')
 
 
-def load_pipeline(model=None, device=None):
-    """Load a checkpoint and put it on a device.
+def make_job(
+    scan: FolderScan,
+    source: Path,
+    output: Path,
+    options: FolderOptions,
+    progress: Callable[[int, int], None] | None,
+) -> Job:
+    """Load the model, check the options and measure the style of the reference.
+
+    Raises:
+        ValueError, OSError: naming the option and the reason.
+    """
+    pipe = load_pipeline(options.model, options.device)
+    steps = options.num_inference_steps
+    steps = pipe.config.default_num_inference_steps if steps is None else steps
+    pipe.check_inputs(steps, None, options.batch_size, "dicom", [])
+    generator_for(options.seed)
+    references = []
+    if options.reference is not None:
+        references = pipe.image_processor.load(options.reference, None, "reference")
+    with torch.no_grad():
+        reference_style = pipe.target_style(references, options.batch_size)
+    return Job(
+        source=source,
+        output=output,
+        options=replace(options, num_inference_steps=steps, device=str(pipe._execution_device)),
+        pipe=pipe,
+        reference_style=reference_style,
+        derivation=pipe.derivation(steps, references),
+        progress=progress or (lambda done, total: None),
+        total=sum(len(series.paths) for series in scan.series),
+    )
+
+
+def load_pipeline(model: str | os.PathLike | None = None, device: str | None = None) -> DiffusionCTPipeline:
+    """Load a checkpoint and put it on a device; None as in `standardize_folder`.
 
     Raises:
         ValueError: naming the model or device and the reason.
@@ -203,28 +281,14 @@ def load_pipeline(model=None, device=None):
     return pipe.to(place)
 
 
-def standardize_series(job, series):
+def standardize_series(job: Job, series: CTSeries) -> None:
     """Standardize and write the slices of one series, and add its entry to the report."""
-    entry = {
-        "uid": series.uid,
-        "description": series.description,
-        "slices": len(series.paths),
-        "written": 0,
-        "spacing_mm": series.spacing_mm,
-        "thickness_mm": series.thickness_mm,
-        "kernel_in": None,
-        "kernel_out": None,
-        "clipped_pixels": 0,
-        "seconds_per_slice": None,
-        "gaps": series.gaps,
-        "duplicates": series.duplicates,
-        "failures": [],
-    }
-    job.series.append(entry)
-    shown = preview_indices(len(series.paths)) if job.preview else ()
+    entry = SeriesEntry.of(series)
+    job.entries.append(entry)
+    shown = preview_indices(len(series.paths)) if job.options.preview else []
     shown = {series.paths[i] for i in shown}
     begun = time.perf_counter()
-    size = job.batch_size or ACCELERATOR_BATCH
+    size = job.options.batch_size or ACCELERATOR_BATCH
     for start in range(0, len(series.paths), size):
         # 1. Read; a file that cannot be read costs nothing but itself.
         slices = []
@@ -232,125 +296,92 @@ def standardize_series(job, series):
             with failures_listed(job, entry, [path]):
                 slices += job.pipe.image_processor.load(path)
         # 2. Standardize those that go through the networks together, and write each.
-        for batch in job.pipe.batches(slices, job.batch_size):
+        for batch in job.pipe.batches(slices, job.options.batch_size):
             inputs = [slices[i] for i in batch]
-            with failures_listed(job, entry, [one.source.path for one in inputs]):
+            with failures_listed(job, entry, [hu_slice.source.path for hu_slice in inputs]):
                 results = standardize_slices(job, inputs)
-                for one, (hu, seed) in zip(inputs, results):
-                    with failures_listed(job, entry, [one.source.path]):
-                        write_result(job, entry, one, hu, seed, one.source.path in shown)
+                for hu_slice, (hu, seed) in zip(inputs, results):
+                    path = hu_slice.source.path
+                    with failures_listed(job, entry, [path]):
+                        write_result(job, entry, hu_slice, hu, seed, show=path in shown)
             if job.stopped:
                 return
-        if entry["written"]:
-            entry["seconds_per_slice"] = round((time.perf_counter() - begun) / entry["written"], 3)
+        if entry.written:
+            entry.seconds_per_slice = round((time.perf_counter() - begun) / entry.written, 3)
 
 
 @contextmanager
-def failures_listed(job, entry, paths):
+def failures_listed(job: Job, entry: SeriesEntry, paths: list[Path]) -> Iterator[None]:
     """Whatever fails inside is entered in the report with the files that it concerns, and the run goes on."""
     try:
         yield
     except Exception as error:  # one bad file must not stop the rest, whatever is bad about it
         logger.debug("failed: %s", paths, exc_info=True)
         reason = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
-        entry["failures"] += [{"path": str(relative(path, job.source)), "reason": reason} for path in paths]
+        entry.failures += [{"path": str(job.name(path)), "reason": reason} for path in paths]
         job.count(len(paths))
-        if any(isinstance(one, OSError) and one.errno in HOPELESS for one in (error, error.__cause__)):
+        if any(isinstance(cause, OSError) and cause.errno in HOPELESS for cause in (error, error.__cause__)):
             job.stopped = reason
 
 
 @torch.no_grad()
-def standardize_slices(job, slices):
+def standardize_slices(job: Job, slices: list[HUSlice]) -> list[tuple[np.ndarray, int]]:
     """Slices of one size -> list of (HU array, noise seed); what `DiffusionCTPipeline.__call__` does to a batch.
 
     The style of the reference and the hash of the weights are found once a run here, not once a call.
     """
     pipe = job.pipe
-    seeds = pipe.noise_seeds(slices, generator_for(job.seed))
+    seeds = pipe.noise_seeds(slices, generator_for(job.options.seed))
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     sample, spacing_mm = pipe.image_processor.preprocess(slices, pipe._execution_device)  # [B,1,H,W], [B]
     latent_a, skips = pipe.encode(sample, spacing_mm)  # [B,C,L]
     style = pipe.style_to_sample(latent_a, spacing_mm, job.reference_style)  # [B,C]
-    latent_b = pipe.denoise(latent_a, style, job.num_inference_steps, generators)  # [B,C,L]
+    latent_b = pipe.denoise(latent_a, style, job.options.num_inference_steps, generators)  # [B,C,L]
     standardized = pipe.decode(latent_b, skips, sample, spacing_mm)  # [B,1,H,W]
     return list(zip(pipe.image_processor.postprocess(standardized, slices), seeds))
 
 
-def write_result(job, entry, one, hu, seed, show):
-    """Write one derived slice, and its picture if asked for."""
-    derived = job.pipe.derive(hu, one, seed, job.derivation)
-    name = relative(one.source.path, job.source)
+def write_result(job: Job, entry: SeriesEntry, hu_slice: HUSlice, hu: np.ndarray, seed: int, show: bool) -> None:
+    """Write one derived slice, and its picture if asked for.
+
+    Args:
+        job, entry: Where its success is counted.
+        hu_slice: The source.
+        hu: (H, W), its standardized HU.
+        seed: Seed of its noise.
+        show: Whether a picture is asked for.
+    """
+    derived = job.pipe.derive(hu, hu_slice, seed, job.derivation)
+    name = job.name(hu_slice.source.path)
     write_slice(derived, job.output / name)
-    entry["written"] += 1
-    entry["clipped_pixels"] += derived.clipped_pixels
-    if entry["kernel_in"] is None:
-        entry["kernel_in"], entry["kernel_out"] = one.kernel, derived.ConvolutionKernel
+    entry.written += 1
+    entry.clipped_pixels += derived.clipped_pixels
+    if entry.kernel_in is None:
+        entry.kernel_in, entry.kernel_out = hu_slice.kernel, derived.ConvolutionKernel
     if show:
-        picture = job.output / PREVIEW_FOLDER / f"{len(job.series):02d}_{str(name).replace(os.sep, '_')}.png"
-        title = f"{name}   {one.kernel or 'unknown kernel'} to {derived.ConvolutionKernel}"
-        write_whole(picture, preview_png(one.hu, hu, one.spacing_mm, title))
+        picture = job.output / PREVIEW_FOLDER / f"{len(job.entries):02d}_{str(name).replace(os.sep, '_')}.png"
+        title = f"{name}   {hu_slice.kernel or 'unknown kernel'} to {derived.ConvolutionKernel}"
+        write_whole(picture, preview_png(hu_slice.hu, hu, hu_slice.spacing_mm, title))
     job.count(1)
 
 
-def make_report(job, scan, options, started, begun):
-    """Everything about a run, as JSON values."""
-    junk, failed = [], []
-    for skipped in scan.skipped:
-        item = {"path": str(relative(skipped.path, job.source)), "reason": skipped.reason}
-        (junk if is_junk(skipped) else failed).append(item)
-    written = sum(entry["written"] for entry in job.series)
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__}
-    return {
-        "diffusionct_version": __version__,
-        "versions": versions,
-        "model_id": job.derivation["model_id"],
-        "target": job.derivation["target_name"],
-        "input": str(job.source),
-        "output": str(job.output),
-        "options": options,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds_to_load": round(begun - started, 2),
-        "seconds": round(time.time() - started, 2),
-        "slices": sum(len(series.paths) for series in scan.series),
-        "written": written,
-        "failures": sum(len(entry["failures"]) for entry in job.series) + len(failed),
-        "stopped": job.stopped,
-        "series": job.series,
-        "unusable": failed,
-        "skipped": junk,
-    }
-
-
-def is_junk(skipped):
-    """Whether a file that the scan left out is none that should have been standardized."""
-    reason = skipped.reason.removeprefix(f'"{skipped.path}" ')
-    if reason.startswith(("is not a DICOM file", "is empty")):
-        return skipped.path.suffix.lower() not in DICOM_SUFFIXES
-    return reason.startswith(JUNK_REASONS)
-
-
-def preview_indices(count):
+def preview_indices(count: int) -> list[int]:
     """Up to `PREVIEW_SLICES` of `count` slices, evenly spaced, the middle one among them."""
     return sorted({(i + 1) * count // (PREVIEW_SLICES + 1) for i in range(PREVIEW_SLICES)} & set(range(count)))
 
 
-def generator_for(seed):
+def generator_for(seed: int) -> torch.Generator:
     """A generator of a seed.
 
     Raises:
         ValueError: naming the seed.
     """
-    if not 0 <= seed < 2**63:
+    if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"`seed` is {seed}; legal is an integer of 0 to 2^63 - 1.")
     return torch.Generator().manual_seed(seed)
 
 
-def relative(path, source):
-    """Path of a file below `source`; the name where `source` is the file."""
-    return Path(path.name) if path == source else Path(os.path.relpath(path, source))
-
-
-def first_line(error):
+def first_line(error: Exception) -> str:
     """First line of an error's message, or its type."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -7,8 +7,9 @@ import pytest
 from helpers.dicom import make_slice, ramp, save
 from helpers.tiny import tiny_pipeline
 
-from diffusionct_pipeline import __version__
+from diffusionct_pipeline import __version__, commands
 from diffusionct_pipeline.cli import build_parser, main
+from diffusionct_pipeline.commands._shared import ProgressBar
 
 COMMANDS = ("demo", "standardize", "simulate", "evaluate", "info")
 
@@ -51,6 +52,52 @@ class TestHelp:
         with pytest.raises(SystemExit):
             main(["--version"])
         assert __version__ in capsys.readouterr().out
+
+
+class TestCommands:
+    def test_are_listed_in_the_order_of_a_first_day(self):
+        assert tuple(commands.available())[: len(COMMANDS)] == COMMANDS
+
+    @pytest.mark.parametrize("name", commands.available())
+    def test_each_explains_itself_in_a_line(self, name):
+        command = commands.available()[name]
+        assert command.TEXT and command.TEXT[0].islower() and "\n" not in command.TEXT and command.TEXT[-1] != "."
+        assert command.EXAMPLE.startswith(f"diffusionct {name}")
+
+    def test_a_file_alone_is_enough(self, tmp_path, monkeypatch, capsys):
+        (tmp_path / "fly_home.py").write_text(
+            'TEXT = "fly home"\n'
+            'EXAMPLE = "diffusionct fly-home --speed 3"\n'
+            "def add_arguments(parser):\n"
+            '    parser.add_argument("--speed", type=int)\n'
+            "def run(options):\n"
+            "    print(f'flying at {options.speed}')\n"
+            "    return options.speed\n"
+        )
+        (tmp_path / "_helper.py").write_text("raise ImportError('a name with an underscore is no command')")
+        monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
+        monkeypatch.delitem(sys.modules, f"{commands.__name__}.fly_home", raising=False)
+        try:
+            assert list(commands.available())[-1] == "fly-home", "after those of this package"
+            assert "fly home" in build_parser().format_help()
+            assert main(["fly-home", "--speed", "3"]) == 3
+            assert "flying at 3" in capsys.readouterr().out
+        finally:
+            sys.modules.pop(f"{commands.__name__}.fly_home", None)
+
+
+class TestProgressBar:
+    def test_appears_with_the_first_call_and_counts(self, capsys):
+        with ProgressBar("fly", unit="mile") as progress:
+            assert progress.bar is None
+            progress(0, 5)
+            progress(3, 5)
+            assert (progress.bar.n, progress.bar.total, progress.bar.unit) == (3, 5, "mile")
+        assert progress.bar.disable or "3/5" in capsys.readouterr().err
+
+    def test_that_never_appeared_closes(self):
+        with ProgressBar("fly"):
+            pass
 
 
 class TestWrongUsage:

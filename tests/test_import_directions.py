@@ -32,13 +32,14 @@ LAYERS = {
     "train": 5,
     "evaluation.study": 5,
     "hub": 5,
+    "run_report": 4,
     "standardize_folder": 5,
-    "info": 5,
     "demo": 6,
-    "cli": 7,
+    "commands": 7,
+    "cli": 8,
 }
 # The first layer is numpy and scipy; only the simulator may use torch.
-WITHOUT_TORCH = ("dicom", "radiomics", "evaluation.agreement", "hub_registration", "files", "__init__", "cli")
+WITHOUT_TORCH = ("dicom", "radiomics", "evaluation.agreement", "hub_registration", "files", "__init__", "commands", "cli")
 MODELS_NEVER_SEE = ("dicom", "image_processor", "simulation", "pydicom")
 
 

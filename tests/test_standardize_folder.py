@@ -1,10 +1,13 @@
 """`standardize IN OUT`: every slice of every series, nothing else, and never a source or a half-written file."""
 
+import dataclasses
 import errno
 import hashlib
+import inspect
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -16,7 +19,9 @@ from PIL import Image
 from pydicom.uid import EnhancedCTImageStorage, SecondaryCaptureImageStorage
 
 from diffusionct_pipeline import DiffusionCTPipeline, standardize_folder as module
-from diffusionct_pipeline.standardize_folder import preview_indices, standardize_folder
+from diffusionct_pipeline.dicom import Skipped, SkippedKind
+from diffusionct_pipeline.run_report import is_junk
+from diffusionct_pipeline.standardize_folder import FolderOptions, preview_indices, standardize_folder
 
 HU = ramp(48, 64)
 
@@ -174,6 +179,45 @@ class TestBadFiles:
         report = standardize_folder(scans, tmp_path / "out", model=model)
         assert report["failures"] == 3
         assert report["series"][0]["failures"][0]["reason"] == "ZeroDivisionError: odd slice"
+
+
+class TestJunk:
+    """By the kind of a file, whatever its message says."""
+
+    WANTED = (SkippedKind.UNUSABLE, SkippedKind.UNREADABLE, SkippedKind.MIXED_GEOMETRY)
+    NAMED = (SkippedKind.EMPTY, SkippedKind.NOT_DICOM)
+
+    @pytest.mark.parametrize("kind", SkippedKind)
+    def test_is_what_nobody_wanted_standardized(self, kind):
+        assert is_junk(Skipped(Path("notes"), "any words", kind)) == (kind not in self.WANTED)
+
+    @pytest.mark.parametrize("kind", SkippedKind)
+    @pytest.mark.parametrize("name", ["slice.dcm", "SLICE.IMA"])
+    def test_the_name_decides_about_what_is_no_dicom(self, name, kind):
+        assert is_junk(Skipped(Path(name), "any words", kind)) == (kind not in (*self.WANTED, *self.NAMED))
+
+
+class TestOptions:
+    def test_the_report_says_what_was_used(self, scans, tmp_path, model):
+        report = standardize_folder(scans, tmp_path / "out", model=model, reference=scans / "b", device="cpu")
+        assert report["options"] == {
+            "model": model,
+            "reference": str(scans / "b"),
+            "num_inference_steps": DiffusionCTPipeline.from_pretrained(model).config.default_num_inference_steps,
+            "seed": 0,
+            "device": "cpu",
+            "batch_size": None,
+            "preview": False,
+        }
+
+    def test_are_those_of_the_function(self):
+        parameters = inspect.signature(standardize_folder).parameters.values()
+        defaults = {given.name: given.default for given in parameters if given.kind is given.KEYWORD_ONLY}
+        del defaults["progress"]
+        assert {field.name: field.default for field in dataclasses.fields(FolderOptions)} == defaults
+
+    def test_the_embedded_checkpoint_has_a_name(self):
+        assert FolderOptions().as_json()["model"] == "embedded"
 
 
 class TestRefusals:

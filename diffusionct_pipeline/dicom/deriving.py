@@ -16,6 +16,7 @@ import hashlib
 import json
 import logging
 import uuid
+from typing import Any
 
 import numpy as np
 from pydicom.dataelem import DataElement
@@ -30,13 +31,19 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import DSfloat, format_number_as_ds
 
-from .hounsfield import DicomError, PixelFormat, hu_to_cells, read_cells
+from .. import __version__
+from .errors import DicomError
+from .headers import header_texts
+from .hounsfield import PixelFormat, hu_to_cells, read_cells
 from .reading import CTSlice
 
 logger = logging.getLogger(__name__)
 
 MANUFACTURER = "DiffusionCT"
-KERNEL_MARKS = (" synthetic", " synth", " syn")  # the longest that fits: ConvolutionKernel (SH) holds 16 characters
+SHORT_STRING, LONG_STRING, SHORT_TEXT = 16, 64, 1024  # characters that a value of VR SH, LO and ST holds (PS3.5 6.2)
+DECIMAL_STRING = 16  # of VR DS
+MAX_INTEGER_STRING = (1 << 31) - 1  # of VR IS
+KERNEL_MARKS = (" synthetic", " synth", " syn")  # the longest that fits into ConvolutionKernel (SH)
 SERIES_NUMBER_OFFSET = 9000  # far above the series of a study, so that viewers list derived series last
 
 # Copied headers would make wrong statements about the new pixels, or sign them.
@@ -86,7 +93,7 @@ LOSSY_METHODS = {
 }
 
 
-def derived_uid(source_uid: str, model_id: str, options: dict) -> str:
+def derived_uid(source_uid: str, model_id: str, options: dict[str, Any]) -> str:
     """UID of what a model makes of a source: the same for the same three arguments, on every machine.
 
     A second run therefore replaces the first one in an archive instead of standing beside it.
@@ -117,7 +124,7 @@ def derive_slice(
     target_name: str,
     model_id: str,
     series_description_suffix: str = " DiffusionCT",
-    options: dict | None = None,
+    options: dict[str, Any] | None = None,
     series_number: int | None = None,
     now: datetime.datetime | None = None,
 ) -> Dataset:
@@ -180,9 +187,9 @@ def synthetic_kernel_name(target_name: str) -> str:
     """"Bl64" -> "Bl64 synthetic": never to be taken for a reconstruction by the scanner; at most 16 characters."""
     target = _ascii(target_name).strip()
     for mark in KERNEL_MARKS:
-        if len(target + mark) <= 16:
+        if len(target + mark) <= SHORT_STRING:
             return target + mark
-    return target[: 16 - len(KERNEL_MARKS[-1])].rstrip() + KERNEL_MARKS[-1]
+    return target[: SHORT_STRING - len(KERNEL_MARKS[-1])].rstrip() + KERNEL_MARKS[-1]
 
 
 def set_pixels(dataset: Dataset, cells: np.ndarray, pixels: PixelFormat) -> None:
@@ -196,7 +203,7 @@ def set_pixels(dataset: Dataset, cells: np.ndarray, pixels: PixelFormat) -> None
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.Rows, dataset.Columns = cells.shape
     dataset.BitsAllocated, dataset.BitsStored = 16, pixels.bits_stored
-    dataset.HighBit = pixels.bits_stored - 1 if pixels.high_bit is None else pixels.high_bit
+    dataset.HighBit = pixels.top_bit
     dataset.PixelRepresentation = int(pixels.signed)
     dataset.RescaleSlope, dataset.RescaleIntercept = _decimal(pixels.slope), _decimal(pixels.intercept)
     dataset.RescaleType = "HU"
@@ -231,14 +238,14 @@ def _public_copy(dataset: Dataset, name: str) -> Dataset:
             else:
                 value = copy.deepcopy(element.value)
                 if element.VR == "DS" and element.VM:
-                    value = [_decimal(one) for one in (value if element.VM > 1 else [value])]
+                    value = [_decimal(number) for number in (value if element.VM > 1 else [value])]
             result.add(DataElement(tag, element.VR, value))
         except Exception as error:  # pydicom converts on access; what a broken value raises depends on its type
             logger.warning("%s: %s was left out of the derived image, its value is unreadable (%s).", name, tag, error)
     return result
 
 
-def _identify(derived: Dataset, source: CTSlice, source_uid: str, model_id: str, identity: dict) -> None:
+def _identify(derived: Dataset, source: CTSlice, source_uid: str, model_id: str, identity: dict[str, Any]) -> None:
     """New instance and series; study and frame of reference of the source.
 
     A source without series, study or frame of reference gets one of the next larger or smaller thing that it has:
@@ -255,32 +262,32 @@ def _identify(derived: Dataset, source: CTSlice, source_uid: str, model_id: str,
         derived.FrameOfReferenceUID = derived_uid(series, "", {"level": "frame of reference"})
     derived.Modality = "CT"
     # Values: pixels computed from other pixels; about the patient; a section. Further ones name the scanner's steps.
-    kinds = _values(derived, "ImageType")
+    kinds = [kind.strip() for kind in header_texts(derived, "ImageType", source.name)]
     derived.ImageType = ["DERIVED", "PRIMARY", kinds[2] if len(kinds) > 2 and kinds[2] else "AXIAL"]
 
 
 def _describe_series(derived: Dataset, suffix: str, series_number: int | None) -> None:
-    suffix = _ascii(suffix)[:64]
+    """Name and number of the new series."""
+    suffix = _ascii(suffix)[:LONG_STRING]
     description = str(derived.get("SeriesDescription") or "")
-    derived.SeriesDescription = (description[: 64 - len(suffix)] + suffix).strip()
+    derived.SeriesDescription = (description[: LONG_STRING - len(suffix)] + suffix).strip()
     if series_number is None:
         series_number = int(derived.get("SeriesNumber") or 0) + SERIES_NUMBER_OFFSET
-        if series_number >= 1 << 31:  # the largest IS
+        if series_number > MAX_INTEGER_STRING:
             series_number = SERIES_NUMBER_OFFSET
     derived.SeriesNumber = series_number
 
 
 def _describe_derivation(
-    derived: Dataset, source: CTSlice, source_uid: str, target_name: str, model_id: str, options: dict
+    derived: Dataset, source: CTSlice, source_uid: str, target_name: str, model_id: str, options: dict[str, Any]
 ) -> None:
-    from diffusionct_pipeline import __version__  # the package imports this module while it is being set up
-
+    """What the image was made from, how, and by whom."""
     # 1. In words.
     settings = ", ".join(f"{key}={value}" for key, value in sorted(options.items()))
     description = f"Standardized to the texture of {target_name} by DiffusionCT {__version__}, model {model_id}"
     description += f", {settings}" if settings else ""
     earlier = str(derived.get("DerivationDescription") or "")
-    derived.DerivationDescription = (_ascii(description) + (f". Source: {earlier}" if earlier else ""))[:1024]
+    derived.DerivationDescription = (_ascii(description) + (f". Source: {earlier}" if earlier else ""))[:SHORT_TEXT]
     # 2. In codes. CID 7203 has smoothing and edge enhancement, but nothing for a learned change of texture.
     step = _code("KERNELSTD", "99DIFFUSIONCT", "Kernel standardization by a diffusion model")
     derived.DerivationCodeSequence = [*(derived.get("DerivationCodeSequence") or []), step]
@@ -300,12 +307,13 @@ def _describe_derivation(
     equipment = Dataset()
     equipment.PurposeOfReferenceCodeSequence = [_code("109102", "DCM", "Processing Equipment")]
     equipment.Manufacturer, equipment.ManufacturerModelName = MANUFACTURER, "DiffusionCTPipeline"
-    equipment.SoftwareVersions = [__version__, _ascii(model_id)[:64]]
+    equipment.SoftwareVersions = [__version__, _ascii(model_id)[:LONG_STRING]]
     equipment.ContributionDescription = _ascii(f"Standardized to the texture of {target_name}")
     derived.ContributingEquipmentSequence = [*(derived.get("ContributingEquipmentSequence") or []), equipment]
 
 
 def _stamp(derived: Dataset, now: datetime.datetime) -> None:
+    """Time of processing."""
     day, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S.%f")
     derived.InstanceCreationDate = derived.ContentDate = derived.SeriesDate = day
     derived.InstanceCreationTime = derived.ContentTime = derived.SeriesTime = time
@@ -336,6 +344,7 @@ def _complete(derived: Dataset, source: CTSlice) -> None:
 
 
 def _instance_uid(source: CTSlice) -> str:
+    """SOPInstanceUID of the source."""
     uid = source.dataset.get("SOPInstanceUID") or source.dataset.file_meta.get("MediaStorageSOPInstanceUID")
     if not uid:
         raise DicomError(f"{source.name} has no SOPInstanceUID; a derived image could not refer to it.")
@@ -343,20 +352,16 @@ def _instance_uid(source: CTSlice) -> str:
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:
+    """Item of a code sequence (PS3.3 section 8.8)."""
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
     return item
 
 
-def _values(dataset: Dataset, keyword: str) -> list[str]:
-    value = dataset.get(keyword)
-    return [str(value).strip()] if isinstance(value, str) else [str(one).strip() for one in value or []]
-
-
 def _decimal(number: float) -> DSfloat:
-    """A DS of at most 16 characters: as it was read if that is legal, else with as many digits as fit."""
+    """A legal DS: as it was read if that is one, else with as many digits as fit."""
     text = getattr(number, "original_string", None)
-    if text and len(text) <= 16:
+    if text and len(text) <= DECIMAL_STRING:
         return number
     return DSfloat(format_number_as_ds(float(number)))
 

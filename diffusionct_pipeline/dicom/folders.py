@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .hounsfield import DicomError
+from .errors import DicomError, SkippedKind
 from .reading import SQUARE_TOLERANCE, CTSlice, SliceHeader, read_dataset, read_slice
 
 logger = logging.getLogger(__name__)
@@ -52,10 +52,17 @@ class CTSeries:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that is no usable CT slice, and why."""
+    """A file that is no usable CT slice.
+
+    Attributes:
+        path: The file, or a hidden folder.
+        reason: Why, as a sentence that names it.
+        kind: What it is instead.
+    """
 
     path: Path
     reason: str
+    kind: SkippedKind
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,21 @@ class FolderScan:
         more = f"\n  ... and {len(self.skipped) - 3} more" if len(self.skipped) > 3 else ""
         raise DicomError(f'"{self.folder}" holds no usable CT slice in {len(self.skipped)} files:{reasons}{more}')
 
+    def require_one_series(self) -> CTSeries:
+        """The series, exactly one.
+
+        Raises:
+            DicomError: The folder holds none, as in `require_series`, or several; the message lists them.
+        """
+        found = self.require_series()
+        if len(found) > 1:
+            names = "".join(
+                f"\n  {series.description or 'no description'} ({series.uid}), {len(series.paths)} slices"
+                for series in found
+            )
+            raise DicomError(f'"{self.folder}" holds {len(found)} CT series; give a folder with one of them:{names}')
+        return found[0]
+
 
 def read_series(folder: str | os.PathLike) -> list[CTSlice]:
     """Read the one CT series of a folder, in order along the slice normal; what was left out or is missing is logged.
@@ -88,14 +110,10 @@ def read_series(folder: str | os.PathLike) -> list[CTSlice]:
         DicomError: The folder holds no usable series or several of them, or a slice cannot be read.
     """
     scan = scan_folder(folder)
-    series = scan.require_series()
-    if len(series) > 1:
-        names = "".join(f"\n  {one.description or 'no description'} ({one.uid}), {len(one.paths)} slices"
-                        for one in series)
-        raise DicomError(f'"{folder}" holds {len(series)} CT series; give a folder with one of them:{names}')
-    for remark in [*(one.reason for one in scan.skipped), *series[0].gaps, *series[0].duplicates]:
+    series = scan.require_one_series()
+    for remark in [*(skipped.reason for skipped in scan.skipped), *series.gaps, *series.duplicates]:
         logger.warning("%s", remark)
-    return [read_slice(path) for path in series[0].paths]
+    return [read_slice(path) for path in series.paths]
 
 
 def scan_folder(folder: str | os.PathLike) -> FolderScan:
@@ -119,9 +137,10 @@ def scan_folder(folder: str | os.PathLike) -> FolderScan:
         try:
             header = SliceHeader.of(read_dataset(path, header_only=True), path)
             if header.uid and header.uid in seen:
-                raise DicomError(f'"{path}" is a second copy of "{seen[header.uid]}" (same SOPInstanceUID).')
+                raise DicomError(f'"{path}" is a second copy of "{seen[header.uid]}" (same SOPInstanceUID).',
+                                 SkippedKind.SECOND_COPY)
         except DicomError as error:
-            skipped.append(Skipped(path, str(error)))
+            skipped.append(Skipped(path, str(error), error.kind))
             continue
         seen[header.uid] = path
         groups[header.series_uid, "" if header.series_uid else str(path.parent)].append(header)
@@ -130,7 +149,10 @@ def scan_folder(folder: str | os.PathLike) -> FolderScan:
     for headers in groups.values():
         problem = _mixed_geometry(headers)
         if problem:
-            skipped += [Skipped(header.path, f"{header.name} was left out: {problem}") for header in headers]
+            skipped += [
+                Skipped(header.path, f"{header.name} was left out: {problem}", SkippedKind.MIXED_GEOMETRY)
+                for header in headers
+            ]
         else:
             series.append(_series(headers))
     return FolderScan(folder, series, skipped)
@@ -140,18 +162,23 @@ def _files(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
     """Regular, visible files below a folder in a fixed order; the others go to `skipped`."""
 
     def unreadable(error: OSError) -> None:
-        skipped.append(Skipped(Path(error.filename), f'"{error.filename}" cannot be read: {error.strerror}.'))
+        reason = f'"{error.filename}" cannot be read: {error.strerror}.'
+        skipped.append(Skipped(Path(error.filename), reason, SkippedKind.UNREADABLE))
+
+    def is_hidden_folder(name: str) -> bool:
+        return name.startswith(".") or name == "__MACOSX"  # which a Mac adds to the zip files it makes
 
     for parent, folders, files in os.walk(folder, onerror=unreadable):
-        for hidden in sorted(name for name in folders if name.startswith(".") or name == "__MACOSX"):
-            skipped.append(Skipped(Path(parent, hidden), f'"{Path(parent, hidden)}" is a hidden folder.'))
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        for name in sorted(filter(is_hidden_folder, folders)):
+            path = Path(parent, name)
+            skipped.append(Skipped(path, f'"{path}" is a hidden folder.', SkippedKind.HIDDEN))
+        folders[:] = sorted(name for name in folders if not is_hidden_folder(name))
         for name in sorted(files):
             path = Path(parent, name)
             if name.startswith("."):
-                skipped.append(Skipped(path, f'"{path}" is a hidden file.'))
+                skipped.append(Skipped(path, f'"{path}" is a hidden file.', SkippedKind.HIDDEN))
             elif not path.is_file():
-                skipped.append(Skipped(path, f'"{path}" is not a regular file.'))
+                skipped.append(Skipped(path, f'"{path}" is not a regular file.', SkippedKind.NOT_REGULAR))
             else:
                 yield path
 
@@ -201,14 +228,14 @@ def _series(headers: list[SliceHeader]) -> CTSeries:
         gaps.append("positions are unknown (no ImagePositionPatient, no SliceLocation); sorted by InstanceNumber.")
     first = headers[0]
     return CTSeries(
-        first.series_uid,
-        first.description,
-        [header.path for header in headers],
-        positions,
-        first.shape,
-        first.spacing_mm,
-        first.thickness_mm,
-        step,
-        gaps,
-        duplicates,
+        uid=first.series_uid,
+        description=first.description,
+        paths=[header.path for header in headers],
+        positions_mm=positions,
+        shape=first.shape,
+        spacing_mm=first.spacing_mm,
+        thickness_mm=first.thickness_mm,
+        step_mm=step,
+        gaps=gaps,
+        duplicates=duplicates,
     )

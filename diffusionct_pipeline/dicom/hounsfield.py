@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +18,9 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
+
+from .errors import DicomError
+from .headers import header_numbers, header_value
 
 UNCOMPRESSED = (
     DeflatedExplicitVRLittleEndian,
@@ -32,10 +34,6 @@ UNCOMPRESSED = (
 OUTSIDE_FIELD_OF_VIEW_HU = -1500.0
 
 
-class DicomError(ValueError):
-    """A DICOM file, Dataset or folder that cannot be used, with its name and the reason in the message."""
-
-
 @dataclass(frozen=True)
 class PixelFormat:
     """How a CT image stores Hounsfield units.
@@ -44,7 +42,7 @@ class PixelFormat:
         slope, intercept: HU = stored * slope + intercept; both finite, slope not 0.
         bits_stored: Significant bits of the 16-bit cell, 1 to 16.
         signed: Whether stored values are two's complement.
-        high_bit: Position of the most significant stored bit; bits_stored - 1 in every file of today.
+        high_bit: Position of the most significant stored bit; None for bits_stored - 1, as in every file of today.
         padding_cells: Lowest and highest 16-bit cell (as signed or unsigned number) that means "no measurement",
             both included; None where the image declares no padding value.
     """
@@ -55,6 +53,11 @@ class PixelFormat:
     signed: bool = True
     high_bit: int | None = None
     padding_cells: tuple[int, int] | None = None
+
+    @property
+    def top_bit(self) -> int:
+        """Position of the most significant stored bit, 0 to 15."""
+        return self.bits_stored - 1 if self.high_bit is None else self.high_bit
 
     @property
     def stored_range(self) -> tuple[int, int]:
@@ -73,45 +76,6 @@ class PixelFormat:
     def dtype(self) -> np.dtype:
         """Little-endian type of a cell."""
         return np.dtype("<i2" if self.signed else "<u2")
-
-
-def header_value(dataset: Dataset, keyword: str, name: str):
-    """Value of an attribute, or None where it is absent or empty.
-
-    Args:
-        dataset: Where to look.
-        keyword: DICOM keyword.
-        name: The file, as error messages shall call it.
-
-    Raises:
-        DicomError: The bytes are no value of the attribute's type.
-    """
-    try:
-        value = dataset.get(keyword)
-    except Exception as error:  # pydicom converts on access; what a broken value raises depends on its type
-        raise DicomError(f"{name} has an unreadable {keyword}: {error}") from error
-    if value is None or (hasattr(value, "__len__") and len(value) == 0):
-        return None
-    return value
-
-
-def header_numbers(dataset: Dataset, keyword: str, name: str, count: int) -> tuple[float, ...] | None:
-    """`count` finite numbers of an attribute, or None where it is absent or empty.
-
-    Raises:
-        DicomError: Another number of values, or one that is not finite or not a number.
-    """
-    value = header_value(dataset, keyword, name)
-    if value is None:
-        return None
-    values = [value] if isinstance(value, (str, int, float)) or not hasattr(value, "__len__") else list(value)
-    try:
-        numbers = tuple(float(item) for item in values)
-    except (TypeError, ValueError) as error:
-        raise DicomError(f"{name} has {keyword} {value!r}; {count} numbers were expected.") from error
-    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
-        raise DicomError(f"{name} has {keyword} {value!r}; {count} finite numbers were expected.")
-    return numbers
 
 
 def pixel_format(dataset: Dataset, name: str) -> PixelFormat:
@@ -214,9 +178,8 @@ def cells_to_hu(cells: np.ndarray, pixels: PixelFormat) -> tuple[np.ndarray, np.
         such and whatever lies below `OUTSIDE_FIELD_OF_VIEW_HU`; its HU are computed like all others (-3024, say).
     """
     # 1. Cells -> stored values: push the most significant stored bit to the top, then back with or without the sign.
-    high_bit = pixels.bits_stored - 1 if pixels.high_bit is None else pixels.high_bit
     cells = cells.astype(np.int16 if pixels.signed else np.uint16)
-    stored = np.right_shift(np.left_shift(cells, 15 - high_bit), 16 - pixels.bits_stored)
+    stored = np.right_shift(np.left_shift(cells, 15 - pixels.top_bit), 16 - pixels.bits_stored)
     # 2. Stored values -> HU, in double precision: 16 bits times a slope such as 0.1 is not exact in single.
     hu = (stored.astype(np.float64) * pixels.slope + pixels.intercept).astype(np.float32)
     # 3. Padding. The value may use bits above BitsStored, therefore both readings of the cell are compared.
@@ -258,8 +221,7 @@ def hu_to_cells(
     if pixels.padding_cells is not None:
         stored = _avoid(stored, exact, *pixels.padding_cells, low, high)
     cells = stored.astype(np.int64)
-    high_bit = pixels.bits_stored - 1 if pixels.high_bit is None else pixels.high_bit
-    cells = (cells << (high_bit + 1 - pixels.bits_stored)).astype(np.uint16).astype(pixels.dtype)
+    cells = (cells << (pixels.top_bit + 1 - pixels.bits_stored)).astype(np.uint16).astype(pixels.dtype)
     # 3. Padding stays what it was.
     if padding is not None and padding.any():
         if padding_cells is None:

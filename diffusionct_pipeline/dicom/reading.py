@@ -26,15 +26,9 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from .hounsfield import (
-    DicomError,
-    PixelFormat,
-    cells_to_hu,
-    header_numbers,
-    header_value,
-    pixel_format,
-    read_cells,
-)
+from .errors import DicomError, SkippedKind
+from .headers import header_numbers, header_texts, header_value
+from .hounsfield import PixelFormat, cells_to_hu, pixel_format, read_cells
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +83,14 @@ def read_slice(source: str | os.PathLike | Dataset) -> CTSlice:
     dataset = _with_transfer_syntax(dataset, header.name)
     hu, padding = cells_to_hu(read_cells(dataset, header.name), header.pixels)
     return CTSlice(
-        dataset, hu, padding, header.spacing_mm, path, header.series_uid, header.position_mm, header.pixels
+        dataset=dataset,
+        hu=hu,
+        padding=padding,
+        spacing_mm=header.spacing_mm,
+        path=path,
+        series_uid=header.series_uid,
+        position_mm=header.position_mm,
+        pixels=header.pixels,
     )
 
 
@@ -124,23 +125,24 @@ class SliceHeader:
         _require_ct_image(dataset, name)
         pixels = pixel_format(dataset, name)
         return cls(
-            path,
-            name,
-            str(header_value(dataset, "SOPInstanceUID", name) or ""),
-            str(header_value(dataset, "SeriesInstanceUID", name) or ""),
-            str(header_value(dataset, "SeriesDescription", name) or ""),
-            (int(dataset.Rows), int(dataset.Columns)),
-            pixels,
-            _square_spacing(dataset, name),
-            _optional_number(dataset, "SliceThickness", name),
-            _orientation(dataset, name),
-            _optional_numbers(dataset, "ImagePositionPatient", name, 3),
-            _optional_number(dataset, "SliceLocation", name),
-            _optional_number(dataset, "InstanceNumber", name) or 0.0,
+            path=path,
+            name=name,
+            uid=str(header_value(dataset, "SOPInstanceUID", name) or ""),
+            series_uid=str(header_value(dataset, "SeriesInstanceUID", name) or ""),
+            description=str(header_value(dataset, "SeriesDescription", name) or ""),
+            shape=(int(dataset.Rows), int(dataset.Columns)),
+            pixels=pixels,
+            spacing_mm=_square_spacing(dataset, name),
+            thickness_mm=_optional_number(dataset, "SliceThickness", name),
+            orientation=_orientation(dataset, name),
+            position=_optional_numbers(dataset, "ImagePositionPatient", name, 3),
+            slice_location=_optional_number(dataset, "SliceLocation", name),
+            instance_number=_optional_number(dataset, "InstanceNumber", name) or 0.0,
         )
 
     @property
     def position_mm(self) -> float:
+        """As in `CTSlice.position_mm`."""
         if self.position is not None and self.orientation is not None:
             return float(np.dot(np.cross(self.orientation[:3], self.orientation[3:]), self.position))
         return float("nan") if self.slice_location is None else self.slice_location
@@ -165,10 +167,11 @@ def read_dataset(path: Path, header_only: bool = False) -> Dataset:
                     raise
                 return pydicom.dcmread(path, stop_before_pixels=header_only, force=True)
     except InvalidDicomError as error:
-        empty = path.stat().st_size == 0
-        raise DicomError(f'"{path}" is {"empty" if empty else "not a DICOM file"}.') from error
+        if path.stat().st_size == 0:
+            raise DicomError(f'"{path}" is empty.', SkippedKind.EMPTY) from error
+        raise DicomError(f'"{path}" is not a DICOM file.', SkippedKind.NOT_DICOM) from error
     except OSError as error:
-        raise DicomError(f'"{path}" cannot be read: {error.strerror or error}.') from error
+        raise DicomError(f'"{path}" cannot be read: {error.strerror or error}.', SkippedKind.UNREADABLE) from error
     except Exception as error:  # damaged headers raise whatever their bytes lead pydicom into
         raise DicomError(f'"{path}" is a damaged DICOM file: {error}') from error
 
@@ -206,22 +209,21 @@ def _require_ct_image(dataset: Dataset, name: str) -> None:
     modality = header_value(dataset, "Modality", name)
     frames = header_numbers(dataset, "NumberOfFrames", name, 1)
     if sop_class == MediaStorageDirectoryStorage:
-        raise DicomError(f"{name} is a DICOMDIR (a table of contents), not an image.")
+        raise DicomError(f"{name} is a DICOMDIR (a table of contents), not an image.", SkippedKind.DICOMDIR)
     if sop_class in (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage) or (frames and frames[0] > 1):
         count = f" with {frames[0]:g} frames" if frames else ""
         raise DicomError(f"{name} is a multi-frame image{count}; only single slices are supported. "
                          "Convert it to one file a slice (CT Image Storage) first.")
     if sop_class and sop_class != CTImageStorage:
-        raise DicomError(f"{name} is not a CT image but {UID(str(sop_class)).name}.")
+        raise DicomError(f"{name} is not a CT image but {UID(str(sop_class)).name}.", SkippedKind.NOT_CT)
     if modality != "CT" and (modality or not sop_class):
-        raise DicomError(f"{name} is not a CT image: its modality is {modality or 'not given'}.")
-    image_type = header_value(dataset, "ImageType", name)
-    kinds = [image_type] if isinstance(image_type, str) else list(image_type or [])
-    if any(str(kind).strip().upper() == "LOCALIZER" for kind in kinds):
-        raise DicomError(f"{name} is a localizer (scout view), not a slice.")
+        raise DicomError(f"{name} is not a CT image: its modality is {modality or 'not given'}.", SkippedKind.NOT_CT)
+    if any(kind.strip().upper() == "LOCALIZER" for kind in header_texts(dataset, "ImageType", name)):
+        raise DicomError(f"{name} is a localizer (scout view), not a slice.", SkippedKind.LOCALIZER)
 
 
 def _square_spacing(dataset: Dataset, name: str) -> float:
+    """Side of a pixel in mm."""
     spacing = header_numbers(dataset, "PixelSpacing", name, 2)
     if spacing is None:
         raise DicomError(f"{name} has no pixel spacing; the size of its pixels in mm is needed.")
@@ -234,6 +236,7 @@ def _square_spacing(dataset: Dataset, name: str) -> float:
 
 
 def _orientation(dataset: Dataset, name: str) -> np.ndarray | None:
+    """(6,) direction cosines along a row and down a column, or None where they are unknown."""
     cosines = _optional_numbers(dataset, "ImageOrientationPatient", name, 6)
     if cosines is None:
         return None
@@ -256,9 +259,11 @@ def _optional_numbers(dataset: Dataset, keyword: str, name: str, count: int) -> 
 
 
 def _optional_number(dataset: Dataset, keyword: str, name: str) -> float | None:
+    """`_optional_numbers` for one number."""
     numbers = _optional_numbers(dataset, keyword, name, 1)
     return None if numbers is None else float(numbers[0])
 
 
 def _name(path: Path | None) -> str:
+    """What messages call a file."""
     return "The given Dataset" if path is None else f'"{path}"'

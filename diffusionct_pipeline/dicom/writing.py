@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
-import uuid
 from pathlib import Path
 
 import pydicom
 from pydicom.dataset import Dataset
 
+from ..files import whole_file
 from .deriving import MANUFACTURER
-from .hounsfield import DicomError
+from .errors import DicomError
 
 
 def write_slice(dataset: Dataset, path: str | os.PathLike) -> Path:
@@ -31,23 +30,18 @@ def write_slice(dataset: Dataset, path: str | os.PathLike) -> Path:
     """
     path = Path(path)
     _require_replaceable(path, dataset)
-    part = path.with_name(f".{uuid.uuid4().hex}.part")  # short: the name may be as long as the file system allows
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pydicom.dcmwrite(part, dataset, enforce_file_format=True)
-        written = pydicom.dcmread(part)
-        if written.SOPInstanceUID != dataset.SOPInstanceUID or written.PixelData != dataset.PixelData:
-            raise DicomError(f'"{path}" was not written: its pixels read back differently.')
-        os.replace(part, path)
+        with whole_file(path) as part:
+            pydicom.dcmwrite(part, dataset, enforce_file_format=True)
+            written = pydicom.dcmread(part)
+            if written.SOPInstanceUID != dataset.SOPInstanceUID or written.PixelData != dataset.PixelData:
+                raise DicomError(f'"{path}" was not written: its pixels read back differently.')
     except OSError as error:
         raise DicomError(f'"{path}" cannot be written: {error.strerror or error}.') from error
-    except DicomError:
+    except DicomError:  # a ValueError too
         raise
     except (AttributeError, TypeError, ValueError, struct.error) as error:  # of pydicom, for values no file can hold
         raise DicomError(f'"{path}" cannot be written: {error}') from error
-    finally:
-        with contextlib.suppress(OSError):  # it was renamed, or its folder never came to be
-            part.unlink()
     return path
 
 

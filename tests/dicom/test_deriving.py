@@ -103,7 +103,7 @@ class TestIdentity:
                         "PixelSpacing", "SliceThickness", "SliceLocation", "PatientID", "InstanceNumber",
                         "AcquisitionDate", "WindowCenter"]:
             assert derived.get(keyword) == source.dataset.get(keyword)
-        texts = [[one.original_string for one in ds.ImagePositionPatient] for ds in (derived, source.dataset)]
+        texts = [[number.original_string for number in ds.ImagePositionPatient] for ds in (derived, source.dataset)]
         assert texts[0] == texts[1]
 
     def test_the_source_dataset_is_untouched(self, ct_small_path, tmp_path):

@@ -1,12 +1,14 @@
 import os
+import pickle
 import shutil
 
 import numpy as np
+import pydicom
 import pytest
 from helpers.dicom import make_slice, save
 from pydicom.data import get_testdata_file
 
-from diffusionct_pipeline.dicom import DicomError, read_series, scan_folder
+from diffusionct_pipeline.dicom import DicomError, SkippedKind, read_series, scan_folder
 
 
 def fill(folder, numbers=(1, 2, 3, 4, 5), **options):
@@ -25,7 +27,7 @@ class TestSeries:
         fill(tmp_path / "b" / "c", series=2, SeriesDescription="abdomen")
         fill(tmp_path / "b", numbers=(6,))
         scan = scan_folder(tmp_path)
-        assert [(one.description, len(one.paths)) for one in scan.series] == [("thorax", 6), ("abdomen", 5)]
+        assert [(series.description, len(series.paths)) for series in scan.series] == [("thorax", 6), ("abdomen", 5)]
         assert scan.skipped == []
 
     def test_are_sorted_along_the_normal_not_by_number_or_name(self, tmp_path):
@@ -74,7 +76,7 @@ class TestSeries:
     def test_without_series_uid_a_folder_is_a_series(self, tmp_path):
         for folder, numbers in [("a", (1, 2)), ("b", (3,))]:
             fill(tmp_path / folder, numbers, SeriesInstanceUID=None)
-        assert [len(one.paths) for one in scan_folder(tmp_path).series] == [2, 1]
+        assert [len(series.paths) for series in scan_folder(tmp_path).series] == [2, 1]
 
     @pytest.mark.parametrize(
         "odd, reason",
@@ -90,7 +92,7 @@ class TestSeries:
         fill(tmp_path, numbers=(6,), **odd)
         fill(tmp_path, series=2)
         scan = scan_folder(tmp_path)
-        assert [len(one.paths) for one in scan.series] == [5]
+        assert [len(series.paths) for series in scan.series] == [5]
         assert len(scan.skipped) == 6
         with pytest.raises(DicomError, match=reason):
             raise DicomError(scan.skipped[0].reason)
@@ -113,7 +115,7 @@ class TestJunk:
         fill(tmp_path / "__MACOSX", series=4)
         os.mkfifo(tmp_path / "pipe")
         scan = scan_folder(tmp_path)
-        assert [len(one.paths) for one in scan.series] == [5]
+        assert [len(series.paths) for series in scan.series] == [5]
         words = {
             "scout.dcm": "localizer", "report": "not a CT image", "copy.dcm": "second copy", "DICOMDIR": "DICOMDIR",
             "notes.txt": "not a DICOM", "empty.dcm": "empty", "cut.dcm": "truncated", ".DS_Store": "hidden",
@@ -136,6 +138,111 @@ class TestJunk:
         paths[0].chmod(0)
         scan = scan_folder(tmp_path)
         assert len(scan.series[0].paths) == 4 and "Permission" in scan.skipped[0].reason
+
+
+def hide(folder):
+    (folder / ".DS_Store").write_bytes(bytes(100))
+
+
+def hide_a_folder(folder):
+    fill(folder / "__MACOSX", series=4)
+
+
+def make_a_pipe(folder):
+    os.mkfifo(folder / "pipe")
+
+
+def make_an_empty_file(folder):
+    (folder / "empty.dcm").touch()
+
+
+def make_a_note(folder):
+    (folder / "notes.txt").write_text("hello")
+
+
+def copy_a_dicomdir(folder):
+    shutil.copy(get_testdata_file("DICOMDIR"), folder / "DICOMDIR")
+
+
+def copy_a_slice(folder):
+    shutil.copy(folder / "1_2.dcm", folder / "copy.dcm")
+
+
+def cut_a_header(folder):
+    (folder / "cut.dcm").write_bytes((folder / "1_1.dcm").read_bytes()[:300])
+
+
+def damage_a_header(folder):
+    data = save(make_slice(number=60), folder / "damaged.dcm").read_bytes()
+    (folder / "damaged.dcm").write_bytes(data[:132] + b"\xff" * 40)
+
+
+def lock(folder):
+    save(make_slice(number=61), folder / "locked.dcm")
+
+
+def add(**header):
+    """Put a file with an odd header beside the slices."""
+    return lambda folder: save(make_slice(number=50, **header), folder / "odd.dcm")
+
+
+SPOILS = [
+    (hide, SkippedKind.HIDDEN),
+    (hide_a_folder, SkippedKind.HIDDEN),
+    (make_a_pipe, SkippedKind.NOT_REGULAR),
+    (make_an_empty_file, SkippedKind.EMPTY),
+    (make_a_note, SkippedKind.NOT_DICOM),
+    (copy_a_dicomdir, SkippedKind.DICOMDIR),
+    (add(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.33"), SkippedKind.NOT_CT),
+    (add(Modality="PT"), SkippedKind.NOT_CT),
+    (add(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), SkippedKind.LOCALIZER),
+    (copy_a_slice, SkippedKind.SECOND_COPY),
+    (lock, SkippedKind.UNREADABLE),
+    (cut_a_header, SkippedKind.UNUSABLE),
+    (damage_a_header, SkippedKind.UNUSABLE),
+    (add(NumberOfFrames=2), SkippedKind.UNUSABLE),
+    (add(PixelSpacing=None), SkippedKind.UNUSABLE),
+    (add(RescaleSlope=None), SkippedKind.UNUSABLE),
+    (add(PixelSpacing=[0.8, 0.8]), SkippedKind.MIXED_GEOMETRY),
+]
+
+
+class TestKind:
+    """What control flow reads: the message may be reworded at any time."""
+
+    @pytest.mark.parametrize(("spoil", "kind"), SPOILS, ids=[kind.value for _, kind in SPOILS])
+    def test_of_what_was_left_out(self, spoil, kind, tmp_path, monkeypatch):
+        fill(tmp_path)
+        spoil(tmp_path)
+        read = pydicom.dcmread
+
+        def refuse(path, *arguments, **options):  # for the superuser, who may read everything
+            if path.name == "locked.dcm":
+                raise PermissionError(13, "Permission denied", str(path))
+            return read(path, *arguments, **options)
+
+        monkeypatch.setattr(pydicom, "dcmread", refuse)
+        skipped = scan_folder(tmp_path).skipped
+        assert {item.kind for item in skipped} == {kind}
+
+    def test_every_one_is_tested(self):
+        assert {kind for _, kind in SPOILS} == set(SkippedKind)
+
+    def test_a_folder_that_cannot_be_listed_is_unreadable(self, tmp_path, monkeypatch):
+        def walk(folder, onerror):
+            onerror(PermissionError(13, "Permission denied", str(folder / "locked")))
+            return iter(())
+
+        monkeypatch.setattr(os, "walk", walk)
+        (skipped,) = scan_folder(tmp_path).skipped
+        assert skipped.kind is SkippedKind.UNREADABLE and skipped.path == tmp_path / "locked"
+
+    def test_an_error_of_which_nothing_is_known_is_about_an_unusable_file(self):
+        assert DicomError("odd").kind is SkippedKind.UNUSABLE
+
+    def test_survives_a_process_boundary(self):
+        error = pickle.loads(pickle.dumps(DicomError("odd", SkippedKind.EMPTY)))
+        assert (error.kind, str(error)) == (SkippedKind.EMPTY, "odd")
 
 
 class TestNothingToDo:
@@ -166,3 +273,18 @@ class TestReadSeries:
         fill(tmp_path, series=2, SeriesDescription="abdomen")
         with pytest.raises(DicomError, match=r"2 CT series(.|\n)*thorax(.|\n)*abdomen"):
             read_series(tmp_path)
+
+
+class TestOneSeries:
+    def test_is_given_where_there_is_one(self, tmp_path):
+        fill(tmp_path)
+        scan = scan_folder(tmp_path)
+        assert scan.require_one_series() is scan.series[0]
+
+    def test_several_or_none_are_refused(self, tmp_path):
+        with pytest.raises(DicomError, match="holds no files"):
+            scan_folder(tmp_path).require_one_series()
+        fill(tmp_path)
+        fill(tmp_path, series=2, SeriesDescription="abdomen")
+        with pytest.raises(DicomError, match=r"2 CT series(.|\n)*thorax(.|\n)*5 slices(.|\n)*abdomen"):
+            scan_folder(tmp_path).require_one_series()

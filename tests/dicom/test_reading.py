@@ -5,7 +5,7 @@ from helpers.dicom import convert, make_slice, ramp, save
 from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
-from diffusionct_pipeline.dicom import DicomError, hounsfield, read_slice
+from diffusionct_pipeline.dicom import DicomError, hounsfield, kernel_name, read_slice
 
 
 def test_a_real_slice(ct_small_path, ct_small):
@@ -134,6 +134,18 @@ class TestRealWorldHeaders:
         data = path.read_bytes()
         path.write_bytes(data.replace(b"\x20\x00\x13\x00IS\x02\x007 ", b"\x20\x00\x13\x00IS\x02\x00?!"))
         np.testing.assert_array_equal(read_slice(path).hu, ramp())
+
+
+class TestKernelName:
+    @pytest.mark.parametrize(
+        ("written", "name"), [("B70f", "B70f"), (["Br40d", "3"], "Br40d"), (["", "3"], ""), ("", ""), (None, "")]
+    )
+    def test_is_the_first_value_or_empty(self, written, name):
+        assert kernel_name(make_slice(ConvolutionKernel=written), "a slice") == name
+
+    def test_survives_the_file(self, tmp_path):
+        path = save(make_slice(ConvolutionKernel=["Br40d", "3"]), tmp_path / "slice.dcm")
+        assert kernel_name(pydicom.dcmread(path), "a slice") == "Br40d"
 
 
 class TestRefusals:

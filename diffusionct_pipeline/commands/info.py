@@ -1,37 +1,49 @@
-"""What `diffusionct info` shows: versions, the embedded checkpoint, kernels, systems and devices."""
+"""`diffusionct info`: versions, the embedded checkpoint, kernels, systems and devices; the facts of a bug report."""
 
+from __future__ import annotations
+
+import argparse
 import json
 import os
 import platform
+from collections.abc import Iterable
 from importlib import metadata
+from pathlib import Path
+from typing import Any
 
-import torch
+from .. import __version__
+from ..optional import OPTIONAL
+from ._shared import EXIT_OK
 
-from . import __version__, baselines
-from .pipeline import PRETRAINED
-from .simulation import KERNELS
+TEXT = "show versions, the embedded checkpoint, kernels, systems and devices"
+EXAMPLE = "diffusionct info"
 
 PACKAGES = ("torch", "diffusers", "accelerate", "transformers", "safetensors", "pydicom", "huggingface_hub", "numpy",
             "scipy", "scikit-image")  # fmt: skip
-# Package -> what is missing without it.
-OPTIONAL = {
-    "pyjpegls": "JPEG-LS",
-    "pylibjpeg-openjpeg": "JPEG 2000",
-    "python-gdcm": "lossless JPEG",
-    "matplotlib": "pictures",
-    "SimpleITK": "NIfTI and NRRD masks",
-    "highdicom": "DICOM SEG masks",
-}
 
 
-def info():
-    """Facts for a bug report, as text."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """There are none."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the facts."""
+    print(info())
+    return EXIT_OK
+
+
+def info() -> str:
+    """The facts as text."""
+    from .. import baselines
+    from ..pipeline import PRETRAINED
+    from ..simulation import KERNELS
+
     return "\n".join(
         [
             f"DiffusionCT {__version__}, Python {platform.python_version()}, {platform.platform()}",
             section("packages", [f"{name} {version(name)}" for name in PACKAGES]),
-            section("optional", [f"{name} {version(name)} ({use})" for name, use in OPTIONAL.items()]),
-            section("embedded checkpoint", checkpoint()),
+            section("optional", [f"{name} {version(name)} ({use})" for name, _, use in OPTIONAL.values()]),
+            section("embedded checkpoint", checkpoint(PRETRAINED)),
             section("kernels", [", ".join(KERNELS)]),
             section("systems", ["DiffusionCT", *baselines.__all__]),
             section("devices", devices()),
@@ -39,12 +51,12 @@ def info():
     )
 
 
-def section(title, lines):
+def section(title: str, lines: Iterable[str]) -> str:
     """A title and indented lines."""
     return "\n".join([f"{title}:", *(f"  {line}" for line in lines)])
 
 
-def version(package):
+def version(package: str) -> str:
     """Version of a distribution, "not installed" without it."""
     try:
         return metadata.version(package)
@@ -52,27 +64,29 @@ def version(package):
         return "not installed"
 
 
-def checkpoint():
-    """Place and size of the embedded checkpoint, and its metrics."""
-    if not (PRETRAINED / "model_index.json").is_file():
-        return [f"none in {PRETRAINED}"]
-    size = sum(path.stat().st_size for path in PRETRAINED.rglob("*") if path.is_file())
-    settings = json.loads((PRETRAINED / "model_index.json").read_text())
-    lines = [f"{PRETRAINED}, {size / 1e6:.1f} MB"]
+def checkpoint(folder: Path) -> list[str]:
+    """Place and size of a checkpoint, and its metrics."""
+    if not (folder / "model_index.json").is_file():
+        return [f"none in {folder}"]
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    settings = json.loads((folder / "model_index.json").read_text())
+    lines = [f"{folder}, {size / 1e6:.1f} MB"]
     lines += [f"{name}: {settings[name]}" for name in ("standard_name", "default_num_inference_steps")]
-    metrics = PRETRAINED / "metrics.json"
+    metrics = folder / "metrics.json"
     return lines + (flattened(json.loads(metrics.read_text())) if metrics.is_file() else [])
 
 
-def flattened(value, name=""):
+def flattened(value: Any, name: str = "") -> list[str]:
     """Nested JSON -> lines "a.b: value"."""
     if not isinstance(value, dict):
         return [f"{name}: {value}"]
     return [line for key, inner in value.items() for line in flattened(inner, f"{name}.{key}" if name else key)]
 
 
-def devices():
+def devices() -> list[str]:
     """The CPU and every GPU that torch can use."""
+    import torch
+
     processor = platform.processor() or platform.machine()
     found = [f"cpu: {processor}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"]
     for index in range(torch.cuda.device_count()):

@@ -1,0 +1,43 @@
+"""`diffusionct evaluate`: agreement of radiomic features between series of one scan."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ._shared import EXIT_OK, ProgressBar
+
+TEXT = "compare series with a standard series of the same scan by the radiomic features of its tumours"
+EXAMPLE = (
+    "diffusionct evaluate --standard phantom/Bl64 --baseline phantom/Br40 --candidate standardized "
+    "--mask phantom/tumours.npz"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("--standard", required=True, metavar="DIR", help="folder with the series that the others should look like")
+    add("--candidate", required=True, nargs="+", metavar="DIR", help="folders with the series to judge")
+    add("--mask", required=True, metavar="FILE", help="tumours on the grid of the standard: NIfTI, NRRD, DICOM SEG or "
+        "RTSTRUCT, or .npz with the array `mask` (slices, rows, columns)")  # fmt: skip
+    add("--baseline", metavar="DIR", help="folder with the unconverted series, to which gains refer")
+    add("--label", nargs="+", metavar="L", help="labels of the mask to measure, by number or name; default: all")
+    add("--combat", action="store_true", help="also compare after ComBat, a correction of features without images")
+    add("--out", default="evaluation_output", metavar="DIR", help="new folder for report.md, features.csv, "
+        "agreement.csv and figures (default: %(default)s)")  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compare, and print remarks and the path of the report."""
+    from ..evaluation import evaluate_series
+
+    with ProgressBar("evaluate", unit="region") as progress:
+        evaluation = evaluate_series(
+            options.standard, options.candidate, options.mask, options.out, baseline=options.baseline,
+            labels=options.label, use_combat=options.combat, progress=progress,
+        )  # fmt: skip
+    for remark in evaluation.remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    print(f"{len(evaluation.regions)} regions in {len(evaluation.features)} series compared: {options.out}/report.md")
+    return EXIT_OK

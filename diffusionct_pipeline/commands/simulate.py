@@ -1,0 +1,76 @@
+"""`diffusionct simulate`: paired CT series of phantoms with their tumour masks."""
+
+from __future__ import annotations
+
+import argparse
+
+from ._shared import EXIT_OK, ProgressBar
+
+TEXT = "simulate paired CT series of phantoms, one series for each kernel, with tumour masks"
+EXAMPLE = "diffusionct simulate phantoms --kernels Br40,Bl64 --thickness 1 --phantoms 3 --seed 0"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("output", metavar="OUT", help="folder; each phantom gets a new one in it")
+    add("--kernels", type=names, default="Br40,Bl64", metavar="A,B", help="kernel names, which `diffusionct info` "
+        "lists (default: %(default)s)")  # fmt: skip
+    add("--thickness", type=float, default=1.0, metavar="MM", help="of a slice, and distance (default: %(default)s)")
+    add("--phantoms", type=int, default=3, metavar="N", help="how many (default: %(default)s)")
+    add("--seed", type=int, default=0, metavar="S", help="phantom i has seed S + i (default: %(default)s)")
+    add("--slices", type=int, metavar="N", help="slices around the first tumour; default: all that show a tumour")
+    add("--style", choices=("human", "lungman"), default="human", help="kind of phantom (default: %(default)s)")
+    add("--mas", type=number_or_range, default="100", metavar="X[,Y]", help="tube load, or a range to draw one from "
+        "for each phantom (default: %(default)s)")  # fmt: skip
+    add("--spacing", type=number_or_range, default="0.7", metavar="X[,Y]", help="pixel size in mm, or a range "
+        "(default: %(default)s)")  # fmt: skip
+    add("--kernel-jitter", type=float, default=0.0, metavar="F", help="vary each kernel's frequencies by up to this "
+        "share (default: %(default)s)")  # fmt: skip
+    add("--smoothing", type=strengths, default={}, metavar="K=F", help="edge-preserving smoothing of a kernel's "
+        "images, as by iterative reconstruction, 0 to 1: Br40=0.6 or Br40=0.6,Bl64=0.2")  # fmt: skip
+    add("--device", default="cpu", metavar="D", help="where to compute (default: %(default)s)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Simulate, and print the folder of each phantom."""
+    from ..files import require_writable
+    from ..simulation import simulate
+
+    require_writable(options.output)
+    with ProgressBar("simulate") as progress:
+        folders = simulate(
+            options.output, options.kernels, options.thickness, options.phantoms, options.seed, options.slices,
+            style=options.style, mas=options.mas, spacing_mm=options.spacing, kernel_jitter=options.kernel_jitter,
+            smoothing=options.smoothing, device=options.device, progress=progress,
+        )  # fmt: skip
+    for folder in folders:
+        print(folder)
+    return EXIT_OK
+
+
+def names(text: str) -> tuple[str, ...]:
+    """"A,B" -> ("A", "B")."""
+    return tuple(name.strip() for name in text.split(","))
+
+
+def number_or_range(text: str) -> float | tuple[float, float]:
+    """"1.5" -> 1.5; "1,2" -> (1.0, 2.0).
+
+    Raises:
+        ValueError: neither.
+    """
+    values = [float(value) for value in text.split(",")]
+    if len(values) == 1:
+        return values[0]
+    low, high = values
+    return low, high
+
+
+def strengths(text: str) -> dict[str, float]:
+    """"A=0.5,B=1" -> {"A": 0.5, "B": 1.0}.
+
+    Raises:
+        ValueError: a part is no "name=number".
+    """
+    return {name: float(value) for name, value in (item.split("=") for item in text.split(","))}

@@ -1,0 +1,61 @@
+"""`diffusionct standardize`: a DICOM file or a folder of series in, derived DICOM and a report out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ._shared import EXIT_FAILURE, EXIT_OK, MODEL_HELP, ProgressBar
+
+TEXT = "standardize a DICOM file or all CT series of a folder; other files in it are skipped"
+EXAMPLE = "diffusionct standardize scans/patient_01 standardized/patient_01 --preview"
+
+LISTED_FAILURES = 10  # on the screen; the report has them all
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("input", metavar="IN", help="DICOM file or folder; only read")
+    add("output", metavar="OUT", help="folder outside of IN; mirrors the paths of IN and gets run_report.json")
+    add("--model", metavar="M", help=MODEL_HELP)
+    add("--reference", metavar="R", help="DICOM file, or folder with one series, whose texture to take; default: the "
+        "checkpoint's own standard")  # fmt: skip
+    add("--steps", type=int, metavar="N", help="denoising steps; default: what the checkpoint recommends")
+    add("--seed", type=int, default=0, metavar="S", help="seed of the noise that the slices of a series share "
+        "(default: %(default)s)")  # fmt: skip
+    add("--device", metavar="D", help='"cpu", "cuda", "cuda:1"; default: the first GPU, else the CPU')
+    add("--batch-size", type=int, metavar="B", help="slices at a time on a GPU (default: 8); a CPU takes one by one")
+    add("--preview", action="store_true", help="also write pictures (input, output, difference) to OUT/preview: the "
+        "middle slice of each series and one a quarter to either side")  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Standardize, and print what was written and what failed; a failure of any file is a failure."""
+    from ..standardize_folder import standardize_folder
+
+    with ProgressBar("standardize") as progress:
+        report = standardize_folder(
+            options.input,
+            options.output,
+            model=options.model,
+            reference=options.reference,
+            num_inference_steps=options.steps,
+            seed=options.seed,
+            device=options.device,
+            batch_size=options.batch_size,
+            preview=options.preview,
+            progress=progress,
+        )
+    done = f"{report['written']} of {report['slices']} slices in {len(report['series'])} series"
+    print(f"{done} written to {report['output']}")
+    if report["skipped"]:
+        print(f"{len(report['skipped'])} other files skipped; run_report.json lists them")
+    failures = [item for entry in report["series"] for item in entry["failures"]] + report["unusable"]
+    for item in failures[:LISTED_FAILURES]:
+        print(f"failed: {item['reason']}", file=sys.stderr)
+    if len(failures) > LISTED_FAILURES:
+        print(f"... and {len(failures) - LISTED_FAILURES} more in run_report.json", file=sys.stderr)
+    if report["stopped"]:
+        print(f"stopped early: {report['stopped']}", file=sys.stderr)
+    return EXIT_FAILURE if failures or report["stopped"] else EXIT_OK

@@ -1,0 +1,75 @@
+"""What a header says: values of attributes by keyword, None or empty where they are missing, never a broken value."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from .errors import DicomError
+
+
+def header_value(dataset: Dataset, keyword: str, name: str) -> Any:
+    """Value of an attribute as pydicom gives it, or None where it is absent or empty.
+
+    Args:
+        dataset: Where to look.
+        keyword: DICOM keyword.
+        name: The file, as error messages shall call it.
+
+    Raises:
+        DicomError: The bytes are no value of the attribute's type.
+    """
+    try:
+        value = dataset.get(keyword)
+    except Exception as error:  # pydicom converts on access; what a broken value raises depends on its type
+        raise DicomError(f"{name} has an unreadable {keyword}: {error}") from error
+    if value is None or (hasattr(value, "__len__") and len(value) == 0):
+        return None
+    return value
+
+
+def header_numbers(dataset: Dataset, keyword: str, name: str, count: int) -> tuple[float, ...] | None:
+    """`count` finite numbers of an attribute, or None where it is absent or empty.
+
+    Raises:
+        DicomError: Another number of values, or one that is not finite or not a number.
+    """
+    value = header_value(dataset, keyword, name)
+    if value is None:
+        return None
+    values = [value] if isinstance(value, (str, int, float)) or not hasattr(value, "__len__") else list(value)
+    try:
+        numbers = tuple(float(item) for item in values)
+    except (TypeError, ValueError) as error:
+        raise DicomError(f"{name} has {keyword} {value!r}; {count} numbers were expected.") from error
+    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
+        raise DicomError(f"{name} has {keyword} {value!r}; {count} finite numbers were expected.")
+    return numbers
+
+
+def header_texts(dataset: Dataset, keyword: str, name: str) -> list[str]:
+    """All values of a text attribute, [] where it is absent or empty.
+
+    Raises:
+        DicomError: The bytes are no value of the attribute's type.
+    """
+    value = header_value(dataset, keyword, name)
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else [str(item) for item in value]
+
+
+def kernel_name(dataset: Dataset, name: str) -> str:
+    """Name of the reconstruction kernel, "" where it is unknown.
+
+    Args:
+        dataset: Header of a CT slice.
+        name: The file, as error messages shall call it.
+
+    Raises:
+        DicomError: The header's value is unreadable.
+    """
+    kernels = header_texts(dataset, "ConvolutionKernel", name)
+    return kernels[0] if kernels else ""  # some scanners write the kernel and a post-filter

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from .dicom import CTSlice, read_series, read_slice
-from .dicom.hounsfield import OUTSIDE_FIELD_OF_VIEW_HU, header_value
+from .dicom import CTSlice, kernel_name, read_series, read_slice
+from .dicom.hounsfield import OUTSIDE_FIELD_OF_VIEW_HU
+from .dicom.reading import SQUARE_TOLERANCE
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,6 @@ LOWEST_SEEN_HU, HIGHEST_SEEN_HU = OUTSIDE_FIELD_OF_VIEW_HU, 3071.0
 UNMEASURED_HU = -1024.0  # air, stands for pixels without a measurement
 LEGAL_HU = (-32768.0, 65535.0)  # what 16 stored bits can hold at slope 1: anything else is no CT
 LEGAL_SPACING_MM = (0.05, 5.0)  # a 50 mm field of view on 1024 pixels; a 500 mm one on 100
-SQUARE_TOLERANCE = 1e-3  # relative; headers round the spacing to three or more digits
 GRID = 32  # the encoder halves five times
 PREVIEW_WINDOW_HU = (-1350.0, 150.0)  # the usual lung window: centre -600, width 1500
 KINDS = "a path, a Dataset, a folder with one series, a HU array or tensor (H, W) or (N, H, W), or a list of these"
@@ -71,10 +71,7 @@ class HUSlice:
     @property
     def kernel(self) -> str:
         """Name of the reconstruction kernel, "" where it is unknown."""
-        if self.source is None:
-            return ""
-        value = header_value(self.source.dataset, "ConvolutionKernel", self.source.name) or ""
-        return value if isinstance(value, str) else value[0]  # some scanners write the kernel and a post-filter
+        return "" if self.source is None else kernel_name(self.source.dataset, self.source.name)
 
 
 class CTImageProcessor:

@@ -14,6 +14,7 @@ import torch
 
 from . import __version__
 from .dicom import CTSeries, Skipped, SkippedKind
+from .provenance import Derivation
 
 REPORT_FILE = "run_report.json"
 # A file of these kinds is no slice that anybody wanted standardized. One of another kind (truncated, no pixel spacing,
@@ -76,7 +77,7 @@ def make_report(
     *,
     source: Path,
     output: Path,
-    derivation: dict[str, Any],
+    derivation: Derivation,
     options: dict[str, Any],
     slices: int,
     entries: list[SeriesEntry],
@@ -105,8 +106,8 @@ def make_report(
     return {
         "diffusionct_version": __version__,
         "versions": versions,
-        "model_id": derivation["model_id"],
-        "target": derivation["target_name"],
+        "model_id": derivation.model_id,
+        "target": derivation.target_name,
         "input": str(source),
         "output": str(output),
         "options": options,

@@ -26,6 +26,7 @@ from .image_processor import HUSlice
 from .optional import import_optional
 from .pipeline import ACCELERATOR_BATCH, DiffusionCTPipeline
 from .preview import preview_png
+from .provenance import Derivation
 from .run_report import REPORT_FILE, SeriesEntry, make_report, relative_path
 from .seeds import MAX_SEED
 
@@ -79,7 +80,7 @@ class Job:
     options: FolderOptions
     pipe: DiffusionCTPipeline
     reference_style: torch.Tensor | None
-    derivation: dict[str, Any]
+    derivation: Derivation
     progress: Callable[[int, int], None]
     total: int
     done: int = 0
@@ -246,14 +247,12 @@ def make_job(
     references = []
     if options.reference is not None:
         references = pipe.image_processor.load(options.reference, None, "reference")
-    with torch.no_grad():
-        reference_style = pipe.target_style(references, options.batch_size)
     return Job(
         source=source,
         output=output,
         options=replace(options, num_inference_steps=steps, device=str(pipe._execution_device)),
         pipe=pipe,
-        reference_style=reference_style,
+        reference_style=pipe.reference_style(references, options.batch_size),
         derivation=pipe.derivation(steps, references),
         progress=progress or (lambda done, total: None),
         total=sum(len(series.paths) for series in scan.series),
@@ -324,21 +323,12 @@ def failures_listed(job: Job, entry: SeriesEntry, paths: list[Path]) -> Iterator
             job.stopped = reason
 
 
-@torch.no_grad()
 def standardize_slices(job: Job, slices: list[HUSlice]) -> list[tuple[np.ndarray, int]]:
-    """Slices of one size -> list of (HU array, noise seed); what `DiffusionCTPipeline.__call__` does to a batch.
-
-    The style of the reference and the hash of the weights are found once a run here, not once a call.
-    """
-    pipe = job.pipe
-    seeds = pipe.noise_seeds(slices, generator_for(job.options.seed))
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    sample, spacing_mm = pipe.image_processor.preprocess(slices, pipe._execution_device)  # [B,1,H,W], [B]
-    latent_a, skips = pipe.encode(sample, spacing_mm)  # [B,C,L]
-    style = pipe.style_to_sample(latent_a, spacing_mm, job.reference_style)  # [B,C]
-    latent_b = pipe.denoise(latent_a, style, job.options.num_inference_steps, generators)  # [B,C,L]
-    standardized = pipe.decode(latent_b, skips, sample, spacing_mm)  # [B,1,H,W]
-    return list(zip(pipe.image_processor.postprocess(standardized, slices), seeds))
+    """Slices that go through the networks together -> list of (HU array, noise seed)."""
+    seeds = job.pipe.noise_seeds(slices, generator_for(job.options.seed))
+    return list(
+        zip(job.pipe.standardize_batch(slices, seeds, job.options.num_inference_steps, job.reference_style), seeds)
+    )
 
 
 def write_result(job: Job, entry: SeriesEntry, hu_slice: HUSlice, hu: np.ndarray, seed: int, show: bool) -> None:
@@ -351,7 +341,7 @@ def write_result(job: Job, entry: SeriesEntry, hu_slice: HUSlice, hu: np.ndarray
         seed: Seed of its noise.
         show: Whether a picture is asked for.
     """
-    derived = job.pipe.derive(hu, hu_slice, seed, job.derivation)
+    derived = job.derivation.derive(hu, hu_slice.source, seed)
     name = job.name(hu_slice.source.path)
     write_slice(derived, job.output / name)
     entry.written += 1

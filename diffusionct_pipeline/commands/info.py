@@ -34,9 +34,9 @@ def run(options: argparse.Namespace) -> int:
 
 def info() -> str:
     """The facts as text."""
-    from .. import baselines
     from ..pipeline import PRETRAINED
     from ..simulation import KERNELS
+    from ..systems import SYSTEMS
 
     return "\n".join(
         [
@@ -45,7 +45,7 @@ def info() -> str:
             section("optional", [f"{name} {version(name)} ({use})" for name, _, use in OPTIONAL.values()]),
             section("embedded checkpoint", checkpoint(PRETRAINED)),
             section("kernels", [", ".join(KERNELS)]),
-            section("systems", ["DiffusionCT", *baselines.__all__]),
+            section("systems", SYSTEMS),
             section("devices", devices()),
         ]
     )

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from diffusionct_pipeline.baselines import LinearFilter
+from diffusionct_pipeline.systems import LinearFilter
 from scipy.ndimage import gaussian_filter
 
 

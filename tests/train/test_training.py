@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from diffusionct_pipeline import AutoencoderResNet18, DiffusionCTPipeline
+from diffusionct_pipeline import AutoencoderResNet18, DiffusionCTPipeline, StyleAutoencoder
 from diffusionct_pipeline.train import AutoencoderOptions, LatentOptions, train_autoencoder, train_latent
 from diffusionct_pipeline.train.latent_phase import LatentPhase
 from safetensors.torch import load_file
@@ -15,13 +15,19 @@ TINY = {
     "ema_decay": 0.5, "warmup_steps": 1,
 }  # fmt: skip
 TINY_AUTOENCODER = TINY | {
-    "latent_channels": 8, "block_out_channels": [8, 8, 8, 8, 16], "decoder_channels": [8] * 5,
+    "latent_channels": 8, "rings": 6, "block_out_channels": [8, 8, 8, 8, 16], "decoder_channels": [8] * 5,
 }  # fmt: skip
 
 
 def autoencoder(folder, **options):
     AcceleratorState._reset_state(reset_partial_state=True)  # one process trains once; tests train with other settings
     return train_autoencoder(AutoencoderOptions(output=str(folder), **TINY_AUTOENCODER | options))
+
+
+def paper_autoencoder(folder, **options):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    sizes = {name: value for name, value in TINY_AUTOENCODER.items() if name != "rings"}
+    return train_autoencoder(AutoencoderOptions(output=str(folder), paper_literal=True, **sizes | options))
 
 
 def latent(folder, autoencoder_folder, **options):
@@ -42,8 +48,8 @@ def trained(tmp_path_factory):
 
 class TestAutoencoder:
     def test_saves_a_model_that_loads(self, trained):
-        model = AutoencoderResNet18.from_pretrained(trained / "autoencoder")
-        assert model.config.latent_channels == 8
+        model = StyleAutoencoder.from_pretrained(trained / "autoencoder")
+        assert model.config.latent_channels == 8 and model.config.rings == 6
         assert (model.latent_std > 0).all() and not torch.equal(model.latent_std, torch.ones(8))
 
     def test_one_line_of_metrics_a_step(self, trained):
@@ -55,7 +61,7 @@ class TestAutoencoder:
         from diffusionct_pipeline.train import loop
 
         stop_after = {"step": 3}
-        monkeypatch.setattr(loop, "_time_left", lambda _, __, progress: progress.step < stop_after["step"])
+        monkeypatch.setattr(loop, "_time_left", lambda _, __, clock: clock.step < stop_after["step"])
         autoencoder(tmp_path, max_steps=6)
         stop_after["step"] = 6
         autoencoder(tmp_path, max_steps=6, resume="latest")
@@ -75,9 +81,9 @@ class TestAutoencoder:
 
     def test_learns(self, tmp_path):
         """The paper's own network: the filter of the other one knows the answer before any training."""
-        autoencoder(tmp_path, max_steps=60, learning_rate=3e-3, paper_literal=True)
+        paper_autoencoder(tmp_path, max_steps=60, learning_rate=3e-3)
         lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-        errors = [line["reconstruction"] for line in lines]
+        errors = [line["l2"] for line in lines]
         assert sum(errors[-15:]) < 0.8 * sum(errors[:15])
 
     def test_accumulation_and_mixed_precision(self, tmp_path):
@@ -85,7 +91,9 @@ class TestAutoencoder:
         assert summary["steps"] == 2 and summary["loss"] > 0
 
     def test_frozen_encoder_leaves_the_latent_as_it_was(self, trained, tmp_path):
-        autoencoder(tmp_path, max_steps=2, init=str(trained / "autoencoder"), freeze_encoder=True, learning_rate=1e-2)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        options = {"init": str(trained / "autoencoder"), "freeze_encoder": True, "learning_rate": 1e-2, "max_steps": 2}
+        train_autoencoder(AutoencoderOptions(output=str(tmp_path), **TINY | options))
         before, after = weights(trained / "autoencoder"), weights(tmp_path / "autoencoder")
         latent_parts = ("encoder.", "to_latent.", "spectrum_to_latent.", "latent_")
         for name in before:
@@ -94,9 +102,11 @@ class TestAutoencoder:
         assert not torch.equal(before["tail.2.weight"], after["tail.2.weight"])
 
     def test_paper_literal(self, tmp_path):
-        autoencoder(tmp_path, max_steps=1, paper_literal=True, skip_mode="none")
+        paper_autoencoder(tmp_path, max_steps=1, skip_mode="none")
         model = AutoencoderResNet18.from_pretrained(tmp_path / "autoencoder")
-        assert not model.config.style_filter and model.config.skip_mode == "none"
+        assert model.config.skip_mode == "none"
+        (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+        assert json.loads(line)["loss"] == json.loads(line)["l2"]
 
 
 class TestLatent:
@@ -108,17 +118,18 @@ class TestLatent:
         pipeline.set_progress_bar_config(disable=True)
         hu = torch.full((64, 64), 40.0) + 20 * torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
         assert pipeline(hu, 0.7).images[0].isfinite().all()
-        assert pipeline.denoiser.target_style.change[-1].weight.abs().sum() > 0  # zero at first
+        assert pipeline.style_predictor.change[-1].weight.abs().sum() > 0  # zero at first
         after = weights(tmp_path / "autoencoder")
         assert all(torch.equal(before[name], after[name]) for name in before)  # frozen
 
     def test_style_only_leaves_the_denoiser_as_it_was(self, trained, tmp_path):
         latent(tmp_path / "first", trained / "autoencoder", max_steps=1)
-        init = tmp_path / "first" / "denoiser"
-        latent(tmp_path / "second", trained / "autoencoder", max_steps=2, init=str(init), style_only=True, learning_rate=1e-2)
-        before, after = weights(init), weights(tmp_path / "second" / "denoiser")
-        changed = {name for name in before if not torch.equal(before[name], after[name])}
-        assert changed and all(name.startswith("target_style.") for name in changed)
+        options = TINY | {"init": str(tmp_path / "first"), "style_only": True, "learning_rate": 1e-2, "max_steps": 2}
+        AcceleratorState._reset_state(reset_partial_state=True)
+        train_latent(LatentOptions(output=str(tmp_path / "second"), autoencoder=str(trained / "autoencoder"), **options))
+        for part, changes in (("denoiser", False), ("style_predictor", True)):
+            before, after = (weights(tmp_path / run / part) for run in ("first", "second"))
+            assert any(not torch.equal(before[name], after[name]) for name in before) == changes
 
     def test_draws_from_stored_pairs(self, trained, tmp_path):
         latent(tmp_path / "first", trained / "autoencoder", max_steps=3, stored_pairs=4)
@@ -132,18 +143,28 @@ class TestLatent:
         assert all(any(torch.equal(one, each) for each in stored) for one in drawn)
 
     def test_learns_from_stored_scans(self, trained, tmp_path):
-        scans = {"stored_scans": 1, "scan_size": 64, "style_only": True}
-        summary = latent(tmp_path, trained / "autoencoder", max_steps=2, **scans)
+        options = {name: value for name, value in TINY.items() if name not in ("crop", "phantom_slices")}
+        scans = {"stored_scans": 1, "scan_size": 64, "style_only": True, "block_out_channels": [32, 32]}
+        AcceleratorState._reset_state(reset_partial_state=True)
+        summary = train_latent(
+            LatentOptions(output=str(tmp_path), autoencoder=str(trained / "autoencoder"), max_steps=2, **options | scans)
+        )
         assert summary["loss"] > 0
 
-    def test_paper_literal(self, trained, tmp_path):
-        latent(
-            tmp_path, trained / "autoencoder", max_steps=1, fixed_target=True, prediction_type="epsilon",
-            beta_schedule="linear",
-        )  # fmt: skip
-        pipeline = DiffusionCTPipeline.from_pretrained(tmp_path)
-        assert not pipeline.denoiser.config.style_conditioned
+    def test_paper_literal(self, tmp_path):
+        paper_autoencoder(tmp_path / "autoencoder", max_steps=1)
+        latent(tmp_path / "latent", tmp_path / "autoencoder" / "autoencoder", max_steps=1, paper_literal=True)
+        pipeline = DiffusionCTPipeline.from_pretrained(tmp_path / "latent")
+        assert type(pipeline.autoencoder) is AutoencoderResNet18 and pipeline.style_predictor is None
+        assert pipeline.denoiser.config.condition_channels == 0
         assert pipeline.scheduler.config.prediction_type == "epsilon" and not pipeline.scheduler.config.clip_sample
+        pipeline.set_progress_bar_config(disable=True)
+        assert pipeline(torch.full((64, 64), 40.0), 0.7).images[0].isfinite().all()
+
+    def test_a_fixed_target_on_a_style_autoencoder(self, trained, tmp_path):
+        latent(tmp_path, trained / "autoencoder", max_steps=1, fixed_target=True)
+        pipeline = DiffusionCTPipeline.from_pretrained(tmp_path)
+        assert pipeline.style_predictor is None and type(pipeline.autoencoder) is StyleAutoencoder
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from diffusionct_pipeline.models.frequency import radial_frequency
+from diffusionct_pipeline.models.style.frequency import radial_frequency
 from diffusionct_pipeline.simulation import mtf
-from diffusionct_pipeline.train.datasets import TrainingObject, load_objects, save_objects
-from diffusionct_pipeline.train.pairs import PairGenerator
+from diffusionct_pipeline.training_data.image_pairs import PairGenerator, other_of_group
+from diffusionct_pipeline.training_data.objects import TrainingObject, load_objects, save_objects
 
 
 def draw(batch=4, seed=0, objects=(), **options):
@@ -49,6 +49,10 @@ class TestPairGenerator:
     def test_objects_are_used(self):
         bright = TrainingObject(torch.full((256, 256), 2000, dtype=torch.int16), 0.7)
         assert max(draw(8, seed, [bright]).a.max().item() for seed in range(3)) > 4.0  # (2000 + 150) / 500 = 4.3
+
+
+def test_the_other_of_a_group():
+    assert other_of_group(torch.arange(6)).tolist() == [1, 0, 3, 2, 5, 4]
 
 
 def test_packs_keep_their_slices(tmp_path):

@@ -1,15 +1,15 @@
 import pytest
 import torch
 from diffusionct_pipeline.simulation import KERNELS
-from diffusionct_pipeline.train import scans
-from diffusionct_pipeline.train.datasets import TrainingObject
-from diffusionct_pipeline.train.latents import stored_scans
-from diffusionct_pipeline.train.scans import object_groups, phantom_groups
+from diffusionct_pipeline.training_data import scans
+from diffusionct_pipeline.training_data.latents import stored_scans
+from diffusionct_pipeline.training_data.objects import TrainingObject
+from diffusionct_pipeline.training_data.scans import object_groups, phantom_groups
 
 
 @pytest.fixture(scope="module")
 def group():
-    return next(phantom_groups(1, "Br44", size=64, seed=501))
+    return next(phantom_groups(1, "Br44", size=64, offset=1))
 
 
 @pytest.fixture(scope="module")
@@ -49,24 +49,22 @@ def test_two_slices_of_objects_in_one_scan_are_of_one_patient(monkeypatch):
 
 class TestStoredScans:
     def test_pairs_are_two_kernels_of_one_slice(self, latents):
-        kernels = len(latents.latents) // 8
-        source, target = latents.pairs[:, 0], latents.pairs[:, 1]
-        assert (source // kernels == target // kernels).all() and (source != target).all()
-        assert (latents.spacing[source] == latents.spacing[target]).all()
+        kernels, pairs = len(latents.latents) // 8, latents.pairs
+        assert (pairs.source // kernels == pairs.target // kernels).all() and (pairs.source != pairs.target).all()
+        assert (latents.spacing[pairs.source] == latents.spacing[pairs.target]).all()
 
     def test_references_are_other_slices_of_the_group_under_the_targets_kernel(self, latents):
-        kernels = len(latents.latents) // 8
-        _, target, reference, standard = latents.pairs[latents.pairs[:, 3] == 0].unbind(1)
-        assert (reference % kernels == target % kernels).all()
-        assert (reference // kernels != target // kernels).all()
-        assert (reference // kernels // 4 == target // kernels // 4).all()
+        kernels, pairs = len(latents.latents) // 8, latents.pairs[~latents.pairs.to_standard]
+        assert (pairs.reference % kernels == pairs.target % kernels).all()
+        assert (pairs.reference // kernels != pairs.target // kernels).all()
+        assert (pairs.reference // kernels // 4 == pairs.target // kernels // 4).all()
 
     def test_the_standard_is_the_first_kernel(self, latents):
-        kernels = len(latents.latents) // 8
-        target = latents.pairs[latents.pairs[:, 3] == 1][:, 1]
-        assert (target % kernels == 0).all() and len(target) == 8 * (kernels - 1)
+        kernels, pairs = len(latents.latents) // 8, latents.pairs[latents.pairs.to_standard]
+        assert (pairs.target % kernels == 0).all() and len(pairs) == 8 * (kernels - 1)
 
     @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
     def test_draws_the_standard_as_often_as_asked(self, latents, share):
         drawn = latents.draw(2000, share, torch.Generator().manual_seed(0))
-        assert abs(drawn.pairs[:, 3].float().mean().item() - share) < 0.04
+        assert len(drawn.pairs) == 2000 and drawn.latents is latents.latents
+        assert abs(drawn.pairs.to_standard.float().mean().item() - share) < 0.04

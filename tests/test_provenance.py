@@ -1,0 +1,117 @@
+"""A derived UID changes whenever pixels can, and only then."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from helpers.tiny import tiny_pipeline
+from pydicom.data import get_testdata_file
+
+import diffusionct_pipeline
+from diffusionct_pipeline import DiffusionCTPipeline, image_processor, provenance
+from diffusionct_pipeline.dicom import hounsfield
+from diffusionct_pipeline.models.style import autoencoder, local_spectrum, style_filter, style_predictor
+from diffusionct_pipeline.provenance import model_id, pixel_constants
+
+CT_SMALL = get_testdata_file("CT_small.dcm")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tiny_pipeline().save_pretrained(folder)
+    return folder
+
+
+def uids(folder):
+    """Instance and series UID that a checkpoint gives CT_small."""
+    pipe = DiffusionCTPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    derived = pipe(CT_SMALL).images[0]
+    return derived.SOPInstanceUID, derived.SeriesInstanceUID
+
+
+def numbers_of_the_config(model):
+    config = {name: value for name, value in model.config.items() if isinstance(value, float)}
+    return [(name, value) for name, value in config.items() if not name.startswith("_")]
+
+
+COMPONENTS = tiny_pipeline().components
+REGISTERED = [
+    (folder, name, value)
+    for folder in ("autoencoder", "style_predictor")
+    for name, value in numbers_of_the_config(COMPONENTS[folder])
+]
+
+
+def test_the_constants_that_were_chosen_are_registered():
+    names = {(folder, name) for folder, name, _ in REGISTERED}
+    assert {
+        ("autoencoder", "kept_lp_cm"),
+        ("autoencoder", "trusted_from_lp_cm"),
+        ("autoencoder", "max_lp_cm"),
+        ("autoencoder", "power_floor"),
+        ("style_predictor", "reference_share"),
+        ("style_predictor", "noise_from_lp_cm"),
+    } <= names
+
+
+def test_the_same_checkpoint_gives_the_same_uids_on_a_second_run(checkpoint):
+    assert uids(checkpoint) == uids(checkpoint)
+
+
+@pytest.mark.parametrize(("folder", "name", "value"), REGISTERED)
+def test_two_checkpoints_that_differ_in_one_registered_constant_give_different_uids(
+    checkpoint, tmp_path, folder, name, value
+):
+    shutil.copytree(checkpoint, tmp_path / "other")
+    path = tmp_path / "other" / folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value * 1.01}))
+    before, after = uids(checkpoint), uids(tmp_path / "other")
+    assert before[0] != after[0] and before[1] != after[1]
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (image_processor, "HU_CENTRE"),
+        (image_processor, "HU_SCALE"),
+        (image_processor, "LOWEST_SEEN_HU"),
+        (image_processor, "UNMEASURED_HU"),
+        (hounsfield, "OUTSIDE_FIELD_OF_VIEW_HU"),
+        (autoencoder, "AIR_LIMIT"),
+        (autoencoder, "BORDER_LOGIT"),
+        (local_spectrum, "LOG_POWER_UNIT"),
+        (style_filter, "BAND_CENTRES"),
+        (style_filter, "PADDING"),
+        (style_predictor, "SPACING_UNIT"),
+    ],
+)
+def test_a_constant_of_the_code_changes_the_model_id(monkeypatch, module, name):
+    before = model_id(COMPONENTS)
+    value = getattr(module, name)
+    monkeypatch.setattr(module, name, tuple(2 * item for item in value) if isinstance(value, tuple) else 2 * value)
+    assert model_id(COMPONENTS) != before
+
+
+def test_constants_are_found_without_a_list():
+    names = {name.removeprefix("diffusionct_pipeline.") for name in pixel_constants()}
+    assert {"image_processor.HU_SCALE", "models.style.local_spectrum.WINDOW", "dicom.hounsfield.OUTSIDE_FIELD_OF_VIEW_HU"} <= names
+
+
+def test_the_version_a_weight_the_scheduler_and_a_missing_part_change_the_model_id(monkeypatch):
+    components = tiny_pipeline().components
+    seen = [model_id(components), model_id(components | {"style_predictor": None})]
+    scheduler = type(components["scheduler"]).from_config(components["scheduler"].config, beta_schedule="linear")
+    seen.append(model_id(components | {"scheduler": scheduler}))
+    with torch.no_grad():
+        next(components["denoiser"].parameters()).flatten()[0] += 1
+    seen.append(model_id(components))
+    monkeypatch.setattr(provenance, "__version__", diffusionct_pipeline.__version__ + ".post1")
+    seen.append(model_id(components))
+    assert len(set(seen)) == len(seen)
+
+
+def test_saving_and_loading_keeps_the_model_id(checkpoint):
+    assert model_id(DiffusionCTPipeline.from_pretrained(checkpoint).components) == model_id(tiny_pipeline().components)

@@ -16,6 +16,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from diffusionct_pipeline import AutoencoderResNet18, ConditionalUNet1DModel, DiffusionCTPipeline
+from diffusionct_pipeline.models.weights import named_weights
 from diffusionct_pipeline.seeds import derive_seed
 
 CT_SMALL = get_testdata_file("CT_small.dcm")
@@ -287,6 +288,16 @@ class TestDiffusersHabits:
         changed = np.abs(exact - hu).mean()
         assert image.dtype == np.float32
         assert np.abs(image - exact).mean() < 0.1 * changed
+
+    def test_half_precision_leaves_gains_exact(self, pipe):
+        half = tiny_pipeline().to(torch.bfloat16)
+        for model, exact in zip(half.models, pipe.models, strict=True):
+            whole = {name: weight for name, weight, _ in named_weights(exact)}
+            for name, weight, kept in named_weights(model):
+                if weight.is_floating_point():
+                    assert weight.dtype == (torch.float32 if kept else torch.bfloat16), name
+                assert not kept or torch.equal(weight, whole[name]), name
+            assert {kept for _, _, kept in named_weights(model)} >= ({True} if model._keep_in_fp32_modules else set())
 
     def test_a_half_precision_checkpoint_in_shards_runs_in_single(self, pipe, tmp_path):
         tiny_pipeline().to(torch.float16).save_pretrained(tmp_path, max_shard_size="10KB")

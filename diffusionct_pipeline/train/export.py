@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from ..files import whole_folder
+from ..models.weights import named_weights
 from ..pipeline import DiffusionCTPipeline
 
 SHARD_SIZE = "15MB"
@@ -29,10 +30,9 @@ def export_checkpoint(source: str | Path, output: str | Path, *, card: str | Pat
     """
     pipeline = DiffusionCTPipeline.from_pretrained(source)
     for model in pipeline.models:
-        exact = set(model._keep_in_fp32_modules or ())
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if tensor.is_floating_point() and not exact & set(name.split(".")):
-                tensor.data = tensor.data.half()
+        for _, weight, exact in named_weights(model):
+            if weight.is_floating_point() and not exact:
+                weight.data = weight.data.half()
     with whole_folder(output, replace=True) as part:
         pipeline.save_pretrained(part, max_shard_size=SHARD_SIZE)
         for path in part.rglob("*.json"):  # diffusers notes where the pipeline was loaded from: nobody else's concern

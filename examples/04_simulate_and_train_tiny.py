@@ -13,13 +13,15 @@ import numpy as np
 
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.dicom import read_slice
-from diffusionct_pipeline.simulation import simulate
+from diffusionct_pipeline.simulation import SeriesOptions, simulate
 from diffusionct_pipeline.train import AutoencoderOptions, LatentOptions, train_autoencoder, train_latent
+from diffusionct_pipeline.training_data.splits import EXAMPLES
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "tiny")
 
 # 1. One slice of a phantom that no training sees, with a soft and with a sharp kernel: two CT series.
-phantom = simulate(out / "simulated", ("Br40", "Bl64"), phantoms=1, slices=1, seed=1000, size=128, spacing_mm=0.8)[0]
+series = SeriesOptions(kernels=("Br40", "Bl64"), phantoms=1, slices=1, seed=EXAMPLES[0], size=128, spacing_mm=0.8)
+phantom = simulate(out / "simulated", series)[0]
 
 # 2. Both phases; pairs of kernels are drawn on the fly from two noise-free phantom slices.
 tiny = {

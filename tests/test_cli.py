@@ -191,9 +191,9 @@ class TestSimulate:
         monkeypatch.setattr("diffusionct_pipeline.simulation.simulate", simulate)
         line = f"simulate {tmp_path} --kernels Br40,Bl57 --seed 7 --mas 50,150 --smoothing Br40=0.6"
         assert main(line.split()) == 0
-        ((arguments, options),) = calls
-        assert arguments[1:] == (("Br40", "Bl57"), 1.0, 3, 7, None)
-        assert options["mas"] == (50.0, 150.0) and options["smoothing"] == {"Br40": 0.6}
+        (((_, series), _),) = calls
+        assert (series.kernels, series.thickness_mm, series.phantoms, series.seed) == (("Br40", "Bl57"), 1.0, 3, 7)
+        assert (series.slices, series.mas, series.smoothing) == (None, (50.0, 150.0), {"Br40": 0.6})
         assert "phantom_0007" in capsys.readouterr().out
 
     def test_an_unknown_kernel_is_1_and_the_legal_ones_are_listed(self, tmp_path, capsys):
@@ -242,5 +242,5 @@ class TestDemo:
         for _ in range(2):
             assert main(["demo", "--out", str(tmp_path), "--model", model]) == 0
         assert "glcm_entropy" in capsys.readouterr().out
-        for result in ("demo.png", "agreement.md", "standardized/run_report.json", "phantom_90001/Br40/0001.dcm"):
+        for result in ("demo.png", "agreement.md", "standardized/run_report.json", "phantom_80000/Br40/0001.dcm"):
             assert (tmp_path / result).is_file()

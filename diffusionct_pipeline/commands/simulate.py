@@ -35,15 +35,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Simulate, and print the folder of each phantom."""
     from ..files import require_writable
-    from ..simulation import simulate
+    from ..simulation import SeriesOptions, simulate
 
     require_writable(options.output)
+    series = SeriesOptions(
+        kernels=options.kernels,
+        thickness_mm=options.thickness,
+        phantoms=options.phantoms,
+        seed=options.seed,
+        slices=options.slices,
+        style=options.style,
+        mas=options.mas,
+        spacing_mm=options.spacing,
+        kernel_jitter=options.kernel_jitter,
+        smoothing=options.smoothing,
+    )
     with ProgressBar("simulate") as progress:
-        folders = simulate(
-            options.output, options.kernels, options.thickness, options.phantoms, options.seed, options.slices,
-            style=options.style, mas=options.mas, spacing_mm=options.spacing, kernel_jitter=options.kernel_jitter,
-            smoothing=options.smoothing, device=options.device, progress=progress,
-        )  # fmt: skip
+        folders = simulate(options.output, series, device=options.device, progress=progress)
     for folder in folders:
         print(folder)
     return EXIT_OK

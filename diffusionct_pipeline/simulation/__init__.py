@@ -1,11 +1,12 @@
 """Simulated CT: kernels, a chest phantom, a scanner, and pairs of images that differ only in the kernel."""
 
+from .ct_series import write_series
 from .degradation import smooth_like_iterative
 from .kernels import KERNELS, Kernel, mtf
 from .pairs import ScanOptions, SimulatedPair, detectors_needed, rekernel_slice, simulate_pair
 from .phantom import ChestPhantom
 from .scanner import Scanner
-from .series import simulate, write_series
+from .phantom_series import SeriesOptions, simulate
 
 __all__ = [
     "KERNELS",
@@ -13,6 +14,7 @@ __all__ = [
     "Kernel",
     "ScanOptions",
     "Scanner",
+    "SeriesOptions",
     "SimulatedPair",
     "detectors_needed",
     "mtf",

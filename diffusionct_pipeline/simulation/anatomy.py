@@ -1,8 +1,12 @@
 """The numbers that make one chest differ from the next, and the surfaces that several of its layers share."""
 
+from __future__ import annotations
+
 import math
 
 import torch
+
+from .shapes import Canvas
 
 
 class Anatomy:
@@ -13,10 +17,10 @@ class Anatomy:
         generator: CPU generator that the numbers are drawn from.
     """
 
-    def __init__(self, style, generator):
+    def __init__(self, style: str, generator: torch.Generator):
         self.style = style
 
-        def uniform(low, high):
+        def uniform(low: float, high: float) -> float:
             return low + (high - low) * torch.rand(1, generator=generator).item()
 
         human = style == "human"
@@ -39,19 +43,22 @@ class Anatomy:
         self.lymph_nodes = (nodes - torch.tensor([28.0, 32.0, 40.0])).tolist()
         self.lymph_node_radii = (1.5 + 4 * torch.rand(26, generator=generator) ** 2).tolist()
 
-    def taper(self, z):
+    def taper(self, z: torch.Tensor | float) -> tuple[torch.Tensor, torch.Tensor]:
         """Size of the cavity's section relative to its largest, and the backward shift of its centre in mm."""
         rise = (torch.as_tensor(z) / 138).clamp(0, 1)
         scale = (1 - rise**2.4).clamp(min=0.03) ** 0.5
         return scale, 0.55 * self.cavity[1] * (1 - scale)
 
-    def cavity_distance(self, x, y, z):
+    def cavity_distance(self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor | float) -> torch.Tensor:
+        """Signed distance in mm to the wall of the chest cavity, negative inside."""
         scale, shift = self.taper(z)
         a, b = self.cavity[0] * scale, self.cavity[1] * scale
         r = ((x.abs() / a) ** 2.3 + ((y - shift).abs() / b) ** 2.3) ** (1 / 2.3)
         return (r - 1) * torch.minimum(a, b) * 0.92
 
-    def heart_radius(self, x, y, z, growth_mm=0.0):
+    def heart_radius(
+        self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor | float, growth_mm: float = 0.0
+    ) -> torch.Tensor:
         """1 on the heart's surface; the long axis lies turned in the axial plane."""
         dx, dy, dz = x - self.heart_centre[0], y - self.heart_centre[1], z - self.heart_centre[2]
         cos, sin = math.cos(self.heart_turn), math.sin(self.heart_turn)
@@ -59,7 +66,7 @@ class Anatomy:
         a, b, c = (axis + growth_mm for axis in self.heart_axes)
         return torch.sqrt((along / a) ** 2 + (across / b) ** 2 + (dz / c) ** 2)
 
-    def dome_height(self, x, y):
+    def dome_height(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Height in mm of the diaphragm above (x, y)."""
         right = x < 0
         top = torch.where(right, self.domes_mm[0], self.domes_mm[1])
@@ -67,7 +74,7 @@ class Anatomy:
         r2 = ((x - centre) / (0.62 * self.cavity[0])) ** 2 + 1.1 * ((y + 8) / self.cavity[1]) ** 2
         return top - 30 * r2 - 12 * r2**2
 
-    def lung_distance(self, x, y, z):
+    def lung_distance(self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor | float) -> torch.Tensor:
         """Signed distance in mm to the lungs, negative inside."""
         z = torch.as_tensor(z, dtype=x.dtype, device=x.device)
         distance = self.cavity_distance(x, y, z) + 1.5
@@ -89,7 +96,7 @@ class Anatomy:
         distance = torch.maximum(distance, aorta.clamp(max=48 - z))  # it ends at the arch
         return torch.maximum(distance, self.dome_height(x, y) - z)
 
-    def around_chest(self, canvas):
+    def around_chest(self, canvas: Canvas) -> torch.Tensor:
         """Angle round the cavity, 0 at the spine and pi at the sternum, (M, M)."""
         scale, shift = self.taper(canvas.z)
         return torch.atan2(

@@ -1,5 +1,7 @@
 """What vendors do to an image after reconstruction."""
 
+from __future__ import annotations
+
 import torch
 
 REACH = 3  # pixels: 7 x 7 neighbourhood
@@ -7,7 +9,7 @@ SPATIAL_SIGMA = 1.6  # pixels
 EDGE_SIGMAS = 2.2  # differences beyond this many noise standard deviations count as edges
 
 
-def smooth_like_iterative(hu, strength):
+def smooth_like_iterative(hu: torch.Tensor, strength: float) -> torch.Tensor:
     """Edge-preserving smoothing that stands for iterative reconstruction (ADMIRE, SAFIRE, ASiR).
 
     A bilateral filter (Tomasi and Manduchi 1998) whose range width follows the noise of the image. It is not
@@ -42,7 +44,7 @@ def smooth_like_iterative(hu, strength):
     return hu + strength * (total / weights - hu)
 
 
-def _noise_level(hu):
+def _noise_level(hu: torch.Tensor) -> float:
     """Robust noise estimate in HU from the Laplacian inside the body.
 
     The factor 2.2 allows for the correlation of CT noise, which the Laplacian underrates.

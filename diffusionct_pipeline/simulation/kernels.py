@@ -4,6 +4,8 @@ A kernel is described by four numbers, all in line pairs per cm (lp/cm) but the 
 sources is `data/kernels.json`; read the `confidence` of an entry before you lean on it.
 """
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Mapping
@@ -37,7 +39,7 @@ class Kernel:
     confidence: str = "from memory, unverified"
     source: str = "none"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.mtf50 < self.mtf10:
             raise ValueError(
                 f"kernel {self.name!r} has mtf50={self.mtf50} and mtf10={self.mtf10} lp/cm; legal is 0 < mtf50 < mtf10"
@@ -48,20 +50,19 @@ class Kernel:
                 "legal is boost >= 0, boost_peak > 0"
             )
 
-    def enhancement(self, frequency_lp_cm):
-        """1 + boost * g(f): unity at zero frequency, 1 + boost at `boost_peak`. Same shape as the input."""
+    def enhancement(self, frequency_lp_cm: float) -> float:
+        """1 + boost * g(f): unity at zero frequency, 1 + boost at `boost_peak`."""
         square = (frequency_lp_cm / self.boost_peak) ** 2
-        exp = torch.exp if torch.is_tensor(square) else math.exp
-        return 1 + self.boost * square * exp(1 - square)
+        return 1 + self.boost * square * math.exp(1 - square)
 
-    def roll_off(self):
+    def roll_off(self) -> tuple[float, float]:
         """(f0 in lp/cm, p) of exp(-(f / f0)^p), closed form, so that mtf50 and mtf10 are hit exactly."""
         decay50 = math.log(2 * self.enhancement(self.mtf50))
         decay10 = math.log(10 * self.enhancement(self.mtf10))
         power = math.log(decay10 / decay50) / math.log(self.mtf10 / self.mtf50)
         return self.mtf50 / decay50 ** (1 / power), power
 
-    def jittered(self, fraction, generator):
+    def jittered(self, fraction: float, generator: torch.Generator) -> Kernel:
         """A neighbour of this kernel: both frequencies scaled by one factor in [1 - fraction, 1 + fraction].
 
         One factor, because a vendor's kernel family is close to one curve at different scales.
@@ -82,7 +83,7 @@ def _load_table() -> Mapping[str, Kernel]:
 KERNELS = _load_table()
 
 
-def get_kernel(kernel) -> Kernel:
+def get_kernel(kernel: Kernel | str) -> Kernel:
     """A `Kernel` from a table name; a `Kernel` passes through.
 
     Raises:
@@ -95,7 +96,7 @@ def get_kernel(kernel) -> Kernel:
     return KERNELS[kernel]
 
 
-def mtf(frequency_lp_cm, kernel):
+def mtf(frequency_lp_cm: torch.Tensor | list[float], kernel: Kernel | str) -> torch.Tensor:
     """Modulation transfer of a kernel.
 
     Args:
@@ -109,5 +110,23 @@ def mtf(frequency_lp_cm, kernel):
     frequency = torch.as_tensor(frequency_lp_cm)
     if not frequency.is_floating_point():
         frequency = frequency.float()
-    f0, power = kernel.roll_off()
-    return kernel.enhancement(frequency) * torch.exp(-((frequency / f0) ** power))
+    return transfer(frequency, *kernel.roll_off(), kernel.boost, kernel.boost_peak)
+
+
+def transfer(
+    frequency_lp_cm: torch.Tensor,
+    f0: torch.Tensor | float,
+    power: torch.Tensor | float,
+    boost: torch.Tensor | float,
+    boost_peak: torch.Tensor | float,
+) -> torch.Tensor:
+    """The law of all kernels, (1 + boost g(f)) exp(-(f / f0)^power) with g(f) = s exp(1 - s), s = (f / boost_peak)^2.
+
+    Args:
+        frequency_lp_cm: Frequencies, any shape that the others broadcast with.
+        f0, power: Roll-off, see `Kernel.roll_off`; f0 in lp/cm.
+        boost, boost_peak: Enhancement, see `Kernel`; the peak in lp/cm.
+    """
+    square = (frequency_lp_cm / boost_peak) ** 2
+    enhancement = 1 + boost * square * torch.exp(1 - square)
+    return enhancement * torch.exp(-((frequency_lp_cm / f0) ** power))

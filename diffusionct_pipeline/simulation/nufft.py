@@ -4,6 +4,8 @@ Kaiser-Bessel gridding: 6 taps, 2x oversampling (Fessler and Sutton 2003, Beatty
 use the same taps, so they are adjoint to each other to rounding; both are accurate to about 1e-5.
 """
 
+from __future__ import annotations
+
 import math
 
 import torch
@@ -21,7 +23,7 @@ class Nufft:
         frequency_x, frequency_y: (K,) cycles per pixel; any value, the spectrum has period 1.
     """
 
-    def __init__(self, size, frequency_x, frequency_y):
+    def __init__(self, size: int, frequency_x: torch.Tensor, frequency_y: torch.Tensor):
         self.size, self.grid = size, OVERSAMPLING * size
         device = frequency_x.device
         # Beatty's optimal shape for this width and oversampling.
@@ -36,7 +38,7 @@ class Nufft:
         self.weight_y, row = self._taps(frequency_y)
         self.row_start = row * self.grid
 
-    def _taps(self, frequency):
+    def _taps(self, frequency: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         position = (frequency.double() * self.grid).float()
         first = torch.ceil(position - TAPS / 2)
         weights, indices = [], []
@@ -47,7 +49,7 @@ class Nufft:
             indices.append(torch.remainder(first.long() + tap, self.grid).int())
         return torch.stack(weights), torch.stack(indices)
 
-    def forward(self, image):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
         """image (size, size), rows are y -> (K,) complex: sum of image * exp(-2 pi i (fx x + fy y))."""
         start = self.grid // 2 - self.size // 2
         padded = torch.zeros(self.grid, self.grid, device=image.device)
@@ -61,7 +63,7 @@ class Nufft:
             values += row * self.weight_y[a]
         return values
 
-    def adjoint(self, values):
+    def adjoint(self, values: torch.Tensor) -> torch.Tensor:
         """values (K,) complex -> image (size, size): real part of the sum of values * exp(+2 pi i (fx x + fy y))."""
         spectrum = torch.zeros(self.grid**2, dtype=values.dtype, device=values.device)
         for a in range(TAPS):
@@ -72,5 +74,5 @@ class Nufft:
         start = self.grid // 2 - self.size // 2
         return self._corrected(torch.fft.fftshift(image)[start : start + self.size, start : start + self.size])
 
-    def _corrected(self, image):
+    def _corrected(self, image: torch.Tensor) -> torch.Tensor:
         return image * self.correction[:, None] * self.correction[None, :]

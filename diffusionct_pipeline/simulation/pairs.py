@@ -1,6 +1,8 @@
 """Pairs of images that differ only in the kernel: both are reconstructed from one noisy sinogram."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -8,9 +10,10 @@ import torch
 
 from .degradation import smooth_like_iterative
 from .kernels import Kernel, get_kernel, mtf
-from .scanner import DETECTOR_MM, HU_MIN, Scanner, quantize, to_mu
+from .phantom import ChestPhantom
+from .scanner import DETECTOR_MM, LOWEST_STORED_HU, Scanner, quantize, to_mu
+from .shapes import AIR_HU
 
-AIR_HU = -1000.0
 FADE_MM = 12.0  # a cut-off couch or arm would ring round the whole field of view
 MAX_GAIN = 1 / 0.35  # when a source kernel is divided out: more would mostly raise noise
 GAIN_LIMIT_LP_CM = 8.0  # and beyond this frequency nothing is raised
@@ -34,18 +37,18 @@ class ScanOptions:
         ValueError: for values outside these ranges.
     """
 
-    kernels: tuple = ("Br40", "Bl64")
+    kernels: tuple[Kernel | str, ...] = ("Br40", "Bl64")
     thickness_mm: float = 1.0
     mas: float | None = 100.0
     size: int = 512
     spacing_mm: float = 0.7
-    centre_mm: tuple = (0.0, 0.0)
+    centre_mm: tuple[float, float] = (0.0, 0.0)
     beam_hardening: float = 0.0
     smoothing: Mapping[str, float] = field(default_factory=dict)
-    lowest_hu: float = HU_MIN
+    lowest_hu: float = LOWEST_STORED_HU
     kernel_jitter: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         names = [get_kernel(kernel).name for kernel in self.kernels]
         checks = [
             ("kernels", names, "at least one, all different", 0 < len(names) == len(set(names))),
@@ -56,14 +59,14 @@ class ScanOptions:
             ("beam_hardening", self.beam_hardening, "0 to 0.1", 0 <= self.beam_hardening <= 0.1),
             ("smoothing", dict(self.smoothing), f"kernels among {names}", set(self.smoothing) <= set(names)),
             ("smoothing", dict(self.smoothing), "0 to 1 each", all(0 <= s <= 1 for s in self.smoothing.values())),
-            ("lowest_hu", self.lowest_hu, "-32768 to -1024", -32768 <= self.lowest_hu <= HU_MIN),
+            ("lowest_hu", self.lowest_hu, "-32768 to -1024", -32768 <= self.lowest_hu <= LOWEST_STORED_HU),
             ("kernel_jitter", self.kernel_jitter, "0 to below 1", 0 <= self.kernel_jitter < 1),
         ]
         for name, value, legal, holds in checks:
             if not holds:
                 raise ValueError(f"{name} is {value}; legal is {legal}")
 
-    def with_drawn_kernels(self, generator):
+    def with_drawn_kernels(self, generator: torch.Generator) -> ScanOptions:
         """The same options with `Kernel` objects instead of names, jittered if asked for."""
         kernels = tuple(get_kernel(kernel).jittered(self.kernel_jitter, generator) for kernel in self.kernels)
         return replace(self, kernels=kernels, kernel_jitter=0.0)
@@ -91,23 +94,34 @@ class SimulatedPair:
     options: ScanOptions
 
     @property
-    def spacing_mm(self):
+    def spacing_mm(self) -> float:
+        """Side of a pixel."""
         return self.options.spacing_mm
 
     @property
-    def centre_mm(self):
+    def centre_mm(self) -> tuple[float, float]:
+        """(x, y) of the centre of pixel (H // 2, W // 2)."""
         return self.options.centre_mm
 
     @property
-    def thickness_mm(self):
+    def thickness_mm(self) -> float:
+        """Of the slice."""
         return self.options.thickness_mm
 
     @property
-    def mas(self):
+    def mas(self) -> float | None:
+        """Dose in mAs; None without noise."""
         return self.options.mas
 
 
-def simulate_pair(phantom, z_mm, options=None, *, seed=0, scanner=None):
+def simulate_pair(
+    phantom: ChestPhantom,
+    z_mm: float,
+    options: ScanOptions | None = None,
+    *,
+    seed: int = 0,
+    scanner: Scanner | None = None,
+) -> SimulatedPair:
     """Scan one slice of a phantom and reconstruct it with every kernel.
 
     Args:
@@ -130,7 +144,17 @@ def simulate_pair(phantom, z_mm, options=None, *, seed=0, scanner=None):
     return SimulatedPair(hu, mask.cpu().numpy(), kernels, float(z_mm), seed, options)
 
 
-def rekernel_slice(hu, spacing_mm, options=None, *, seed=0, scanner=None, source_kernel=None, mask=None, z_mm=0.0):
+def rekernel_slice(
+    hu: torch.Tensor | np.ndarray,
+    spacing_mm: float,
+    options: ScanOptions | None = None,
+    *,
+    seed: int = 0,
+    scanner: Scanner | None = None,
+    source_kernel: Kernel | str | None = None,
+    mask: np.ndarray | None = None,
+    z_mm: float = 0.0,
+) -> SimulatedPair:
     """Scan a real slice as if it were the object: its anatomy and noise, our kernels and more noise.
 
     Take slices of sharp kernels and high dose: what the source kernel removed cannot come back.
@@ -160,35 +184,47 @@ def rekernel_slice(hu, spacing_mm, options=None, *, seed=0, scanner=None, source
             f"hu reaches {needed // 2 * scanner.detector_mm:.0f} mm from the centre; this scanner covers "
             f"{scanner.radius_mm:.0f} mm. Pass scanner=Scanner(n_detectors={needed})"
         )
-    axis = (torch.arange(hu.shape[0]) - hu.shape[0] // 2) * spacing_mm
+    axis = _pixel_axis(hu, spacing_mm)
     edge = axis.abs().max() - torch.maximum(axis.abs()[:, None], axis.abs()[None, :])
     fade = 0.5 - 0.5 * torch.cos(torch.pi * (edge / FADE_MM).clamp(0, 1))
     slab = AIR_HU + (hu.clamp(min=AIR_HU) - AIR_HU) * fade
-    transfer = None
+    sharpen = None
     if source_kernel is not None:
         source_kernel = get_kernel(source_kernel)
 
-        def transfer(frequency):
+        def sharpen(frequency: torch.Tensor) -> torch.Tensor:
             lp_cm = 10 * frequency
             source = mtf(lp_cm, source_kernel) * scanner.blur(frequency)
             return torch.exp(-((lp_cm / GAIN_LIMIT_LP_CM) ** 6)) / source.clamp(min=1 / MAX_GAIN)
 
-    images, kernels = _scan(scanner, slab, spacing_mm, options, seed, transfer)
+    images, kernels = _scan(scanner, slab, spacing_mm, options, seed, sharpen)
     labels = np.zeros((options.size, options.size), np.uint8)
     if mask is not None:
         labels = _resample_labels(np.asarray(mask), spacing_mm, options)
     return SimulatedPair(images, labels, kernels, float(z_mm), seed, options)
 
 
-def detectors_needed(hu, spacing_mm, detector_mm=DETECTOR_MM):
+def detectors_needed(hu: torch.Tensor, spacing_mm: float, detector_mm: float = DETECTOR_MM) -> int:
     """Number of detectors (even) of a `Scanner` that covers the body on a slice (H, H); air around it cannot ring."""
-    axis = (torch.arange(hu.shape[0]) - hu.shape[0] // 2) * spacing_mm
+    axis = _pixel_axis(hu, spacing_mm)
     radius = torch.sqrt(axis[:, None] ** 2 + axis[None, :] ** 2)
     body = hu > -700
     return 2 * int(float(radius[body].max()) / detector_mm + 1) if body.any() else 2
 
 
-def _scan(scanner, slab_hu, slab_spacing_mm, options, seed, object_transfer=None):
+def _pixel_axis(hu: torch.Tensor, spacing_mm: float) -> torch.Tensor:
+    """Positions (H,) in mm of the rows and columns of a square slice (H, H), 0 at pixel H // 2."""
+    return (torch.arange(hu.shape[0]) - hu.shape[0] // 2) * spacing_mm
+
+
+def _scan(
+    scanner: Scanner,
+    slab_hu: torch.Tensor,
+    slab_spacing_mm: float,
+    options: ScanOptions,
+    seed: int,
+    object_transfer: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, Kernel]]:
     """({name: hu}, {name: kernel}) of a noise-free slab."""
     generator = torch.Generator().manual_seed(seed)
     options = options.with_drawn_kernels(generator)
@@ -210,8 +246,8 @@ def _scan(scanner, slab_hu, slab_spacing_mm, options, seed, object_transfer=None
     return images, {kernel.name: kernel for kernel in options.kernels}
 
 
-def _resample_labels(mask, spacing_mm, options):
-    def index(offset_mm):
+def _resample_labels(mask: np.ndarray, spacing_mm: float, options: ScanOptions) -> np.ndarray:
+    def index(offset_mm: float) -> np.ndarray:
         position = (np.arange(options.size) - options.size // 2) * options.spacing_mm + offset_mm
         return np.round(position / spacing_mm).astype(int) + mask.shape[0] // 2
 

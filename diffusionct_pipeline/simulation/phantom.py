@@ -5,20 +5,21 @@ Every structure is an implicit shape, so a slice can be evaluated at any height 
 the seed; nothing here comes from a patient's image.
 """
 
+from __future__ import annotations
+
 import math
 
 import torch
 
 from . import skeleton, soft_tissue
 from .anatomy import Anatomy
-from .shapes import Canvas, SmoothNoise
+from .shapes import AIR_HU, Canvas, SmoothNoise
 from .tumours import place_tumours
 from .vessels import grow_tree
 
 STYLES = ("human", "lungman")
 Z_RANGE_MM = (-158.0, 158.0)  # 63 slices of 5 mm
 SUBSLICE_MM = 1.0  # a slab is the mean of at least two point slices, at most this far apart
-AIR_HU = -1000.0
 
 
 class ChestPhantom:
@@ -36,7 +37,16 @@ class ChestPhantom:
         ValueError: for an unknown style, or when the tumours do not fit.
     """
 
-    def __init__(self, seed, style="human", *, tumours=3, size=1024, spacing_mm=0.35, device="cpu"):
+    def __init__(
+        self,
+        seed: int,
+        style: str = "human",
+        *,
+        tumours: int = 3,
+        size: int = 1024,
+        spacing_mm: float = 0.35,
+        device: torch.device | str = "cpu",
+    ):
         if style not in STYLES:
             raise ValueError(f"style is {style!r}; legal is one of {', '.join(STYLES)}")
         self.seed, self.style, self.device = seed, style, torch.device(device)
@@ -47,7 +57,7 @@ class ChestPhantom:
         self._coarse = SmoothNoise(5.0, generator, device=self.device)
         self._grow_lungs(generator, tumours)
 
-    def slice_hu(self, z_mm):
+    def slice_hu(self, z_mm: float) -> torch.Tensor:
         """Noise-free slice without thickness.
 
         Args:
@@ -82,12 +92,20 @@ class ChestPhantom:
         skeleton.paint_table(canvas, anatomy, skin)
         return canvas.hu
 
-    def slab_hu(self, z_mm, thickness_mm):
+    def slab_hu(self, z_mm: float, thickness_mm: float) -> torch.Tensor:
         """Noise-free slice of a thickness, centred on `z_mm`: the mean of point slices, float32 (size, size) HU."""
         heights = self._subslices(z_mm, thickness_mm)
         return sum(self.slice_hu(z) for z in heights) / len(heights)
 
-    def tumour_mask(self, z_mm, thickness_mm=0.0, *, spacing_mm=None, size=None, centre_mm=(0.0, 0.0)):
+    def tumour_mask(
+        self,
+        z_mm: float,
+        thickness_mm: float = 0.0,
+        *,
+        spacing_mm: float | None = None,
+        size: int | None = None,
+        centre_mm: tuple[float, float] = (0.0, 0.0),
+    ) -> torch.Tensor:
         """Tumour labels on any grid: uint8 (size, size), 0 outside, 1.. inside the tumour of that label.
 
         A pixel belongs to a tumour when at least half of the slab's thickness at its centre does. Spicules do not
@@ -105,7 +123,7 @@ class ChestPhantom:
             mask[inside >= 0.5] = tumour.label
         return mask
 
-    def _grow_lungs(self, generator, tumours):
+    def _grow_lungs(self, generator: torch.Generator, tumours: int) -> None:
         span = torch.tensor([2 * self.anatomy.cavity[0], 2.3 * self.anatomy.cavity[1], 260.0])
         points = (torch.rand(90000, 3, generator=generator) - 0.5) * span + torch.tensor([0.0, 0.0, 5.0])
         depth = self.anatomy.lung_distance(points[:, 0], points[:, 1], points[:, 2])
@@ -130,18 +148,20 @@ class ChestPhantom:
         deep = points[(depth < -17) & (points[:, 2] > -45) & (points[:, 2] < 85)]
         self.tumours = place_tumours(deep, tumours, self.style, generator, self.device)
 
-    def _axis(self):
+    def _axis(self) -> torch.Tensor:
         return (torch.arange(self.size, device=self.device) - self.size // 2) * self.spacing_mm
 
     @staticmethod
-    def _subslices(z_mm, thickness_mm):
+    def _subslices(z_mm: float, thickness_mm: float) -> list[float]:
         if thickness_mm == 0:
             return [z_mm]
         number = max(2, math.ceil(thickness_mm / SUBSLICE_MM - 1e-6))
         step = thickness_mm / number
         return [z_mm - thickness_mm / 2 + step * (i + 0.5) for i in range(number)]
 
-    def _paint_lungs(self, canvas, fine, coarse):
+    def _paint_lungs(
+        self, canvas: Canvas, fine: torch.Tensor, coarse: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         x, y, z = canvas.x, canvas.y, canvas.z
         distance = self.anatomy.lung_distance(x, y, z) + 0.6 * coarse
         lung = canvas.coverage(distance)
@@ -160,8 +180,8 @@ class ChestPhantom:
         canvas.hu = canvas.hu + 170 * plate
         return lung, parenchyma
 
-    def _paint_vessels(self, canvas, lung, parenchyma):
-        def add(segments, hu):  # vessels add to the tissue and never darken it
+    def _paint_vessels(self, canvas: Canvas, lung: torch.Tensor, parenchyma: torch.Tensor) -> None:
+        def add(segments: torch.Tensor, hu: float) -> None:  # vessels add to the tissue and never darken it
             weight = canvas.capsules(segments) * lung
             denser = torch.maximum(canvas.hu, parenchyma + (hu - parenchyma) * weight)
             canvas.hu = torch.where(weight > 0, denser, canvas.hu)
@@ -173,7 +193,7 @@ class ChestPhantom:
         add(self.bronchus_walls, 20.0)
         canvas.blend(AIR_HU, canvas.capsules(self.bronchi) * lung)
 
-    def _paint_airways(self, canvas):
+    def _paint_airways(self, canvas: Canvas) -> None:
         if canvas.z > 42:
             canvas.paint(60.0, canvas.ellipse(-3, 4, 10.5, 10.0))
             canvas.paint(AIR_HU, canvas.ellipse(-3, 4, 8.8, 8.2))

@@ -5,33 +5,36 @@ NUFFTs, so no interpolation blurs the image and the measured MTF is the kernel's
 Lengths in mm, frequencies in cycles/mm unless a name says lp/cm, attenuation in 1/mm.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
 
 import torch
 
-from .kernels import mtf
+from .kernels import Kernel, mtf
 from .nufft import Nufft
 
 MU_WATER = 0.0192  # 1/mm, water near 70 keV, the effective energy of 120 kV
-HU_MIN, HU_MAX = -1024, 3071  # 12 bit
+LOWEST_STORED_HU, HIGHEST_STORED_HU = -1024, 3071  # 12 bit
 DETECTOR_MM = 0.35  # scaled to the isocentre
 MIN_COUNT = 2.0  # a starved ray; below about 20 mAs this leaves a bias of some HU
 CACHED_TRANSFORMS = 4  # one forward and up to three kernels; each takes about 50 MB
 
 
-def to_mu(hu):
+def to_mu(hu: torch.Tensor) -> torch.Tensor:
     """HU -> attenuation in 1/mm; below air is air."""
     return MU_WATER * (1 + hu.clamp(min=-1000) / 1000)
 
 
-def to_hu(mu):
+def to_hu(mu: torch.Tensor) -> torch.Tensor:
     """Attenuation in 1/mm -> HU."""
     return 1000 * (mu / MU_WATER - 1)
 
 
-def quantize(hu, lowest=HU_MIN):
+def quantize(hu: torch.Tensor, lowest: float = LOWEST_STORED_HU) -> torch.Tensor:
     """HU as a scanner stores them: whole numbers in 12 bit, still as float32; signed files go below -1024."""
-    return hu.round().clamp(lowest, HU_MAX)
+    return hu.round().clamp(lowest, HIGHEST_STORED_HU)
 
 
 class Scanner:
@@ -50,9 +53,19 @@ class Scanner:
     """
 
     def __init__(
-        self, device="cpu", *, n_views=1000, n_detectors=1152, detector_mm=DETECTOR_MM, aperture_mm=0.50, focal_mm=0.40,
-        photons=195.0, electronic=6.0, bowtie_radius_mm=170.0, bowtie=0.6,
-    ):  # fmt: skip
+        self,
+        device: torch.device | str = "cpu",
+        *,
+        n_views: int = 1000,
+        n_detectors: int = 1152,
+        detector_mm: float = DETECTOR_MM,
+        aperture_mm: float = 0.50,
+        focal_mm: float = 0.40,
+        photons: float = 195.0,
+        electronic: float = 6.0,
+        bowtie_radius_mm: float = 170.0,
+        bowtie: float = 0.6,
+    ):
         self.device = torch.device(device)
         self.n_views, self.n_detectors, self.detector_mm = n_views, n_detectors, detector_mm
         self.aperture_mm, self.focal_mm = aperture_mm, focal_mm
@@ -62,15 +75,17 @@ class Scanner:
         chord = torch.sqrt((bowtie_radius_mm**2 - self.position_mm**2).clamp(min=0))
         filter_path = MU_WATER * 2 * (bowtie_radius_mm - chord)
         self.flux = photons * torch.exp(-bowtie * filter_path.clamp(max=4.0))  # [n_detectors]
-        self._transforms = {}
+        self._transforms: dict[tuple, Nufft] = {}
 
     @property
-    def radius_mm(self):
+    def radius_mm(self) -> float:
         """Radius of the circle the detector covers."""
         return self.n_detectors // 2 * self.detector_mm
 
     # 1. Projection ------------------------------------------------------------------------------------------------
-    def project(self, mu, spacing_mm, object_transfer=None):
+    def project(
+        self, mu: torch.Tensor, spacing_mm: float, object_transfer: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> torch.Tensor:
         """Noise-free line integrals of an object, blurred by detector and focal spot.
 
         Args:
@@ -90,11 +105,11 @@ class Scanner:
             spectrum *= object_transfer(frequency)
         return torch.fft.fftshift(torch.fft.irfft(spectrum, n=self.n_detectors, dim=-1), dim=-1)
 
-    def blur(self, frequency):
+    def blur(self, frequency: torch.Tensor) -> torch.Tensor:
         """Transfer of detector cell and focal spot."""
         return torch.sinc(self.aperture_mm * frequency) * torch.sinc(self.focal_mm * frequency)
 
-    def harden(self, sinogram, mu, spacing_mm, strength):
+    def harden(self, sinogram: torch.Tensor, mu: torch.Tensor, spacing_mm: float, strength: float) -> torch.Tensor:
         """Residual beam hardening of bone after a water correction: p - strength * p_bone^2.
 
         Bone is what attenuates more than 200 HU. A strength of .01 darkens between the shoulders by tens of HU.
@@ -103,7 +118,9 @@ class Scanner:
         return sinogram - strength * self.project(bone, spacing_mm).clamp(min=0) ** 2
 
     # 2. Noise -----------------------------------------------------------------------------------------------------
-    def add_noise(self, sinogram, mas, thickness_mm, generator):
+    def add_noise(
+        self, sinogram: torch.Tensor, mas: float, thickness_mm: float, generator: torch.Generator
+    ) -> torch.Tensor:
         """Poisson and electronic noise on the counts, then the logarithm again.
 
         Args:
@@ -121,7 +138,15 @@ class Scanner:
         return (torch.log(flux) - torch.log(counts) - bias).to(self.device)
 
     # 3. Reconstruction --------------------------------------------------------------------------------------------
-    def reconstruct(self, sinogram, kernel, *, size=512, spacing_mm=0.7, centre_mm=(0.0, 0.0)):
+    def reconstruct(
+        self,
+        sinogram: torch.Tensor,
+        kernel: Kernel | str,
+        *,
+        size: int = 512,
+        spacing_mm: float = 0.7,
+        centre_mm: tuple[float, float] = (0.0, 0.0),
+    ) -> torch.Tensor:
         """Filtered backprojection with one kernel.
 
         Args:
@@ -149,7 +174,7 @@ class Scanner:
             values = values * torch.polar(torch.ones_like(phase), phase).to(values.dtype)
         return to_hu(self._transform(size, spacing_mm, frequency[:used]).adjoint(values.flatten()))
 
-    def _filter(self, kernel, length):
+    def _filter(self, kernel: Kernel | str, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(frequency, response): band-limited ramp (Kak and Slaney 1988, Eq. 3.61) times kernel over scanner blur."""
         frequency = torch.fft.rfftfreq(length, self.detector_mm).to(self.device)
         n = torch.arange(length, device=self.device, dtype=torch.float64)
@@ -159,7 +184,7 @@ class Scanner:
         ramp = torch.fft.rfft(tap).real.float() / self.detector_mm
         return frequency, ramp * mtf(10 * frequency, kernel) / self.blur(frequency).clamp(min=0.08)
 
-    def _transform(self, size, spacing_mm, frequency):
+    def _transform(self, size: int, spacing_mm: float, frequency: torch.Tensor) -> Nufft:
         key = (size, float(spacing_mm), len(frequency), float(frequency[-1]))
         if key not in self._transforms:
             while len(self._transforms) >= CACHED_TRANSFORMS:

@@ -1,8 +1,10 @@
 """Painting implicit shapes on one axial slice: signed distances in mm, one-pixel ramps at the borders."""
 
+from __future__ import annotations
+
 import torch
 
-TREE_COLUMNS = 8  # capsule: x0 y0 z0 x1 y1 z1 r0 r1, mm
+AIR_HU = -1000.0
 
 
 class Canvas:
@@ -14,36 +16,41 @@ class Canvas:
         hu: float32 (M, M).
     """
 
-    def __init__(self, axis_mm, z_mm, background_hu=-1000.0):
+    def __init__(self, axis_mm: torch.Tensor, z_mm: float, background_hu: float = AIR_HU):
         self.x, self.y, self.z = axis_mm[None, :], axis_mm[:, None], float(z_mm)
         self.spacing_mm = float(axis_mm[1] - axis_mm[0])
         self.hu = torch.full((len(axis_mm), len(axis_mm)), background_hu, device=axis_mm.device)
 
-    def coverage(self, distance_mm):
+    def coverage(self, distance_mm: torch.Tensor) -> torch.Tensor:
         """Covered share of each pixel in [0, 1], from a signed distance that is negative inside."""
         return (0.5 - distance_mm / self.spacing_mm).clamp(0, 1)
 
-    def paint(self, value_hu, distance_mm, within=1.0):
+    def paint(
+        self, value_hu: torch.Tensor | float, distance_mm: torch.Tensor, within: torch.Tensor | float = 1.0
+    ) -> None:
         """Replace the HU inside a shape; `within` (coverage) keeps the paint inside another one."""
         self.blend(value_hu, self.coverage(distance_mm) * within)
 
-    def blend(self, value_hu, weight):
+    def blend(self, value_hu: torch.Tensor | float, weight: torch.Tensor) -> None:
+        """Mix `value_hu` in with a weight (M, M) of 0 to 1."""
         self.hu = self.hu + (value_hu - self.hu) * weight
 
-    def disc(self, x_mm, y_mm, radius_mm):
+    def disc(self, x_mm: float, y_mm: float, radius_mm: float) -> torch.Tensor:
+        """Signed distance (M, M) in mm to a circle."""
         return torch.sqrt((self.x - x_mm) ** 2 + (self.y - y_mm) ** 2) - radius_mm
 
-    def ellipse(self, x_mm, y_mm, half_width_mm, half_depth_mm):
+    def ellipse(self, x_mm: float, y_mm: float, half_width_mm: float, half_depth_mm: float) -> torch.Tensor:
+        """Signed distance (M, M) in mm, approximate, to an ellipse."""
         r = torch.sqrt(((self.x - x_mm) / half_width_mm) ** 2 + ((self.y - y_mm) / half_depth_mm) ** 2)
         return (r - 1) * min(half_width_mm, half_depth_mm)
 
-    def ball(self, centre_mm, half_axes_mm):
+    def ball(self, centre_mm: tuple[float, float, float], half_axes_mm: tuple[float, float, float]) -> torch.Tensor:
         """Ellipsoid cut by the slice."""
         (cx, cy, cz), (a, b, c) = centre_mm, half_axes_mm
         r = torch.sqrt(((self.x - cx) / a) ** 2 + ((self.y - cy) / b) ** 2 + ((self.z - cz) / c) ** 2)
         return (r - 1) * min(a, b, c)
 
-    def capsules(self, segments):
+    def capsules(self, segments: torch.Tensor) -> torch.Tensor:
         """Covered share of each pixel (M, M) by the union of capsules (n, 8): x0 y0 z0 x1 y1 z1 r0 r1 in mm."""
         size = self.hu.shape[0]
         flat = torch.zeros(size * size, device=self.hu.device)
@@ -73,7 +80,7 @@ class Canvas:
                 return flat.reshape(size, size)
             bound *= 2
 
-    def _draw_patches(self, flat, segments, corner, side):
+    def _draw_patches(self, flat: torch.Tensor, segments: torch.Tensor, corner: torch.Tensor, side: int) -> None:
         size = self.hu.shape[0]
         offset = torch.arange(side, device=flat.device)
         column, row = corner[:, 0, None] + offset, corner[:, 1, None] + offset  # [n,side]
@@ -100,14 +107,16 @@ class SmoothNoise:
         nodes: Nodes along each side; the pattern repeats after `nodes * grain_mm`.
     """
 
-    def __init__(self, grain_mm, generator, nodes=96, device="cpu"):
+    def __init__(
+        self, grain_mm: float, generator: torch.Generator, nodes: int = 96, device: torch.device | str = "cpu"
+    ):
         self.grain_mm, self.nodes = grain_mm, nodes
         volume = torch.randn(nodes, nodes, nodes, generator=generator)
         for dim in range(3):
             volume = volume.roll(1, dim) + 2 * volume + volume.roll(-1, dim)
         self.volume = (volume / volume.std()).to(device)
 
-    def _weights(self, position_mm):
+    def _weights(self, position_mm: torch.Tensor) -> torch.Tensor:
         """Periodic linear interpolation as a matrix (len(position_mm), nodes)."""
         u = torch.remainder(position_mm / self.grain_mm, self.nodes)
         lower = u.floor()
@@ -117,7 +126,7 @@ class SmoothNoise:
         weights[rows, (lower.long() + 1) % self.nodes] += u - lower
         return weights
 
-    def plane(self, axis_mm, z_mm):
+    def plane(self, axis_mm: torch.Tensor, z_mm: float) -> torch.Tensor:
         """Noise (M, M) on the slice at `z_mm`."""
         z_weights = self._weights(torch.tensor([float(z_mm)], device=axis_mm.device))[0]
         plane = torch.einsum("z,zyx->yx", z_weights, self.volume)

@@ -1,11 +1,16 @@
 """Ribs, spine, sternum, shoulder girdle and the table, painted on a slice from an `Anatomy`."""
 
+from __future__ import annotations
+
 import math
 
 import torch
 
+from .anatomy import Anatomy
+from .shapes import Canvas
 
-def paint_ribs(canvas, anatomy, fine, body):
+
+def paint_ribs(canvas: Canvas, anatomy: Anatomy, fine: torch.Tensor, body: torch.Tensor) -> None:
     """Rib sections with cartilage in front; `body` is the skin's signed distance."""
     z = canvas.z
     cavity = anatomy.cavity_distance(canvas.x, canvas.y, z)
@@ -28,7 +33,7 @@ def paint_ribs(canvas, anatomy, fine, body):
         canvas.paint(180 + 60 * fine, distance + 1.1, within=bony * weight)
 
 
-def paint_spine_and_sternum(canvas, anatomy, fine, coarse):
+def paint_spine_and_sternum(canvas: Canvas, anatomy: Anatomy, fine: torch.Tensor, coarse: torch.Tensor) -> None:
     """Vertebra or disc, arch, spinal canal with cord, sternum."""
     z, back = canvas.z, anatomy.cavity[1] - 12
     phase = ((z + anatomy.disc_phase) % anatomy.disc_spacing) / anatomy.disc_spacing
@@ -51,7 +56,7 @@ def paint_spine_and_sternum(canvas, anatomy, fine, coarse):
         paint_bone(canvas, canvas.ellipse(0, front, width, 5.2), 1.1, 520.0, 150 + 40 * fine)
 
 
-def paint_shoulder_girdle(canvas, anatomy, body):
+def paint_shoulder_girdle(canvas: Canvas, anatomy: Anatomy, body: torch.Tensor) -> None:
     """Scapulae, clavicles and humeral heads."""
     z = canvas.z
     if -10 < z < 110:
@@ -75,13 +80,15 @@ def paint_shoulder_girdle(canvas, anatomy, body):
             paint_bone(canvas, torch.maximum(humerus, body + 5), 2.0, 850.0, 150.0)
 
 
-def paint_bone(canvas, distance, cortex_mm, cortex_hu, marrow_hu):
+def paint_bone(
+    canvas: Canvas, distance: torch.Tensor, cortex_mm: float, cortex_hu: float, marrow_hu: torch.Tensor | float
+) -> None:
     """A cortex of the given width around marrow."""
     canvas.paint(cortex_hu, distance)
     canvas.paint(marrow_hu, distance + cortex_mm)
 
 
-def paint_table(canvas, anatomy, body):
+def paint_table(canvas: Canvas, anatomy: Anatomy, body: torch.Tensor) -> None:
     """Two carbon shells with foam between them, outside the body."""
     x, y = canvas.x, canvas.y
     top = anatomy.body[1] + 7 - 0.0009 * x**2  # curved, like a couch

@@ -3,14 +3,19 @@
 `fine` and `coarse` are noise planes (M, M) of unit standard deviation; they are zero in a plastic phantom.
 """
 
+from __future__ import annotations
+
 import math
 
 import torch
 
-AIR_HU = -1000.0
+from .anatomy import Anatomy
+from .shapes import AIR_HU, Canvas
 
 
-def paint_body_wall(canvas, anatomy, fine, coarse, texture):
+def paint_body_wall(
+    canvas: Canvas, anatomy: Anatomy, fine: torch.Tensor, coarse: torch.Tensor, texture: float
+) -> torch.Tensor:
     """Skin, subcutaneous fat, breasts and muscles; returns the skin's signed distance (M, M).
 
     `texture` is 0 for plastic; the borders are uneven either way.
@@ -52,7 +57,7 @@ def paint_body_wall(canvas, anatomy, fine, coarse, texture):
     return skin
 
 
-def paint_mediastinum(canvas, anatomy, fine, coarse):
+def paint_mediastinum(canvas: Canvas, anatomy: Anatomy, fine: torch.Tensor, coarse: torch.Tensor) -> None:
     """Fills the cavity: fat with septa and lymph nodes, heart, great vessels, oesophagus. Lungs are painted over it."""
     x, y, z, blood = canvas.x, canvas.y, canvas.z, anatomy.blood_hu
     cavity = anatomy.cavity_distance(x, y, z)
@@ -98,7 +103,8 @@ def paint_mediastinum(canvas, anatomy, fine, coarse):
     canvas.paint(-700.0 if not plastic else 36.0, canvas.disc(4 + 1.5 * math.sin(z / 9), 29, 1.6))
 
 
-def paint_heart(canvas, anatomy, fine, coarse):
+def paint_heart(canvas: Canvas, anatomy: Anatomy, fine: torch.Tensor, coarse: torch.Tensor) -> None:
+    """Pericardial fat, muscle and the blood of four chambers."""
     x, y, z = canvas.x, canvas.y, canvas.z
     radius = anatomy.heart_radius(x, y, z)
     inside_cavity = canvas.coverage(anatomy.cavity_distance(x, y, z) + 2)
@@ -117,7 +123,7 @@ def paint_heart(canvas, anatomy, fine, coarse):
     dx, dy, dz = x - anatomy.heart_centre[0], y - anatomy.heart_centre[1], z - anatomy.heart_centre[2]
     along, across = cos * dx - sin * dy, sin * dx + cos * dy
 
-    def chamber(cu, cv, cw, a, b, c):
+    def chamber(cu: float, cv: float, cw: float, a: float, b: float, c: float) -> torch.Tensor:
         r = torch.sqrt(((along - cu) / a) ** 2 + ((across - cv) / b) ** 2 + ((dz - cw) / c) ** 2)
         return (r - 1) * min(a, b, c)
 
@@ -133,7 +139,9 @@ def paint_heart(canvas, anatomy, fine, coarse):
     canvas.paint(anatomy.blood_hu, chamber(-10, -40, 0, 2.0, 2.0, 60), within=inside_cavity)
 
 
-def paint_abdomen(canvas, anatomy, liver_vessels, fine, coarse):
+def paint_abdomen(
+    canvas: Canvas, anatomy: Anatomy, liver_vessels: torch.Tensor, fine: torch.Tensor, coarse: torch.Tensor
+) -> None:
     """Everything below the diaphragm's domes."""
     x, y, z = canvas.x, canvas.y, canvas.z
     if z > max(anatomy.domes_mm) + 5:

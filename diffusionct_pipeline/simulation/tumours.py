@@ -1,8 +1,12 @@
 """Lung tumours as implicit shapes: lobulated spheres, optionally with spicules or a soft border."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import torch
+
+from .shapes import Canvas
 
 HUMAN_KINDS = ("solid", "ground-glass", "nodule")
 LUNGMAN_KINDS = ("insert+100", "insert-630", "insert+100")
@@ -33,13 +37,13 @@ class Tumour:
 
     label: int
     kind: str
-    centre_mm: tuple
+    centre_mm: tuple[float, float, float]
     radius_mm: float
     hu: float
     lobes: torch.Tensor
     spicules: torch.Tensor | None
 
-    def distance(self, x, y, z):
+    def distance(self, x: torch.Tensor, y: torch.Tensor, z: float) -> torch.Tensor:
         """Signed distance in mm (approximate: along the ray from the centre), negative inside."""
         dx, dy, dz = x - self.centre_mm[0], y - self.centre_mm[1], z - self.centre_mm[2]
         r = torch.sqrt(dx**2 + dy**2 + dz**2).clamp(min=1e-3)
@@ -50,7 +54,7 @@ class Tumour:
             undulation = undulation + amplitude * torch.cos((wx * dx + wy * dy + wz * dz) / r + phase)
         return r - self.radius_mm * (1 + undulation)
 
-    def paint(self, canvas, fine, coarse, lung):
+    def paint(self, canvas: Canvas, fine: torch.Tensor, coarse: torch.Tensor, lung: torch.Tensor) -> None:
         """Paint on a slice; `fine` and `coarse` are noise planes, `lung` the lung's coverage, all (M, M)."""
         if abs(canvas.z - self.centre_mm[2]) > 2.2 * self.radius_mm:
             return
@@ -76,13 +80,15 @@ class Tumour:
             canvas.hu = torch.maximum(canvas.hu, canvas.hu + (10 - canvas.hu) * strands)
 
 
-def _span(axis_mm, centre_mm, reach_mm):
+def _span(axis_mm: torch.Tensor, centre_mm: float, reach_mm: float) -> slice:
     """Index range of an axis within reach of a centre."""
     near = ((axis_mm - centre_mm).abs() <= reach_mm).nonzero()[:, 0]
     return slice(int(near[0]), int(near[-1]) + 1) if len(near) else slice(0, 0)
 
 
-def place_tumours(candidates_mm, number, style, generator, device="cpu"):
+def place_tumours(
+    candidates_mm: torch.Tensor, number: int, style: str, generator: torch.Generator, device: torch.device | str = "cpu"
+) -> list[Tumour]:
     """Draw tumours at candidate points well inside the lungs.
 
     Args:
@@ -117,6 +123,6 @@ def place_tumours(candidates_mm, number, style, generator, device="cpu"):
     return tumours
 
 
-def _unit(n, generator):
+def _unit(n: int, generator: torch.Generator) -> torch.Tensor:
     vectors = torch.randn(n, 3, generator=generator)
     return vectors / vectors.norm(dim=1, keepdim=True)

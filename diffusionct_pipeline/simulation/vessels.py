@@ -1,9 +1,19 @@
 """Branching trees (arteries, veins, bronchi, liver vessels) that fill a cloud of target points."""
 
+from __future__ import annotations
+
 import torch
 
 
-def grow_tree(root_mm, targets_mm, leaf_radius_mm, exponent, max_radius_mm, generator, bend=0.06):
+def grow_tree(
+    root_mm: torch.Tensor,
+    targets_mm: torch.Tensor,
+    leaf_radius_mm: float,
+    exponent: float,
+    max_radius_mm: float,
+    generator: torch.Generator,
+    bend: float = 0.06,
+) -> torch.Tensor:
     """Grow a binary tree from a root to every target.
 
     Each branch runs about half way to the centroid of its targets and hands them to two children, split across

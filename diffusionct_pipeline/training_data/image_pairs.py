@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from ..image_processor import HIGHEST_SEEN_HU, LOWEST_SEEN_HU, to_model
 from ..models.style.frequency import radial_frequency
 from ..simulation import KERNELS, mtf
+from ..simulation.kernels import transfer
 from .objects import TrainingObject
 
 MARGIN = 16  # pixels around a crop, cut off after filtering: FFT filters wrap around
@@ -219,8 +220,7 @@ class PairGenerator:
         peak = torch.where(known, entry[:, 3] * scale, peak)
         floor = torch.where(known, 0.0, floor)
 
-        squared = (frequency / peak) ** 2
-        kernel = torch.exp(-((frequency / f0) ** power)) * (1 + boost * squared * torch.exp(1 - squared))
+        kernel = transfer(frequency, f0, power, boost, peak)
         return kernel + floor * (1 - kernel).clamp(min=0)
 
     def _iterative(self, groups: int, hu: torch.Tensor) -> torch.Tensor:

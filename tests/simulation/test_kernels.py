@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from diffusionct_pipeline.simulation import KERNELS, Kernel, mtf
+from diffusionct_pipeline.simulation.kernels import transfer
 
 CONFIDENCE = {"measured", "weak", "interpolated", "extrapolated", "from memory, unverified"}
 
@@ -52,3 +53,11 @@ def test_unknown_kernel_is_refused_with_the_legal_names():
 def test_impossible_kernels_are_refused(numbers):
     with pytest.raises(ValueError, match="kernel 'x'.*legal"):
         Kernel("x", *numbers)
+
+
+def test_one_law_for_a_kernel_and_for_many_at_once():
+    frequency, names = torch.linspace(0, 14, 50), ("Br40", "Bl64", "GE_LUNG")
+    kernels = [KERNELS[name] for name in names]
+    columns = torch.tensor([[*kernel.roll_off(), kernel.boost, kernel.boost_peak] for kernel in kernels])
+    together = transfer(frequency, *columns.T[..., None])
+    torch.testing.assert_close(together, torch.stack([mtf(frequency, kernel) for kernel in kernels]))

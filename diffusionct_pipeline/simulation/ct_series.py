@@ -1,43 +1,41 @@
 """Simulated pairs on disk: one CT series per kernel, all in one frame of reference, with the tumour masks beside.
 
-    OUT/phantom_0000/Br40/0001.dcm ...    OUT/phantom_0000/Bl64/0001.dcm ...
-    OUT/phantom_0000/tumours.npz          `mask`: uint8 [slices,H,W], 0 or the tumour's label
-    OUT/phantom_0000/simulation.json      seeds, kernels, dose, geometry, version
+    FOLDER/Br40/0001.dcm ...    FOLDER/Bl64/0001.dcm ...
+    FOLDER/tumours.npz          `mask`: uint8 [slices,H,W], 0 or the tumour's label
+    FOLDER/simulation.json      seeds, kernels, dose, geometry, version
 """
 
-import contextlib
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
-import math
 import re
-import shutil
-import uuid
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from .. import __version__
 from ..dicom import write_slice
-from .pairs import ScanOptions, simulate_pair
-from .phantom import ChestPhantom
-from .scanner import Scanner
+from ..files import whole_folder
+from .pairs import SimulatedPair
+from .scanner import LOWEST_STORED_HU
 
 logger = logging.getLogger(__name__)
 
 MASK_FILE, SIDECAR_FILE = "tumours.npz", "simulation.json"
 COMMENT = "Simulated image: computed from a procedural phantom, not acquired from a patient"
-RESCALE_INTERCEPT = -1024
-TUMOUR_MARGIN_MM = 4.0  # slices beyond the tumours when they set the range
+BITS = 12
 DATE, TIME = "20000101", "120000"  # fixed: same seed, same bytes
 KV, TUBE_MA = 120, 200
 
 
-def write_series(folder, pairs, *, about=None):
+def write_series(folder: str | Path, pairs: Iterable[SimulatedPair], *, about: dict[str, Any] | None = None) -> Path:
     """Write slices of one object as one CT series per kernel, with masks and a sidecar.
 
     Everything goes to a temporary folder beside `folder` that is renamed at the end, so `folder` is whole or absent.
@@ -59,10 +57,7 @@ def write_series(folder, pairs, *, about=None):
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f'"{folder}" exists already; choose a new folder or remove it')
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        part.mkdir()
+    with whole_folder(folder) as part:
         first, masks, heights, seeds = None, [], [], []
         for pair in pairs:
             if first is None:
@@ -79,130 +74,25 @@ def write_series(folder, pairs, *, about=None):
         np.savez_compressed(part / MASK_FILE, mask=np.stack(masks))
         sidecar = _sidecar(first, heights, seeds, masks, about)
         (part / SIDECAR_FILE).write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")
-        part.rename(folder)
-    finally:
-        with contextlib.suppress(OSError):  # it was renamed, or never came to be
-            shutil.rmtree(part)
     logger.info("wrote %d slices with kernels %s to %s", len(heights), ", ".join(first.hu), folder)
     return folder
 
 
-def simulate(
-    out, kernels=("Br40", "Bl64"), thickness_mm=1.0, phantoms=3, seed=0, slices=None, *, style="human", mas=100.0,
-    spacing_mm=0.7, size=512, kernel_jitter=0.0, beam_hardening=0.0, smoothing=None, device="cpu", progress=None,
-):  # fmt: skip
-    """Simulate paired CT series of phantoms: `OUT/phantom_<seed>/<kernel>/*.dcm` with tumour masks.
-
-    Args:
-        out: Folder to write to; phantoms that are already there are refused before any work is done.
-        kernels: Kernel names.
-        thickness_mm: Slice thickness and distance.
-        phantoms: How many; phantom i has seed `seed + i`, so ranges of seeds do not overlap.
-        seed: First seed.
-        slices: Slices per phantom, centred on its first tumour; None takes those that show all tumours.
-        style: "human" or "lungman".
-        mas, spacing_mm: A number, or (low, high) to draw one per phantom.
-        size, kernel_jitter, beam_hardening, smoothing: As in `ScanOptions`; jitter is drawn once per phantom.
-        device: Where to compute.
-        progress: Called as progress(done, total) after each slice, all phantoms together.
-
-    Returns:
-        Paths of the phantoms' folders.
-
-    Raises:
-        ValueError: for illegal options. FileExistsError: for a phantom that is already in `out`.
-    """
-    if phantoms < 1:
-        raise ValueError(f"phantoms is {phantoms}; legal is at least 1")
-    if slices is not None and slices < 1:
-        raise ValueError(f"slices is {slices}; legal is at least 1, or None for all that show tumours")
-    for name, value in (("mas", mas), ("spacing_mm", spacing_mm)):
-        if isinstance(value, (tuple, list)) and not (len(value) == 2 and value[0] <= value[1]):
-            raise ValueError(f"{name} is {value}; legal is a number or (low, high)")
-    folders = [Path(out) / f"phantom_{seed + i:04d}" for i in range(phantoms)]
-    for folder in folders:
-        if folder.exists():
-            raise FileExistsError(f'"{folder}" exists already; choose a new folder or another seed')
-    # 1. Draw what is constant within a series; this also checks the options before any work is done.
-    objects, scans, heights = [], [], []
-    for i in range(phantoms):
-        generator = torch.Generator().manual_seed(derive_seed(seed + i, "scan"))
-        options = ScanOptions(
-            kernels=tuple(kernels), thickness_mm=thickness_mm, mas=_draw(mas, generator), size=size,
-            spacing_mm=_draw(spacing_mm, generator), beam_hardening=beam_hardening, smoothing=smoothing or {},
-            kernel_jitter=kernel_jitter,
-        )  # fmt: skip
-        scans.append(options.with_drawn_kernels(generator))
-    for i in range(phantoms):
-        objects.append(ChestPhantom(seed + i, style, device=device))
-        heights.append(_heights(objects[i], slices, thickness_mm))
-    # 2. Scan and write slice by slice.
-    scanner, done, total = Scanner(device), 0, sum(map(len, heights))
-
-    def scan(phantom, options, positions):
-        nonlocal done
-        for index, z_mm in enumerate(positions):
-            slice_seed = derive_seed(phantom.seed, f"slice {index}")
-            yield simulate_pair(phantom, z_mm, options, seed=slice_seed, scanner=scanner)
-            done += 1
-            if progress is not None:
-                progress(done, total)
-
-    for folder, phantom, options, positions in zip(folders, objects, scans, heights):
-        tumours = [
-            {"label": t.label, "kind": t.kind, "centre_mm": t.centre_mm, "radius_mm": t.radius_mm}
-            for t in phantom.tumours
-        ]
-        about = {"phantom_seed": phantom.seed, "style": style, "tumours": tumours}
-        write_series(folder, scan(phantom, options, positions), about=about)
-    return folders
-
-
-def derive_seed(seed, purpose):
-    """A seed below 2^63 for one purpose, so that noise, scan settings and anatomy are drawn independently."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:8], "big") >> 1
-
-
-def _draw(value, generator):
-    if isinstance(value, (tuple, list)):
-        return value[0] + (value[1] - value[0]) * torch.rand(1, generator=generator).item()
-    return value
-
-
-def _heights(phantom, slices, thickness_mm):
-    """Heights of the slices: round the first tumour, or over all tumours, inside the phantom."""
-    low_limit, high_limit = (z + s * thickness_mm / 2 for z, s in zip(phantom.z_range_mm, (1, -1)))
-    if slices is None:
-        low = min(t.centre_mm[2] - t.radius_mm for t in phantom.tumours) - TUMOUR_MARGIN_MM
-        high = max(t.centre_mm[2] + t.radius_mm for t in phantom.tumours) + TUMOUR_MARGIN_MM
-        slices = math.ceil((high - low) / thickness_mm) + 1
-        middle = (low + high) / 2
-    else:
-        middle = phantom.tumours[0].centre_mm[2]
-    if (slices - 1) * thickness_mm > high_limit - low_limit:
-        most = int((high_limit - low_limit) / thickness_mm) + 1
-        raise ValueError(f"slices is {slices}; at {thickness_mm} mm this phantom has room for {most}")
-    start = middle - (slices - 1) / 2 * thickness_mm
-    start = min(max(start, low_limit), high_limit - (slices - 1) * thickness_mm)
-    start = round(start, 1)  # tidy positions in the headers
-    start = min(max(start, low_limit), high_limit - (slices - 1) * thickness_mm)
-    return [round(start + i * thickness_mm, 4) for i in range(slices)]
-
-
-def _identity(pair, about):
+def _identity(pair: SimulatedPair, about: dict[str, Any] | None) -> str:
     """What the UIDs are derived from."""
     facts = {"about": about, "version": __version__, "z": pair.z_mm, "seed": pair.seed, "options": _facts(pair)}
     return json.dumps(facts, sort_keys=True)
 
 
-def _facts(pair):
+def _facts(pair: SimulatedPair) -> dict[str, Any]:
+    """The options of a pair as JSON values, its kernels as they were drawn."""
     options = asdict(pair.options)
     options["kernels"] = {name: asdict(kernel) for name, kernel in pair.kernels.items()}
     options["smoothing"] = dict(pair.options.smoothing)
     return options
 
 
-def _require_same_series(first, pair, heights):
+def _require_same_series(first: SimulatedPair, pair: SimulatedPair, heights: list[float]) -> None:
     if pair.options != first.options:
         raise ValueError(f"pairs mixes options: {pair.options} after {first.options}; a series has one set")
     for name in pair.hu:
@@ -215,7 +105,9 @@ def _require_same_series(first, pair, heights):
         raise ValueError(f"pairs has z_mm {pair.z_mm} after {heights[-1]}; legal is even spacing, here {step} mm")
 
 
-def _sidecar(first, heights, seeds, masks, about):
+def _sidecar(
+    first: SimulatedPair, heights: list[float], seeds: list[int], masks: list[np.ndarray], about: dict[str, Any] | None
+) -> dict[str, Any]:
     voxels = np.bincount(np.stack(masks).ravel())
     return {
         "simulated": True,
@@ -230,10 +122,10 @@ def _sidecar(first, heights, seeds, masks, about):
     }
 
 
-def _dataset(pair, kernel, series_number, instance_number, identity):
+def _dataset(pair: SimulatedPair, kernel: str, series_number: int, instance_number: int, identity: str) -> Dataset:
     """One CT Image Storage object (DICOM PS3.3 A.3)."""
 
-    def uid(*what):
+    def uid(*what: object) -> str:
         return generate_uid(entropy_srcs=[identity, *map(str, what)])
 
     options, hu = pair.options, pair.hu[kernel]
@@ -281,8 +173,8 @@ def _dataset(pair, kernel, series_number, instance_number, identity):
     dataset.ReconstructionDiameter = f"{options.size * options.spacing_mm:.6g}"
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.Rows, dataset.Columns = hu.shape
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
-    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = RESCALE_INTERCEPT, 1, "HU"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, BITS, BITS - 1, 0
+    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = LOWEST_STORED_HU, 1, "HU"
     dataset.WindowCenter, dataset.WindowWidth = -600, 1500
-    dataset.PixelData = (hu - RESCALE_INTERCEPT).astype("<u2").tobytes()
+    dataset.PixelData = (hu - LOWEST_STORED_HU).astype("<u2").tobytes()
     return dataset

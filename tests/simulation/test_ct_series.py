@@ -8,7 +8,7 @@ import pydicom
 import pytest
 
 from diffusionct_pipeline.dicom import read_slice, scan_folder
-from diffusionct_pipeline.simulation import simulate, simulate_pair, write_series
+from diffusionct_pipeline.simulation import simulate_pair, write_series
 
 
 @pytest.fixture(scope="module")
@@ -110,30 +110,3 @@ def test_series_that_are_none_are_refused(pairs, tmp_path):
     with pytest.raises(ValueError, match="mixes options"):
         write_series(tmp_path / "a", [pairs[0], replace(pairs[1], options=replace(pairs[1].options, mas=7.0))])
     assert list(tmp_path.iterdir()) == []
-
-
-class TestSimulate:
-    def test_writes_one_folder_per_phantom_and_tells_its_progress(self, tmp_path):
-        calls = []
-        out = simulate(
-            tmp_path / "out", kernels=("Br40",), thickness_mm=3, phantoms=2, seed=4, slices=1, size=32,
-            spacing_mm=(1.5, 2), mas=(10, 150), kernel_jitter=0.1, progress=lambda done, total: calls.append((done, total)),
-        )  # fmt: skip
-        assert calls == [(1, 2), (2, 2)]
-        assert [folder.name for folder in out] == ["phantom_0004", "phantom_0005"]
-        sidecars = [json.loads((folder / "simulation.json").read_text()) for folder in out]
-        for sidecar in sidecars:
-            assert 10 <= sidecar["mas"] <= 150 and 1.5 <= sidecar["spacing_mm"] <= 2
-            assert sidecar["thickness_mm"] == 3 and len(sidecar["tumours"]) == 3
-        assert sidecars[0]["mas"] != sidecars[1]["mas"]
-        with pytest.raises(FileExistsError, match="phantom_0005"):
-            simulate(tmp_path / "out", phantoms=1, seed=5, slices=1)
-
-    @pytest.mark.parametrize(
-        "bad",
-        [{"phantoms": 0}, {"slices": 0}, {"slices": 1000}, {"mas": (9, 1)}, {"kernels": ("Q",)}, {"style": "dog"}],
-    )
-    def test_bad_options_are_refused_before_anything_is_written(self, bad, tmp_path):
-        with pytest.raises(ValueError, match="legal|room"):
-            simulate(tmp_path / "out", **{"phantoms": 1, "slices": 1, **bad})
-        assert not (tmp_path / "out").exists()

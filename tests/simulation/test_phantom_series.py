@@ -1,0 +1,37 @@
+import json
+
+import pytest
+from diffusionct_pipeline.simulation import SeriesOptions, simulate
+
+
+class TestSimulate:
+    def test_writes_one_folder_per_phantom_and_tells_its_progress(self, tmp_path):
+        calls = []
+        options = SeriesOptions(
+            kernels=("Br40",), thickness_mm=3, phantoms=2, seed=4, slices=1, size=32, spacing_mm=(1.5, 2), mas=(10, 150),
+            kernel_jitter=0.1,
+        )  # fmt: skip
+        out = simulate(tmp_path / "out", options, progress=lambda done, total: calls.append((done, total)))
+        assert calls == [(1, 2), (2, 2)]
+        assert [folder.name for folder in out] == ["phantom_0004", "phantom_0005"]
+        sidecars = [json.loads((folder / "simulation.json").read_text()) for folder in out]
+        for sidecar in sidecars:
+            assert 10 <= sidecar["mas"] <= 150 and 1.5 <= sidecar["spacing_mm"] <= 2
+            assert sidecar["thickness_mm"] == 3 and len(sidecar["tumours"]) == 3
+        assert sidecars[0]["mas"] != sidecars[1]["mas"]
+        with pytest.raises(FileExistsError, match="phantom_0005"):
+            simulate(tmp_path / "out", SeriesOptions(phantoms=1, seed=5, slices=1))
+
+    @pytest.mark.parametrize(
+        "bad",
+        [{"phantoms": 0}, {"slices": 0}, {"slices": 1000}, {"mas": (9, 1)}, {"kernels": ("Q",)}, {"style": "dog"}],
+    )
+    def test_bad_options_are_refused_before_anything_is_written(self, bad, tmp_path):
+        with pytest.raises(ValueError, match="legal|room"):
+            simulate(tmp_path / "out", SeriesOptions(**{"phantoms": 1, "slices": 1, **bad}))
+        assert not (tmp_path / "out").exists()
+
+    def test_what_is_drawn_depends_on_the_phantom_only(self):
+        options = SeriesOptions(mas=(10, 150), kernel_jitter=0.1, seed=4)
+        assert options.scan_options(5) == SeriesOptions(mas=(10, 150), kernel_jitter=0.1, seed=5).scan_options(5)
+        assert options.scan_options(5) != options.scan_options(4)

@@ -5,22 +5,133 @@
 
 Prints one row a system: mean concordance correlation (Lin 1989) of the ten figures of `evaluation.texture` over all
 regions, the share of figures within 15 % of the target's, root mean square error and mean difference in HU. Systems are
-fitted on pairs of training phantoms, or on a far slice of the real pair; those whose target kernel is fixed are left out
-where another one is wanted.
+fitted on pairs of training phantoms, or on a far slice of the real pair; one whose target kernel is fixed is left out
+where another is wanted.
 """
 
 import argparse
+import inspect
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from diffusionct_pipeline.dicom import read_slice
-from diffusionct_pipeline.evaluation.regions import evenly_spread_squares, tumours_and_squares
+from diffusionct_pipeline.evaluation.regions import first_to_last, square_regions
 from diffusionct_pipeline.evaluation.texture import texture_agreement
 from diffusionct_pipeline.image_processor import UNMEASURED_HU
-from diffusionct_pipeline.systems import SYSTEMS, DiffusionCT, FittingPair, System
+from diffusionct_pipeline.systems import SYSTEMS, FittingPair
 from diffusionct_pipeline.training_data.splits import IMAGE_PAIRS, TEST, take
-from diffusionct_pipeline.training_data.tumour_pairs import SOURCE, TARGET, tumour_pairs
+from diffusionct_pipeline.training_data.tumour_pairs import SOURCE, TARGET, measured_regions, tumour_pairs
 from tqdm import tqdm
+
+FITTING_PAIRS = 6
+REGION_PIXELS, REGIONS_A_SLICE = 48, 12  # as large as a tumour of 3 cm; evenly spread over the patient
+SMOOTHING = {"Br40 -> Bl64": 0.0, "smoothed Br40 -> Bl64": 0.6}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, metavar="NAME", help="default: all")
+    parser.add_argument("--model", help="checkpoint of the systems that have one; the embedded one by default")
+    parser.add_argument("--steps", type=int, help="denoising steps; the checkpoint's own number by default")
+    parser.add_argument("--json", type=Path, help="also write the table to this file")
+    what = parser.add_subparsers(dest="what", required=True)
+    simulated = what.add_parser("simulated")
+    simulated.add_argument("--pairs", type=int, default=12)
+    pair = what.add_parser("pair")
+    pair.add_argument("soft", type=Path)
+    pair.add_argument("sharp", type=Path)
+    arguments = parser.parse_args()
+    run = on_simulated if arguments.what == "simulated" else on_pair
+    table = run(arguments)
+    for name, rows in table.items():
+        print(f"\n{name}")
+        for system, row in rows.items():
+            print(f"  {system:32s}" + "  ".join(f"{key} {value:7.3f}" for key, value in row.items()))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(table, indent=2) + "\n")
+
+
+def make_systems(arguments, target_kernel):
+    """Name -> new system, for those that can give the target kernel."""
+    systems = {}
+    for name in arguments.systems or SYSTEMS:
+        wished = {"model": arguments.model, "num_inference_steps": arguments.steps}
+        known = inspect.signature(SYSTEMS[name]).parameters
+        system = SYSTEMS[name](**{key: value for key, value in wished.items() if value is not None and key in known})
+        if system.target_kernel in ("", target_kernel):
+            systems[name] = system
+    return systems
+
+
+def on_simulated(arguments):
+    """Held-out phantoms, plain and with an edge-preservingly smoothed source; systems are fitted on training phantoms."""
+    table = {}
+    systems = make_systems(arguments, TARGET)
+    for name, smoothing in SMOOTHING.items():
+        known = [
+            FittingPair(pair.hu[SOURCE], pair.hu[TARGET], pair.spacing_mm)
+            for pair in tumour_pairs(take(IMAGE_PAIRS, FITTING_PAIRS), smoothing)
+        ]
+        for system in systems.values():
+            system.fit(known)
+        cases = {"tumours": {}, "all regions": {}}
+        seeds = take(TEST, arguments.pairs)
+        for pair in tqdm(tumour_pairs(seeds, smoothing), total=len(seeds), desc=name):
+            tumours, squares = measured_regions(pair)
+            for system_name, system in systems.items():
+                output = system.standardize(pair.hu[SOURCE], pair.spacing_mm)
+                for case, masks in (("tumours", tumours), ("all regions", [*tumours, *squares])):
+                    cases[case].setdefault(system_name, []).append((output, pair.hu[TARGET], masks))
+        for case, rows in cases.items():
+            table[f"{name}, {case}"] = {system: agreement(images) for system, images in rows.items()}
+    return table
+
+
+def on_pair(arguments):
+    """A real pair both ways; for every slice systems are fitted on another one, far from it where there is one."""
+    scans = {
+        folder: [read_slice(path) for path in sorted(folder.glob("*.dcm"))]
+        for folder in (arguments.soft, arguments.sharp)
+    }
+    measured = {
+        folder: [np.where(item.padding, np.float32(UNMEASURED_HU), item.hu) for item in scan]
+        for folder, scan in scans.items()
+    }
+    masks = []
+    for item in scans[arguments.soft]:  # no squares that reach out of the field of view
+        inside = [mask for mask in square_regions(item.hu, REGION_PIXELS) if not item.padding[mask].any()]
+        masks.append(first_to_last(inside, REGIONS_A_SLICE))
+    table = {}
+    for name, source, target in (
+        ("soft -> sharp", arguments.soft, arguments.sharp),
+        ("sharp -> soft", arguments.sharp, arguments.soft),
+    ):
+        systems, rows = make_systems(arguments, "the target's"), {}
+        count = len(masks)
+        for i in range(count):
+            far = (i + count // 2) % count
+            known = FittingPair(measured[source][far], measured[target][far], scans[source][far].spacing_mm)
+            for system_name, system in systems.items():
+                output = system.fit([known]).standardize(measured[source][i], scans[source][i].spacing_mm)
+                rows.setdefault(system_name, []).append((output, measured[target][i], masks[i]))
+        table[name] = {system: agreement(images) for system, images in rows.items()}
+    return table
+
+
+def agreement(images):
+    """Figures over (output, target, masks) triples, the output clipped at the lowest HU that the target's file holds."""
+    images = [(output.clip(min=target.min()), target, masks) for output, target, masks in images]
+    texture = texture_agreement(images)
+    difference = [output - target for output, target, _ in images]
+    return {
+        "regions": len(texture.target),
+        "CCC": texture.mean_ccc,
+        "within 15 %": texture.reproducible,
+        "RMSE HU": float(np.sqrt(np.mean([np.mean(error**2) for error in difference]))),
+        "bias HU": float(np.mean([error.mean() for error in difference])),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """The whole job on a simulated scan: Br40 in, standardized out, compared with the Bl64 image of the same scan.
 
-    OUT/phantom_90001/       the scan as DICOM, kernels Br40 and Bl64, and its tumour masks
+    OUT/phantom_80000/       the scan as DICOM, kernels Br40 and Bl64, and its tumour masks
     OUT/standardized/        the Br40 series, standardized, as derived DICOM, and run_report.json
     OUT/demo.png             before, after and target, with the tumour magnified
     OUT/agreement.md         how closely the texture agrees with the target
@@ -15,22 +15,23 @@ from pathlib import Path
 import numpy as np
 
 from .dicom import read_slice, scan_folder
-from .evaluation.texture import TEXTURE_FIGURES, square_regions, texture_figures
+from .evaluation.agreement import REPRODUCIBLE, relative_error
+from .evaluation.regions import Tissue, every_nth, square_mask, tissue_squares, tumour_masks
+from .evaluation.texture import TEXTURE_FIGURES, texture_table
 from .files import require_writable, write_whole
 from .optional import import_optional
 from .preview import comparison_png
-from .simulation import simulate
+from .simulation import SeriesOptions, simulate
 from .standardize_folder import standardize_folder
+from .training_data.splits import DEMO
 
-PHANTOM_SEED = 90_001  # never trained or validated on: those use seeds below 1,000 and 50,000 to 50,999
+PHANTOM_SEED = DEMO[0]
 SOURCE, TARGET = "Br40", "Bl64"
 SLICES, THICKNESS_MM = 5, 3.0  # through the first tumour; well under two minutes on two cores
 SQUARE_MM = 20.0  # side of the other regions
 SQUARES = 8  # of each tissue in a slice, evenly chosen: measuring all would take longer than standardizing
-LUNG_HU = (-950.0, -600.0)  # mean of a square that counts as lung
-SOFT_TISSUE_HU = (-150.0, 150.0)
+TISSUES = {"lung": Tissue(-950.0, -600.0), "soft tissue": Tissue(-150.0, 150.0)}
 TUMOUR_MARGIN_MM = 15.0
-AGREES = 0.15  # relative error up to which a feature counts as reproducible, as in Selim et al. 2023
 
 
 def demo(
@@ -64,8 +65,10 @@ def demo(
             progress(done, 2 * SLICES)
 
     if not scan.exists():
-        kernels = (SOURCE, TARGET)
-        simulate(out, kernels, THICKNESS_MM, 1, PHANTOM_SEED, SLICES, progress=lambda done, _: tell(done))
+        options = SeriesOptions(
+            kernels=(SOURCE, TARGET), thickness_mm=THICKNESS_MM, phantoms=1, seed=PHANTOM_SEED, slices=SLICES
+        )
+        simulate(out, options, progress=lambda done, _: tell(done))
     report = standardize_folder(
         scan / SOURCE, out / "standardized", model=model, progress=lambda done, _: tell(SLICES + done)
     )
@@ -113,19 +116,17 @@ def regions(target_hu: np.ndarray, masks: np.ndarray, spacing_mm: float) -> dict
         spacing_mm: Side of a pixel.
     """
     side = round(SQUARE_MM / spacing_mm)
-    groups = {"tumour": [], "lung": [], "soft tissue": []}
+    groups = {"tumour": [], **{name: [] for name in TISSUES}}
     for index, (hu, labels) in enumerate(zip(target_hu, masks)):
-        groups["tumour"] += [(index, labels == label) for label in np.unique(labels[labels > 0])]
-        squares = [(hu[square].mean(), square) for square in square_regions(hu, side) if not labels[square].any()]
-        for name, (low, high) in (("lung", LUNG_HU), ("soft tissue", SOFT_TISSUE_HU)):
-            found = [(index, square) for mean, square in squares if low < mean < high]
-            groups[name] += found[:: max(len(found) // SQUARES, 1)][:SQUARES]
+        groups["tumour"] += [(index, mask) for mask in tumour_masks(labels)]
+        for name, squares in tissue_squares(hu, side, TISSUES, avoid=labels > 0).items():
+            groups[name] += [(index, square_mask(square, hu.shape)) for square in every_nth(squares, SQUARES)]
     return {name: where for name, where in groups.items() if where}
 
 
 def measure(images: np.ndarray, where: list[tuple[int, np.ndarray]]) -> np.ndarray:
     """Figures (R, F) of R regions, as of `regions`, of images (N, H, W) in HU."""
-    return np.array([list(texture_figures(images[index], mask).values()) for index, mask in where])
+    return texture_table((images[index], mask) for index, mask in where)
 
 
 def agreement_table(figures: dict[str, list[np.ndarray]]) -> str:
@@ -135,7 +136,7 @@ def agreement_table(figures: dict[str, list[np.ndarray]]) -> str:
         figures: Region group -> figures (R, F) of input, output and target; R of at least 1.
     """
     errors = {
-        name: [np.abs(values / target - 1) for values in (source, output)]
+        name: [relative_error(values, target) for values in (source, output)]
         for name, (source, output, target) in figures.items()
     }
     heads = [f"{name}, {len(pair[0])} regions" for name, pair in errors.items()]
@@ -144,11 +145,11 @@ def agreement_table(figures: dict[str, list[np.ndarray]]) -> str:
         means = [f"{values[:, i].mean():.4g}" for values in figures["tumour"]]
         changes = [change(*(error[:, i].mean() for error in pair)) for pair in errors.values()]
         rows.append([figure, *means, *changes])
-    within = [change(*((error <= AGREES).mean() for error in pair)) for pair in errors.values()]
-    rows.append([f"figures within {AGREES:.0%}", "", "", "", *within])
+    within = [change(*((error < REPRODUCIBLE).mean() for error in pair)) for pair in errors.values()]
+    rows.append([f"figures within {REPRODUCIBLE:.0%}", "", "", "", *within])
     return (
         "Left: means over the tumours, in HU but for glcm_. Right: mean relative error against the target,\n"
-        f"input -> output. Last row: share of figures with an error of at most {AGREES:.0%}.\n\n{markdown(rows)}"
+        f"input -> output. Last row: share of figures with an error below {REPRODUCIBLE:.0%}.\n\n{markdown(rows)}"
     )
 
 

@@ -20,9 +20,10 @@ from scipy.ndimage import binary_fill_holes
 
 from diffusionct_pipeline.dicom import read_series
 from diffusionct_pipeline.evaluation import agreement_by_class, evaluate_series
-from diffusionct_pipeline.evaluation.texture import square_regions
+from diffusionct_pipeline.evaluation.regions import square_regions
 from diffusionct_pipeline.radiomics import feature_names
-from diffusionct_pipeline.simulation import simulate
+from diffusionct_pipeline.simulation import SeriesOptions, simulate
+from diffusionct_pipeline.training_data.splits import EXAMPLES
 
 REGIONS, SIDE = 40, 32  # pixels
 
@@ -31,12 +32,15 @@ def main(out, standard=None, candidate=None):
     with tempfile.TemporaryDirectory() as scratch:
         # 1. Two series of one scan.
         if standard is None:
-            folder = simulate(scratch, ("Bl64", "Br40"), 3.0, phantoms=1, seed=5, slices=2, size=256, spacing_mm=1.4)[0]
+            options = SeriesOptions(
+                ("Bl64", "Br40"), thickness_mm=3.0, phantoms=1, seed=EXAMPLES[1], slices=2, size=256, spacing_mm=1.4
+            )
+            (folder,) = simulate(scratch, options)
             standard, candidate = folder / "Bl64", folder / "Br40"
         # 2. Squares in the patient, each a region of its own in one slice, drawn evenly from all.
-        hu = np.stack([one.hu for one in read_series(standard)])  # [slices,H,W]
-        body = [binary_fill_holes(one > -500) for one in hu]
-        squares = [(k, s) for k, one in enumerate(hu) for s in square_regions(one, SIDE) if body[k][s].all()]
+        hu = np.stack([item.hu for item in read_series(standard)])  # [slices,H,W]
+        body = [binary_fill_holes(image > -500) for image in hu]
+        squares = [(k, s) for k, image in enumerate(hu) for s in square_regions(image, SIDE) if body[k][s].all()]
         mask = np.zeros(hu.shape, np.uint8)
         chosen = np.linspace(0, len(squares) - 1, min(REGIONS, len(squares))).astype(int)
         for label, (k, square) in enumerate((squares[i] for i in chosen), start=1):

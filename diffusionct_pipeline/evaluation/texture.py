@@ -3,17 +3,71 @@
 The full set of 1,401 features is in `diffusionct_pipeline.radiomics`.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.ndimage import laplace
 from skimage.feature import graycomatrix, graycoprops
 
+from .agreement import ccc, reproducible_fraction
+
 GREY_LIMITS_HU = (-1000.0, 400.0)  # fixed for source and target, or their scales would differ
 LEVELS = 64
+FEWEST_PIXELS = 16  # of a region: below, the figures are those of chance
 GLCM_FIGURES = ("contrast", "dissimilarity", "homogeneity", "energy", "correlation", "entropy")
 TEXTURE_FIGURES = ("std", "mad", "p90-p10", "laplacian_std", *(f"glcm_{name}" for name in GLCM_FIGURES))
 
 
-def texture_figures(hu, mask):
+@dataclass(frozen=True, eq=False)
+class TextureAgreement:
+    """Figures of the same R regions in two images, F = `TEXTURE_FIGURES`.
+
+    Attributes:
+        output, target: (R, F).
+    """
+
+    output: np.ndarray
+    target: np.ndarray
+
+    @property
+    def mean_ccc(self) -> float:
+        """Concordance of each figure over the regions, mean over the figures."""
+        return float(ccc(self.output, self.target).mean())
+
+    @property
+    def reproducible(self) -> float:
+        """Share of figures, 0 to 1, whose relative error is below `agreement.REPRODUCIBLE`."""
+        return reproducible_fraction(self.output, self.target)
+
+
+def texture_agreement(images: Iterable[tuple[np.ndarray, np.ndarray, list[np.ndarray]]]) -> TextureAgreement:
+    """Agreement over all regions of (output, target, masks): two (H, W) in HU and (H, W) boolean masks.
+
+    Raises:
+        ValueError: for a mask that is too small, or no mask at all.
+    """
+    images = list(images)
+    output = texture_table((output, mask) for output, _, masks in images for mask in masks)
+    target = texture_table((target, mask) for _, target, masks in images for mask in masks)
+    return TextureAgreement(output, target)
+
+
+def texture_table(regions: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """(R, F) `TEXTURE_FIGURES` of R regions, each (H, W) in HU with its (H, W) boolean mask.
+
+    Raises:
+        ValueError: for a mask that is too small, or no region at all.
+    """
+    rows = [list(texture_figures(hu, mask).values()) for hu, mask in regions]
+    if not rows:
+        raise ValueError("regions is empty; texture is measured in at least one.")
+    return np.array(rows)
+
+
+def texture_figures(hu: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """Texture of one region.
 
     Args:
@@ -28,8 +82,8 @@ def texture_figures(hu, mask):
     Raises:
         ValueError: if the mask is too small.
     """
-    if np.count_nonzero(mask) < 16:
-        raise ValueError(f"the region has {np.count_nonzero(mask)} pixels; texture needs at least 16.")
+    if np.count_nonzero(mask) < FEWEST_PIXELS:
+        raise ValueError(f"the region has {np.count_nonzero(mask)} pixels; texture needs at least {FEWEST_PIXELS}.")
     rows, columns = np.nonzero(mask)
     box = np.s_[max(rows.min() - 1, 0) : rows.max() + 2, max(columns.min() - 1, 0) : columns.max() + 2]
     hu, mask = np.asarray(hu, np.float64)[box], np.asarray(mask, bool)[box]
@@ -48,23 +102,3 @@ def texture_figures(hu, mask):
     glcm = counts / np.maximum(counts.sum((0, 1)), 1)
     figures += [graycoprops(glcm, name).mean() for name in GLCM_FIGURES]
     return dict(zip(TEXTURE_FIGURES, map(float, figures)))
-
-
-def square_regions(hu, side, minimum_hu=-950.0, maximum_std_hu=np.inf):
-    """Masks of the squares of a regular grid that lie in the patient.
-
-    Args:
-        hu: (H, W) array by which squares are chosen.
-        side: Side of a square in pixels.
-        minimum_hu: Squares of a lower mean are air around the patient.
-        maximum_std_hu: Squares of a higher standard deviation are left out (set it to get homogeneous regions).
-    """
-    masks = []
-    for top in range(0, hu.shape[0] - side + 1, side):
-        for left in range(0, hu.shape[1] - side + 1, side):
-            square = hu[top : top + side, left : left + side]
-            if square.mean() > minimum_hu and square.std() <= maximum_std_hu:
-                mask = np.zeros(hu.shape, bool)
-                mask[top : top + side, left : left + side] = True
-                masks.append(mask)
-    return masks

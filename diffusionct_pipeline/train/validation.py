@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..evaluation.texture import texture_agreement
 from ..training_data.splits import VALIDATION, take
-from ..training_data.tumour_pairs import SOURCE, TARGET, tumour_pairs
+from ..training_data.tumour_pairs import SOURCE, TARGET, measured_regions, tumour_pairs
 
 SMOOTHING = 0.6  # of half of the pairs
 SMOOTHED_FROM = 500  # number in the split from which on pairs are smoothed
-REGION_PIXELS, SQUARES = 32, 6
 
 Standardize = Callable[[np.ndarray, float, np.ndarray], np.ndarray]  # (hu, spacing_mm, target_hu) -> hu
 
@@ -39,6 +39,8 @@ class ValidationSet:
         images = []
         for pair in self.pairs:
             output = standardize(pair.hu[SOURCE], pair.spacing_mm, pair.hu[TARGET])
-            images.append((output, pair.hu[TARGET], tumours_and_squares(pair.hu[SOURCE], pair.mask, REGION_PIXELS, SQUARES)))
+            tumours, squares = measured_regions(pair)
+            images.append((output, pair.hu[TARGET], [*tumours, *squares]))
         squared = [np.mean((output - target) ** 2) for output, target, _ in images]
-        return {"rmse_hu": float(np.sqrt(np.mean(squared))), "within_15_percent": texture_agreement(images).within}
+        within = texture_agreement(images).reproducible
+        return {"rmse_hu": float(np.sqrt(np.mean(squared))), "within_15_percent": within}

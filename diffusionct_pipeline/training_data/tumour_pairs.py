@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
+from ..evaluation.regions import every_nth, square_regions, tumour_masks
 from ..simulation import ChestPhantom, Scanner, ScanOptions, SimulatedPair, simulate_pair
 
 SOURCE, TARGET = "Br40", "Bl64"
+FEWEST_PIXELS = 64  # of a tumour: smaller ones have no texture to speak of
+SQUARE_PIXELS, SQUARES = 32, 6
 
 
 def tumour_pairs(seeds: range, smoothing: float = 0.0) -> Iterator[SimulatedPair]:
@@ -34,3 +38,9 @@ def tumour_pairs(seeds: range, smoothing: float = 0.0) -> Iterator[SimulatedPair
             smoothing={SOURCE: smoothing} if smoothing else {},
         )
         yield simulate_pair(phantom, tumour.centre_mm[2], options, seed=seed, scanner=scanner)
+
+
+def measured_regions(pair: SimulatedPair) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Where texture of a pair is measured: (H, W) masks of its tumours, and of some squares of other tissue."""
+    squares = square_regions(pair.hu[SOURCE], SQUARE_PIXELS)
+    return tumour_masks(pair.mask, FEWEST_PIXELS), every_nth(squares, SQUARES)

@@ -139,7 +139,7 @@ class TestLatent:
         options = LatentOptions(autoencoder=str(trained / "autoencoder"), stored_pairs=4, **TINY)
         phase = LatentPhase(options, torch.device("cpu"))
         drawn = phase.batch(torch.Generator().manual_seed(0))[0]  # [4,C,L]
-        stored = phase.autoencoder.standardize(phase.stored.latents)
+        stored = phase.autoencoder.normalize(phase.stored.latents)
         assert all(any(torch.equal(one, each) for each in stored) for one in drawn)
 
     def test_learns_from_stored_scans(self, trained, tmp_path):

@@ -7,18 +7,25 @@ neither resamples nor uses millimetres.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from .glcm import IN_PLANE_AS_SPATIAL, glcm_feature_names, glcm_features
-from .glrlm import glrlm_feature_names, glrlm_features
-from .goh import goh_feature_names, goh_features
-from .intensity import grey_levels, intensity_feature_names, intensity_features
-from .nid import nid_feature_names, nid_features
+from .feature_class import Box, FeatureClass, Region
+from .glcm import GLCM, IN_PLANE_AS_SPATIAL
+from .glrlm import GLRLM
+from .goh import GOH
+from .intensity import INTENSITY, grey_levels
+from .nid import NID
 from .settings import CT_NUMBER_OF_WATER, DEFAULT_SETTINGS, RadiomicSettings
 
-FEATURE_CLASSES = ("GOH", "GLCM", "GLRLM", "ID", "IH", "NID")  # the paper's order (its Table 1)
+IBEX = (GLCM, GLRLM, NID, INTENSITY, GOH)  # the 1,401
+BEYOND_IBEX: tuple[FeatureClass, ...] = ()  # measured on request: `extract(..., classes=(*IBEX, *BEYOND_IBEX))`
+CLASS_OF_FAMILY = {family: name for each in (*IBEX, *BEYOND_IBEX) for family, name in each.families.items()}
+PAPER_CLASSES = ("GOH", "GLCM", "GLRLM", "ID", "IH", "NID")  # the order of its Table 1
+FEATURE_CLASSES = tuple(dict.fromkeys((*PAPER_CLASSES, *CLASS_OF_FAMILY.values())))
 
 
 class Features(dict):
@@ -33,8 +40,14 @@ class Features(dict):
         self.undefined = undefined
 
 
-def extract(hu, mask, spacing=None, settings: RadiomicSettings = DEFAULT_SETTINGS) -> Features:
-    """Extract the 1,401 features of one region.
+def extract(
+    hu: ArrayLike,
+    mask: ArrayLike,
+    spacing: float | Sequence[float] | None = None,
+    settings: RadiomicSettings = DEFAULT_SETTINGS,
+    classes: tuple[FeatureClass, ...] = IBEX,
+) -> Features:
+    """Extract the 1,401 features of one region, or those of other classes.
 
     Args:
         hu: (rows, columns) or (slices, rows, columns), Hounsfield units. Voxels around the region matter to local
@@ -44,10 +57,11 @@ def extract(hu, mask, spacing=None, settings: RadiomicSettings = DEFAULT_SETTING
         spacing: Voxel size in mm, checked only (features count voxels): in-plane side, (row, column) or
             (slice, row, column). Rows and columns must be equal, or the directions would not be what they are called.
         settings: The declared choices; the same for all regions that are compared.
+        classes: What to measure.
 
     Returns:
-        Features: 1,401 floats; undefined ones are NaN, with the reason in `.undefined`. A single-slice region leaves
-        the 594 GLCM3 features of directions across slices undefined.
+        Features: 1,401 floats by default; undefined ones are NaN, with the reason in `.undefined`. A single-slice
+        region leaves the 594 GLCM3 features of directions across slices undefined.
 
     Raises:
         ValueError: Shapes differ, the mask is empty or holds other values than 0 and 1, HU are not finite, or the
@@ -58,45 +72,41 @@ def extract(hu, mask, spacing=None, settings: RadiomicSettings = DEFAULT_SETTING
     # 2. Crop with the margin that the widest neighbourhood needs; HU become CT numbers.
     r = settings.nid_window // 2
     margin = max(settings.entropy_window, settings.range_window, settings.std_window, settings.nid_window) // 2
-    ct, mask, core, real = _crop(hu, mask, (r, margin, margin))
+    ct, mask, box, seen = _crop(hu, mask, (r, margin, margin))
     # 3. Grey levels, 0 outside the region.
-    region = ct[mask]
-    limits = settings.grey_limits or (float(region.min()), float(region.max()))
+    inside = ct[mask]
+    limits = settings.grey_limits or (float(inside.min()), float(inside.max()))
     labels = np.zeros(ct.shape, np.intp)
-    labels[mask] = grey_levels(region, limits, settings.levels)
-    # 4. The six classes.
-    in_plane = (core[0], slice(None), slice(None))
-    glcm, glcm_reasons = glcm_features(labels[core], settings.levels)
-    glrlm = glrlm_features(labels[core], settings.levels)
-    nid, nid_reasons = nid_features(ct, mask, labels, settings.levels, limits, settings.nid_window)
-    intensity, intensity_reasons = intensity_features(ct[in_plane], mask[in_plane], settings, limits)
-    goh, goh_reasons = goh_features(ct[real], mask[real], settings.orientation_bins)
+    labels[mask] = grey_levels(inside, limits, settings.levels)
+    region = Region(ct, mask, labels, box, seen, limits, settings)
+    # 4. Class by class.
+    values, reasons = {}, {}
+    for each in classes:
+        measured, undefined = each.extract(region)
+        values |= measured
+        reasons |= undefined
     # 5. One stable order.
-    values = {**glcm, **glrlm, **nid, **intensity, **goh}
-    reasons = {**glcm_reasons, **nid_reasons, **intensity_reasons, **goh_reasons}
-    return Features({name: values[name] for name in feature_names(settings)}, reasons)
+    return Features({name: values[name] for name in feature_names(settings, classes)}, reasons)
 
 
 @lru_cache(maxsize=8)
-def feature_names(settings: RadiomicSettings = DEFAULT_SETTINGS) -> tuple[str, ...]:
-    """The 1,401 names, unique, in the order of `extract`."""
-    return (
-        *glcm_feature_names(settings.levels),
-        *glrlm_feature_names(settings.levels),
-        *nid_feature_names(settings.levels, settings.nid_window),
-        *intensity_feature_names(),
-        *goh_feature_names(),
-    )
+def feature_names(
+    settings: RadiomicSettings = DEFAULT_SETTINGS, classes: tuple[FeatureClass, ...] = IBEX
+) -> tuple[str, ...]:
+    """The 1,401 names, or those of other classes: unique, in the order of `extract`."""
+    return tuple(name for each in classes for name in each.names(settings))
 
 
 def feature_class(name: str) -> str:
-    """The paper's class of a feature: GOH, GLCM (GLCM25 and GLCM3), GLRLM, ID, IH or NID (NID25 and NID3)."""
+    """The class of `FEATURE_CLASSES` that a feature is reported in: GLCM for GLCM25 and GLCM3, and so on.
+
+    Raises:
+        ValueError: for what is no feature's name.
+    """
     family = name.split("/")[0]
-    merged = {"GLCM25": "GLCM", "GLCM3": "GLCM", "GLRLM25": "GLRLM", "NID25": "NID", "NID3": "NID"}
-    found = merged.get(family, family)
-    if found not in FEATURE_CLASSES:
+    if family not in CLASS_OF_FAMILY:
         raise ValueError(f'"{name}" is not a feature name; one looks like "GLCM25/Contrast/d=1/dir=45/bins=64"')
-    return found
+    return CLASS_OF_FAMILY[family]
 
 
 @lru_cache(maxsize=8)
@@ -127,7 +137,9 @@ def duplicate_features(settings: RadiomicSettings = DEFAULT_SETTINGS) -> dict[st
     return duplicates
 
 
-def _check(hu, mask, spacing) -> tuple[np.ndarray, np.ndarray]:
+def _check(
+    hu: ArrayLike, mask: ArrayLike, spacing: float | Sequence[float] | None
+) -> tuple[np.ndarray, np.ndarray]:
     """`hu` and a bool `mask` with three axes."""
     hu, mask = np.asarray(hu), np.asarray(mask)
     if hu.ndim not in (2, 3):
@@ -150,30 +162,31 @@ def _check(hu, mask, spacing) -> tuple[np.ndarray, np.ndarray]:
     return (hu[None], mask[None]) if hu.ndim == 2 else (hu, mask)
 
 
-def _crop(hu, mask, margin):
+def _crop(
+    hu: np.ndarray, mask: np.ndarray, margin: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray, Box, Box]:
     """CT numbers and mask of the region's bounding box with a margin, mirrored where the image ends.
 
     Returns:
         ct: float64 CT numbers, max(HU + 1000, 0).
         mask: bool, False in what was mirrored.
-        core: Slices of the bounding box in the crop.
-        real: Slices of what the image really holds, in-plane; the box alone across slices.
+        box, seen: As in `Region`.
     """
-    index, core, real = [], [], []
+    index, box, seen = [], [], []
     for axis, m in enumerate(margin):
         inside = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
         start, stop, size = inside[0], inside[-1] + 1, mask.shape[axis]
         wanted = np.arange(start - m, stop + m)
         folded = wanted % (2 * size)
         index.append(np.where(folded < size, folded, 2 * size - 1 - folded))
-        core.append(slice(m, m + stop - start))
-        real.append(slice(max(m - start, 0), len(wanted) - max(stop + m - size, 0)))
-    real[0] = core[0]
+        box.append(slice(m, m + stop - start))
+        seen.append(slice(max(m - start, 0), len(wanted) - max(stop + m - size, 0)))
+    seen[0] = box[0]
     grid = np.ix_(*index)
     ct = hu[grid].astype(float) + CT_NUMBER_OF_WATER
     if not np.isfinite(ct).all():
         raise ValueError("hu is not finite in or near the region; replace the bad voxels first")
     cropped = np.zeros(ct.shape, bool)
-    core = tuple(core)
-    cropped[core] = mask[grid][core]
-    return np.maximum(ct, 0), cropped, core, tuple(real)
+    box = tuple(box)
+    cropped[box] = mask[grid][box]
+    return np.maximum(ct, 0), cropped, box, tuple(seen)

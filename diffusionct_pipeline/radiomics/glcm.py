@@ -8,9 +8,12 @@ infrastructure software platform to facilitate collaborative work in radiomics",
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+
+from .feature_class import FeatureClass
 
 OFFSETS = (1, 4, 7)  # voxels
 
@@ -83,7 +86,7 @@ def glcm_features(labels: np.ndarray, levels: int) -> tuple[dict[str, float], di
     return dict(zip(names, values.tolist())), reasons
 
 
-def cooccurrence_counts(labels: np.ndarray, levels: int, steps) -> np.ndarray:
+def cooccurrence_counts(labels: np.ndarray, levels: int, steps: Sequence[tuple[int, int, int]]) -> np.ndarray:
     """Symmetric co-occurrence counts (Haralick et al. 1973) of a labelled region.
 
     Args:
@@ -126,7 +129,7 @@ def cooccurrence_features(counts: np.ndarray) -> np.ndarray:
     i, j = i + 1.0, j + 1.0
     difference, s = np.abs(i - j).astype(np.intp), (i + j).astype(np.intp)
 
-    def expect(weight):  # sum over i, j of P(i, j) weight
+    def expect(weight: np.ndarray) -> np.ndarray:  # sum over i, j of P(i, j) weight
         return np.bincount(k, p * weight, K)
 
     # 2. Marginals: P(i) (rows and columns are alike), P(i + j), P(|i - j|).
@@ -180,3 +183,10 @@ def cooccurrence_features(counts: np.ndarray) -> np.ndarray:
 def _entropy(p: np.ndarray) -> np.ndarray:
     """-sum p log2 p of every row, 0 log 0 = 0."""
     return -(p * np.log2(np.where(p > 0, p, 1))).sum(1) + 0.0  # + 0.0: no negative zero
+
+
+GLCM = FeatureClass(
+    families={"GLCM25": "GLCM", "GLCM3": "GLCM"},
+    names=lambda settings: glcm_feature_names(settings.levels),
+    extract=lambda region: glcm_features(region.labels[region.box], region.settings.levels),
+)

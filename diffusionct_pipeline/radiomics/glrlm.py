@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .feature_class import FeatureClass
+
 DIRECTIONS = ("0", "90")
 FEATURES = (
     "GrayLevelNonuniformity", "HighGrayLevelRunEmpha", "LongRunEmphasis", "LongRunHighGrayLevelEmpha",
@@ -81,7 +83,7 @@ def run_length_features(counts: np.ndarray, voxels: int) -> np.ndarray:
     grey2 = np.arange(1.0, counts.shape[0] + 1)[:, None] ** 2
     run2 = np.arange(1.0, counts.shape[1] + 1)[None, :] ** 2
 
-    def expect(weight):
+    def expect(weight: np.ndarray) -> float:
         return (counts * weight).sum() / runs
 
     features = {
@@ -98,3 +100,10 @@ def run_length_features(counts: np.ndarray, voxels: int) -> np.ndarray:
         "ShortRunLowGrayLevelEmpha": expect(1 / (grey2 * run2)),
     }
     return np.array([features[name] for name in FEATURES])
+
+
+GLRLM = FeatureClass(
+    families={"GLRLM25": "GLRLM"},
+    names=lambda settings: tuple(glrlm_feature_names(settings.levels)),
+    extract=lambda region: (glrlm_features(region.labels[region.box], region.settings.levels), {}),
+)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .feature_class import FeatureClass
 from .intensity import PERCENTILES, SHAPE, grey_levels, percentile, percentile_areas, shape_statistics
 
 _NO_GRADIENT = "the region has no intensity gradient"
@@ -54,3 +55,12 @@ def gradient_orientations(ct: np.ndarray, mask: np.ndarray) -> np.ndarray:
     angles = np.degrees(np.arctan2(rows, columns))  # (-180, 180]
     angles[angles < 0] += 180
     return np.where(angles >= 180, 0.0, angles)
+
+
+GOH = FeatureClass(
+    families={"GOH": "GOH"},
+    names=lambda settings: tuple(goh_feature_names()),
+    extract=lambda region: goh_features(
+        region.ct[region.seen], region.mask[region.seen], region.settings.orientation_bins
+    ),
+)

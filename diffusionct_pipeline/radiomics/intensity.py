@@ -6,7 +6,12 @@ from the histogram. Percentiles follow MATLAB's prctile (numpy's "hazen").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from .feature_class import FeatureClass, Region
+from .settings import RadiomicSettings
 
 PERCENTILES = tuple(range(5, 100, 10))
 QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)
@@ -30,7 +35,9 @@ def intensity_feature_names() -> list[str]:
     return [f"ID/{n}" for n in direct] + [f"IH/{n}" for n in (*SHAPE, *percentiles, *areas, *quantiles)]
 
 
-def intensity_features(ct, mask, settings, limits) -> tuple[dict[str, float], dict[str, str]]:
+def intensity_features(
+    ct: np.ndarray, mask: np.ndarray, settings: RadiomicSettings, limits: tuple[float, float]
+) -> tuple[dict[str, float], dict[str, str]]:
     """All ID and IH features of a region.
 
     Args:
@@ -63,7 +70,7 @@ def intensity_features(ct, mask, settings, limits) -> tuple[dict[str, float], di
     }
 
 
-def grey_levels(ct: np.ndarray, limits, levels: int) -> np.ndarray:
+def grey_levels(ct: np.ndarray, limits: tuple[float, float], levels: int) -> np.ndarray:
     """Grey levels 1..levels of CT numbers, by MATLAB's graycomatrix scaling; values outside go to the end levels.
 
     Equal limits (a region of one value under adaptive limits) put everything into level 1.
@@ -74,7 +81,7 @@ def grey_levels(ct: np.ndarray, limits, levels: int) -> np.ndarray:
     return np.clip(np.floor((ct - low) * (levels / (high - low)) + 1), 1, levels).astype(np.intp)
 
 
-def percentile(sorted_values: np.ndarray, percents) -> np.ndarray:
+def percentile(sorted_values: np.ndarray, percents: Sequence[float]) -> np.ndarray:
     """Percentiles of sorted values by MATLAB's prctile: the k-th of n values is percentile 100 (k - 0.5) / n."""
     n = len(sorted_values)
     return np.interp(percents, (np.arange(n) + 0.5) * (100 / n), sorted_values)
@@ -135,7 +142,9 @@ def _global_statistics(x: np.ndarray, histogram: np.ndarray) -> dict[str, float]
     }
 
 
-def _local_statistics(ct, mask, settings) -> tuple[dict[str, float], dict[str, str]]:
+def _local_statistics(
+    ct: np.ndarray, mask: np.ndarray, settings: RadiomicSettings
+) -> tuple[dict[str, float], dict[str, str]]:
     """Statistics over the region of three maps: entropy, range and standard deviation around every voxel in-plane."""
     levels = np.clip(np.round(ct / _ENTROPY_BIN), 0, 255).astype(np.uint8)
     spread = _windows(ct, mask, settings.std_window)
@@ -181,3 +190,14 @@ def _windows(ct: np.ndarray, mask: np.ndarray, side: int) -> np.ndarray:
     shift = np.arange(side) - side // 2
     shifts = (shift[:, None] * ct.shape[2] + shift).ravel()
     return ct.ravel()[np.flatnonzero(mask) + shifts[:, None]]
+
+
+def _of_region(region: Region) -> tuple[dict[str, float], dict[str, str]]:
+    """Across slices there is nothing around the region to look at: local statistics are in-plane."""
+    in_plane = (region.box[0], slice(None), slice(None))
+    return intensity_features(region.ct[in_plane], region.mask[in_plane], region.settings, region.limits)
+
+
+INTENSITY = FeatureClass(
+    families={"ID": "ID", "IH": "IH"}, names=lambda settings: tuple(intensity_feature_names()), extract=_of_region
+)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from .feature_class import FeatureClass
+
 FEATURES = ("Busyness", "Coarseness", "Complexity", "Contrast", "TextureStrength")
 FAMILIES = {"NID25": False, "NID3": True}  # family -> does the neighbourhood reach into the next slices?
 _EPSILON = 1e-10  # IBEX's guard against division by zero, part of its definition
@@ -20,7 +22,9 @@ def nid_feature_names(levels: int, window: int) -> list[str]:
     return [f"{family}/{feature}/nhood={window}/bins={levels}" for family in FAMILIES for feature in FEATURES]
 
 
-def nid_features(ct, mask, labels, levels, limits, window) -> tuple[dict[str, float], dict[str, str]]:
+def nid_features(
+    ct: np.ndarray, mask: np.ndarray, labels: np.ndarray, levels: int, limits: tuple[float, float], window: int
+) -> tuple[dict[str, float], dict[str, str]]:
     """All NID features of a region.
 
     Args:
@@ -51,7 +55,16 @@ def nid_features(ct, mask, labels, levels, limits, window) -> tuple[dict[str, fl
     return dict(zip(names, values)), reasons
 
 
-def neighbourhood_differences(ct, mask, labels, levels, window, *, cube, inside_only=False):
+def neighbourhood_differences(
+    ct: np.ndarray,
+    mask: np.ndarray,
+    labels: np.ndarray,
+    levels: int,
+    window: int,
+    *,
+    cube: bool,
+    inside_only: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
     """Voxels per grey level, and their summed |value - mean of the neighbours|.
 
     Args:
@@ -79,7 +92,7 @@ def neighbourhood_differences(ct, mask, labels, levels, window, *, cube, inside_
     return np.bincount(label, minlength=levels).astype(float), np.bincount(label, difference, levels)
 
 
-def _features(counts, differences, location) -> list[float]:
+def _features(counts: np.ndarray, differences: np.ndarray, location: np.ndarray) -> list[float]:
     """The five features in the order of `FEATURES`; n, S, b as in the formulas, over the occupied levels."""
     occupied = counts > 0
     n, S, b = counts[occupied], differences[occupied], location[occupied]
@@ -100,3 +113,12 @@ def _features(counts, differences, location) -> list[float]:
     if len(n) < 2:
         features = {name: value if name == "Coarseness" else np.nan for name, value in features.items()}
     return [float(features[name]) for name in FEATURES]
+
+
+NID = FeatureClass(
+    families={"NID25": "NID", "NID3": "NID"},
+    names=lambda settings: tuple(nid_feature_names(settings.levels, settings.nid_window)),
+    extract=lambda region: nid_features(
+        region.ct, region.mask, region.labels, region.settings.levels, region.limits, region.settings.nid_window
+    ),
+)

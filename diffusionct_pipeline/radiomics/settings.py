@@ -34,7 +34,7 @@ class RadiomicSettings:
     std_window: int = 3
     nid_window: int = 3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.grey_limits is not None:
             low, high = self.grey_limits
             if not low < high:

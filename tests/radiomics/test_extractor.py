@@ -17,6 +17,8 @@ from diffusionct_pipeline.radiomics import (
     glcm,
     glrlm,
 )
+from diffusionct_pipeline.radiomics.extractor import IBEX
+from diffusionct_pipeline.radiomics.feature_class import FeatureClass
 
 TUMOURS = Path(__file__).parents[3] / "shared" / "data" / "tumours"
 ADAPTIVE = RadiomicSettings(grey_limits=None)
@@ -341,3 +343,15 @@ class TestAgainstOthers:
         assert flat["GLCM25/Contrast/d=1/dir=0/bins=64"] == pytest.approx((p * gap**2).sum(), rel=1e-6)
         assert flat["GLCM25/Energy/d=1/dir=0/bins=64"] == pytest.approx((p**2).sum(), rel=1e-6)
         assert flat["GLCM25/Homogeneity/d=1/dir=0/bins=64"] == pytest.approx((p / (1 + gap)).sum(), rel=1e-6)
+
+
+def test_a_class_is_a_record_that_can_stand_beside_the_others():
+    voxels = FeatureClass(
+        families={"SIZE": "SIZE"},
+        names=lambda settings: ("SIZE/Voxels",),
+        extract=lambda region: ({"SIZE/Voxels": float(region.mask.sum())}, {}),
+    )
+    hu, mask = texture((3, 9, 9)), np.zeros((3, 9, 9), bool)
+    mask[1, 2:5, 2:5] = True
+    assert dict(extract(hu, mask, classes=(voxels,))) == {"SIZE/Voxels": 9.0}
+    assert tuple(extract(hu, mask, classes=(*IBEX, voxels))) == (*feature_names(), "SIZE/Voxels")

@@ -24,9 +24,9 @@ from .preview import comparison_png
 from .simulation import SeriesOptions, simulate
 from .standardize_folder import standardize_folder
 from .training_data.splits import DEMO
+from .training_data.tumour_pairs import SOURCE, TARGET
 
 PHANTOM_SEED = DEMO[0]
-SOURCE, TARGET = "Br40", "Bl64"
 SLICES, THICKNESS_MM = 5, 3.0  # through the first tumour; well under two minutes on two cores
 SQUARE_MM = 20.0  # side of the other regions
 SQUARES = 8  # of each tissue in a slice, evenly chosen: measuring all would take longer than standardizing

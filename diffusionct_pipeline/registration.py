@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -40,7 +41,7 @@ def register_with_diffusers() -> None:
 class _AfterDiffusers(MetaPathFinder):
     """Find `AWAITED` as usual and import our pipeline after it has run."""
 
-    def find_spec(self, fullname: str, path=None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname != AWAITED:
             return None
         spec = PathFinder.find_spec(fullname, path, target)

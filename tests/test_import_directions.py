@@ -125,6 +125,13 @@ def test_the_papers_networks_know_nothing_of_what_goes_beyond_them(paper):
     assert violations("models.style", ["models.autoencoder_resnet18"]), "which composes them"
 
 
+def test_measures_know_nothing_of_the_report():
+    """The study's layer is above; this also holds within the folder, where the test of layers does not look."""
+    measures = [path for path in SOURCES if path.parent.name == "evaluation" and path.stem != "__init__"]
+    assert len(measures) > 5
+    assert [v for path in measures for v in violations(module_name(path), ["evaluation.study"])] == []
+
+
 def test_the_pipeline_touches_a_dataset_only_through_dicom():
     assert violations("pipeline", ["pydicom"]) == []
 

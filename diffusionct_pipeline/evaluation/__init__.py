@@ -10,10 +10,10 @@ from .agreement import (
     reproducible_fraction,
 )
 from .combat import combat
-from .comparison import Evaluation, compare_series, evaluate_series
 from .image_metrics import bias_hu, edge_mtf, noise_power_spectrum, nps_distance, psnr, rmse_hu, ssim
 from .masks import read_mask
-from .plots import (
+from .study.comparison import Evaluation, compare_series, evaluate_series
+from .study.plots import (
     plot_bland_altman,
     plot_class_boxes,
     plot_mtf,
@@ -22,7 +22,7 @@ from .plots import (
     plot_reproducible_features,
     save_figure,
 )
-from .tables import Table, class_table, table1
+from .study.tables import Table, class_table, table1
 
 __all__ = [
     "REPRODUCIBLE",

@@ -6,9 +6,11 @@ undefined feature; it is left out of its pair and counted, never replaced.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..radiomics import FEATURE_CLASSES, feature_class
 
@@ -50,7 +52,7 @@ class ClassAgreement:
     ccc_pooled_interval: tuple[float, float] | None
 
 
-def relative_error(source, target) -> np.ndarray:
+def relative_error(source: ArrayLike, target: ArrayLike) -> np.ndarray:
     """|target - source| / |target|, elementwise; NaN where the target is 0 or either value is undefined.
 
     The paper divides by the target itself, which makes every negative feature reproducible; we divide by |target|.
@@ -60,7 +62,9 @@ def relative_error(source, target) -> np.ndarray:
     return np.abs(target - source) / safe
 
 
-def reproducible_fraction(source, target, threshold=REPRODUCIBLE):
+def reproducible_fraction(
+    source: ArrayLike, target: ArrayLike, threshold: float | ArrayLike = REPRODUCIBLE
+) -> float | np.ndarray:
     """Share of all (sample, feature) pairs whose relative error is below `threshold`; undefined ones are not.
 
     Args:
@@ -75,7 +79,7 @@ def reproducible_fraction(source, target, threshold=REPRODUCIBLE):
     return float(below) if np.ndim(threshold) == 0 else below
 
 
-def ccc(x, y) -> np.ndarray | float:
+def ccc(x: ArrayLike, y: ArrayLike) -> np.ndarray | float:
     """Lin's concordance correlation coefficient along the first axis, undefined pairs left out.
 
     2 s_xy / (s_x^2 + s_y^2 + (m_x - m_y)^2) with moments over n (Lin, Biometrics 45, 1989).
@@ -91,7 +95,7 @@ def ccc(x, y) -> np.ndarray | float:
     return float(result[0]) if x.ndim == 1 else result
 
 
-def ccc_by_class(source, target, names) -> dict[str, tuple[float, float, float]]:
+def ccc_by_class(source: ArrayLike, target: ArrayLike, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
     """class -> (mean, std, pooled): concordance per feature over the class, and of the class in one pool."""
     return {
         name: (row.ccc_mean, row.ccc_std, row.ccc_pooled)
@@ -101,7 +105,15 @@ def ccc_by_class(source, target, names) -> dict[str, tuple[float, float, float]]
 
 
 def agreement_by_class(
-    source, target, names, *, threshold=REPRODUCIBLE, tumours=None, resamples=0, level=0.95, seed=0
+    source: ArrayLike,
+    target: ArrayLike,
+    names: Sequence[str],
+    *,
+    threshold: float = REPRODUCIBLE,
+    tumours: Sequence | None = None,
+    resamples: int = 0,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> dict[str, ClassAgreement]:
     """Agreement of every class present in `names`, and of all features together under "all".
 
@@ -135,18 +147,18 @@ def agreement_by_class(
         chosen = np.flatnonzero(classes == name) if name != ALL else np.arange(len(names))
         if len(chosen) == 0:
             continue
-        one, mean = per_feature[0, chosen], _mean(per_feature[:, chosen])
+        single, mean = per_feature[0, chosen], _mean(per_feature[:, chosen])  # [F], [1 + B]
         pooled = _weighted_ccc(source[:, chosen], target[:, chosen], weights, pooled=True)[:, 0]  # [1 + B]
         count = weights @ within[:, chosen].sum(1) / weights.sum(1)
         result[name] = ClassAgreement(
             features=len(chosen),
-            undefined_features=int(np.isnan(one).sum()),
+            undefined_features=int(np.isnan(single).sum()),
             undefined_pairs=float(undefined[:, chosen].mean()),
             zero_targets=float((target[:, chosen] == 0).mean()),
             reproducible=float(count[0]),
             reproducible_interval=_interval(count[1:], level),
             ccc_mean=float(mean[0]),
-            ccc_std=float(np.std(one[~np.isnan(one)])) if not np.isnan(one).all() else np.nan,
+            ccc_std=float(np.std(single[~np.isnan(single)])) if not np.isnan(single).all() else np.nan,
             ccc_mean_interval=_interval(mean[1:], level),
             ccc_pooled=float(pooled[0]),
             ccc_pooled_interval=_interval(pooled[1:], level),
@@ -154,7 +166,7 @@ def agreement_by_class(
     return result
 
 
-def _same_shape(x, y) -> tuple[np.ndarray, np.ndarray]:
+def _same_shape(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(x, float), np.asarray(y, float)
     if x.shape != y.shape or x.ndim == 0:
         raise ValueError(f"the two sets have shapes {x.shape} and {y.shape}; they must be equal, samples first")
@@ -175,7 +187,7 @@ def _weighted_ccc(x: np.ndarray, y: np.ndarray, weights: np.ndarray, pooled: boo
     size = np.max(np.where(valid, np.maximum(np.abs(x), np.abs(y)), 0), axis=axis, initial=0)
     x, y = np.where(valid, x - centre, 0), np.where(valid, y - centre, 0)
 
-    def total(values):
+    def total(values: np.ndarray) -> np.ndarray:
         return weights @ (values.sum(1, keepdims=True) if pooled else values)
 
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -189,7 +201,7 @@ def _weighted_ccc(x: np.ndarray, y: np.ndarray, weights: np.ndarray, pooled: boo
     return result
 
 
-def _resample(samples: int, tumours, resamples: int, seed: int) -> np.ndarray:
+def _resample(samples: int, tumours: Sequence | None, resamples: int, seed: int) -> np.ndarray:
     """(resamples, samples): how often each sample is drawn when tumours are drawn with replacement."""
     labels = np.arange(samples) if tumours is None else np.asarray(tumours)
     if len(labels) != samples:

@@ -7,13 +7,16 @@ images, and needs several samples of every batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 _TOLERANCE = 1e-8  # of the posterior iteration, in units of the scale; the authors stop at 1e-4
 _MAX_ITERATIONS = 1000  # it converges in some ten
 
 
-def combat(features, batch, covariates=None) -> np.ndarray:
+def combat(features: ArrayLike, batch: Sequence | np.ndarray, covariates: ArrayLike | None = None) -> np.ndarray:
     """Remove location and scale of each batch from every feature.
 
     Args:
@@ -65,7 +68,7 @@ def combat(features, batch, covariates=None) -> np.ndarray:
     return corrected * scale + kept
 
 
-def _design(y, batch, covariates) -> tuple[np.ndarray, np.ndarray]:
+def _design(y: np.ndarray, batch: Sequence | np.ndarray, covariates: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
     """Design matrix (batch indicators, then covariates) and the indicators as bool, after checking all three."""
     batch = np.asarray(batch)
     if y.ndim != 2 or y.shape[1] < 2:

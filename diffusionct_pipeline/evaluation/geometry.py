@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,7 +66,7 @@ class Geometry:
         edges = [0, *(np.flatnonzero(broken) + 1), self.shape[0]]
         return [slice(int(a), int(b)) for a, b in zip(edges, edges[1:])]
 
-    def __str__(self):
+    def __str__(self) -> str:
         count, rows, columns = self.shape
         step = ""
         if count > 1:
@@ -100,7 +101,7 @@ class Series:
     remarks: list[str] = field(default_factory=list)
 
 
-def find_series(folder) -> Series:
+def find_series(folder: str | os.PathLike) -> Series:
     """The one CT series of a folder; headers only are read.
 
     Raises:

@@ -6,24 +6,25 @@ None of these replaces radiomic agreement: a blurred image has the lower RMSE an
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 from skimage.metrics import structural_similarity
 
-WINDOW_HU = (-1000.0, 400.0)  # lung and soft tissue; the span of the radiomic grey levels
+SCORED_WINDOW_HU = (-1000.0, 400.0)  # lung and soft tissue; the span of the radiomic grey levels
 PATCH = 64  # pixels: rings of about 0.2 lp/cm at 0.7 mm, and small enough to lie in one tissue
 _SUPERSAMPLING = 4  # bins per pixel of the edge profile, as in ISO 12233
 
 
-def rmse_hu(image, reference, mask=None) -> float:
+def rmse_hu(image: ArrayLike, reference: ArrayLike, mask: ArrayLike | None = None) -> float:
     """Root mean squared difference in HU of two arrays of one shape, over `mask` (bool) or everywhere."""
     return float(np.sqrt(np.mean(_difference(image, reference, mask) ** 2)))
 
 
-def bias_hu(image, reference, mask=None) -> float:
+def bias_hu(image: ArrayLike, reference: ArrayLike, mask: ArrayLike | None = None) -> float:
     """Mean of image - reference in HU, over `mask` (bool) or everywhere."""
     return float(np.mean(_difference(image, reference, mask)))
 
 
-def psnr(image, reference, window_hu=WINDOW_HU) -> float:
+def psnr(image: ArrayLike, reference: ArrayLike, window_hu: tuple[float, float] = SCORED_WINDOW_HU) -> float:
     """Peak signal-to-noise ratio in dB inside a window: both are clipped to it and its width is the peak.
 
     Infinite for images that are equal inside the window.
@@ -33,7 +34,7 @@ def psnr(image, reference, window_hu=WINDOW_HU) -> float:
     return float(10 * np.log10((window_hu[1] - window_hu[0]) ** 2 / error)) if error else np.inf
 
 
-def ssim(image, reference, window_hu=WINDOW_HU) -> float:
+def ssim(image: ArrayLike, reference: ArrayLike, window_hu: tuple[float, float] = SCORED_WINDOW_HU) -> float:
     """Structural similarity (Wang et al. 2004, Gaussian weights) of one slice (rows, columns) inside a window."""
     image, reference = _windowed(image, reference, window_hu)
     if image.ndim != 2:
@@ -46,7 +47,9 @@ def ssim(image, reference, window_hu=WINDOW_HU) -> float:
     )
 
 
-def noise_power_spectrum(hu, spacing_mm, mask=None, patch=PATCH) -> tuple[np.ndarray, np.ndarray]:
+def noise_power_spectrum(
+    hu: ArrayLike, spacing_mm: float, mask: ArrayLike | None = None, patch: int = PATCH
+) -> tuple[np.ndarray, np.ndarray]:
     """Radial noise power spectrum of square patches on half-overlapping positions, each freed of a fitted plane.
 
     Args:
@@ -88,7 +91,9 @@ def noise_power_spectrum(hu, spacing_mm, mask=None, patch=PATCH) -> tuple[np.nda
     return rings * 10 / (patch * spacing_mm), radial[rings]
 
 
-def nps_distance(image, reference, spacing_mm, mask=None, patch=PATCH) -> float:
+def nps_distance(
+    image: ArrayLike, reference: ArrayLike, spacing_mm: float, mask: ArrayLike | None = None, patch: int = PATCH
+) -> float:
     """Mean over frequency of |10 log10 of the ratio of noise power|, in dB; 0 for equal texture, 3 for a factor of 2.
 
     Arguments as in `noise_power_spectrum`. Frequencies up to Nyquist weigh alike.
@@ -100,7 +105,9 @@ def nps_distance(image, reference, spacing_mm, mask=None, patch=PATCH) -> float:
     return float(np.mean(np.abs(10 * np.log10(power / expected))))
 
 
-def edge_mtf(hu, distance_mm, spacing_mm, reach_mm=10.0) -> tuple[np.ndarray, np.ndarray]:
+def edge_mtf(
+    hu: ArrayLike, distance_mm: ArrayLike, spacing_mm: float, reach_mm: float = 10.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Modulation transfer across an edge of known position, straight or round (the latter: ASTM E1695).
 
     Args:
@@ -147,7 +154,7 @@ def edge_mtf(hu, distance_mm, spacing_mm, reach_mm=10.0) -> tuple[np.ndarray, np
     return frequency * 10, mtf / np.sinc(frequency * width) ** 2
 
 
-def _difference(image, reference, mask) -> np.ndarray:
+def _difference(image: ArrayLike, reference: ArrayLike, mask: ArrayLike | None) -> np.ndarray:
     image, reference = np.asarray(image, float), np.asarray(reference, float)
     if image.shape != reference.shape:
         raise ValueError(f"image has shape {image.shape}, reference {reference.shape}; they must be equal")
@@ -155,7 +162,7 @@ def _difference(image, reference, mask) -> np.ndarray:
     return difference if mask is None else difference[np.asarray(mask, bool)]
 
 
-def _windowed(image, reference, window_hu) -> tuple[np.ndarray, np.ndarray]:
+def _windowed(image: ArrayLike, reference: ArrayLike, window_hu: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     low, high = window_hu
     if not low < high:
         raise ValueError(f"window_hu={window_hu!r}: the first must be below the second (HU)")

@@ -6,12 +6,16 @@ tags, which pydicom reads and scikit-image fills.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from pydicom.dataset import Dataset
 from skimage.draw import polygon2mask
 
 from ..dicom.reading import read_dataset
+from ..optional import import_optional
 from .geometry import Geometry, match_slices
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -21,7 +25,9 @@ MAX_LABELS = 1000  # more different values are an image, not a mask
 PARALLEL = 1 - 1e-4  # cosine of axes that may be the same; whether the voxels are is checked at the corners
 
 
-def read_mask(path, geometry: Geometry, labels=None) -> dict[str, np.ndarray]:
+def read_mask(
+    path: str | os.PathLike, geometry: Geometry, labels: Sequence[str | int] | None = None
+) -> dict[str, np.ndarray]:
     """Read the regions of a mask file onto an image series.
 
     Args:
@@ -71,7 +77,7 @@ def read_mask(path, geometry: Geometry, labels=None) -> dict[str, np.ndarray]:
     return regions
 
 
-def _label_regions(array: np.ndarray, wanted) -> dict[str, np.ndarray]:
+def _label_regions(array: np.ndarray, wanted: list[str] | None) -> dict[str, np.ndarray]:
     """Integer labels -> one region each, in the order of the numbers."""
     if array.dtype == bool:
         array = array.astype(np.uint8)
@@ -103,10 +109,7 @@ def _read_npz(path: Path, geometry: Geometry) -> np.ndarray:
 
 
 def _read_image(path: Path, geometry: Geometry) -> np.ndarray:
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise ImportError(f'"{path}" needs SimpleITK: pip install "diffusionct-pipeline[masks]"') from error
+    SimpleITK = import_optional("SimpleITK")
     try:
         image = SimpleITK.ReadImage(str(path))
     except RuntimeError as error:
@@ -119,7 +122,9 @@ def _read_image(path: Path, geometry: Geometry) -> np.ndarray:
     return placed
 
 
-def _placed(array, steps, origin, geometry: Geometry, some_slices=False) -> tuple[np.ndarray, np.ndarray]:
+def _placed(
+    array: np.ndarray, steps: np.ndarray, origin: np.ndarray, geometry: Geometry, some_slices: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Turn an array of a regular grid onto the axes of the series.
 
     Args:
@@ -162,11 +167,8 @@ def _placed(array, steps, origin, geometry: Geometry, some_slices=False) -> tupl
     return array[~outside], slices[~outside]
 
 
-def _read_seg(path: Path, geometry: Geometry, wanted) -> dict[str, np.ndarray]:
-    try:
-        import highdicom
-    except ImportError as error:
-        raise ImportError(f'"{path}" needs highdicom: pip install "diffusionct-pipeline[masks]"') from error
+def _read_seg(path: Path, geometry: Geometry, wanted: list[str] | None) -> dict[str, np.ndarray]:
+    highdicom = import_optional("highdicom")
     seg = highdicom.seg.segread(path)
     _require_frame_of_reference(str(seg.get("FrameOfReferenceUID", "")), geometry)
     numbers = list(seg.segment_numbers)
@@ -188,7 +190,7 @@ def _read_seg(path: Path, geometry: Geometry, wanted) -> dict[str, np.ndarray]:
     return regions
 
 
-def _read_rtstruct(dataset, geometry: Geometry, wanted) -> dict[str, np.ndarray]:
+def _read_rtstruct(dataset: Dataset, geometry: Geometry, wanted: list[str] | None) -> dict[str, np.ndarray]:
     """Fill closed planar contours. Contours of one ROI on one slice are combined by exclusive or: one in another is a
     hole (DICOM PS3.3 C.8.8.6 leaves it to the writer; both keyholes and nested contours come out right)."""
     rois = {int(roi.ROINumber): roi for roi in dataset.get("StructureSetROISequence") or ()}
@@ -234,6 +236,6 @@ def _require_frame_of_reference(uid: str, geometry: Geometry) -> None:
                          f"  series: {geometry}")
 
 
-def _unique_names(numbers, names) -> list[str]:
+def _unique_names(numbers: list[int], names: list[str]) -> list[str]:
     """Names as they are, with their number where several share one or have none."""
     return [n if n and names.count(n) == 1 else f"{n} #{i}".strip() for i, n in zip(numbers, names)]

@@ -5,8 +5,8 @@ from .degradation import smooth_like_iterative
 from .kernels import KERNELS, Kernel, mtf
 from .pairs import ScanOptions, SimulatedPair, detectors_needed, rekernel_slice, simulate_pair
 from .phantom import ChestPhantom
-from .scanner import Scanner
 from .phantom_series import SeriesOptions, simulate
+from .scanner import Scanner
 
 __all__ = [
     "KERNELS",

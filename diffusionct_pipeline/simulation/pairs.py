@@ -11,7 +11,7 @@ import torch
 from .degradation import smooth_like_iterative
 from .kernels import Kernel, get_kernel, mtf
 from .phantom import ChestPhantom
-from .scanner import DETECTOR_MM, LOWEST_STORED_HU, Scanner, quantize, to_mu
+from .scanner import DETECTOR_MM, LOWEST_STORED_HU, Scanner, hu_to_mu, quantize
 from .shapes import AIR_HU
 
 FADE_MM = 12.0  # a cut-off couch or arm would ring round the whole field of view
@@ -229,7 +229,7 @@ def _scan(
     generator = torch.Generator().manual_seed(seed)
     options = options.with_drawn_kernels(generator)
     # 1. One sinogram, with everything that all kernels share.
-    mu = to_mu(slab_hu.to(scanner.device))
+    mu = hu_to_mu(slab_hu.to(scanner.device))
     sinogram = scanner.project(mu, slab_spacing_mm, object_transfer)
     if options.beam_hardening:
         sinogram = scanner.harden(sinogram, mu, slab_spacing_mm, options.beam_hardening)

@@ -22,12 +22,12 @@ MIN_COUNT = 2.0  # a starved ray; below about 20 mAs this leaves a bias of some 
 CACHED_TRANSFORMS = 4  # one forward and up to three kernels; each takes about 50 MB
 
 
-def to_mu(hu: torch.Tensor) -> torch.Tensor:
+def hu_to_mu(hu: torch.Tensor) -> torch.Tensor:
     """HU -> attenuation in 1/mm; below air is air."""
     return MU_WATER * (1 + hu.clamp(min=-1000) / 1000)
 
 
-def to_hu(mu: torch.Tensor) -> torch.Tensor:
+def mu_to_hu(mu: torch.Tensor) -> torch.Tensor:
     """Attenuation in 1/mm -> HU."""
     return 1000 * (mu / MU_WATER - 1)
 
@@ -114,7 +114,7 @@ class Scanner:
 
         Bone is what attenuates more than 200 HU. A strength of .01 darkens between the shoulders by tens of HU.
         """
-        bone = torch.where(mu > to_mu(torch.tensor(200.0)).item(), mu - MU_WATER, 0.0)
+        bone = torch.where(mu > hu_to_mu(torch.tensor(200.0)).item(), mu - MU_WATER, 0.0)
         return sinogram - strength * self.project(bone, spacing_mm).clamp(min=0) ** 2
 
     # 2. Noise -----------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ class Scanner:
             shift = torch.cos(self.angle) * centre_mm[0] + torch.sin(self.angle) * centre_mm[1]
             phase = 2 * math.pi * shift[:, None] * frequency[:used].double()
             values = values * torch.polar(torch.ones_like(phase), phase).to(values.dtype)
-        return to_hu(self._transform(size, spacing_mm, frequency[:used]).adjoint(values.flatten()))
+        return mu_to_hu(self._transform(size, spacing_mm, frequency[:used]).adjoint(values.flatten()))
 
     def _filter(self, kernel: Kernel | str, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(frequency, response): band-limited ramp (Kak and Slaney 1988, Eq. 3.61) times kernel over scanner blur."""

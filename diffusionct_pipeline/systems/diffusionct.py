@@ -42,6 +42,7 @@ class DiffusionCT:
 
     @property
     def target_kernel(self) -> str:
+        """The checkpoint's standard; "" with a reference, which decides."""
         return "" if self.by_reference else self.pipe.config.standard_name
 
     def fit(self, pairs: Iterable[FittingPair]) -> DiffusionCT:

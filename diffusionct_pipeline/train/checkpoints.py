@@ -35,10 +35,12 @@ class Clock:
     def __init__(self):
         self.step, self.seconds = 0, 0.0
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, float]:
+        """What a checkpoint holds of it."""
         return {"step": self.step, "seconds": self.seconds}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on from what a checkpoint holds."""
         self.step, self.seconds = state["step"], state["seconds"]
 
 

@@ -11,7 +11,7 @@ from ..evaluation.regions import every_nth, square_regions, tumour_masks
 from ..simulation import ChestPhantom, Scanner, ScanOptions, SimulatedPair, simulate_pair
 
 SOURCE, TARGET = "Br40", "Bl64"
-FEWEST_PIXELS = 64  # of a tumour: smaller ones have no texture to speak of
+FEWEST_TUMOUR_PIXELS = 64  # of a tumour: smaller ones have no texture to speak of
 SQUARE_PIXELS, SQUARES = 32, 6
 
 
@@ -43,4 +43,4 @@ def tumour_pairs(seeds: range, smoothing: float = 0.0) -> Iterator[SimulatedPair
 def measured_regions(pair: SimulatedPair) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Where texture of a pair is measured: (H, W) masks of its tumours, and of some squares of other tissue."""
     squares = square_regions(pair.hu[SOURCE], SQUARE_PIXELS)
-    return tumour_masks(pair.mask, FEWEST_PIXELS), every_nth(squares, SQUARES)
+    return tumour_masks(pair.mask, FEWEST_TUMOUR_PIXELS), every_nth(squares, SQUARES)

@@ -5,7 +5,7 @@ import torch
 
 from diffusionct_pipeline.simulation import KERNELS, Scanner
 from diffusionct_pipeline.simulation.nufft import Nufft
-from diffusionct_pipeline.simulation.scanner import MU_WATER, to_mu
+from diffusionct_pipeline.simulation.scanner import MU_WATER, hu_to_mu
 
 
 def generator(seed=0):
@@ -78,13 +78,13 @@ class TestGeometryAndCalibration:
         torch.testing.assert_close(central, torch.full_like(central, 2 * 60 * MU_WATER), rtol=2e-3, atol=0)
 
     def test_an_off_centre_grid_shows_the_same_pixels(self, scanner, phantom):
-        sinogram = scanner.project(to_mu(phantom.slice_hu(20.0)), phantom.spacing_mm)
+        sinogram = scanner.project(hu_to_mu(phantom.slice_hu(20.0)), phantom.spacing_mm)
         whole = scanner.reconstruct(sinogram, "Br40", size=160, spacing_mm=1.0)
         part = scanner.reconstruct(sinogram, "Br40", size=64, spacing_mm=1.0, centre_mm=(20.0, -10.0))
         assert (whole[80 - 10 - 32 : 80 - 10 + 32, 80 + 20 - 32 : 80 + 20 + 32] - part).abs().max() < 0.5
 
     def test_bone_hardening_darkens(self, scanner, phantom):
-        mu = to_mu(phantom.slice_hu(20.0))
+        mu = hu_to_mu(phantom.slice_hu(20.0))
         sinogram = scanner.project(mu, phantom.spacing_mm)
         hardened = scanner.harden(sinogram, mu, phantom.spacing_mm, 0.01)
         assert (hardened <= sinogram + 1e-6).all()

@@ -8,23 +8,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import uuid
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
-from ..dicom import read_slice
-from ..files import require_writable
-from ..radiomics import DEFAULT_SETTINGS, Features, RadiomicSettings, extract, feature_names
-from .geometry import Geometry, Series, find_series, match_slices
-from .masks import read_mask
+from ...dicom import read_slice
+from ...files import require_writable, whole_folder
+from ...optional import import_optional
+from ...radiomics import DEFAULT_SETTINGS, Features, RadiomicSettings, extract, feature_names
+from ..geometry import Geometry, Series, find_series, match_slices
+from ..masks import read_mask
 from .report import write_report
+
+PathLike: TypeAlias = str | os.PathLike
+Progress: TypeAlias = Callable[[int, int], None]  # done, total
+Task: TypeAlias = tuple[str, int, np.ndarray, np.ndarray]  # system, region, (slices, rows, columns) HU and mask
 
 ALONE = 32  # regions of all series, 20 to 40 ms each, up to which starting processes costs more than it saves
 
@@ -82,7 +86,16 @@ class Evaluation:
 
 
 def evaluate_series(
-    standard, candidates, mask, out, *, baseline=None, labels=None, use_combat=False, workers=None, progress=None
+    standard: PathLike,
+    candidates: Sequence[PathLike],
+    mask: PathLike,
+    out: PathLike,
+    *,
+    baseline: PathLike | None = None,
+    labels: Sequence[str | int] | None = None,
+    use_combat: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Compare series with a standard series of the same scan and write a report.
 
@@ -109,25 +122,25 @@ def evaluate_series(
     inputs = [standard, *candidates] if baseline is None else [standard, baseline, *candidates]
     _check_out(out, inputs)
     require_writable(out.parent)
-    _require_matplotlib()
+    import_optional("matplotlib")  # now: the figures come last
     evaluation = compare_series(
         standard, candidates, mask, baseline=baseline, labels=labels, workers=workers, progress=progress
     )
-    part = out.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        part.mkdir()
+    with whole_folder(out) as part:
         write_report(evaluation, part, mask=mask, use_combat=use_combat)
-        if out.exists():
-            out.rmdir()  # empty
-        part.replace(out)
-    finally:
-        with contextlib.suppress(OSError):  # it was renamed, or never came to be
-            shutil.rmtree(part)
     return evaluation
 
 
 def compare_series(
-    standard, candidates, mask, *, baseline=None, labels=None, settings=DEFAULT_SETTINGS, workers=None, progress=None
+    standard: PathLike,
+    candidates: Sequence[PathLike],
+    mask: PathLike,
+    *,
+    baseline: PathLike | None = None,
+    labels: Sequence[str | int] | None = None,
+    settings: RadiomicSettings = DEFAULT_SETTINGS,
+    workers: int | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Extract the features of every region of the mask from every series; arguments as in `evaluate_series`.
 
@@ -150,8 +163,8 @@ def compare_series(
     # 3. Features, region by region, in several processes.
     tasks, images = [], {}
     shown = sorted({i for g in regions for i in range(g.slices.start, g.slices.stop)})
-    for name, one in series.items():
-        hu = {i: read_slice(one.paths[places[name][i]]).hu for i in needed}
+    for name, stack in series.items():
+        hu = {i: read_slice(stack.paths[places[name][i]]).hu for i in needed}
         tasks += [(name, k, *_crop(hu, region, settings)) for k, region in enumerate(regions)]
         images[name] = np.stack([hu[i] for i in shown])
     values = {name: [None] * len(regions) for name in names}
@@ -176,7 +189,7 @@ def compare_series(
     )
 
 
-def _check_out(out: Path, inputs) -> None:
+def _check_out(out: Path, inputs: Sequence[PathLike]) -> None:
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f'out "{out}" exists already; choose a new folder or remove it')
     for folder in inputs:
@@ -184,14 +197,7 @@ def _check_out(out: Path, inputs) -> None:
             raise ValueError(f'out "{out}" lies inside the input "{folder}"; choose a folder outside of the inputs')
 
 
-def _require_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError('the figures need matplotlib: pip install "diffusionct-pipeline[plots]"') from error
-
-
-def _names(folders) -> list[str]:
+def _names(folders: Sequence[PathLike]) -> list[str]:
     """A short name for each folder: as many of its last parts as it takes to tell them apart."""
     paths = [Path(os.path.realpath(folder)) for folder in folders]
     for path in paths:
@@ -207,17 +213,20 @@ def _names(folders) -> list[str]:
 def _match(series: dict[str, Series], geometry: Geometry) -> tuple[dict[str, np.ndarray], list[str]]:
     """Name -> index of the slice at each position of the standard, -1 where there is none; and remarks."""
     standard, places, remarks = next(iter(series)), {}, []
-    for name, one in series.items():
-        remarks += [f"{name}: {remark}" for remark in one.remarks]
+    for name, stack in series.items():
+        remarks += [f"{name}: {remark}" for remark in stack.remarks]
         try:
-            places[name] = match_slices(geometry, one.geometry)
+            places[name] = match_slices(geometry, stack.geometry)
         except ValueError as error:
-            raise ValueError(f'"{one.folder}" does not fit the standard "{series[standard].folder}": {error}') from None
+            both = f'"{stack.folder}" does not fit the standard "{series[standard].folder}"'
+            raise ValueError(f"{both}: {error}") from None
         matched = int((places[name] >= 0).sum())
-        if matched < geometry.shape[0] or matched < one.geometry.shape[0]:
-            counts = f"{matched} of its {one.geometry.shape[0]} slices lie on one of the standard's {geometry.shape[0]}"
-            remarks.append(f"{name}: {counts}; the others were not used")
-        if not one.geometry.frames_of_reference & geometry.frames_of_reference and geometry.frames_of_reference:
+        if matched < geometry.shape[0] or matched < stack.geometry.shape[0]:
+            remarks.append(
+                f"{name}: {matched} of its {stack.geometry.shape[0]} slices lie on one of the standard's "
+                f"{geometry.shape[0]}; the others were not used"
+            )
+        if not stack.geometry.frames_of_reference & geometry.frames_of_reference and geometry.frames_of_reference:
             remarks.append(f"{name}: another frame of reference than the standard's; that both show one scan is taken "
                            "from their equal coordinates")
     return places, remarks
@@ -225,13 +234,19 @@ def _match(series: dict[str, Series], geometry: Geometry) -> tuple[dict[str, np.
 
 def _with_frames_of_reference(geometry: Geometry, series: dict[str, Series]) -> Geometry:
     """The standard's geometry with the frames of all series: a mask may have been drawn on any of them."""
-    frames = frozenset().union(*(one.geometry.frames_of_reference for one in series.values()))
+    frames = frozenset().union(*(stack.geometry.frames_of_reference for stack in series.values()))
     return Geometry(
         geometry.shape, geometry.spacing_mm, geometry.directions, geometry.origins_mm, geometry.thickness_mm, frames
     )
 
 
-def _regions(labelled, geometry: Geometry, everywhere, series, places) -> list[Region]:
+def _regions(
+    labelled: dict[str, np.ndarray],
+    geometry: Geometry,
+    everywhere: np.ndarray,
+    series: dict[str, Series],
+    places: dict[str, np.ndarray],
+) -> list[Region]:
     regions = []
     for label, mask in labelled.items():
         touched = mask.any((1, 2))  # [slices]
@@ -257,7 +272,7 @@ def _regions(labelled, geometry: Geometry, everywhere, series, places) -> list[R
     return regions
 
 
-def _split_remarks(labelled, regions) -> list[str]:
+def _split_remarks(labelled: dict[str, np.ndarray], regions: list[Region]) -> list[str]:
     labels = [region.label for region in regions]
     split = [label for label in labelled if labels.count(label) > 1]
     return [f"region {label!r} was measured in {labels.count(label)} parts, as its slices are far apart; parts of a "
@@ -285,11 +300,13 @@ def _crop(hu: dict[int, np.ndarray], region: Region, settings: RadiomicSettings)
     return image, mask
 
 
-def _extract_all(tasks, settings, workers, progress):
+def _extract_all(
+    tasks: list[Task], settings: RadiomicSettings, workers: int | None, progress: Progress | None
+) -> Iterator[tuple[str, int, Features]]:
     """Yield (system, region, Features) as they come; a task is (system, region, hu, mask)."""
     total, done = len(tasks), 0
 
-    def tell():
+    def tell() -> None:
         nonlocal done
         done += 1
         if progress is not None:

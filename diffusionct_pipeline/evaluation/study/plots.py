@@ -7,36 +7,52 @@ Needs the extra "plots".
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ..radiomics import FEATURE_CLASSES, feature_class
-from .agreement import REPRODUCIBLE, ccc, reproducible_fraction
+from ...files import whole_file
+from ...optional import import_optional
+from ...radiomics import FEATURE_CLASSES, feature_class
+from ..agreement import REPRODUCIBLE, ccc, reproducible_fraction
 from .tables import PUBLISHED_GAIN
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+Curves: TypeAlias = Mapping[str, tuple[np.ndarray, np.ndarray]]  # name -> x and y
+
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")  # Okabe-Ito, yellow left out
-STYLES = ("-", "--", "-.", ":")
-WINDOW_HU = (-800.0, 600.0)  # the paper's Figure 5
+LINE_STYLES = ("-", "--", "-.", ":")
+SHOWN_WINDOW_HU = (-800.0, 600.0)  # the paper's Figure 5
 RESOLUTION_DPI = 200  # readable in print at one column
 
 
-def save_figure(figure, path) -> Path:
+def save_figure(figure: Figure, path: str | os.PathLike) -> Path:
     """Write a figure as PNG, PDF or SVG by the name's suffix, without dates, and only under its name once complete."""
-    import matplotlib
-
+    matplotlib = import_optional("matplotlib")
     path = Path(path)
     dateless = {".png": {"Software": None}, ".pdf": {"CreationDate": None, "Producer": None}, ".svg": {"Date": None}}
     if path.suffix not in dateless:
         raise ValueError(f'path="{path}": must end in .png, .pdf or .svg')
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    with matplotlib.rc_context({"svg.hashsalt": "diffusionct"}):
-        figure.savefig(temporary, dpi=RESOLUTION_DPI, metadata=dateless[path.suffix])
-    os.replace(temporary, path)
+    with whole_file(path) as part, matplotlib.rc_context({"svg.hashsalt": "diffusionct"}):
+        figure.savefig(part, dpi=RESOLUTION_DPI, metadata=dateless[path.suffix], format=path.suffix[1:])
     return path
 
 
-def plot_reproducible_features(systems, target, *, input_name="Input", published=True, maximum=1.0):
+def plot_reproducible_features(
+    systems: Mapping[str, np.ndarray],
+    target: np.ndarray,
+    *,
+    input_name: str = "Input",
+    published: bool = True,
+    maximum: float = 1.0,
+) -> Figure:
     """Figure 4: how many features lie within a relative error, against that error; one line per system.
 
     Args:
@@ -64,7 +80,14 @@ def plot_reproducible_features(systems, target, *, input_name="Input", published
     return figure
 
 
-def plot_panel(images, box, *, scores=None, columns=4, window_hu=WINDOW_HU):
+def plot_panel(
+    images: Mapping[str, np.ndarray],
+    box: tuple[int, int, int, int],
+    *,
+    scores: Mapping[str, str] | None = None,
+    columns: int = 4,
+    window_hu: tuple[float, float] = SHOWN_WINDOW_HU,
+) -> Figure:
     """Figure 5: one slice per system in one window, the tumour magnified in a corner, a score below.
 
     Args:
@@ -96,7 +119,7 @@ def plot_panel(images, box, *, scores=None, columns=4, window_hu=WINDOW_HU):
     return figure
 
 
-def plot_bland_altman(source, target, *, label, unit=""):
+def plot_bland_altman(source: ArrayLike, target: ArrayLike, *, label: str, unit: str = "") -> Figure:
     """Difference against mean of one feature over samples, with the bias and the limits of agreement (1.96 std).
 
     Bland and Altman, Lancet 327, 1986.
@@ -123,7 +146,7 @@ def plot_bland_altman(source, target, *, label, unit=""):
     return figure
 
 
-def plot_class_boxes(systems, target, names):
+def plot_class_boxes(systems: Mapping[str, np.ndarray], target: np.ndarray, names: Sequence[str]) -> Figure:
     """Box plots of the concordance of each feature, by class and system; the line is the median, whiskers 5 to 95 %.
 
     Args:
@@ -151,12 +174,12 @@ def plot_class_boxes(systems, target, names):
     return figure
 
 
-def plot_noise_power(spectra):
+def plot_noise_power(spectra: Curves) -> Figure:
     """Noise power spectra: name -> (frequency in lp/cm, power in HU^2 mm^2), see `noise_power_spectrum`."""
     return _plot_curves(spectra, "noise power (HU² mm²)", logarithmic=True)
 
 
-def plot_mtf(transfers):
+def plot_mtf(transfers: Curves) -> Figure:
     """Modulation transfer functions: name -> (frequency in lp/cm, mtf), see `edge_mtf`; lines at 50 and 10 %."""
     figure = _plot_curves(transfers, "modulation transfer")
     for value in (0.5, 0.1):
@@ -165,7 +188,7 @@ def plot_mtf(transfers):
     return figure
 
 
-def _plot_curves(curves, ylabel, logarithmic=False):
+def _plot_curves(curves: Curves, ylabel: str, logarithmic: bool = False) -> Figure:
     figure, axes = _figure(5.6, 3.8)
     for i, (name, (frequency, value)) in enumerate(curves.items()):
         axes.plot(frequency, value, label=name, **_line(i))
@@ -179,21 +202,16 @@ def _plot_curves(curves, ylabel, logarithmic=False):
 def _line(i: int) -> dict:
     """Colour and style of the i-th line; 28 lines differ."""
     turn, colour = divmod(i, len(COLOURS))
-    return dict(color=COLOURS[colour], linestyle=STYLES[(colour + turn) % len(STYLES)], linewidth=1.4)
+    return dict(color=COLOURS[colour], linestyle=LINE_STYLES[(colour + turn) % len(LINE_STYLES)], linewidth=1.4)
 
 
-def _figure(width, height, rows=1, columns=1):
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Axes | np.ndarray]:
     """A figure outside pyplot's global state, size in inches; with a grid of axes when there are several."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('figures need matplotlib: pip install "diffusionct-pipeline[plots]"') from error
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = import_optional("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, axes[0, 0] if rows == columns == 1 else axes
 
 
-def _rectangle(x, y, width, height):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x - 0.5, y - 0.5), width, height, fill=False, edgecolor=COLOURS[1], linewidth=1)
+def _rectangle(x: float, y: float, width: float, height: float) -> Rectangle:
+    patches = import_optional("matplotlib.patches")
+    return patches.Rectangle((x - 0.5, y - 0.5), width, height, fill=False, edgecolor=COLOURS[1], linewidth=1)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from dataclasses import astuple, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from scipy.ndimage import binary_fill_holes
 
-from .. import __version__
-from ..radiomics import FEATURE_CLASSES, duplicate_features, feature_class, feature_names
-from .agreement import ALL, REPRODUCIBLE, ClassAgreement, agreement_by_class, ccc, relative_error
-from .combat import combat
-from .image_metrics import WINDOW_HU, bias_hu, noise_power_spectrum, nps_distance, psnr, rmse_hu, ssim
+from ... import __version__
+from ...radiomics import FEATURE_CLASSES, duplicate_features, feature_class, feature_names
+from ..agreement import (
+    ALL,
+    REPRODUCIBLE,
+    ClassAgreement,
+    agreement_by_class,
+    ccc,
+    relative_error,
+    reproducible_fraction,
+)
+from ..combat import combat
+from ..image_metrics import SCORED_WINDOW_HU, bias_hu, noise_power_spectrum, nps_distance, psnr, rmse_hu, ssim
 from .plots import (
     plot_bland_altman,
     plot_class_boxes,
@@ -27,7 +36,12 @@ from .plots import (
 from .tables import Table, class_table, table1
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from .comparison import Evaluation
+
+Agreements: TypeAlias = dict[str, dict[str, dict[str, ClassAgreement]]]  # "all" or "distinct" -> system -> class
+Spectra: TypeAlias = dict[str, tuple[np.ndarray, np.ndarray]]  # system -> frequency in lp/cm, power in HU^2 mm^2
 
 FEWEST_FOR_CCC = 3  # regions: one has no spread, and two always lie on a line
 FEW = 10  # tumours up to which bootstrap intervals lie low (see ClassAgreement)
@@ -37,7 +51,9 @@ BOX_MARGIN = 12  # pixels round the tumour in the panel
 BLAND_ALTMAN = ("ID/GlobalMean", "ID/GlobalStd", "GLCM25/Contrast/d=1/dir=sum/bins={levels}")
 
 
-def write_report(evaluation: Evaluation, folder, *, mask="", use_combat=False) -> None:
+def write_report(
+    evaluation: Evaluation, folder: str | os.PathLike, *, mask: str | os.PathLike = "", use_combat: bool = False
+) -> None:
     """Write features.csv, agreement.csv, report.md and the figures into an existing folder.
 
     Args:
@@ -139,7 +155,7 @@ def write_features(evaluation: Evaluation, path: Path) -> None:
                 ])  # fmt: skip
 
 
-def write_agreement(agreements, path: Path, has_ccc: bool) -> None:
+def write_agreement(agreements: Agreements, path: Path, has_ccc: bool) -> None:
     """One row per system, set of features (all, distinct) and class; the columns are those of `ClassAgreement`."""
     columns, numbers = [], [f.name for f in fields(ClassAgreement)]
     for name in numbers:
@@ -160,7 +176,7 @@ def write_agreement(agreements, path: Path, has_ccc: bool) -> None:
                     rows.writerow([system, title, name, *cells])
 
 
-def image_table(evaluation: Evaluation) -> tuple[Table, dict, list[str]]:
+def image_table(evaluation: Evaluation) -> tuple[Table, Spectra, list[str]]:
     """Image metrics on the slices that hold a region: the table, the noise power spectra and remarks."""
     reference = evaluation.images[evaluation.standard]
     spacing_mm = evaluation.series[evaluation.standard].geometry.spacing_mm
@@ -187,21 +203,21 @@ def image_table(evaluation: Evaluation) -> tuple[Table, dict, list[str]]:
             distance,
         ))  # fmt: skip
     title = (
-        f"Images: error within the regions in HU; PSNR and SSIM of the whole slices at {WINDOW_HU[0]:g} to "
-        f"{WINDOW_HU[1]:g} HU; mean distance of the noise power spectra in dB"
+        f"Images: error within the regions in HU; PSNR and SSIM of the whole slices at {SCORED_WINDOW_HU[0]:g} to "
+        f"{SCORED_WINDOW_HU[1]:g} HU; mean distance of the noise power spectra in dB"
     )
     columns = ("System", "RMSE (HU)", "bias (HU)", "PSNR (dB)", "SSIM", "noise power (dB)")
     return Table(title, columns, tuple(rows)), spectra, remarks
 
 
-def write_figures(evaluation: Evaluation, folder: Path, spectra, has_ccc: bool) -> dict[str, str]:
+def write_figures(evaluation: Evaluation, folder: Path, spectra: Spectra, has_ccc: bool) -> dict[str, str]:
     """Write the figures; file name -> caption."""
     names = feature_names(evaluation.settings)
     target = evaluation.features[evaluation.standard]
     systems = evaluation.systems
     figures = {}
 
-    def add(name, caption, figure):
+    def add(name: str, caption: str, figure: Figure) -> None:
         save_figure(figure, folder / name)
         figures[name] = caption
 
@@ -224,7 +240,7 @@ def write_figures(evaluation: Evaluation, folder: Path, spectra, has_ccc: bool) 
     return figures
 
 
-def _panel(evaluation: Evaluation, has_ccc: bool):
+def _panel(evaluation: Evaluation, has_ccc: bool) -> Figure:
     """Figure 5 for the slice with the largest section."""
     areas = evaluation.inside.sum((1, 2))
     index = int(areas.argmax())
@@ -243,7 +259,8 @@ def _panel(evaluation: Evaluation, has_ccc: bool):
         if has_ccc:
             scores[name] = f"CCC of GLCM {np.nanmean(ccc(values[:, glcm], target)):.2f}"
         else:
-            scores[name] = f"GLCM within RE .15: {np.mean(relative_error(values[:, glcm], target) < REPRODUCIBLE):.0%}"
+            share = reproducible_fraction(values[:, glcm], target)
+            scores[name] = f"GLCM within RE {REPRODUCIBLE:g}: {share:.0%}"
     images = {name: images[index] for name, images in evaluation.images.items()}
     order = [*evaluation.systems, evaluation.standard]
     titles = {name: f"{name} (standard)" if name == evaluation.standard else name for name in order}
@@ -251,7 +268,7 @@ def _panel(evaluation: Evaluation, has_ccc: bool):
     return plot_panel({titles[n]: images[n] for n in order}, (top, left, bottom - top, right - left), scores=scores)
 
 
-def _head(evaluation: Evaluation, mask) -> list[str]:
+def _head(evaluation: Evaluation, mask: str | os.PathLike) -> list[str]:
     """What was compared."""
     geometry = evaluation.series[evaluation.standard].geometry
     regions, labels = evaluation.regions, {region.label for region in evaluation.regions}
@@ -275,7 +292,9 @@ def _head(evaluation: Evaluation, mask) -> list[str]:
     ]
 
 
-def _relative_errors(evaluation, pairs, agreements) -> list[str]:
+def _relative_errors(
+    evaluation: Evaluation, pairs: dict[str, tuple[np.ndarray, np.ndarray]], agreements: Agreements
+) -> list[str]:
     """The table that any number of regions allows."""
     names = feature_names(evaluation.settings)
     classes = np.array([feature_class(name) for name in names])
@@ -299,7 +318,7 @@ def _relative_errors(evaluation, pairs, agreements) -> list[str]:
     return [Table(title, columns, tuple(rows)).markdown()]
 
 
-def _concordance(evaluation, agreements, has_ccc: bool, tumours: int) -> list[str]:
+def _concordance(evaluation: Evaluation, agreements: Agreements, has_ccc: bool, tumours: int) -> list[str]:
     if not has_ccc:
         count = len(evaluation.regions)
         return [
@@ -318,7 +337,7 @@ def _concordance(evaluation, agreements, has_ccc: bool, tumours: int) -> list[st
     return lines
 
 
-def _undefined(evaluation: Evaluation, distinct) -> list[str]:
+def _undefined(evaluation: Evaluation, distinct: np.ndarray) -> list[str]:
     """How many features have no value, why, and how many are copies."""
     counts, total = {}, len(evaluation.regions) * len(distinct)
     for reasons in evaluation.undefined[evaluation.standard]:
@@ -338,7 +357,7 @@ def _undefined(evaluation: Evaluation, distinct) -> list[str]:
     return [*lines, ""]
 
 
-def _notes(remarks, use_combat) -> list[str]:
+def _notes(remarks: list[str], use_combat: bool) -> list[str]:
     notes = [
         "Relative error is |value - standard| / |standard|; the published work divides by the signed value. A standard "
         "of 0 gives none.",
@@ -364,6 +383,6 @@ def _count(row: ClassAgreement) -> str:
     return f"{row.reproducible:.0f}{brackets} of {row.features:,}"
 
 
-def _cell(value) -> str:
+def _cell(value: float) -> str:
     """A number for a CSV file: all digits, empty where undefined."""
     return str(value) if isinstance(value, int) else "" if np.isnan(value) else f"{value:.10g}"

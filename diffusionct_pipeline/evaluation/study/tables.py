@@ -8,8 +8,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..radiomics import FEATURE_CLASSES
-from .agreement import ALL, ClassAgreement
+from ...files import write_whole
+from ...radiomics import FEATURE_CLASSES
+from ..agreement import ALL, REPRODUCIBLE, ClassAgreement
 
 # Selim et al. 2023, Table 1: CCC of GOH, GLCM, GLRLM, ID, IH, NID. Their scans, not ours: for reference, not a bar.
 PUBLISHED_CCC = {
@@ -33,7 +34,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(f"row {row!r} has {len(row)} cells; must have {len(self.columns)}, one per column")
@@ -67,20 +68,29 @@ class Table:
         ]
         return "\n".join(lines) + "\n"
 
-    def write(self, folder, stem: str) -> list[Path]:
-        """Write stem.csv, stem.md and stem.tex into an existing folder, each under a temporary name first."""
-        written = []
-        for suffix, text in (("csv", self.csv()), ("md", self.markdown()), ("tex", self.latex())):
-            path = Path(folder) / f"{stem}.{suffix}"
-            temporary = path.with_name(path.name + ".part")
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-            written.append(path)
-        return written
+    def write(self, folder: str | os.PathLike, stem: str) -> list[Path]:
+        """Write stem.csv, stem.md and stem.tex into a folder, each whole or not at all.
+
+        Returns:
+            Their paths.
+
+        Raises:
+            OSError: if a file cannot be written.
+        """
+        texts = {"csv": self.csv(), "md": self.markdown(), "tex": self.latex()}
+        paths = [Path(folder) / f"{stem}.{suffix}" for suffix in texts]
+        for path, text in zip(paths, texts.values()):
+            write_whole(path, text)
+        return paths
 
 
 def table1(
-    systems: dict[str, dict[str, ClassAgreement]], *, pooled: bool = False, input_name="Input", published: bool = True
+    systems: dict[str,
+    dict[str, ClassAgreement]],
+    *,
+    pooled: bool = False,
+    input_name: str = "Input",
+    published: bool = True,
 ) -> Table:
     """CCC by class and reproducible features of every system, in the layout of the paper's Table 1.
 
@@ -94,7 +104,7 @@ def table1(
         Table: cells with bootstrap intervals in brackets where the systems have them.
     """
     reading = "all features of a class in one pool" if pooled else "per feature, mean ± std over the class"
-    columns = ("System", *FEATURE_CLASSES, "RE < .15", "gain over input", "undefined")
+    columns = ("System", *FEATURE_CLASSES, f"RE < {REPRODUCIBLE:g}".replace("0.", "."), "gain over input", "undefined")
     reference = systems[input_name][ALL].reproducible if input_name in systems else None
     rows = []
     for name, classes in systems.items():

@@ -33,10 +33,12 @@ class LatentChannels:
 
     @property
     def power(self) -> slice:
+        """See above."""
         return slice(1, 1 + self.rings)
 
     @property
     def features(self) -> slice:
+        """See above."""
         return slice(1 + self.rings, self.total)
 
     def join(self, weight: torch.Tensor, power: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

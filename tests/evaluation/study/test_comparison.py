@@ -60,7 +60,7 @@ class TestCompare:
             assert evaluation.undefined["standard"][k] == whole.undefined
 
     def test_two_processes_give_what_one_gives(self, folders, mask, monkeypatch):
-        monkeypatch.setattr("diffusionct_pipeline.evaluation.comparison.ALONE", 0)
+        monkeypatch.setattr("diffusionct_pipeline.evaluation.study.comparison.ALONE", 0)
         one = compare_series(folders[0], folders[1:], mask, workers=1)
         two = compare_series(folders[0], folders[1:], mask, workers=2)
         for name in one.features:
@@ -202,7 +202,7 @@ class TestReport:
         def fail(*_, **__):
             raise OSError("no space")
 
-        monkeypatch.setattr("diffusionct_pipeline.evaluation.report.write_agreement", fail)
+        monkeypatch.setattr("diffusionct_pipeline.evaluation.study.report.write_agreement", fail)
         with pytest.raises(OSError, match="no space"):
             evaluate_series(folders[0], [folders[1]], mask, out, labels=[4])
         assert list(out.parent.iterdir()) == []

@@ -41,7 +41,9 @@ def register_with_diffusers() -> None:
 class _AfterDiffusers(MetaPathFinder):
     """Find `AWAITED` as usual and import our pipeline after it has run."""
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if fullname != AWAITED:
             return None
         spec = PathFinder.find_spec(fullname, path, target)

@@ -8,13 +8,13 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, ModelMixin
 from torch import nn
 from tqdm import tqdm
 
 from .. import models
 from ..losses import DiffusionLoss
-from ..models import AutoencoderResNet18, ConditionalUNet1DModel, StyleAutoencoder, StylePredictor
+from ..models import StylePredictor
 from ..pipeline import DiffusionCTPipeline
 from ..training_data.image_pairs import PairGenerator
 from ..training_data.latents import Latents, encoded_pairs, stored_pairs, stored_scans
@@ -38,7 +38,7 @@ class LatentDiffusion(nn.Module):
 
     style_predictor = None
 
-    def __init__(self, denoiser: ConditionalUNet1DModel, diffusion: DiffusionLoss):
+    def __init__(self, denoiser: nn.Module, diffusion: DiffusionLoss):
         super().__init__()
         self.denoiser, self.diffusion = denoiser, diffusion
 
@@ -61,7 +61,7 @@ class StyledLatentDiffusion(nn.Module):
 
     def __init__(
         self,
-        denoiser: ConditionalUNet1DModel,
+        denoiser: nn.Module,
         style_predictor: StylePredictor,
         diffusion: DiffusionLoss,
         style_only: bool = False,
@@ -117,7 +117,7 @@ class LatentPhase:
 
     def __init__(self, options: LatentOptions, device: torch.device):
         self.options, self.device = options, device
-        self.autoencoder = load_autoencoder(options.autoencoder).to(device).eval()
+        self.autoencoder = load_model(options.autoencoder, "encode").to(device).eval()
         self.autoencoder.requires_grad_(False)
         self.scheduler = DDPMScheduler(
             num_train_timesteps=TRAIN_TIMESTEPS,
@@ -168,9 +168,9 @@ class LatentPhase:
         options, init = self.options, Path(self.options.init)
         channels = self.autoencoder.config.latent_channels
         if options.init:
-            denoiser = ConditionalUNet1DModel.from_pretrained(init / "denoiser")
+            denoiser = load_model(init / "denoiser", "forward")
         else:
-            denoiser = ConditionalUNet1DModel(
+            denoiser = model_class(options.denoiser)(
                 latent_channels=channels,
                 block_out_channels=tuple(options.block_out_channels),
                 condition_channels=0 if options.fixed_target else channels,
@@ -214,14 +214,29 @@ class LatentPhase:
             return self.autoencoder.encode(sample, spacing)[0].float()
 
 
-def load_autoencoder(folder: str | Path) -> StyleAutoencoder | AutoencoderResNet18:
-    """The autoencoder of a folder, whichever class of `models` it is of.
+def model_class(name: str) -> type[ModelMixin]:
+    """Class of `models` by name.
 
     Raises:
-        ValueError: if it is of another class.
+        ValueError: if there is none.
+    """
+    if name not in models.__all__:
+        raise ValueError(f"{name!r} is no model of this package; legal are {', '.join(models.__all__)}.")
+    return getattr(models, name)
+
+
+def load_model(folder: str | Path, does: str) -> ModelMixin:
+    """The model of a folder, whichever class of `models` it is of.
+
+    Args:
+        folder: Of the model.
+        does: Method that it must have: "encode" for an autoencoder, "forward" for a denoiser.
+
+    Raises:
+        ValueError: if it is of no class of `models`, or lacks the method.
         OSError: if it cannot be read.
     """
-    name = StyleAutoencoder.load_config(str(folder)).get("_class_name")
-    if name not in ("StyleAutoencoder", "AutoencoderResNet18"):
-        raise ValueError(f'"{folder}" holds a {name}; legal are StyleAutoencoder and AutoencoderResNet18.')
-    return getattr(models, name).from_pretrained(folder)
+    name = str(StylePredictor.load_config(str(folder)).get("_class_name"))  # config.json is alike for all classes
+    if does not in vars(model_class(name)):
+        raise ValueError(f'"{folder}" holds a {name}, which has no `{does}`.')
+    return model_class(name).from_pretrained(folder)

@@ -115,6 +115,7 @@ class LatentOptions(TrainOptions):
     paper_literal: bool = option(False, "the paper's recipe: fixed target, epsilon prediction, linear schedule")
     init: str = option("", "folder of a pipeline whose denoiser and style predictor to go on training; none: random weights")
     style_only: bool = option(False, "train the prediction of the target's style only, the denoiser stays as it is")
+    denoiser: str = option("ConditionalUNet1DModel", "class of `diffusionct_pipeline.models` that denoises the latent")
     block_out_channels: list[int] = option([96, 128, 192], "widths of the denoiser")
     prediction_type: str = option("v_prediction", 'what the denoiser predicts: "v_prediction", "epsilon" or "sample"')
     beta_schedule: str = option("squaredcos_cap_v2", 'noise schedule; the paper\'s reading is "linear"')
@@ -136,7 +137,7 @@ class LatentOptions(TrainOptions):
                 if getattr(self, name) != value:
                     self.refuse_together("paper_literal", name)
                 setattr(self, name, value)
-        self.refuse_together("init", "block_out_channels")
+        self.refuse_together("init", "denoiser", "block_out_channels")
         self.refuse_together("fixed_target", "style_only", "standard_share")
         for scans in ("stored_scans", "stored_object_scans"):
             self.refuse_together(scans, "stored_pairs", "phantom_slices", "crop")

@@ -6,7 +6,9 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from diffusionct_pipeline import AutoencoderResNet18, DiffusionCTPipeline, StyleAutoencoder
+from diffusionct_pipeline.pipeline import PRETRAINED
 from diffusionct_pipeline.train import AutoencoderOptions, LatentOptions, train_autoencoder, train_latent
+from diffusionct_pipeline.train.latent_phase import load_model
 from diffusionct_pipeline.train.latent_phase import LatentPhase
 from safetensors.torch import load_file
 
@@ -121,6 +123,12 @@ class TestLatent:
         assert pipeline.style_predictor.change[-1].weight.abs().sum() > 0  # zero at first
         after = weights(tmp_path / "autoencoder")
         assert all(torch.equal(before[name], after[name]) for name in before)  # frozen
+
+    def test_another_denoiser_is_named_and_an_unknown_one_refused(self, trained, tmp_path):
+        with pytest.raises(ValueError, match="legal are .*ConditionalUNet1DModel"):
+            latent(tmp_path, trained / "autoencoder", denoiser="NoSuchModel")
+        with pytest.raises(ValueError, match="has no `encode`"):
+            load_model(PRETRAINED / "denoiser", "encode")
 
     def test_style_only_leaves_the_denoiser_as_it_was(self, trained, tmp_path):
         latent(tmp_path / "first", trained / "autoencoder", max_steps=1)

@@ -13,8 +13,8 @@ _HOMES = {
     "CTImageProcessor": ".image_processor",
     "AutoencoderResNet18": ".models",
     "ConditionalUNet1DModel": ".models",
-    "StyleAutoencoder": ".models",
-    "StylePredictor": ".models",
+    "ReferenceUNet1DModel": ".models",
+    "TextureAutoencoder": ".models",
     # diffusers' loader compares a component with these, as attributes of the library it comes from.
     "ModelMixin": "diffusers",
     "SchedulerMixin": "diffusers",

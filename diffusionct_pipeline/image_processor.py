@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ class HUSlice:
         kind: "np", "pt" or "dicom": what "auto" returns.
         source: The DICOM slice; None for arrays and tensors.
         device: Where a tensor came from; None for other kinds.
+        position_mm: Along the normal of the slices; 0 where it is not known.
+        thickness_mm: None where it is not known.
     """
 
     hu: np.ndarray
@@ -62,6 +65,8 @@ class HUSlice:
     kind: str
     source: CTSlice | None = None
     device: torch.device | None = None
+    position_mm: float = 0.0
+    thickness_mm: float | None = None
 
     @property
     def series_uid(self) -> str:
@@ -122,6 +127,25 @@ class CTImageProcessor:
         kind, device = ("pt", image.device) if isinstance(image, torch.Tensor) else ("np", None)
         return [HUSlice(hu, spacing_mm, hu < OUTSIDE_FIELD_OF_VIEW_HU, kind, device=device) for hu in stack]
 
+    def place(
+        self, slices: list[HUSlice], positions_mm: Sequence[float] | None, thickness_mm: float | None
+    ) -> list[HUSlice]:
+        """Say where arrays and tensors lie; DICOM says it of itself.
+
+        Raises:
+            ValueError: if DICOM is given a place, the number of positions is not that of the slices, or a value is none.
+        """
+        if positions_mm is None and thickness_mm is None:
+            return slices
+        if any(item.kind == "dicom" for item in slices):
+            raise ValueError("`slice_positions` or `slice_thickness` is given, but DICOM carries its own; leave them out.")
+        if thickness_mm is not None and not 0 < thickness_mm < math.inf:
+            raise ValueError(f"`slice_thickness` is {thickness_mm}; legal is above 0, in mm.")
+        positions_mm = [0.0] * len(slices) if positions_mm is None else [float(value) for value in positions_mm]
+        if len(positions_mm) != len(slices) or not np.isfinite(positions_mm).all():
+            raise ValueError(f"`slice_positions` is {positions_mm}; legal is one in mm for each of {len(slices)} slices.")
+        return [replace(item, position_mm=z, thickness_mm=thickness_mm) for item, z in zip(slices, positions_mm)]
+
     def preprocess(
         self, slices: list[HUSlice], device: torch.device | str = "cpu"
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -173,6 +197,8 @@ def from_dicom(source: CTSlice) -> HUSlice:
         padding=source.padding | (source.hu < OUTSIDE_FIELD_OF_VIEW_HU),
         kind="dicom",
         source=source,
+        position_mm=source.position_mm if math.isfinite(source.position_mm) else 0.0,
+        thickness_mm=source.thickness_mm if source.thickness_mm and source.thickness_mm > 0 else None,
     )
 
 

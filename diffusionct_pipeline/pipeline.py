@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.schedulers import SchedulerMixin
-from diffusers.utils.torch_utils import randn_tensor
 
-from .image_processor import CTImageProcessor, HUSlice
-from .models import AutoencoderResNet18, ConditionalUNet1DModel, StyleAutoencoder, StylePredictor
+from .image_processor import GRID, CTImageProcessor, HUSlice
+from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
+from .models.texture.reference_unet_1d import tokens_of
 from .models.weights import lay_out_weights, named_weights
+from .noise import scan_noise
 from .pipeline_output import DiffusionCTPipelineOutput
 from .provenance import Derivation, model_id, pixels_id
 from .registration import register
@@ -31,8 +32,9 @@ from .seeds import MAX_SEED, derive_seed
 PRETRAINED = Path(__file__).with_name("pretrained")
 OUTPUT_TYPES = ("auto", "np", "pt", "pil", "dicom", "latent")
 ACCELERATOR_BATCH = 8  # a modest default, not tuned
+REFERENCE_TOKENS = 256  # positions of a reference that the denoiser looks at
 
-# step, timestep, {"latents": ..., "latent_a": ..., "style": ...} -> those to replace
+# step, timestep, {"latents": ..., "latent_a": ...} -> those to replace
 StepCallback = Callable[[int, torch.Tensor, dict[str, Any]], dict[str, Any]]
 
 
@@ -46,33 +48,28 @@ class DiffusionCTPipeline(DiffusionPipeline):
     ```
 
     Args:
-        autoencoder: Splits a slice into texture (latent) and anatomy (skips): `StyleAutoencoder`, or the paper's own
+        autoencoder: Splits a slice into texture (latent) and anatomy (skips): `TextureAutoencoder`, or the paper's own
             `AutoencoderResNet18`.
-        denoiser: p(Z_B | Z_A, style), or p(Z_B | Z_A) without a style predictor.
+        denoiser: p(Z_B | Z_A, reference): `ReferenceUNet1DModel`; or p(Z_B | Z_A), the paper's own
+            `ConditionalUNet1DModel`, whose target is fixed: then `reference` is refused.
         scheduler: Any diffusers scheduler; the checkpoint's is what the denoiser was trained with.
-        style_predictor: Says which style a slice will have under the target's kernel. None: the target is fixed, as in the
-            paper, and `reference` is refused.
         default_num_inference_steps: Denoising steps that the checkpoint recommends.
         standard_name: Kernel of the checkpoint's own standard, named in derived DICOM.
     """
 
-    model_cpu_offload_seq = "autoencoder->style_predictor->denoiser"
-    _optional_components = ["style_predictor"]
-    _callback_tensor_inputs = ["latents", "latent_a", "style"]
+    model_cpu_offload_seq = "autoencoder->denoiser"
+    _callback_tensor_inputs = ["latents", "latent_a"]
 
     def __init__(
         self,
-        autoencoder: StyleAutoencoder | AutoencoderResNet18,
-        denoiser: ConditionalUNet1DModel,
+        autoencoder: TextureAutoencoder | AutoencoderResNet18,
+        denoiser: ReferenceUNet1DModel | ConditionalUNet1DModel,
         scheduler: SchedulerMixin,
-        style_predictor: StylePredictor | None = None,
         default_num_inference_steps: int = 20,
         standard_name: str = "Bl64",
     ):
         super().__init__()
-        self.register_modules(
-            autoencoder=autoencoder, denoiser=denoiser, scheduler=scheduler, style_predictor=style_predictor
-        )
+        self.register_modules(autoencoder=autoencoder, denoiser=denoiser, scheduler=scheduler)
         self.register_to_config(default_num_inference_steps=default_num_inference_steps, standard_name=standard_name)
         self.image_processor = CTImageProcessor()
         for model in self.models:
@@ -118,8 +115,11 @@ class DiffusionCTPipeline(DiffusionPipeline):
         pixel_spacing: float | tuple[float, float] | None = None,
         reference: Any = None,
         reference_pixel_spacing: float | tuple[float, float] | None = None,
+        slice_positions: Sequence[float] | None = None,
+        slice_thickness: float | None = None,
         num_inference_steps: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
+        num_samples: int = 1,
         batch_size: int | None = None,
         output_type: str = "auto",
         return_dict: bool = True,
@@ -132,13 +132,19 @@ class DiffusionCTPipeline(DiffusionPipeline):
             image: One slice or many: path of a DICOM file, pydicom `Dataset`, folder with one series, HU array or
                 tensor (H, W) or (N, H, W), or a list of these. H and W of at least 32 pixels.
             pixel_spacing: mm, a float or (row, column), square; for arrays and tensors, where it is required.
-            reference: Slices whose texture to take, same kinds as `image`; None takes the checkpoint's own standard.
+            reference: Slices whose texture to take, one or many, of one or several scans, same kinds as `image`; None takes
+                the checkpoint's own standard.
             reference_pixel_spacing: As `pixel_spacing`, for `reference`.
+            slice_positions: mm along the normal of the slices, one for each; for arrays and tensors. None: all at 0.
+            slice_thickness: mm, for arrays and tensors; None is 1.
             num_inference_steps: Denoising steps; None takes what the checkpoint recommends.
             generator: Source of the noise, one for all slices or a list with one for each; None is
                 `torch.Generator().manual_seed(0)`. Each is drawn from once, for a seed that is joined with the series
-                UID, so that all slices of a series (all arrays of a call) share their noise and texture does not
-                flicker between them. To do a series in several calls, give each a new generator of the same seed.
+                UID: the noise of a series is a field in space, correlated between neighbours as far as their thickness
+                overlaps (see noise.py). Arrays have no position and share one noise, unless `slice_positions` says
+                where they lie. To do a series in several calls, give each a new generator of the same seed.
+            num_samples: K samples of every slice. The result is the first of them, not their mean: a mean of textures has
+                less texture than each. With more than one, `samples` and `spread` of the output say how sure it is.
             batch_size: Slices at a time on an accelerator; None is 8. On a CPU slices always go one by one: batching
                 gains little there, and so the same slice and seed give the same bytes whatever else is in the call.
             output_type: "auto" (the kind that was given), "np", "pt", "pil", "dicom" or "latent"; see
@@ -146,7 +152,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
             return_dict: False returns a tuple instead of a `DiffusionCTPipelineOutput`.
             callback_on_step_end: Called as `callback(pipe, step, timestep, tensors)` after every step of every batch; a
                 dict that it returns replaces tensors of the same name.
-            callback_on_step_end_tensor_inputs: Which of "latents", "latent_a" and "style" the callback is given.
+            callback_on_step_end_tensor_inputs: Which of "latents" and "latent_a" the callback is given.
 
         Returns:
             `DiffusionCTPipelineOutput`: `images` has one entry for each slice, float32 HU for arrays.
@@ -160,10 +166,13 @@ class DiffusionCTPipeline(DiffusionPipeline):
             num_inference_steps = self.config.default_num_inference_steps
 
         # 1. Check inputs; nothing is repaired silently.
-        self.check_inputs(num_inference_steps, generator, batch_size, output_type, callback_on_step_end_tensor_inputs)
+        self.check_inputs(
+            num_inference_steps, generator, batch_size, output_type, callback_on_step_end_tensor_inputs, num_samples
+        )
 
         # 2. Anything -> slices in HU.
         slices = self.image_processor.load(image, pixel_spacing)
+        slices = self.image_processor.place(slices, slice_positions, slice_thickness)
         references = []
         if reference is not None:
             references = self.image_processor.load(reference, reference_pixel_spacing, "reference")
@@ -171,8 +180,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
             raise ValueError('`output_type` is "dicom", but `image` holds arrays or tensors, which have no header.')
         seeds = self.noise_seeds(slices, generator)
 
-        # 3. The target's style.
-        reference_style = self.reference_style(references, batch_size)  # [1,C] or None
+        # 3. The target's texture.
+        tokens = self.reference_tokens(references, batch_size)  # [1,T,C] or None
 
         def on_step_end(step: int, timestep: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
             bar.update()
@@ -181,24 +190,27 @@ class DiffusionCTPipeline(DiffusionPipeline):
             wanted = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
             return callback_on_step_end(self, step, timestep, wanted) or {}
 
-        # 4. The method, batch by batch.
-        results = []
+        # 4. The method, batch by batch, sample by sample.
+        samples = [[] for _ in range(num_samples)]
         batches = self.batches(slices, batch_size)
-        with self.progress_bar(total=num_inference_steps * len(batches)) as bar:
+        with self.progress_bar(total=num_inference_steps * len(batches) * num_samples) as bar:
             for batch in batches:
-                results += self.standardize_batch(
-                    [slices[i] for i in batch],
-                    [seeds[i] for i in batch],
-                    num_inference_steps,
-                    reference_style,
-                    latents_only=output_type == "latent",
-                    on_step_end=on_step_end,
-                )
+                for number, results in enumerate(samples):
+                    results += self.standardize_batch(
+                        [slices[i] for i in batch],
+                        [sample_seed(seeds[i], number) for i in batch],
+                        num_inference_steps,
+                        tokens,
+                        latents_only=output_type == "latent",
+                        on_step_end=on_step_end,
+                    )
         self.maybe_free_model_hooks()
 
-        # 5. The caller's kind.
+        # 5. The caller's kind; of several samples the first.
+        results = samples[0]
         if output_type == "latent":
             images = [latent.cpu() for latent in results]
+            stacks = [torch.stack(of_slice).cpu() for of_slice in zip(*samples)]
         else:
             kinds = [item.kind if output_type == "auto" else output_type for item in slices]
             derivation = self.derivation(num_inference_steps, references) if "dicom" in kinds else None
@@ -207,7 +219,10 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 derivation.derive(hu, item.source, seed) if kind == "dicom" else to_kind(hu, item, kind)
                 for hu, item, seed, kind in zip(results, slices, seeds, kinds)
             ]
-        return DiffusionCTPipelineOutput(images=images) if return_dict else (images,)
+            stacks = [np.stack(of_slice) for of_slice in zip(*samples)]
+        if not return_dict:
+            return (images,)
+        return DiffusionCTPipelineOutput(images=images, samples=stacks if num_samples > 1 else None)
 
     @torch.no_grad()
     def standardize_batch(
@@ -215,7 +230,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         slices: Sequence[HUSlice],
         seeds: Sequence[int],
         num_inference_steps: int,
-        reference_style: torch.Tensor | None = None,
+        reference: torch.Tensor | None = None,
         latents_only: bool = False,
         on_step_end: StepCallback | None = None,
     ) -> list[np.ndarray] | list[torch.Tensor]:
@@ -225,7 +240,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
             slices: B slices of one size, as `image_processor.load` gives them.
             seeds: Seed of the noise of each, see `noise_seeds`.
             num_inference_steps: Denoising steps.
-            reference_style: What `reference_style` gave, (1, C) or None.
+            reference: What `reference_tokens` gave, (1, T, C) or None.
             latents_only: Whether to stop at the standardized latents.
             on_step_end: See `denoise`.
 
@@ -236,15 +251,19 @@ class DiffusionCTPipeline(DiffusionPipeline):
         sample, spacing_mm = self.image_processor.preprocess(slices, self._execution_device)  # [B,1,H,W], [B]
         latent_a, skips = self.encode(sample, spacing_mm)  # [B,C,L]
 
-        # 2. p(Z_B | Z_A, style): the latent DDPM.
-        style = self.predict_style(latent_a, spacing_mm, reference_style)  # [B,C] or None
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        latent_b = self.denoise(latent_a, style, num_inference_steps, generators, on_step_end)  # [B,C,L]
+        # 2. p(Z_B | Z_A, reference): the latent DDPM.
+        start = self.noise(slices, seeds, "latent", latent_a.shape[1:])  # [B,C,L]
+        generators = [step_generator(seed, item) for seed, item in zip(seeds, slices)]
+        row_length = sample.shape[-1] // GRID
+        latent_b = self.denoise(
+            latent_a, reference, num_inference_steps, start, generators, row_length, on_step_end
+        )  # [B,C,L]
         if latents_only:
             return list(latent_b)
 
         # 3. The standardized slices, back to HU and the original grid.
-        standardized = self.decode(latent_b, skips)  # [B,1,H,W]
+        texture = self.noise(slices, seeds, "texture", sample.shape[1:])  # [B,1,H,W]
+        standardized = self.decode(latent_b, skips, texture)  # [B,1,H,W]
         return self.image_processor.postprocess(standardized, slices)  # B x [H,W]
 
     def check_inputs(
@@ -254,11 +273,14 @@ class DiffusionCTPipeline(DiffusionPipeline):
         batch_size: int | None,
         output_type: str,
         callback_on_step_end_tensor_inputs: Sequence[str],
+        num_samples: int = 1,
     ) -> None:
         """Raise ValueError or TypeError on a wrong argument; `image` and `reference` are checked as they are read."""
         train_steps = self.scheduler.config.num_train_timesteps
         if not is_integer(num_inference_steps) or not 1 <= num_inference_steps <= train_steps:
             raise ValueError(f"`num_inference_steps` is {num_inference_steps!r}; legal is 1 to {train_steps}.")
+        if not is_integer(num_samples) or num_samples < 1:
+            raise ValueError(f"`num_samples` is {num_samples!r}; legal is an integer of at least 1.")
         if batch_size is not None and (not is_integer(batch_size) or batch_size < 1):
             raise ValueError(f"`batch_size` is {batch_size!r}; legal is None or an integer of at least 1.")
         if output_type not in OUTPUT_TYPES:
@@ -302,25 +324,40 @@ class DiffusionCTPipeline(DiffusionPipeline):
         return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
 
     @torch.no_grad()
-    def reference_style(
+    def reference_tokens(
         self, references: Sequence[HUSlice] = (), batch_size: int | None = None
     ) -> torch.Tensor | None:
-        """Style (1, C) of the references, the mean over their slices; None without any, for the checkpoint's standard.
+        """Texture of the references, (1, T, C) positions of their latents; None without any, for the checkpoint's standard.
 
         Raises:
-            ValueError: if the checkpoint has no style predictor, so that its target is fixed.
+            ValueError: if the checkpoint's target is fixed.
         """
         if not references:
             return None
-        if self.style_predictor is None:
-            raise ValueError("`reference` is given, but this checkpoint has no style predictor: its target is fixed.")
-        styles = []
+        if not self.sees_reference:
+            raise ValueError("`reference` is given, but the target of this checkpoint is fixed, as in the paper.")
+        tokens = []
         for batch in self.batches(references, batch_size):
             sample, spacing_mm = self.image_processor.preprocess([references[i] for i in batch], self._execution_device)
-            with self.mixed_precision(self.autoencoder):
-                latent, _ = self.autoencoder.encode(sample, spacing_mm)
-            styles.append(self.autoencoder.normalize(self.autoencoder.pool(latent.float())))
-        return torch.cat(styles).mean(0, keepdim=True)
+            tokens.append(tokens_of(self.encode(sample, spacing_mm)[0], REFERENCE_TOKENS))
+        tokens = torch.cat(tokens, 1)
+        chosen = torch.linspace(0, tokens.shape[1] - 1, min(REFERENCE_TOKENS, tokens.shape[1])).round().long()
+        return tokens[:, chosen]
+
+    @property
+    def sees_reference(self) -> bool:
+        """Whether the denoiser takes a reference; the paper's does not."""
+        return isinstance(self.denoiser, ReferenceUNet1DModel)
+
+    def noise(
+        self, slices: Sequence[HUSlice], seeds: Sequence[int], purpose: str, shape: Sequence[int]
+    ) -> torch.Tensor:
+        """Noise (B, *shape) of slices for one purpose, correlated along their normal; see `scan_noise`."""
+        made = [
+            scan_noise(shape, derive_seed(seed, purpose), item.position_mm, item.thickness_mm)
+            for seed, item in zip(seeds, slices)
+        ]
+        return torch.stack(made).to(self._execution_device)
 
     def encode(self, sample: torch.Tensor, spacing_mm: torch.Tensor) -> tuple[torch.Tensor, tuple]:
         """(B, 1, H, W) in model range and (B,) in mm -> normalized latent (B, C, L), float32, and the skips."""
@@ -328,35 +365,27 @@ class DiffusionCTPipeline(DiffusionPipeline):
             latent, skips = self.autoencoder.encode(sample, spacing_mm)
         return self.autoencoder.normalize(latent.float()), skips
 
-    def predict_style(
-        self, latent_a: torch.Tensor, spacing_mm: torch.Tensor, reference_style: torch.Tensor | None = None
-    ) -> torch.Tensor | None:
-        """Style (B, C) that slices Z_A will have with the references' texture, or with the standard's without any.
-
-        None without a style predictor: the denoiser then knows one target only.
-        """
-        if self.style_predictor is None:
-            return None
-        source_style = self.autoencoder.style_of(latent_a, latent_a)
-        return self.style_predictor.predict(latent_a, source_style, spacing_mm, reference_style)
-
     def denoise(
         self,
         latent_a: torch.Tensor,
-        style: torch.Tensor | None,
+        reference: torch.Tensor | None,
         num_inference_steps: int,
+        noise: torch.Tensor,
         generators: list[torch.Generator],
+        row_length: int | None = None,
         on_step_end: StepCallback | None = None,
     ) -> torch.Tensor:
-        """Sample Z_A' from p(Z_B | Z_A, style).
+        """Sample Z_A' from p(Z_B | Z_A, reference).
 
         Args:
             latent_a: (B, C, L), normalized.
-            style: What `predict_style` gives, (B, C), normalized, or None.
+            reference: What `reference_tokens` gives, (1, T, C), normalized, or None.
             num_inference_steps: Steps of the scheduler.
-            generators: B CPU generators, for the initial noise and for the scheduler's own.
-            on_step_end: Called with step, timestep and a dict of "latents", "latent_a" and "style"; returns a dict of
-                those to replace.
+            noise: (B, C, L), what to start from.
+            generators: B CPU generators, for the scheduler's own noise.
+            row_length: Positions in a row of the slices; None for square ones.
+            on_step_end: Called with step, timestep and a dict of "latents" and "latent_a"; returns a dict of those to
+                replace.
 
         Returns:
             (B, C, L), normalized, float32.
@@ -364,23 +393,24 @@ class DiffusionCTPipeline(DiffusionPipeline):
         self.scheduler.set_timesteps(num_inference_steps, device=latent_a.device)
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         step_options = {"generator": generators} if takes_generator else {}
-        noise = randn_tensor(latent_a.shape, generator=generators, device=latent_a.device)
+        condition = (reference, row_length) if self.sees_reference else ()
         x_t = noise * self.scheduler.init_noise_sigma  # [B,C,L]
         for step, timestep in enumerate(self.scheduler.timesteps):
             scaled = self.scheduler.scale_model_input(x_t, timestep)
             with self.mixed_precision(self.denoiser):
-                predicted = self.denoiser(scaled, timestep, latent_a, style).sample  # [B,C,L]
+                predicted = self.denoiser(scaled, timestep, latent_a, *condition).sample  # [B,C,L]
             x_t = self.scheduler.step(predicted.float(), timestep, x_t, **step_options).prev_sample  # x_t-1
             if on_step_end is not None:
-                tensors = {"latents": x_t, "latent_a": latent_a, "style": style}
+                tensors = {"latents": x_t, "latent_a": latent_a}
                 tensors |= on_step_end(step, timestep, tensors)
-                x_t, latent_a, style = tensors["latents"], tensors["latent_a"], tensors["style"]
-        return x_t if style is None else self.autoencoder.match_style(x_t, style, latent_a)
+                x_t, latent_a = tensors["latents"], tensors["latent_a"]
+        return self.denoiser.latent_of(x_t, latent_a, reference) if self.sees_reference else x_t
 
-    def decode(self, latent: torch.Tensor, skips: tuple) -> torch.Tensor:
-        """Normalized latent (B, C, L) and the skips of A -> (B, 1, H, W), model range, float32."""
+    def decode(self, latent: torch.Tensor, skips: tuple, noise: torch.Tensor) -> torch.Tensor:
+        """Normalized latent (B, C, L), the skips of A and noise (B, 1, H, W) -> (B, 1, H, W), model range, float32."""
+        to_synthesize = (noise,) if isinstance(self.autoencoder, TextureAutoencoder) else ()
         with self.mixed_precision(self.autoencoder):
-            return self.autoencoder.decode(self.autoencoder.denormalize(latent), skips).float()
+            return self.autoencoder.decode(self.autoencoder.denormalize(latent), skips, *to_synthesize).float()
 
     def mixed_precision(self, model: torch.nn.Module) -> AbstractContextManager:
         """Autocast to the type of a half-precision model."""
@@ -396,6 +426,16 @@ class DiffusionCTPipeline(DiffusionPipeline):
         kernel = kernels.pop() if len(kernels) == 1 else ""
         pixels = pixels_id([item.hu for item in references], [item.spacing_mm for item in references])
         return Derivation(model_id(self.components), kernel or "reference", num_inference_steps, pixels)
+
+
+def sample_seed(seed: int, number: int) -> int:
+    """Noise seed of a sample of a slice; that of the first is the slice's own."""
+    return seed if number == 0 else derive_seed(seed, f"sample {number}")
+
+
+def step_generator(seed: int, item: HUSlice) -> torch.Generator:
+    """For the scheduler's own noise, another for every slice of a scan."""
+    return torch.Generator().manual_seed(derive_seed(seed, f"steps at {item.position_mm:.3f} mm"))
 
 
 def is_integer(value: Any) -> bool:

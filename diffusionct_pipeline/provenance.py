@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from pydicom.dataset import Dataset
 
-from . import __version__, image_processor, models
+from . import __version__, image_processor, models, noise
 from .dicom import CTSlice, derive_slice, hounsfield
 
 ID_DIGITS = 16  # hexadecimal, of SHA-256
@@ -70,7 +70,7 @@ def describe(component: Any) -> dict[str, Any] | None:
 
 def pixel_constants() -> dict[str, Any]:
     """"module.NAME" -> value of every constant in the modules that pixels pass through: numbers and tuples of them."""
-    modules = [hounsfield, image_processor]
+    modules = [hounsfield, image_processor, noise]
     for found in pkgutil.walk_packages(models.__path__, f"{models.__name__}."):
         modules.append(importlib.import_module(found.name))
     return {

@@ -66,7 +66,7 @@ class Job:
         source, output: Input and output folder, or the one file to read.
         options: The caller's, with `num_inference_steps` and `device` as they are used.
         pipe: The one pipeline.
-        reference_style: [1,C]; None for the checkpoint's standard.
+        reference_tokens: [1,T,C]; None for the checkpoint's standard.
         derivation: What derived files say about their making.
         progress: Called with the slices done and all.
         total: Slices to standardize.
@@ -79,7 +79,7 @@ class Job:
     output: Path
     options: FolderOptions
     pipe: DiffusionCTPipeline
-    reference_style: torch.Tensor | None
+    reference_tokens: torch.Tensor | None
     derivation: Derivation
     progress: Callable[[int, int], None]
     total: int
@@ -234,7 +234,7 @@ def make_job(
     options: FolderOptions,
     progress: Callable[[int, int], None] | None,
 ) -> Job:
-    """Load the model, check the options and measure the style of the reference.
+    """Load the model, check the options and measure the texture of the reference.
 
     Raises:
         ValueError, OSError: naming the option and the reason.
@@ -252,7 +252,7 @@ def make_job(
         output=output,
         options=replace(options, num_inference_steps=steps, device=str(pipe._execution_device)),
         pipe=pipe,
-        reference_style=pipe.reference_style(references, options.batch_size),
+        reference_tokens=pipe.reference_tokens(references, options.batch_size),
         derivation=pipe.derivation(steps, references),
         progress=progress or (lambda done, total: None),
         total=sum(len(series.paths) for series in scan.series),
@@ -327,7 +327,7 @@ def standardize_slices(job: Job, slices: list[HUSlice]) -> list[tuple[np.ndarray
     """Slices that go through the networks together -> list of (HU array, noise seed)."""
     seeds = job.pipe.noise_seeds(slices, generator_for(job.options.seed))
     return list(
-        zip(job.pipe.standardize_batch(slices, seeds, job.options.num_inference_steps, job.reference_style), seeds)
+        zip(job.pipe.standardize_batch(slices, seeds, job.options.num_inference_steps, job.reference_tokens), seeds)
     )
 
 

@@ -1,10 +1,10 @@
-"""Train the autoencoder (phase one): the latent learns the texture style of a kernel, the skips keep the anatomy.
+"""Train the autoencoder (phase one) on scans that simulate_scans.py made: how much of a texture another kernel keeps.
 
-    accelerate launch training/train_autoencoder.py --output runs/autoencoder --objects DIR [DIR ...]
+    accelerate launch training/train_autoencoder.py --scans runs/scans --output runs/autoencoder
     accelerate launch --multi_gpu --mixed_precision bf16 training/train_autoencoder.py ... --resume latest
 """
 
-from diffusionct_pipeline.train import AutoencoderOptions, parse_options, train_autoencoder
+from diffusionct_pipeline.train import AutoencoderOptions, AutoencoderPhase, parse_options, train
 
 if __name__ == "__main__":
-    train_autoencoder(parse_options(AutoencoderOptions, __doc__))
+    train(parse_options(AutoencoderOptions, __doc__), AutoencoderPhase)

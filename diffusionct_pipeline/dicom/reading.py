@@ -49,6 +49,7 @@ class CTSlice:
         series_uid: SeriesInstanceUID, "" where the header has none.
         position_mm: Position along the slice normal; where ImagePositionPatient is missing the SliceLocation, where
             that is missing too NaN.
+        thickness_mm: SliceThickness, None where it is unknown.
         pixels: How the pixels are stored.
     """
 
@@ -59,6 +60,7 @@ class CTSlice:
     path: Path | None
     series_uid: str
     position_mm: float
+    thickness_mm: float | None
     pixels: PixelFormat
 
     @property
@@ -90,6 +92,7 @@ def read_slice(source: str | os.PathLike | Dataset) -> CTSlice:
         path=path,
         series_uid=header.series_uid,
         position_mm=header.position_mm,
+        thickness_mm=header.thickness_mm,
         pixels=header.pixels,
     )
 

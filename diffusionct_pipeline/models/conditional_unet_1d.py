@@ -14,7 +14,7 @@ from torch import nn
 class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
     r"""1-D U-Net that predicts the noise in Z_B given Z_A (Selim et al. 2023).
 
-    Every residual block sees the time step and the condition. There is no positional table, so any length L works.
+    Every residual block sees the time step. There is no positional table, so any length L works.
 
     Args:
         latent_channels: C of the latent (B, C, L).
@@ -22,8 +22,6 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
         layers_per_block: Residual blocks at every length, on the way down and on the way up.
         head_channels: Channels of an attention head; attention is left out at the full length.
         norm_groups: Groups of every GroupNorm.
-        condition_channels: K of what Z_B depends on besides Z_A, (B, K); 0 for nothing, as in the paper, whose target is
-            fixed.
     """
 
     config_name = "config.json"
@@ -36,15 +34,12 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
         layers_per_block: int = 2,
         head_channels: int = 32,
         norm_groups: int = 8,
-        condition_channels: int = 0,
     ):
         super().__init__()
         embedding = 2 * block_out_channels[0]
         self.time_features = Timesteps(block_out_channels[0], flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(block_out_channels[0], embedding)
-        self.condition_embedding = nn.Linear(condition_channels, embedding) if condition_channels else None
-        inputs = 2 * latent_channels + condition_channels
-        self.conv_in = nn.Conv1d(inputs, block_out_channels[0], 3, padding=1)
+        self.conv_in = nn.Conv1d(2 * latent_channels, block_out_channels[0], 3, padding=1)
 
         def layer(before: int, after: int, attention: bool) -> Layer1D:
             return Layer1D(before, after, embedding, head_channels if attention else 0, norm_groups)
@@ -76,7 +71,6 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
         sample: torch.Tensor,
         timestep: int | torch.Tensor,
         latent_a: torch.Tensor,
-        condition: torch.Tensor | None = None,
         return_dict: bool = True,
     ) -> UNet1DOutput | tuple[torch.Tensor]:
         """Predict what the scheduler asks for (noise, v or Z_B).
@@ -85,27 +79,15 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
             sample: Noisy Z_B, (B, C, L), normalized per channel.
             timestep: Whole number, or tensor of shape () or (B,).
             latent_a: Z_A, (B, C, L), normalized.
-            condition: (B, K), what else Z_B depends on; None with `condition_channels` 0.
             return_dict: Whether to return a `UNet1DOutput` rather than a tuple.
 
         Returns:
             `UNet1DOutput` with `sample` (B, C, L).
-
-        Raises:
-            ValueError: if a condition is given or missing against `condition_channels`.
         """
-        if (condition is None) != (self.condition_embedding is None):
-            channels = self.config.condition_channels
-            given = "missing" if condition is None else f"of shape {tuple(condition.shape)}"
-            raise ValueError(f"`condition` is {given}, but `condition_channels` is {channels}.")
         batch, _, length = sample.shape
         timestep = torch.as_tensor(timestep, device=sample.device).expand(batch)
         embedding = self.time_embedding(self.time_features(timestep).to(sample.dtype))  # [B,E]
-        inputs = [sample, latent_a]
-        if condition is not None:
-            embedding = embedding + self.condition_embedding(condition)
-            inputs.append(condition[..., None].expand(-1, -1, length))
-        hidden = torch.cat(inputs, 1)  # [B,2C+K,L]
+        hidden = torch.cat([sample, latent_a], 1)  # [B,2C,L]
         halvings = len(self.down_blocks) - 1
         hidden = F.pad(hidden, (0, -length % 2**halvings), mode="replicate")
 
@@ -130,7 +112,7 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
 
 
 class Layer1D(nn.Module):
-    """A residual block modulated by time and condition, and self-attention where `head_channels` is not 0."""
+    """A residual block modulated by time, and self-attention where `head_channels` is not 0."""
 
     def __init__(
         self, in_channels: int, out_channels: int, embedding_channels: int, head_channels: int, norm_groups: int

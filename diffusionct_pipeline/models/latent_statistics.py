@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+SMALLEST_DEVIATION = 1e-3
+
 
 class LatentStatistics:
     """Mixin of the autoencoders: statistics of the latent over training slices, stored with the weights."""
@@ -15,6 +17,11 @@ class LatentStatistics:
         """Make the buffers `latent_mean` and `latent_std` (C,), which training measures; 0 and 1 before."""
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
         self.register_buffer("latent_std", torch.ones(latent_channels))
+
+    def measure_latents(self, latents: torch.Tensor) -> None:
+        """Take mean and deviation of every channel from latents (N, C, L)."""
+        self.latent_mean.copy_(latents.mean((0, 2)))
+        self.latent_std.copy_(latents.std((0, 2)).clamp(min=SMALLEST_DEVIATION))
 
     def normalize(self, latent: torch.Tensor) -> torch.Tensor:
         """Latent (B, C, L) or style (B, C) -> zero mean, unit variance per channel."""

@@ -1,38 +1,66 @@
-"""What vendors do to an image after reconstruction."""
+"""What vendors and researchers do to an image after reconstruction: edge-preserving smoothing of several families.
+
+Each is not linear, so that no linear filter turns the smoothed kernel into the other one. Two families are kept out of all
+training: they show whether a model knows smoothing, or the smoothers that it saw.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
+from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
-REACH = 3  # pixels: 7 x 7 neighbourhood
+REACH = 3  # pixels: 7 x 7 neighbourhoods
 SPATIAL_SIGMA = 1.6  # pixels
-EDGE_SIGMAS = 2.2  # differences beyond this many noise standard deviations count as edges
+EDGE_SIGMAS = 2.2  # differences beyond this many noise standard deviations count as edges, at threshold 1
+GUIDED_SIGMAS, DIFFUSION_SIGMAS, WAVELET_MEDIANS = 1.5, 1.5, 2.2  # the same for the other families
+DIFFUSION_STEPS, DIFFUSION_RATE = 10, 0.2
+WAVELET_LEVELS = 3
+WAVELET_TAPS = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # cubic B-spline
+NON_LOCAL_SIGMAS, PATCH, PATCH_DISTANCE = 0.8, 5, 6
+VARIATION_SIGMAS = 1.0
+LOWEST_TISSUE_HU = -450.0
 
 
-def smooth_like_iterative(hu: torch.Tensor, strength: float) -> torch.Tensor:
-    """Edge-preserving smoothing that stands for iterative reconstruction (ADMIRE, SAFIRE, ASiR).
-
-    A bilateral filter (Tomasi and Manduchi 1998) whose range width follows the noise of the image. It is not
-    linear, so that no linear filter turns the smoothed kernel into the other one.
+def smooth(hu: torch.Tensor, family: str, strength: float = 1.0, threshold: float = 1.0) -> torch.Tensor:
+    """Smooth a slice.
 
     Args:
         hu: (H, W) HU.
-        strength: Share of the filtered image in the result, 0 to 1. Vendors' middle settings remove about half of
-            the noise, as .6 does.
+        family: Name in `SMOOTHERS`.
+        strength: Share of the smoothed image in the result, 0 to 1.
+        threshold: What counts as an edge, in units of the family's own, which follows the noise of the image.
 
     Returns:
         float32 (H, W) HU.
 
     Raises:
-        ValueError: for a strength outside [0, 1].
+        ValueError: for an unknown family or a strength outside [0, 1].
     """
+    if family not in SMOOTHERS:
+        raise ValueError(f"smoothing family is {family!r}; legal are {', '.join(SMOOTHERS)}")
     if not 0 <= strength <= 1:
         raise ValueError(f"smoothing strength is {strength}; legal is 0 to 1")
     if strength == 0:
         return hu
-    edge = EDGE_SIGMAS * _noise_level(hu)
+    return hu + strength * (SMOOTHERS[family](hu, threshold) - hu)
+
+
+def smooth_like_iterative(hu: torch.Tensor, strength: float) -> torch.Tensor:
+    """`smooth` by the bilateral filter, which stands for iterative reconstruction (ADMIRE, SAFIRE, ASiR).
+
+    Vendors' middle settings remove about half of the noise, as a strength of .6 does.
+    """
+    return smooth(hu, "bilateral", strength)
+
+
+def bilateral(hu: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Tomasi and Manduchi 1998, its range width following the noise."""
+    edge = EDGE_SIGMAS * threshold * _noise_level(hu)
     height, width = hu.shape
-    padded = torch.nn.functional.pad(hu[None, None], (REACH,) * 4, mode="reflect")[0, 0]
+    padded = _reflected(hu, REACH)
     total, weights = torch.zeros_like(hu), torch.zeros_like(hu)
     for dy in range(-REACH, REACH + 1):
         for dx in range(-REACH, REACH + 1):
@@ -41,10 +69,80 @@ def smooth_like_iterative(hu: torch.Tensor, strength: float) -> torch.Tensor:
             weight = torch.exp(-near - (other - hu) ** 2 / (2 * edge**2))
             total += weight * other
             weights += weight
-    return hu + strength * (total / weights - hu)
+    return total / weights
 
 
-def _noise_level(hu: torch.Tensor) -> float:
+def guided(hu: torch.Tensor, threshold: float) -> torch.Tensor:
+    """The guided filter of He, Sun and Tang 2013, the image its own guide."""
+    epsilon = (GUIDED_SIGMAS * threshold * _noise_level(hu)) ** 2
+    exact = hu.double()
+    mean = _box(exact)
+    variance = _box(exact**2) - mean**2
+    slope = variance / (variance + epsilon)
+    return (_box(slope) * exact + _box(mean - slope * mean)).float()
+
+
+def anisotropic_diffusion(hu: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Perona and Malik 1990."""
+    edge = DIFFUSION_SIGMAS * threshold * _noise_level(hu)
+    for _ in range(DIFFUSION_STEPS):
+        padded = F.pad(hu[None, None], (1,) * 4, mode="replicate")[0, 0]
+        neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+        flow = sum((other - hu) * torch.exp(-(((other - hu) / edge) ** 2)) for other in neighbours)
+        hu = hu + DIFFUSION_RATE * flow
+    return hu
+
+
+def wavelet(hu: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Soft shrinkage of undecimated B-spline wavelets (Starck and Murtagh 1994), by the median of each level in tissue."""
+    tissue = hu > LOWEST_TISSUE_HU
+    rest, details = hu, torch.zeros_like(hu)
+    for level in range(WAVELET_LEVELS):
+        taps = torch.zeros(4 * 2**level + 1, device=hu.device)
+        taps[:: 2**level] = torch.tensor(WAVELET_TAPS, device=hu.device)
+        padded = _reflected(rest, 2 * 2**level)[None, None]
+        low = F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))[0, 0]
+        detail = rest - low
+        limit = WAVELET_MEDIANS * threshold * (detail[tissue] if tissue.any() else detail).abs().median()
+        details, rest = details + detail.sign() * (detail.abs() - limit).clamp(min=0), low
+    return details + rest
+
+
+def non_local_means(hu: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Buades, Coll and Morel 2005."""
+    width = NON_LOCAL_SIGMAS * threshold * float(_noise_level(hu))
+    done = denoise_nl_means(hu.numpy(), patch_size=PATCH, patch_distance=PATCH_DISTANCE, h=width, fast_mode=True)
+    return torch.from_numpy(done).float()
+
+
+def total_variation(hu: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Rudin, Osher and Fatemi 1992, by Chambolle's algorithm."""
+    weight = VARIATION_SIGMAS * threshold * float(_noise_level(hu))
+    return torch.from_numpy(denoise_tv_chambolle(hu.numpy(), weight=weight)).float()
+
+
+TRAINING_SMOOTHERS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
+    "bilateral": bilateral,
+    "guided": guided,
+    "anisotropic diffusion": anisotropic_diffusion,
+    "wavelet": wavelet,
+}
+HELD_OUT_SMOOTHERS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
+    "non-local means": non_local_means,
+    "total variation": total_variation,
+}
+SMOOTHERS = TRAINING_SMOOTHERS | HELD_OUT_SMOOTHERS
+
+
+def _box(image: torch.Tensor) -> torch.Tensor:
+    return F.avg_pool2d(_reflected(image, REACH)[None], 2 * REACH + 1, 1)[0]
+
+
+def _reflected(image: torch.Tensor, margin: int) -> torch.Tensor:
+    return F.pad(image[None, None], (margin,) * 4, mode="reflect")[0, 0]
+
+
+def _noise_level(hu: torch.Tensor) -> torch.Tensor:
     """Robust noise estimate in HU from the Laplacian inside the body.
 
     The factor 2.2 allows for the correlation of CT noise, which the Laplacian underrates.

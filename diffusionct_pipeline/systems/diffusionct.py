@@ -38,7 +38,7 @@ class DiffusionCT:
         self.pipe.set_progress_bar_config(disable=True)
         self.by_reference, self.seed = by_reference, seed
         self.num_inference_steps = num_inference_steps or self.pipe.config.default_num_inference_steps
-        self.reference_style: torch.Tensor | None = None  # [1,C]
+        self.reference: torch.Tensor | None = None  # [1,T,C]
 
     @property
     def target_kernel(self) -> str:
@@ -50,7 +50,7 @@ class DiffusionCT:
         if self.by_reference:
             load = self.pipe.image_processor.load
             references = [item for pair in pairs for item in load(pair.target, pair.spacing_mm, "reference")]
-            self.reference_style = self.pipe.reference_style(references)
+            self.reference = self.pipe.reference_tokens(references)
         return self
 
     def standardize(self, hu: np.ndarray, pixel_spacing: float) -> np.ndarray:
@@ -59,20 +59,20 @@ class DiffusionCT:
         Raises:
             ValueError: if the reference is missing, or for HU and spacings that the pipeline refuses.
         """
-        if self.by_reference and self.reference_style is None:
+        if self.by_reference and self.reference is None:
             raise ValueError("the reference is missing; call `fit` with pairs first.")
         slices = self.pipe.image_processor.load(hu, pixel_spacing)
         seeds = self.pipe.noise_seeds(slices, torch.Generator().manual_seed(self.seed))
-        (result,) = self.pipe.standardize_batch(slices, seeds, self.num_inference_steps, self.reference_style)
+        (result,) = self.pipe.standardize_batch(slices, seeds, self.num_inference_steps, self.reference)
         return result
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the checkpoint and, beside it, how it is used."""
         self.pipe.save_pretrained(folder)
-        style = None if self.reference_style is None else self.reference_style.tolist()
+        style = None if self.reference is None else self.reference_style.tolist()
         settings = {
             "by_reference": self.by_reference, "num_inference_steps": self.num_inference_steps, "seed": self.seed,
-            "reference_style": style,
+            "reference": tokens,
         }  # fmt: skip
         write_whole(Path(folder) / REFERENCE_FILE, json.dumps(settings, indent=2) + "\n")
 
@@ -85,7 +85,7 @@ class DiffusionCT:
         """
         path = Path(folder) / REFERENCE_FILE
         settings = json.loads(path.read_text()) if path.is_file() else {}
-        style = settings.pop("reference_style", None)
+        tokens = settings.pop("reference", None)
         system = cls(folder, **settings)
-        system.reference_style = None if style is None else torch.tensor(style)
+        system.reference = None if tokens is None else torch.tensor(tokens)
         return system

@@ -1,7 +1,26 @@
-"""Training of both phases; the scripts in training/ are thin."""
+"""Training of both phases, ours and the paper's own; the scripts in training/ are thin."""
 
-from .autoencoder_phase import train_autoencoder
-from .latent_phase import train_latent
-from .options import AutoencoderOptions, LatentOptions, parse_options
+from .autoencoder_phase import AutoencoderPhase
+from .latent_phase import LatentPhase
+from .literal_phases import LiteralAutoencoderPhase, LiteralLatentPhase
+from .loop import train
+from .options import (
+    AutoencoderOptions,
+    LatentOptions,
+    LiteralAutoencoderOptions,
+    LiteralLatentOptions,
+    parse_options,
+)
 
-__all__ = ["AutoencoderOptions", "LatentOptions", "parse_options", "train_autoencoder", "train_latent"]
+__all__ = [
+    "AutoencoderOptions",
+    "AutoencoderPhase",
+    "LatentOptions",
+    "LatentPhase",
+    "LiteralAutoencoderOptions",
+    "LiteralAutoencoderPhase",
+    "LiteralLatentOptions",
+    "LiteralLatentPhase",
+    "parse_options",
+    "train",
+]

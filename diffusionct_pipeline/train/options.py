@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_args, get_type_hints
 
-STYLE_LOSSES = ["bounded_l2=1", "spectrum=0.4", "filter_spectrum=0.1", "latent=1e-4"]
 LITERAL_LOSSES = ["l2=1"]
-LITERAL_DIFFUSION = {"fixed_target": True, "prediction_type": "epsilon", "beta_schedule": "linear"}
 
 Options = TypeVar("Options", bound="TrainOptions")
 
@@ -28,10 +26,7 @@ class TrainOptions:
     """What both phases share."""
 
     output: str = option("runs/train", "folder for checkpoints, metrics.jsonl and the trained model")
-    objects: list[str] = option([], "folders of sharp CT (DICOM) or .npz packs to re-kernel; none: phantoms only")
-    phantom_slices: int = option(48, "noise-free phantom slices to make as further training objects")
-    batch_size: int = option(16, "pairs a step and process; even")
-    crop: int = option(128, "side of a training crop in pixels, a multiple of 32")
+    batch_size: int = option(32, "pairs a step and process; even")
     max_steps: int = option(20000, "optimizer steps")
     max_seconds: float = option(0.0, "stop after this much wall-clock time, saved and annealed; 0 means no limit")
     learning_rate: float = option(5e-4, "peak learning rate of AdamW; linear warm-up, cosine decay to 0")
@@ -41,7 +36,7 @@ class TrainOptions:
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
     ema_decay: float = option(0.999, "decay of the averaged weights, which are what is saved")
     mixed_precision: str = option("no", 'accelerate\'s mixed precision: "no", "bf16" or "fp16"')
-    seed: int = option(0, "seed of weights, objects, crops, kernels and noise")
+    seed: int = option(0, "seed of weights, and of what is drawn")
     checkpoint_steps: int = option(1000, "steps between resumable checkpoints; 0 means only at the end")
     resume: str = option("", '"latest" or a checkpoint folder to go on from')
     validation_steps: int = option(1000, "steps between validations on simulated pairs; 0 means never")
@@ -52,8 +47,6 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.batch_size < 2 or self.batch_size % 2:
             raise ValueError(f"`batch_size` is {self.batch_size}; legal are even numbers from 2.")
-        if self.crop < 64 or self.crop % 32:
-            raise ValueError(f"`crop` is {self.crop}; legal are multiples of 32 from 64.")
         for name in ("max_steps", "gradient_accumulation"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; legal are whole numbers from 1.")
@@ -72,79 +65,96 @@ class TrainOptions:
 
 
 @dataclass
-class AutoencoderOptions(TrainOptions):
+class ScanTrainOptions(TrainOptions):
+    """What our two phases share."""
+
+    scans: str = option("runs/scans", "folder that training/simulate_scans.py wrote; encoded scans are kept beside them")
+    groups: int = option(0, "groups of two scans to take; 0: all")
+    standard_share: float = option(0.5, "share of the training pairs whose target is the standard kernel")
+
+
+@dataclass
+class AutoencoderOptions(ScanTrainOptions):
     """Phase one."""
 
     init: str = option("", "folder of an autoencoder to go on training; none: random weights")
-    freeze_encoder: bool = option(False, "train the decoder only: the latent and a denoiser trained on it stay valid")
-    imagenet: str = option("", 'pretrained ResNet-18 on the Hub for the encoder, e.g. "microsoft/resnet-18"')
-    paper_literal: bool = option(False, "the paper's network and loss: plain reconstruction by `AutoencoderResNet18`")
-    skip_mode: str = option("all", 'skip connections of the paper\'s network, "all" or "none"')
-    latent_channels: int = option(32, "channels of the latent")
-    rings: int = option(24, "how many of them hold local power")
-    block_out_channels: list[int] = option([64, 64, 128, 256, 512], "widths of the encoder; the default is ResNet-18")
-    decoder_channels: list[int] = option([256, 128, 64, 32, 16], "widths of the decoder")
-    losses: list[str] = option(
-        [], f"losses and their weights; none: {' '.join(STYLE_LOSSES)}, or {' '.join(LITERAL_LOSSES)} with --paper-literal"
-    )
+    rings: int = option(24, "channels of the latent that hold local power")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes = ("latent_channels", "rings", "block_out_channels", "decoder_channels", "skip_mode")
+        self.refuse_together("init", "rings")
+
+
+@dataclass
+class LatentOptions(ScanTrainOptions):
+    """Phase two."""
+
+    autoencoder: str = option("runs/autoencoder/autoencoder", "folder of the trained, frozen autoencoder")
+    init: str = option("", "folder of a denoiser to go on training; none: random weights")
+    block_out_channels: list[int] = option([64, 96, 128], "widths of the denoiser")
+    standard_tokens: int = option(64, "learnt tokens of the standard, and tokens of a reference in training")
+    last_step_share: float = option(0.3, "share of the draws at pure noise; 1 trains a regression")
+    standard_kernel: str = option("Bl64", "kernel of the standard, the first of every scan")
+    default_steps: int = option(20, "denoising steps that the saved pipeline recommends")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.refuse_together("init", "block_out_channels")
+        if not 0 <= self.last_step_share <= 1:
+            raise ValueError(f"`last_step_share` is {self.last_step_share}; legal is 0 to 1.")
+
+
+@dataclass
+class ImageTrainOptions(TrainOptions):
+    """What the paper's two phases share: pairs made on the fly in the image domain."""
+
+    objects: list[str] = option([], "folders of sharp CT (DICOM) or .npz packs to re-kernel; none: phantoms only")
+    phantom_slices: int = option(48, "noise-free phantom slices to make as further training objects")
+    crop: int = option(128, "side of a training crop in pixels, a multiple of 32")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.crop < 64 or self.crop % 32:
+            raise ValueError(f"`crop` is {self.crop}; legal are multiples of 32 from 64.")
+
+
+@dataclass
+class LiteralAutoencoderOptions(ImageTrainOptions):
+    """The paper's phase one."""
+
+    init: str = option("", "folder of an autoencoder to go on training; none: random weights")
+    imagenet: str = option("", 'pretrained ResNet-18 on the Hub for the encoder, e.g. "microsoft/resnet-18"')
+    skip_mode: str = option("all", 'skip connections, "all" or "none"')
+    latent_channels: int = option(32, "channels of the latent")
+    block_out_channels: list[int] = option([64, 64, 128, 256, 512], "widths of the encoder; the default is ResNet-18")
+    decoder_channels: list[int] = option([256, 128, 64, 32, 16], "widths of the decoder")
+    losses: list[str] = option([], f"losses and their weights; none: {' '.join(LITERAL_LOSSES)}")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = ("latent_channels", "block_out_channels", "decoder_channels", "skip_mode")
         self.refuse_together("init", *sizes, "imagenet")
-        self.refuse_together("paper_literal", "rings", "freeze_encoder")
-        if self.given("skip_mode") and not self.paper_literal:
-            raise ValueError("`skip_mode` needs `paper_literal`: only the paper's network can do without skips.")
         self.loss_weights  # noqa: B018  raises where a weight is no number
 
     @property
     def loss_weights(self) -> dict[str, float]:
         """Name -> weight, see `losses.RECONSTRUCTION_LOSSES`."""
         try:
-            pairs = (item.split("=") for item in self.losses or (LITERAL_LOSSES if self.paper_literal else STYLE_LOSSES))
+            pairs = (item.split("=") for item in self.losses or LITERAL_LOSSES)
             return {name.replace("-", "_"): float(weight) for name, weight in pairs}
         except ValueError as error:
             raise ValueError(f"`losses` is {self.losses}; legal are items like spectrum=0.4.") from error
 
 
 @dataclass
-class LatentOptions(TrainOptions):
-    """Phase two."""
+class LiteralLatentOptions(ImageTrainOptions):
+    """The paper's phase two: a fixed target, prediction of the noise, a linear schedule."""
 
-    autoencoder: str = option("runs/autoencoder", "folder of the trained, frozen autoencoder")
-    paper_literal: bool = option(False, "the paper's recipe: fixed target, epsilon prediction, linear schedule")
-    init: str = option("", "folder of a pipeline whose denoiser and style predictor to go on training; none: random weights")
-    style_only: bool = option(False, "train the prediction of the target's style only, the denoiser stays as it is")
-    denoiser: str = option("ConditionalUNet1DModel", "class of `diffusionct_pipeline.models` that denoises the latent")
+    autoencoder: str = option("runs/literal_autoencoder/autoencoder", "folder of the trained, frozen autoencoder")
     block_out_channels: list[int] = option([96, 128, 192], "widths of the denoiser")
-    prediction_type: str = option("v_prediction", 'what the denoiser predicts: "v_prediction", "epsilon" or "sample"')
-    beta_schedule: str = option("squaredcos_cap_v2", 'noise schedule; the paper\'s reading is "linear"')
-    l1_weight: float = option(0.1, "weight of the L1 term beside the L2 term")
-    noise_draws: int = option(4, "noise levels a pair: to encode a pair costs ten times what a denoiser step costs")
-    stored_pairs: int = option(0, "pairs to make once and draw every batch from, as a CPU is slow to make them; 0: ever new")
-    stored_scans: int = option(0, "groups of two phantom scans to make (projection domain) and draw from, instead of pairs")
-    stored_object_scans: int = option(0, "groups of two scans of `objects` to make and draw from beside them")
-    scan_size: int = option(512, "side of those slices in pixels, a multiple of 32")
-    fixed_target: bool = option(False, "paper-literal: always the standard kernel, no reference style")
-    standard_kernel: str = option("Bl64", "kernel of the standard that is stored with the denoiser")
-    standard_share: float = option(0.5, "share of the training pairs whose target is the standard kernel")
-    default_steps: int = option(20, "denoising steps that the saved pipeline recommends")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.paper_literal:
-            for name, value in LITERAL_DIFFUSION.items():
-                if getattr(self, name) != value:
-                    self.refuse_together("paper_literal", name)
-                setattr(self, name, value)
-        self.refuse_together("init", "denoiser", "block_out_channels")
-        self.refuse_together("fixed_target", "style_only", "standard_share")
-        for scans in ("stored_scans", "stored_object_scans"):
-            self.refuse_together(scans, "stored_pairs", "phantom_slices", "crop")
-        if self.given("scan_size") and not (self.stored_scans or self.stored_object_scans):
-            raise ValueError("`scan_size` needs `stored_scans` or `stored_object_scans`.")
-        if self.stored_object_scans and not self.objects:
-            raise ValueError("`stored_object_scans` needs `objects`.")
+    l1_weight: float = option(1.0, "weight of the L1 term beside the L2 term")
+    standard_kernel: str = option("Bl64", "kernel of the target")
+    default_steps: int = option(1000, "denoising steps that the saved pipeline recommends; the paper names no other number")
 
 
 def parse_options(cls: type[Options], description: str | None = None, argv: Sequence[str] | None = None) -> Options:

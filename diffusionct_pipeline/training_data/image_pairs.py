@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from ..image_processor import HIGHEST_SEEN_HU, LOWEST_SEEN_HU, to_model
-from ..models.style.frequency import radial_frequency
+from ..models.texture.frequency import radial_frequency
 from ..simulation import KERNELS, mtf
 from ..simulation.kernels import transfer
 from .objects import TrainingObject

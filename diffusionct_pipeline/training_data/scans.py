@@ -1,12 +1,22 @@
-"""Scans of training phantoms in the projection domain: too slow for every step, enough to tune the target style."""
+"""Scans of phantoms and of sharp CT in the projection domain, made once and stored: what both phases learn from.
+
+    FOLDER/scan_00500.npz    one scan: several slices, each under several kernels from one noisy sinogram
+
+Scans 2k and 2k + 1 are a group: other objects, doses, pixels and slice thicknesses under the same kernels, so that one gives
+the other a reference.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 
+from ..files import whole_file
 from ..simulation import (
     KERNELS,
     ChestPhantom,
@@ -21,103 +31,162 @@ from ..simulation import (
 from .objects import TrainingObject
 from .splits import SCANS, take
 
-SLICES = 2  # of each scan: one gives the other a reference
-TABLE_KERNELS, RANDOM_KERNELS = 3, 3  # beside the standard
-THICKNESS_MM = (1.0, 1.5, 2.0, 3.0, 5.0)
-LOWEST_HU = (-1024.0, -2048.0)  # by vendor
-MAX_SMOOTHING = 0.7
-HIGHEST_MAS, HIGHEST_MAS_OF_OBJECTS = 300, 100  # objects have noise of their own, whose spectrum ends early: outdo it
+SLICES = 4  # of each scan
+SOFT_KERNELS = ("Br36", "Br40", "Br44", "B30f", "GE_STANDARD")
+THICKNESS_MM = (1.0, 1.0, 1.5, 2.0, 3.0, 5.0)
+LOWEST_MAS, HIGHEST_MAS = 20, 300
+HIGHEST_MAS_OF_OBJECTS = 100  # objects have noise of their own, whose spectrum ends early: outdo it
+EVERY_NTH_OF_OBJECTS = 3  # group
+JITTER = 0.04  # of the frequencies of kernels of the table
+UNCUT_HU = -2048.0  # no vendor's format holds less
+NEAR_TUMOUR = 0.6  # of its radius
 
 
-def phantom_groups(
-    count: int, standard_kernel: str, size: int = 512, offset: int = 0
-) -> Iterator[list[list[SimulatedPair]]]:
-    """Groups of two scans, of a phantom each, under the same kernels but at other doses, pixels and slice thicknesses.
+@dataclass(frozen=True)
+class StoredScan:
+    """One scan.
+
+    Attributes:
+        hu: int16 (slices, kernels, H, W), not cut at -1024.
+        spacing_mm: Side of a pixel.
+    """
+
+    hu: np.ndarray
+    spacing_mm: float
+
+
+def simulate_groups(
+    folder: str | Path,
+    groups: int,
+    objects: Sequence[TrainingObject] = (),
+    standard_kernel: str = "Bl64",
+    size: int = 512,
+    process: int = 0,
+    processes: int = 1,
+    max_seconds: float = 0.0,
+    progress: Callable[[int], None] = lambda group: None,
+) -> None:
+    """Make and store groups of scans; those that are there already are left as they are.
+
+    Every third group scans `objects` once more (20 to 100 mAs, 1 mm), where there are any, the others phantoms (20 to 300
+    mAs, 1 to 5 mm). Pixels of 0.5 to 0.9 mm; five kernels: the standard, two of the table, a soft one, one of any shape.
 
     Args:
-        count: Number of groups.
-        standard_kernel: Name of the kernel that every group has; it is never smoothed, the others are in half of them.
+        folder: Where to.
+        groups: How many; group k has the seeds 2k and 2k + 1 of the split `SCANS`.
+        objects: Sharp slices.
+        standard_kernel: First kernel of every scan.
         size: Side of a slice in pixels.
-        offset: Group i has the phantoms `offset + 2 * i` and `offset + 2 * i + 1` of the split `SCANS`.
-
-    Yields:
-        Lists of two scans, each a list of two `SimulatedPair`s far apart, with seven kernels from one noisy sinogram:
-        20 to 300 mAs, 1 to 5 mm, pixels of 0.5 to 0.9 mm.
+        process, processes: This process makes the groups k with k % processes == process.
+        max_seconds: Begin no group after this time; 0 means no limit.
+        progress: Called with each group that is done.
     """
-    scanner = Scanner()
-    for first in take(SCANS, 2 * count, offset)[::2]:
-        shared = _shared_options(first, standard_kernel, size)
-        yield [_scan_phantom(seed, shared, scanner) for seed in (first, first + 1)]
+    folder, started = Path(folder), time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    widest = max([detectors_needed(item.hu, item.spacing_mm) for item in objects], default=0)
+    scanner, wide_scanner = Scanner(), Scanner(n_detectors=max(widest, Scanner().n_detectors))
+    for index in range(process, groups, processes):
+        if max_seconds and time.monotonic() - started > max_seconds:
+            return
+        first, second = take(SCANS, 2, 2 * index)
+        kernels = _kernels(standard_kernel, torch.Generator().manual_seed(first))
+        for seed in (first, second):
+            if scan_path(folder, seed).exists():
+                continue
+            if objects and index % EVERY_NTH_OF_OBJECTS == 0:
+                slices = _scan_objects(seed, objects, kernels, size, wide_scanner)
+            else:
+                slices = _scan_phantom(seed, kernels, size, scanner)
+            hu = np.stack([np.stack(list(one.hu.values())) for one in slices]).astype(np.int16)
+            with whole_file(scan_path(folder, seed)) as part, open(part, "wb") as file:
+                np.savez(file, hu=hu, spacing_mm=np.float32(slices[0].spacing_mm))
+        progress(index)
 
 
-def object_groups(
-    count: int, objects: Sequence[TrainingObject], standard_kernel: str, size: int = 512, offset: int = 0
-) -> Iterator[list[list[SimulatedPair]]]:
-    """As `phantom_groups`, of sharp CT, scanned once more at 20 to 100 mAs and 1 mm; the seeds are those of the kernels.
+def scan_path(folder: str | Path, seed: int) -> Path:
+    """File of a scan."""
+    return Path(folder) / f"scan_{seed:05d}.npz"
 
-    Two slices of a scan have the same pixel spacing: so they are of one patient, most likely.
+
+def stored_groups(folder: str | Path) -> list[tuple[int, int]]:
+    """Seeds of the two scans of every group that is whole, in order.
+
+    Raises:
+        ValueError: if there is none.
     """
-    widest = max(detectors_needed(item.hu, item.spacing_mm) for item in objects)
-    scanner = Scanner(n_detectors=max(widest, Scanner().n_detectors))
-    for first in take(SCANS, 2 * count, offset)[::2]:
-        shared = _shared_options(first, standard_kernel, size)
-        yield [_scan_objects(seed, objects, shared, scanner) for seed in (first, first + 1)]
+    seeds = {int(path.stem.removeprefix("scan_")) for path in Path(folder).glob("scan_*.npz")}
+    groups = [(seed, seed + 1) for seed in sorted(seeds) if (seed - SCANS[0]) % 2 == 0 and seed + 1 in seeds]
+    if not groups:
+        raise ValueError(f'"{folder}" holds no group of scans; training/simulate_scans.py makes them.')
+    return groups
 
 
-def _scan_phantom(seed: int, shared: dict, scanner: Scanner) -> list[SimulatedPair]:
+def read_scan(path: str | Path) -> StoredScan:
+    """Read a scan."""
+    with np.load(path) as stored:
+        return StoredScan(stored["hu"], float(stored["spacing_mm"]))
+
+
+def _scan_phantom(seed: int, kernels: list[Kernel], size: int, scanner: Scanner) -> list[SimulatedPair]:
+    """Two slices anywhere and two through tumours."""
     generator = torch.Generator().manual_seed(seed)
-    options = _options(generator, shared, HIGHEST_MAS)
-    options = replace(options, thickness_mm=THICKNESS_MM[int(_uniform(generator) * len(THICKNESS_MM))])
+    mas, spacing_mm = _dose_and_spacing(generator, HIGHEST_MAS)
+    thickness_mm = THICKNESS_MM[_choose(len(THICKNESS_MM), generator)]
+    options = _options(kernels, mas, spacing_mm, size, thickness_mm)
     phantom = ChestPhantom(seed, style="human" if seed % 3 else "lungman")
-    low, high = phantom.z_range_mm
-    lowest = low + (high - low) * (0.1 + 0.4 * _uniform(generator))
-    heights = [lowest, lowest + 0.4 * (high - low)]
+    low, high = (z + side * thickness_mm / 2 for z, side in zip(phantom.z_range_mm, (1, -1)))
+    heights = [low + (high - low) * (0.05 + 0.9 * _uniform(generator)) for _ in range(SLICES // 2)]
+    for _ in range(SLICES // 2):
+        tumour = phantom.tumours[_choose(len(phantom.tumours), generator)]
+        z = tumour.centre_mm[2] + (2 * _uniform(generator) - 1) * NEAR_TUMOUR * tumour.radius_mm
+        heights.append(min(max(z, low), high))
     return [simulate_pair(phantom, z, options, seed=SLICES * seed + i, scanner=scanner) for i, z in enumerate(heights)]
 
 
 def _scan_objects(
-    seed: int, objects: Sequence[TrainingObject], shared: dict, scanner: Scanner
+    seed: int, objects: Sequence[TrainingObject], kernels: list[Kernel], size: int, scanner: Scanner
 ) -> list[SimulatedPair]:
+    """Slices of one pixel spacing: so they are of one patient, most likely."""
     generator = torch.Generator().manual_seed(seed)
-    options = _options(generator, shared, HIGHEST_MAS_OF_OBJECTS)
-    first = objects[int(_uniform(generator) * len(objects))]
+    mas, spacing_mm = _dose_and_spacing(generator, HIGHEST_MAS_OF_OBJECTS)
+    options = _options(kernels, mas, spacing_mm, size)
+    first = objects[_choose(len(objects), generator)]
     same = [item for item in objects if item.spacing_mm == first.spacing_mm]
-    slices = first, same[int(_uniform(generator) * len(same))]
+    slices = [same[_choose(len(same), generator)] for _ in range(SLICES)]
     return [
         rekernel_slice(item.hu, item.spacing_mm, options, seed=SLICES * seed + i, scanner=scanner)
         for i, item in enumerate(slices)
     ]
 
 
-def _shared_options(seed: int, standard_kernel: str, size: int) -> dict:
-    """What all scans of a group have in common."""
-    generator = torch.Generator().manual_seed(seed)
-    kernels = _kernels(standard_kernel, generator)
-    strengths = MAX_SMOOTHING * torch.rand(len(kernels), generator=generator) * _coin(generator)
-    smoothing = {kernel.name: s for kernel, s in zip(kernels, strengths.tolist()) if kernel.name != standard_kernel}
-    return {"kernels": tuple(kernels), "smoothing": smoothing, "lowest_hu": LOWEST_HU[_coin(generator)], "size": size}
+def _dose_and_spacing(generator: torch.Generator, highest_mas: float) -> tuple[float, float]:
+    mas = LOWEST_MAS * (highest_mas / LOWEST_MAS) ** _uniform(generator)
+    return mas, round(0.5 + 0.4 * _uniform(generator), 3)
 
 
-def _options(generator: torch.Generator, shared: dict, highest_mas: float) -> ScanOptions:
-    mas = 20 * (highest_mas / 20) ** _uniform(generator)
-    return ScanOptions(mas=mas, spacing_mm=round(0.5 + 0.4 * _uniform(generator), 3), **shared)
+def _options(
+    kernels: list[Kernel], mas: float, spacing_mm: float, size: int, thickness_mm: float = 1.0
+) -> ScanOptions:
+    return ScanOptions(
+        kernels=tuple(kernels), mas=mas, spacing_mm=spacing_mm, size=size, thickness_mm=thickness_mm, lowest_hu=UNCUT_HU
+    )
 
 
 def _kernels(standard_kernel: str, generator: torch.Generator) -> list[Kernel]:
-    """The standard, kernels of the table up to 4 % off, and kernels of any shape."""
+    """The standard, two of the table and a soft one, each up to 4 % off, and one of any shape."""
     names = [name for name in KERNELS if name != standard_kernel]
-    picked = torch.randperm(len(names), generator=generator)[:TABLE_KERNELS].tolist()
-    kernels = [KERNELS[standard_kernel], *(KERNELS[names[i]].jittered(0.04, generator) for i in picked)]
-    for index in range(RANDOM_KERNELS):
-        sharpness, ratio, boost, peak = torch.rand(4, generator=generator).tolist()
-        mtf50 = 2.2 * 5**sharpness
-        boost = 1.5 * boost * _coin(generator)
-        kernels.append(Kernel(f"random{index}", mtf50, mtf50 * (1.3 + 0.9 * ratio), boost, 1.5 + 4.5 * peak))
-    return kernels
+    picked = torch.randperm(len(names), generator=generator)[:2].tolist()
+    kernels = [KERNELS[standard_kernel], *(KERNELS[names[i]].jittered(JITTER, generator) for i in picked)]
+    soft = KERNELS[SOFT_KERNELS[_choose(len(SOFT_KERNELS), generator)]].jittered(JITTER, generator)
+    kernels.append(Kernel("soft", soft.mtf50, soft.mtf10, soft.boost, soft.boost_peak))
+    sharpness, ratio, boost, peak = torch.rand(4, generator=generator).tolist()
+    mtf50 = 2.2 * 5**sharpness
+    boost = 1.5 * boost * int(_uniform(generator) < 0.5)
+    return [*kernels, Kernel("random", mtf50, mtf50 * (1.3 + 0.9 * ratio), boost, 1.5 + 4.5 * peak)]
 
 
-def _coin(generator: torch.Generator) -> int:
-    return int(_uniform(generator) < 0.5)
+def _choose(count: int, generator: torch.Generator) -> int:
+    return int(_uniform(generator) * count)
 
 
 def _uniform(generator: torch.Generator) -> float:

@@ -22,12 +22,16 @@ def radial_frequency(height: int, width: int, pixel_spacing: torch.Tensor) -> to
     return cycles_per_pixel[None] / pixel_spacing.float().view(-1, 1, 1) * 10.0
 
 
-def knot_position(frequency_lp_cm: torch.Tensor, knots: int, max_lp_cm: float) -> torch.Tensor:
-    """Position on a grid of `knots` points over 0 to `max_lp_cm`, clamped to its ends."""
-    return (frequency_lp_cm / max_lp_cm * (knots - 1)).clamp(0, knots - 1)
+def ring_weights(frequency: torch.Tensor, rings: int, max_lp_cm: float) -> torch.Tensor:
+    """Linear interpolation between `rings` frequencies from 0 to `max_lp_cm`: (...) lp/cm -> (..., rings), sum 1.
+
+    Beyond the last ring its weight stays 1.
+    """
+    position = (frequency / max_lp_cm * (rings - 1)).clamp(0, rings - 1)[..., None]
+    return (1 - (position - torch.arange(rings, device=frequency.device)).abs()).clamp(min=0)
 
 
-def ramp(knots: int, from_lp_cm: float, to_lp_cm: float, max_lp_cm: float) -> torch.Tensor:
-    """Weights (knots,) over 0 to `max_lp_cm` that grow from 0 at `from_lp_cm` to 1 at `to_lp_cm`."""
-    lp_cm = torch.linspace(0, max_lp_cm, knots)
+def ramp(rings: int, from_lp_cm: float, to_lp_cm: float, max_lp_cm: float) -> torch.Tensor:
+    """Weights (rings,) over 0 to `max_lp_cm` that grow from 0 at `from_lp_cm` to 1 at `to_lp_cm`."""
+    lp_cm = torch.linspace(0, max_lp_cm, rings)
     return ((lp_cm - from_lp_cm) / (to_lp_cm - from_lp_cm)).clamp(0, 1)

@@ -1,0 +1,118 @@
+"""An autoencoder whose latent is the local texture and whose skips are the slice itself."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils.accelerate_utils import apply_forward_hook
+
+from ..latent_statistics import LatentStatistics
+from .channels import LatentChannels, scaled_spacing
+from .coherence import IncoherentShare
+from .local_spectrum import STRIDE, LocalSpectrum
+from .synthesis import TextureSynthesis
+
+
+class TextureSkips(NamedTuple):
+    """What `decode` needs to know of the slices A besides a latent.
+
+    Attributes:
+        sample: (B, 1, H, W), model range.
+        pixel_spacing: (B,) in mm.
+        latent: Z_A, (B, C, L), not normalized.
+    """
+
+    sample: torch.Tensor
+    pixel_spacing: torch.Tensor
+    latent: torch.Tensor
+
+
+class TextureAutoencoder(ModelMixin, ConfigMixin, LatentStatistics):
+    r"""`decode(latent_a, skips_a)` returns slice A; `decode(latent_b, skips_a)` returns A with the texture of B.
+
+    The latent is what `LocalSpectrum` measures, one position for 32 x 32 pixels. The decoder (`TextureSynthesis`) keeps what
+    of A is still true under the target's kernel and synthesizes the rest, so that the local power becomes what the latent
+    says. How much is still true is the one thing that is learnt (`IncoherentShare`).
+
+    Not in Selim et al. 2023, whose network is `AutoencoderResNet18`. A decoder of convolutions on top of this one lowered
+    the error but moved no figure of texture, and drew a lattice of its stride over real slices (docs/paper.md).
+
+    Args:
+        rings: Channels of the latent that hold log power, at frequencies from 0 to `max_lp_cm`.
+        max_lp_cm: The last of them: Nyquist of 0.42 mm pixels, by which the sharpest kernels have fallen to 10 %.
+        power_floor: Added to the power, model range^2 mm^2; the quantization to 1 HU leaves 1.6e-7 at 0.7 mm.
+        kept_lp_cm: What is slower keeps its HU.
+        trusted_from_lp_cm, trusted_to_lp_cm: See `TextureSynthesis`.
+        hidden, blocks: Of `IncoherentShare`.
+    """
+
+    config_name = "config.json"
+    _supports_gradient_checkpointing = False
+    # Gains need more digits than half precision has.
+    _keep_in_fp32_modules = ["spectrum", "incoherent_share", "synthesis", "latent_mean", "latent_std"]
+    synthesizes_noise = True  # `decode` wants noise
+
+    @register_to_config
+    def __init__(
+        self,
+        rings: int = 24,
+        max_lp_cm: float = 12.0,
+        power_floor: float = 1e-8,
+        kept_lp_cm: float = 0.9,
+        trusted_from_lp_cm: float = 0.5,
+        trusted_to_lp_cm: float = 2.0,
+        hidden: int = 64,
+        blocks: int = 3,
+    ):
+        super().__init__()
+        self.channels = LatentChannels(rings)
+        self.spectrum = LocalSpectrum(rings, max_lp_cm, power_floor)
+        self.incoherent_share = IncoherentShare(rings, hidden, blocks)
+        self.synthesis = TextureSynthesis(rings, max_lp_cm, kept_lp_cm, trusted_from_lp_cm, trusted_to_lp_cm)
+        self.register_latent_statistics(self.channels.total)
+
+    @apply_forward_hook  # `enable_model_cpu_offload` brings the model back for it
+    def encode(self, sample: torch.Tensor, pixel_spacing: torch.Tensor) -> tuple[torch.Tensor, TextureSkips]:
+        """Measure the texture of slices.
+
+        Args:
+            sample: (B, 1, H, W), model range, H and W multiples of 32.
+            pixel_spacing: (B,) tensor in mm.
+
+        Returns:
+            Z, (B, C, L) with L = H / 32 * W / 32, float32, and the skips for `decode`.
+
+        Raises:
+            ValueError: if H or W is no multiple of 32.
+        """
+        if sample.shape[-2] % STRIDE or sample.shape[-1] % STRIDE:
+            raise ValueError(f"`sample` has shape {tuple(sample.shape)}; height and width must be multiples of {STRIDE}.")
+        with torch.autocast(sample.device.type, enabled=False):
+            texture = self.spectrum(sample, pixel_spacing)
+            spacing = scaled_spacing(pixel_spacing.float()).view(-1, 1, 1, 1).expand_as(texture.mean)
+            latent = torch.cat([spacing, texture.mean, texture.log_power], 1).flatten(2)  # [B,C,L]
+        return latent, TextureSkips(sample, pixel_spacing, latent)
+
+    @apply_forward_hook
+    def decode(self, latent: torch.Tensor, skips: TextureSkips, noise: torch.Tensor) -> torch.Tensor:
+        """Draw the anatomy of A with the texture of `latent`.
+
+        Args:
+            latent: (B, C, L), of the target's texture, not normalized; only its power counts.
+            skips: What `encode` returned for A.
+            noise: White, of unit variance, (B, 1, H, W).
+
+        Returns:
+            (B, 1, H, W), model range, float32.
+        """
+        sample, pixel_spacing, latent_a = skips
+        grid = (sample.shape[-2] // STRIDE, sample.shape[-1] // STRIDE)
+        latent_a = latent_a.unflatten(2, grid)
+        log_power = latent.float()[:, self.channels.power].unflatten(2, grid)
+        with torch.autocast(sample.device.type, enabled=False):
+            change = log_power - latent_a[:, self.channels.power]
+            incoherent = self.incoherent_share(latent_a, change)
+            return self.synthesis(sample, change, log_power, incoherent, noise, pixel_spacing)

@@ -1,0 +1,53 @@
+"""The channels of the texture latent by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+TYPICAL_SPACING_MM, SPACING_UNIT = 0.7, 0.25  # log(spacing / typical) / unit is of unit-ish range
+AIR_LIMIT = -1.5  # -900 HU in model range: a local mean below is air around the patient, which shows no texture of tissue
+AIR_SHARPNESS = 20.0  # how fast the weight of a position grows with its mean
+
+
+@dataclass(frozen=True)
+class LatentChannels:
+    """Slices of the channels of a latent (B, C, L).
+
+    Attributes:
+        rings: Number of frequencies at which the local power is held.
+        spacing: Pixel spacing of the slice, log and in units; the same at every position.
+        mean: Local mean, model range.
+        power: Log power at `rings` frequencies.
+    """
+
+    rings: int
+    spacing: ClassVar[slice] = slice(0, 1)
+    mean: ClassVar[slice] = slice(1, 2)
+
+    @property
+    def power(self) -> slice:
+        return slice(2, 2 + self.rings)
+
+    @property
+    def total(self) -> int:
+        """C."""
+        return 2 + self.rings
+
+
+def scaled_spacing(pixel_spacing: torch.Tensor) -> torch.Tensor:
+    """mm -> the channel `spacing`."""
+    return torch.log(pixel_spacing / TYPICAL_SPACING_MM) / SPACING_UNIT
+
+
+def patient_weight(latent: torch.Tensor) -> torch.Tensor:
+    """Weight (B, 1, L) of every position of a latent (B, C, L), normalized or not: 0 in air, 1 in the patient."""
+    return torch.sigmoid(AIR_SHARPNESS * (latent[:, LatentChannels.mean] - AIR_LIMIT))
+
+
+def patient_mean(latent: torch.Tensor) -> torch.Tensor:
+    """Mean (B, C) of a latent (B, C, L) over the patient."""
+    weight = patient_weight(latent)
+    return (latent * weight).sum(-1) / weight.sum(-1).clamp(min=1e-3)

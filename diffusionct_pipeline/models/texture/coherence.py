@@ -1,0 +1,97 @@
+"""How much of a slice's local noise is still true under another kernel."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .channels import LatentChannels
+
+CHANGE_UNIT = 0.02  # mean square of a change of log power from which on it counts as a change of texture
+FIRST_LOGIT = -1.5  # an untrained network takes a fifth of the power for new
+SERIES_TERMS = 60  # of the hypergeometric series below; its error is under 1e-3 up to a coherence of 0.99
+LOG_POWER_UNIT = 4.0  # log power spans about 16
+
+
+class IncoherentShare(nn.Module):
+    """Share of the target's local power that is not in the source: gone in the smoothing, or below its quantization.
+
+    For spectra A and B of one window, jointly Gaussian with coherence c, B given A has mean c sqrt(P_B / P_A) A and power
+    (1 - c^2) P_B: this network says 1 - c^2 for every position and ring, from the two latents.
+
+    Args:
+        rings: Of the latent's power.
+        hidden: Width.
+        blocks: Residual blocks of two 3 x 3 convolutions over the grid of positions.
+    """
+
+    def __init__(self, rings: int, hidden: int = 64, blocks: int = 3):
+        super().__init__()
+        self.channels = LatentChannels(rings)
+        self.first = nn.Conv2d(self.channels.total + rings, hidden, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.GroupNorm(8, hidden), nn.SiLU(), nn.Conv2d(hidden, hidden, 3, padding=1),
+                nn.GroupNorm(8, hidden), nn.SiLU(), nn.Conv2d(hidden, hidden, 3, padding=1),
+            )
+            for _ in range(blocks)
+        )  # fmt: skip
+        self.last = nn.Conv2d(hidden, rings, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.constant_(self.last.bias, FIRST_LOGIT)
+
+    def forward(self, latent_a: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+        """The share, above 0 to below 1, and 0 where nothing changes.
+
+        Args:
+            latent_a: Z_A on its grid, (B, C, h, w), not normalized.
+            change: Log power of the target minus that of the source, (B, rings, h, w).
+
+        Returns:
+            (B, rings, h, w).
+        """
+        spacing_and_mean, power = latent_a.split([2, self.channels.rings], 1)
+        hidden = self.first(torch.cat([spacing_and_mean, power / LOG_POWER_UNIT + 2.5, change / LOG_POWER_UNIT], 1))
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        changed = 1 - torch.exp(-change.square().mean(1, keepdim=True) / CHANGE_UNIT)
+        return changed * torch.sigmoid(self.last(hidden))
+
+
+def coherence_of(phase_agreement: torch.Tensor) -> torch.Tensor:
+    """Coherence (any shape, -1 to 1) from the mean cosine of the phase difference of two complex Gaussians.
+
+    The mean is pi/4 c 2F1(1/2, 1/2; 2; c^2) (Goodman, "Statistical Optics", section 2.9); inverted by a table.
+    """
+    c = torch.linspace(0, 1, 513, dtype=torch.float64)
+    term, total = torch.ones_like(c), torch.ones_like(c)
+    for n in range(SERIES_TERMS):
+        term = term * (n + 0.5) ** 2 / ((n + 2) * (n + 1)) * c**2
+        total = total + term
+    mean = (math.pi / 4 * c * total).float().to(phase_agreement.device)
+    c = c.float().to(mean.device)
+    size = phase_agreement.abs().float().contiguous()
+    upper = torch.searchsorted(mean, size).clamp(1, len(mean) - 1)
+    low, high = mean[upper - 1], mean[upper]
+    found = c[upper - 1] + (c[upper] - c[upper - 1]) * ((size - low) / (high - low)).clamp(0, 1)
+    return found * phase_agreement.sign()
+
+
+def incoherence_loss(share: torch.Tensor, coherence: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Negative log likelihood of B given A, both Gaussian with the power that their latents say.
+
+    With u the share and c the measured coherence it is log u + (1 + s^2 - 2 s c) / u with s^2 = 1 - u; its minimum lies at
+    u = 1 - c^2.
+
+    Args:
+        share: (B, rings, h, w), what the network says.
+        coherence: Measured, same shape; single windows may be anything from -1 to 1.
+        weight: (B, 1, h, w).
+    """
+    share = share.clamp(1e-4, 1 - 1e-4)
+    kept = (1 - share).sqrt()
+    loss = torch.log(share) + (1 + kept**2 - 2 * kept * coherence) / share
+    return F.relu(weight).mul(loss).sum() / (weight.sum() * share.shape[1])

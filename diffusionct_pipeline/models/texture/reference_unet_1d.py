@@ -1,0 +1,247 @@
+"""The latent DDPM's network that sees the reference itself: p(Z_B | Z_A, reference), place by place."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.unets.unet_1d import UNet1DOutput
+from torch import nn
+
+from .channels import LatentChannels, patient_mean, patient_weight
+
+IN_PATIENT = 0.5  # weight from which on a position of a reference is a token
+SMALLEST_DEVIATION = 1e-2  # of a channel of what is sampled
+
+
+class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
+    r"""One-dimensional U-Net over the positions of the latent, with cross-attention to positions of a reference.
+
+    As `ConditionalUNet1DModel`, the paper's, and beyond it: tokens of a reference with the target's texture in every
+    block; learnt tokens stand for the checkpoint's own standard. A position's neighbours are those of its row and, by
+    convolutions whose taps are a row apart, those above and below.
+
+    What is diffused is the normalized difference of Z_B from `origin`: Z_A moved as far as the mean of the reference lies
+    from the mean of Z_A. A kernel unlike all of the training is then followed as far as its reference says, and the
+    network adds what place, dose and smoothing change.
+
+    Args:
+        rings: Of the latent's power, see `LatentChannels`.
+        block_out_channels: Widths at L, L / 2, L / 4, ...; multiples of `norm_groups` and `head_channels`.
+        layers_per_block: Residual blocks at every length, on the way down and on the way up.
+        head_channels: Channels of an attention head.
+        norm_groups: Groups of every GroupNorm.
+        standard_tokens: Number of learnt tokens.
+        token_channels: Width of tokens inside the network.
+    """
+
+    config_name = "config.json"
+    _supports_gradient_checkpointing = False
+    # What `origin` is made of.
+    _keep_in_fp32_modules = ["standard", "deviation"]
+
+    @register_to_config
+    def __init__(
+        self,
+        rings: int = 24,
+        block_out_channels: tuple[int, ...] = (64, 96, 128),
+        layers_per_block: int = 2,
+        head_channels: int = 32,
+        norm_groups: int = 8,
+        standard_tokens: int = 64,
+        token_channels: int = 96,
+    ):
+        super().__init__()
+        self.channels = LatentChannels(rings)
+        total, width = self.channels.total, block_out_channels[0]
+        self.standard = nn.Parameter(torch.zeros(standard_tokens, total))
+        self.register_buffer("deviation", torch.ones(total))  # of Z_B from `origin`, measured in training
+        embedding = 2 * width
+        self.time_features = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.time_embedding = TimestepEmbedding(width, embedding)
+        self.mean_embedding = nn.Sequential(nn.Linear(2 * total, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.token_embedding = nn.Sequential(nn.Linear(2 * total, token_channels), nn.SiLU(), nn.Linear(token_channels, token_channels))
+        self.conv_in = nn.Conv1d(4 * total, width, 3, padding=1)
+
+        def layer(before: int, after: int) -> ReferenceLayer1D:
+            return ReferenceLayer1D(before, after, embedding, token_channels, head_channels, norm_groups)
+
+        widths = [width]
+        self.down_blocks = nn.ModuleList()
+        for out in block_out_channels:
+            layers = nn.ModuleList()
+            for _ in range(layers_per_block):
+                layers.append(layer(width, out))
+                width = out
+                widths.append(width)
+            self.down_blocks.append(layers)
+        self.mid_block = layer(width, width)
+        self.up_blocks = nn.ModuleList()
+        for out in reversed(block_out_channels):
+            layers = nn.ModuleList()
+            for _ in range(layers_per_block):
+                layers.append(layer(width + widths.pop(), out))
+                width = out
+            self.up_blocks.append(layers)
+        self.norm_out = nn.GroupNorm(norm_groups, width + widths.pop())
+        self.conv_out = nn.Conv1d(self.norm_out.num_channels, total, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)
+
+    def forward(
+        self,
+        sample: torch.Tensor,
+        timestep: int | torch.Tensor,
+        latent_a: torch.Tensor,
+        reference: torch.Tensor | None = None,
+        row_length: int | None = None,
+        return_dict: bool = True,
+    ) -> UNet1DOutput | tuple[torch.Tensor]:
+        """Predict what the scheduler asks for (noise, v or the difference itself).
+
+        Args:
+            sample: Noisy difference of Z_B from `origin`, (B, C, L), in units of `deviation`.
+            timestep: Whole number, or tensor of shape () or (B,).
+            latent_a: Z_A, (B, C, L), normalized.
+            reference: Tokens, (1, T, C) or (B, T, C), normalized, see `tokens_of`; None for the checkpoint's standard.
+            row_length: Positions in a row of the slice; None for square slices.
+            return_dict: Whether to return a `UNet1DOutput` rather than a tuple.
+
+        Returns:
+            `UNet1DOutput` with `sample` (B, C, L).
+
+        Raises:
+            ValueError: if L is no multiple of `row_length`.
+        """
+        batch, _, length = sample.shape
+        row = row_length or round(length**0.5)
+        if length % row:
+            raise ValueError(f"`row_length` is {row}, but L is {length}; legal are its divisors.")
+        reference = self._reference(reference, batch)
+        # 1. Means of the slice and of the reference, and each position's distance from them.
+        mean_a, mean_b = patient_mean(latent_a), reference.mean(1)  # [B,C]
+        timestep = torch.as_tensor(timestep, device=sample.device).expand(batch)
+        embedding = self.time_embedding(self.time_features(timestep).to(sample.dtype))
+        embedding = embedding + self.mean_embedding(torch.cat([mean_a, mean_b - mean_a], 1))  # [B,E]
+        tokens = self.token_embedding(torch.cat([reference, reference - mean_a[:, None]], 2))  # [B,T,D]
+        step = (mean_b - mean_a)[..., None].expand_as(latent_a)
+        hidden = torch.cat([sample, latent_a, latent_a - mean_a[..., None], step], 1)  # [B,4C,L]
+
+        # 2. Rows of a length that can be halved.
+        halvings = len(self.down_blocks) - 1
+        rows = hidden.unflatten(2, (-1, row))
+        rows = F.pad(rows, (0, -row % 2**halvings, 0, 0), mode="replicate")
+        padded_row = rows.shape[-1]
+        hidden = self.conv_in(rows.flatten(2))
+
+        # 3. Down, and up again.
+        skips = [hidden]
+        for level, layers in enumerate(self.down_blocks):
+            if level:
+                hidden = F.avg_pool1d(hidden, 2)
+            for layer in layers:
+                hidden = layer(hidden, embedding, tokens, padded_row >> level)
+                skips.append(hidden)
+        hidden = self.mid_block(hidden, embedding, tokens, padded_row >> halvings)
+        for level, layers in zip(range(halvings, -1, -1), self.up_blocks):
+            if level < halvings:
+                hidden = F.interpolate(hidden, scale_factor=2.0, mode="linear")
+            for layer in layers:
+                hidden = layer(torch.cat([hidden, skips.pop()], 1), embedding, tokens, padded_row >> level)
+        hidden = torch.cat([hidden, skips.pop()], 1)
+        predicted = self.conv_out(F.silu(self.norm_out(hidden)))
+        predicted = predicted.unflatten(2, (-1, padded_row))[..., :row].flatten(2)  # [B,C,L]
+        return UNet1DOutput(sample=predicted) if return_dict else (predicted,)
+
+    def origin(self, latent_a: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
+        """Where Z_B would lie (B, C, L), normalized, if the kernel were all that differs; arguments as in `forward`."""
+        step = self._reference(reference, len(latent_a)).mean(1) - patient_mean(latent_a)  # [B,C]
+        is_power = torch.zeros_like(step)
+        is_power[:, self.channels.power] = 1
+        return latent_a + (step * is_power)[..., None]
+
+    def difference(
+        self, latent_b: torch.Tensor, latent_a: torch.Tensor, reference: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Z_B, (B, C, L), as what is diffused."""
+        return (latent_b - self.origin(latent_a, reference)) / self.deviation[:, None]
+
+    def latent_of(
+        self, difference: torch.Tensor, latent_a: torch.Tensor, reference: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Inverse of `difference`."""
+        return self.origin(latent_a, reference) + difference * self.deviation[:, None]
+
+    def _reference(self, reference: torch.Tensor | None, batch: int) -> torch.Tensor:
+        reference = self.standard[None] if reference is None else reference
+        return reference.expand(batch, -1, -1)
+
+
+def tokens_of(latent: torch.Tensor, count: int = 256) -> torch.Tensor:
+    """Positions of the latents of a reference that lie in the patient, evenly chosen.
+
+    Args:
+        latent: (N, C, L), normalized, of N slices of the reference.
+        count: Largest number of tokens.
+
+    Returns:
+        (1, T, C) with 1 <= T <= count, a multiple of nothing in particular.
+    """
+    positions = latent.transpose(1, 2).flatten(0, 1)  # [N*L,C]
+    weight = patient_weight(latent).transpose(1, 2).flatten()
+    inside = (weight > IN_PATIENT).nonzero()[:, 0]
+    if len(inside) == 0:  # no patient in sight: what comes closest
+        inside = weight.topk(min(count, len(weight))).indices.sort().values
+    chosen = torch.linspace(0, len(inside) - 1, min(count, len(inside)), device=latent.device).round().long()
+    return positions[inside[chosen]][None]
+
+
+class ReferenceLayer1D(nn.Module):
+    """A residual block modulated by time and means, self-attention over the slice, cross-attention to the reference."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding_channels: int,
+        token_channels: int,
+        head_channels: int,
+        norm_groups: int,
+    ):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(norm_groups, in_channels)
+        self.conv1 = nn.Conv1d(in_channels, out_channels, 3, padding=1)
+        self.modulation = nn.Linear(embedding_channels, 2 * out_channels)
+        self.norm2 = nn.GroupNorm(norm_groups, out_channels)
+        self.across_rows = nn.Conv1d(out_channels, out_channels, 3)  # dilated by the row
+        self.shortcut = nn.Conv1d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        self.heads = out_channels // head_channels
+        self.norm3 = nn.GroupNorm(norm_groups, out_channels)
+        self.qkv = nn.Conv1d(out_channels, 3 * out_channels, 1)
+        self.query = nn.Conv1d(out_channels, out_channels, 1)
+        self.key_value = nn.Linear(token_channels, 2 * out_channels)
+        self.attention_out = nn.Conv1d(2 * out_channels, out_channels, 1)
+        nn.init.zeros_(self.attention_out.weight)
+
+    def forward(
+        self, hidden: torch.Tensor, embedding: torch.Tensor, tokens: torch.Tensor, row_length: int
+    ) -> torch.Tensor:
+        """(B, in, L), (B, E), (B, T, D), positions in a row -> (B, out, L)."""
+        scale, shift = self.modulation(F.silu(embedding))[..., None].chunk(2, 1)
+        inner = self.conv1(F.silu(self.norm1(hidden)))
+        inner = F.silu(self.norm2(inner) * (1 + scale) + shift)
+        inner = F.conv1d(
+            inner, self.across_rows.weight, self.across_rows.bias, padding=row_length, dilation=row_length
+        )
+        hidden = inner + self.shortcut(hidden)
+        seen = self.norm3(hidden)
+        own = self._attend(*self.qkv(seen).chunk(3, 1))
+        other = self._attend(self.query(seen), *self.key_value(tokens).transpose(1, 2).chunk(2, 1))
+        return hidden + self.attention_out(torch.cat([own, other], 1))
+
+    def _attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """(B, out, L), (B, out, S), (B, out, S) -> (B, out, L)."""
+        query, key, value = (x.unflatten(1, (self.heads, -1)).transpose(2, 3) for x in (query, key, value))
+        return F.scaled_dot_product_attention(query, key, value).transpose(2, 3).flatten(1, 2)

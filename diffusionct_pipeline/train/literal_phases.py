@@ -1,0 +1,152 @@
+"""The paper's own two phases: plain reconstruction, then a DDPM to one fixed target; nothing in them is ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler
+from torch import nn
+
+from ..image_processor import to_hu, to_model
+from ..losses import DiffusionLoss, Reconstruction, WeightedLosses
+from ..models import AutoencoderResNet18, ConditionalUNet1DModel
+from ..pipeline import DiffusionCTPipeline
+from ..training_data.image_pairs import PairGenerator
+from ..training_data.objects import load_objects, phantom_objects
+from .options import LiteralAutoencoderOptions, LiteralLatentOptions
+from .validation import ValidationSet
+
+BORDER = 16  # pixels of a crop that the losses leave out: a whole slice ends in air, a crop in the middle of anatomy
+INNER = np.s_[..., BORDER:-BORDER, BORDER:-BORDER]
+STATISTICS_PAIRS = 256  # over which mean and deviation of the latent are measured
+TRAIN_TIMESTEPS = 1000
+
+
+class PlainReconstruction(nn.Module):
+    """decode(encode(A)) must give A, of all slices, standard or not (Selim et al. 2023)."""
+
+    def __init__(self, model: AutoencoderResNet18, losses: WeightedLosses):
+        super().__init__()
+        self.model, self.losses = model, losses
+
+    def forward(self, sample: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Slices (B, 1, n, n) -> losses by name."""
+        latent, skips = self.model.encode(sample)
+        drawn = self.model.decode(latent, skips)
+        return self.losses(Reconstruction(drawn[INNER], sample[INNER], latent))
+
+
+class LatentDiffusion(nn.Module):
+    """The denoiser predicts the noise in Z_B at a random time, given Z_A (Selim et al. 2023)."""
+
+    def __init__(self, denoiser: ConditionalUNet1DModel, diffusion: DiffusionLoss):
+        super().__init__()
+        self.denoiser, self.diffusion = denoiser, diffusion
+
+    def forward(
+        self, latent_a: torch.Tensor, latent_b: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Normalized Z_A, Z_B (B, C, L), noise and time of `DiffusionLoss.draw` -> losses by name."""
+        loss = self.diffusion(self.denoiser, latent_a, latent_b, noise, timestep)
+        return {"diffusion": loss, "loss": loss}
+
+
+class LiteralAutoencoderPhase:
+    """What loop.train needs to know of the paper's phase one."""
+
+    def __init__(self, options: LiteralAutoencoderOptions, device: torch.device):
+        self.options = options
+        model = _new_autoencoder(options).to(device, memory_format=torch.channels_last)
+        self.objective = PlainReconstruction(model, WeightedLosses(options.loss_weights).to(device))
+        objects = load_objects(options.objects) + phantom_objects(options.phantom_slices, options.seed)
+        self.pairs = PairGenerator(objects, options.crop, device)
+        self.device = device
+        self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
+
+    def batch(self, generator: torch.Generator) -> tuple[torch.Tensor]:
+        """Arguments of the objective for a step."""
+        pairs = self.pairs(self.options.batch_size, generator)
+        return (torch.cat([pairs.a, pairs.b]),)
+
+    @torch.no_grad()
+    def validate(self, objective: nn.Module) -> dict[str, float]:
+        """Br40 -> Bl64 with the latent of the true target: what the latent diffusion model can reach at best."""
+        model = objective.model
+
+        def convert(hu: np.ndarray, spacing_mm: float, target_hu: np.ndarray) -> np.ndarray:
+            sample, target = (to_model(torch.from_numpy(image)[None, None].to(self.device)) for image in (hu, target_hu))
+            return to_hu(model.decode(model.encode(target)[0], model.encode(sample)[1]))[0, 0].cpu().numpy()
+
+        return self.validation.score(convert)
+
+    @torch.no_grad()
+    def save(self, objective: nn.Module, folder: Path, summary: dict) -> None:
+        """Write the autoencoder, with the statistics of its latent over training pairs, and the summary."""
+        model = objective.model
+        generator = torch.Generator(self.device).manual_seed(self.options.seed)
+        latents = []
+        for _ in range(max(1, STATISTICS_PAIRS // self.options.batch_size)):
+            pairs = self.pairs(self.options.batch_size, generator)
+            latents += [model.encode(side)[0] for side in (pairs.a, pairs.b)]
+        model.measure_latents(torch.cat(latents))
+        model.save_pretrained(folder / "autoencoder")
+        (folder / "metrics.json").write_text(json.dumps({"autoencoder": summary}, indent=2) + "\n")
+
+
+class LiteralLatentPhase:
+    """What loop.train needs to know of the paper's phase two."""
+
+    def __init__(self, options: LiteralLatentOptions, device: torch.device):
+        self.options = options
+        self.autoencoder = AutoencoderResNet18.from_pretrained(options.autoencoder).to(device).eval()
+        self.autoencoder.requires_grad_(False)
+        self.scheduler = DDPMScheduler(num_train_timesteps=TRAIN_TIMESTEPS, beta_schedule="linear", clip_sample=False)
+        denoiser = ConditionalUNet1DModel(
+            self.autoencoder.config.latent_channels, tuple(options.block_out_channels)
+        ).to(device)
+        self.diffusion = DiffusionLoss(self.scheduler, options.l1_weight)
+        self.objective = LatentDiffusion(denoiser, self.diffusion)
+        objects = load_objects(options.objects) + phantom_objects(options.phantom_slices, options.seed)
+        self.pairs = PairGenerator(objects, options.crop, device, options.standard_kernel, standard_share=1.0)
+        self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
+
+    @torch.no_grad()
+    def batch(self, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """Arguments of the objective for a step."""
+        pairs = self.pairs(self.options.batch_size, generator)
+        encoded = [self.autoencoder.normalize(self.autoencoder.encode(side)[0].float()) for side in (pairs.a, pairs.b)]
+        return *encoded, *self.diffusion.draw(encoded[1], generator)
+
+    @torch.no_grad()
+    def validate(self, objective: nn.Module) -> dict[str, float]:
+        """Br40 -> Bl64 by the whole pipeline."""
+        pipeline = self._pipeline(objective)
+        return self.validation.score(lambda hu, spacing_mm, target: pipeline(hu, spacing_mm).images[0])
+
+    def save(self, objective: nn.Module, folder: Path, summary: dict) -> None:
+        """Write the pipeline and the summary."""
+        self._pipeline(objective).save_pretrained(folder)
+        (folder / "metrics.json").write_text(json.dumps({"latent": summary}, indent=2) + "\n")
+
+    def _pipeline(self, objective: nn.Module) -> DiffusionCTPipeline:
+        pipeline = DiffusionCTPipeline(
+            self.autoencoder, objective.denoiser, self.scheduler, default_num_inference_steps=self.options.default_steps,
+            standard_name=self.options.standard_kernel,
+        )  # fmt: skip
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+
+def _new_autoencoder(options: LiteralAutoencoderOptions) -> AutoencoderResNet18:
+    if options.init:
+        return AutoencoderResNet18.from_pretrained(options.init)
+    model = AutoencoderResNet18(
+        options.latent_channels, tuple(options.block_out_channels), decoder_channels=tuple(options.decoder_channels),
+        skip_mode=options.skip_mode,
+    )  # fmt: skip
+    if options.imagenet:
+        model.load_imagenet_encoder(options.imagenet)
+    return model

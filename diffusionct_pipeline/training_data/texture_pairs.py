@@ -1,0 +1,206 @@
+"""Stored scans as pairs of latents: one slice under two kernels, smoothed or not, and other slices as reference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ..files import whole_file
+from ..image_processor import HIGHEST_SEEN_HU, to_model
+from ..models import TextureAutoencoder
+from ..models.texture.channels import patient_weight
+from ..simulation.degradation import TRAINING_SMOOTHERS, smooth
+from .scans import SLICES, UNCUT_HU, read_scan, scan_path, stored_groups
+
+SLICES_OF_GROUP = 2 * SLICES
+SMOOTHED_KERNELS = (1, 2, 3, 3, 3, 4)  # of a scan: every one but the standard, the soft one three times
+CUT_HU = (-1024.0, UNCUT_HU)  # lowest HU, by vendor
+LOWEST_STRENGTH, LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.2, 0.6, 1.8
+TWICE_SMOOTHED_SHARE = 0.3
+LARGEST_CURVE = 0.7  # of the random curves that are added to log power, at 12 lp/cm
+CURVED_SHARE = 0.5  # of the pairs
+
+
+@dataclass(frozen=True)
+class TextureBatch:
+    """B pairs.
+
+    Attributes:
+        latent_a, latent_b: (B, C, L), not normalized; B as it would be if its file cut nothing off.
+        reference: (B, T, C) positions of other slices with B's texture, as their file holds them.
+        to_standard: (B,) bool, whether B has the standard kernel: then the checkpoint's own tokens are the reference.
+        phase_agreement: (B, rings, L) of A and B.
+    """
+
+    latent_a: torch.Tensor
+    latent_b: torch.Tensor
+    reference: torch.Tensor
+    to_standard: torch.Tensor
+    phase_agreement: torch.Tensor
+
+
+@dataclass(frozen=True)
+class TexturePairs:
+    """N slices in V variants (kernel and smoothing), and P pairs of variants of each.
+
+    Slices 8k to 8k + 7 are of one group, and their variants the same; 0 is the plain standard.
+
+    Attributes:
+        stored: (N, V, C, L) float16 latents of the files.
+        uncut: The same if the files cut nothing off.
+        pairs: (N, P, 2) variants a and b.
+        phase_agreement: (N, P, rings, L) float16, of a as stored and b uncut.
+    """
+
+    stored: torch.Tensor
+    uncut: torch.Tensor
+    pairs: torch.Tensor
+    phase_agreement: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def draw(self, count: int, standard_share: float, tokens: int, generator: torch.Generator) -> TextureBatch:
+        """`count` pairs at random, the standard in `standard_share` of them, with `tokens` reference positions each.
+
+        Mirrored at random, and half of them under kernels that were never simulated: a smooth curve is added to the log
+        power of A, another one to that of B and its reference, where B is not the standard.
+        """
+        device = generator.device
+        rand = lambda *shape: torch.rand(shape, generator=generator, device=device)  # noqa: E731
+        # 1. Slices, and a pair of each.
+        index = (rand(count) * len(self)).long()
+        is_standard = self.pairs[index, :, 1] == 0  # [B,P]
+        wish = rand(count) < standard_share
+        fits = (is_standard == wish[:, None]).float()
+        pair = torch.multinomial(fits, 1, generator=generator)[:, 0]
+        a, b = self.pairs[index, pair].unbind(1)
+        latent_a, latent_b = self.stored[index, a].float(), self.uncut[index, b].float()
+        phase = self.phase_agreement[index, pair].float()
+        # 2. One or two other slices of the group give the reference.
+        group, own = index - index % SLICES_OF_GROUP, index % SLICES_OF_GROUP
+        others = (own[:, None] + 1 + (rand(count, 2) * (SLICES_OF_GROUP - 1)).long()) % SLICES_OF_GROUP + group[:, None]
+        seen = self.stored[others, b[:, None]].float().transpose(1, 2).flatten(2)  # [B,C,2L]
+        weight = patient_weight(seen)[:, 0] + 1e-6
+        positions = torch.multinomial(weight, tokens, replacement=True, generator=generator)  # [B,T]
+        reference = seen.transpose(1, 2).gather(1, positions[..., None].expand(-1, -1, seen.shape[1]))
+        # 3. Mirror.
+        side = round(latent_a.shape[-1] ** 0.5)
+        for dim in (2, 3):
+            flip = (rand(count) < 0.5).view(-1, 1, 1, 1)
+            latent_a, latent_b, phase = (
+                torch.where(flip, (grid := x.unflatten(2, (side, side))).flip(dim), grid).flatten(2)
+                for x in (latent_a, latent_b, phase)
+            )
+        # 4. Kernels of any other shape.
+        rings = phase.shape[1]
+        curved = (rand(count) < CURVED_SHARE).float()
+        latent_a[:, -rings:] += curved[:, None, None] * _curves(count, rings, generator)
+        curve = (curved * ~wish)[:, None, None] * _curves(count, rings, generator)
+        latent_b[:, -rings:] += curve
+        reference[..., -rings:] += curve.transpose(1, 2)
+        return TextureBatch(latent_a, latent_b, reference, wish, phase)
+
+    def to(self, device: torch.device | str) -> TexturePairs:
+        """The same on another device."""
+        return TexturePairs(*(x.to(device) for x in (self.stored, self.uncut, self.pairs, self.phase_agreement)))
+
+
+def load_texture_pairs(
+    folder: str | Path, autoencoder: TextureAutoencoder, groups: int = 0, progress: Callable[[int], None] = lambda group: None
+) -> TexturePairs:
+    """Encode the scans of a folder; what was encoded before by an autoencoder that measures alike is read instead.
+
+    Args:
+        folder: Of scans, see scans.py; encoded groups are written beside them.
+        autoencoder: Measures the latents.
+        groups: How many to take; 0 for all.
+        progress: Called with the seed of each group that is there.
+    """
+    config = autoencoder.config
+    measure = json.dumps({name: config[name] for name in ("rings", "max_lp_cm", "power_floor")})
+    parts = []
+    for seeds in stored_groups(folder)[: groups or None]:
+        path = Path(folder) / f"texture_{seeds[0]:05d}.safetensors"
+        part = _read(path, measure)
+        if part is None:
+            part = _encode_group([read_scan(scan_path(folder, seed)) for seed in seeds], seeds[0], autoencoder)
+            with whole_file(path) as whole:
+                save_file(part, whole, {"measure": measure})
+        parts.append(part)
+        progress(seeds[0])
+    names = ("stored", "uncut", "pairs", "phase_agreement")
+    return TexturePairs(*(torch.cat([part.pop(name) for part in parts]) for name in names))
+
+
+def _read(path: Path, measure: str) -> dict[str, torch.Tensor] | None:
+    if not path.exists():
+        return None
+    with safe_open(path, "pt") as file:
+        if file.metadata().get("measure") != measure:
+            return None
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
+
+
+@torch.no_grad()
+def _encode_group(scans: list, seed: int, autoencoder: TextureAutoencoder) -> dict[str, torch.Tensor]:
+    """Every slice in every variant, as stored and uncut; pairs are those to the standard, and one to another each."""
+    draw = np.random.default_rng(seed)
+    lowest = CUT_HU[draw.integers(2)]
+    variants = [(kernel, []) for kernel in range(scans[0].hu.shape[1])]
+    variants += [(kernel, _random_smoothing(draw)) for kernel in SMOOTHED_KERNELS]
+    count = len(variants)
+    made = {name: [] for name in ("stored", "uncut", "pairs", "phase_agreement")}
+    for scan in scans:
+        spacing = torch.tensor([scan.spacing_mm])
+        for slice_hu in scan.hu:
+            images = [_smoothed(torch.from_numpy(slice_hu[kernel]).float(), steps) for kernel, steps in variants]
+            samples = {
+                name: [to_model(hu.round().clamp(low, HIGHEST_SEEN_HU))[None, None] for hu in images]
+                for name, low in (("stored", lowest), ("uncut", UNCUT_HU))
+            }
+            for name, kind in samples.items():
+                latents = [autoencoder.encode(sample, spacing)[0] for sample in kind]
+                made[name].append(torch.cat(latents)[None].half())
+            pairs = [(a, 0) for a in range(1, count)]
+            pairs += [(a, int(draw.choice([b for b in range(1, count) if b != a]))) for a in range(count)]
+            phases = [
+                autoencoder.spectrum.phase_agreement(samples["stored"][a], samples["uncut"][b], spacing).flatten(2)
+                for a, b in pairs
+            ]
+            made["pairs"].append(torch.tensor([pairs]))
+            made["phase_agreement"].append(torch.cat(phases)[None].half())
+    return {name: torch.cat(values).contiguous() for name, values in made.items()}
+
+
+def _random_smoothing(draw: np.random.Generator) -> list[tuple[str, float, float]]:
+    """Family, strength and threshold of one smoothing, or of two in turn."""
+    steps = []
+    for _ in range(1 + (draw.random() < TWICE_SMOOTHED_SHARE)):
+        family = list(TRAINING_SMOOTHERS)[draw.integers(len(TRAINING_SMOOTHERS))]
+        threshold = LOWEST_THRESHOLD * (HIGHEST_THRESHOLD / LOWEST_THRESHOLD) ** draw.random()
+        steps.append((family, draw.uniform(LOWEST_STRENGTH, 1), threshold))
+    return steps
+
+
+def _smoothed(hu: torch.Tensor, steps: list[tuple[str, float, float]]) -> torch.Tensor:
+    for family, strength, threshold in steps:
+        hu = smooth(hu, family, strength, threshold)
+    return hu
+
+
+def _curves(count: int, rings: int, generator: torch.Generator) -> torch.Tensor:
+    """Smooth curves over frequency, (count, rings, 1), 0 at 0: three waves of random size that grow with frequency."""
+    f = torch.linspace(0, 1, rings, device=generator.device)
+    curve = torch.zeros(count, rings, device=generator.device)
+    for waves in (0.25, 0.5, 1.0):
+        size = torch.randn(count, 1, generator=generator, device=generator.device) * LARGEST_CURVE
+        curve = curve + size * torch.sin(2 * torch.pi * waves * f) * f.sqrt()
+    return curve[..., None]

@@ -1,0 +1,9 @@
+"""The paper's phase two: a latent DDPM to one fixed target, saved as a pipeline. Nothing in it is ours; see docs/paper.md.
+
+    accelerate launch training/train_literal_latent.py --autoencoder runs/literal_autoencoder/autoencoder --output runs/literal
+"""
+
+from diffusionct_pipeline.train import LiteralLatentOptions, LiteralLatentPhase, parse_options, train
+
+if __name__ == "__main__":
+    train(parse_options(LiteralLatentOptions, __doc__), LiteralLatentPhase)

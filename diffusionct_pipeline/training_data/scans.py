@@ -2,8 +2,8 @@
 
     FOLDER/scan_00500.npz    one scan: several slices, each under several kernels from one noisy sinogram
 
-Scans 2k and 2k + 1 are a group: other objects, doses, pixels and slice thicknesses under the same kernels, so that one gives
-the other a reference.
+Scans 2k and 2k + 1 are a group: other objects, doses, pixels and slice thicknesses under the same kernels, so that one
+gives the other a reference.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ def simulate_groups(
 ) -> None:
     """Make and store groups of scans; those that are there already are left as they are.
 
-    Every third group scans `objects` once more (20 to 100 mAs, 1 mm), where there are any, the others phantoms (20 to 300
-    mAs, 1 to 5 mm). Pixels of 0.5 to 0.9 mm; five kernels: the standard, two of the table, a soft one, one of any shape.
+    Every third group scans `objects` once more (20 to 100 mAs, 1 mm), where there are any, the others phantoms (20 to
+    300 mAs, 1 to 5 mm). Pixels of 0.5 to 0.9 mm; five kernels: the standard, two of the table, a soft one, one of any
+    shape.
 
     Args:
         folder: Where to.

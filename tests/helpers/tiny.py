@@ -3,35 +3,49 @@
 import torch
 from diffusers import DDPMScheduler
 
-from diffusionct_pipeline import ConditionalUNet1DModel, DiffusionCTPipeline, StyleAutoencoder, StylePredictor
+from diffusionct_pipeline import DiffusionCTPipeline, ReferenceUNet1DModel, TextureAutoencoder
 
-LATENT_CHANNELS, RINGS = 4, 2
+RINGS = 6
+LATENT_CHANNELS = RINGS + 2
+TYPICAL_LOG_POWER = -3.0  # of noise of 200 HU with pixels of 0.7 mm, roughly
+
+
+def tiny_autoencoder():
+    """A `TextureAutoencoder` whose share of new power differs from place to place."""
+    autoencoder = TextureAutoencoder(RINGS, hidden=8, blocks=1)
+    torch.nn.init.normal_(autoencoder.incoherent_share.last.weight, std=0.3)  # zero at first
+    power = autoencoder.channels.power
+    autoencoder.latent_mean[power] = TYPICAL_LOG_POWER
+    autoencoder.latent_std[power] = 0.5
+    return autoencoder.eval()
+
+
+def tiny_denoiser():
+    """A `ReferenceUNet1DModel` that looks at its reference."""
+    denoiser = ReferenceUNet1DModel(
+        RINGS,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        head_channels=8,
+        norm_groups=4,
+        standard_tokens=5,
+        token_channels=8,
+    )
+    # Training starts from zero here, which would hide what the network does.
+    torch.nn.init.normal_(denoiser.conv_out.weight, std=0.1)
+    torch.nn.init.normal_(denoiser.standard, std=0.5)
+    for name, weight in denoiser.named_parameters():
+        if name.endswith("attention_out.weight"):
+            torch.nn.init.normal_(weight, std=0.3)
+    denoiser.deviation[denoiser.channels.power] = 0.5
+    return denoiser.eval()
 
 
 def get_dummy_components():
     """Arguments of a tiny `DiffusionCTPipeline`, the same at every call."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        autoencoder = StyleAutoencoder(
-            latent_channels=LATENT_CHANNELS,
-            block_out_channels=(8, 8, 8, 8, 16),
-            layers_per_block=1,
-            decoder_channels=(16, 8, 8, 8, 8),
-            rings=RINGS,
-        )
-        denoiser = ConditionalUNet1DModel(
-            latent_channels=LATENT_CHANNELS,
-            block_out_channels=(8, 16),
-            layers_per_block=1,
-            head_channels=8,
-            norm_groups=4,
-            condition_channels=LATENT_CHANNELS,
-        )
-        style_predictor = StylePredictor(LATENT_CHANNELS, RINGS)
-        # Training starts from zero here, which would hide what the networks do.
-        torch.nn.init.normal_(autoencoder.tail[-1].weight, std=0.1)
-        torch.nn.init.normal_(denoiser.conv_out.weight, std=0.1)
-        torch.nn.init.normal_(style_predictor.change[-1].weight, std=0.1)
+        autoencoder, denoiser = tiny_autoencoder(), tiny_denoiser()
     scheduler = DDPMScheduler(
         beta_schedule="squaredcos_cap_v2",
         prediction_type="v_prediction",
@@ -39,10 +53,9 @@ def get_dummy_components():
         timestep_spacing="trailing",
     )
     return {
-        "autoencoder": autoencoder.eval(),
-        "denoiser": denoiser.eval(),
+        "autoencoder": autoencoder,
+        "denoiser": denoiser,
         "scheduler": scheduler,
-        "style_predictor": style_predictor.eval(),
         "default_num_inference_steps": 3,
     }
 

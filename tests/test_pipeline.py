@@ -314,7 +314,7 @@ class TestReference:
 
     def test_a_fixed_target_takes_none(self):
         pipe = fixed_target_pipeline()
-        with pytest.raises(ValueError, match="its target is fixed"):
+        with pytest.raises(ValueError, match="target of this checkpoint is fixed"):
             pipe(noise_hu(64, 64), pixel_spacing=SPACING, reference=CT_SMALL)
 
     def test_its_own_spacing_is_required(self, pipe):
@@ -404,7 +404,7 @@ class TestDiffusersHabits:
 
     def test_a_half_precision_checkpoint_in_shards_runs_in_single(self, pipe, tmp_path):
         tiny_pipeline().to(torch.float16).save_pretrained(tmp_path, max_shard_size="10KB")
-        assert len(list((tmp_path / "autoencoder").glob("*.safetensors"))) > 1
+        assert len(list((tmp_path / "denoiser").glob("*.safetensors"))) > 1
         loaded = DiffusionCTPipeline.from_pretrained(tmp_path)
         loaded.set_progress_bar_config(disable=True)
         assert loaded.autoencoder.dtype == loaded.denoiser.dtype == torch.float32

@@ -29,6 +29,7 @@ class LatentChannels:
 
     @property
     def power(self) -> slice:
+        """Log power."""
         return slice(2, 2 + self.rings)
 
     @property

@@ -22,6 +22,7 @@ LAYERS = {
     "radiomics": 1,
     "simulation": 2,
     "evaluation": 2,
+    "sample_files": 2,
     "models": 2,
     "models.style": 3,
     "losses": 3,

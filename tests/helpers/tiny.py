@@ -3,35 +3,32 @@
 import torch
 from diffusers import DDPMScheduler
 
-from diffusionct_pipeline import ConditionalUNet1DModel, DiffusionCTPipeline, StyleAutoencoder, StylePredictor
+from diffusionct_pipeline import DiffusionCTPipeline, ReferenceUNet1DModel, TextureAutoencoder
 
-LATENT_CHANNELS, RINGS = 4, 2
+RINGS = 6
 
 
 def get_dummy_components():
     """Arguments of a tiny `DiffusionCTPipeline`, the same at every call."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        autoencoder = StyleAutoencoder(
-            latent_channels=LATENT_CHANNELS,
-            block_out_channels=(8, 8, 8, 8, 16),
-            layers_per_block=1,
-            decoder_channels=(16, 8, 8, 8, 8),
+        autoencoder = TextureAutoencoder(rings=RINGS, hidden=8, blocks=1)
+        denoiser = ReferenceUNet1DModel(
             rings=RINGS,
-        )
-        denoiser = ConditionalUNet1DModel(
-            latent_channels=LATENT_CHANNELS,
             block_out_channels=(8, 16),
             layers_per_block=1,
             head_channels=8,
             norm_groups=4,
-            condition_channels=LATENT_CHANNELS,
+            standard_tokens=4,
+            token_channels=8,
         )
-        style_predictor = StylePredictor(LATENT_CHANNELS, RINGS)
         # Training starts from zero here, which would hide what the networks do.
-        torch.nn.init.normal_(autoencoder.tail[-1].weight, std=0.1)
+        torch.nn.init.normal_(autoencoder.incoherent_share.last.weight, std=0.1)
         torch.nn.init.normal_(denoiser.conv_out.weight, std=0.1)
-        torch.nn.init.normal_(style_predictor.change[-1].weight, std=0.1)
+        torch.nn.init.normal_(denoiser.standard, std=0.1)
+        for name, weight in denoiser.named_parameters():
+            if name.endswith("attention_out.weight"):
+                torch.nn.init.normal_(weight, std=0.1)
     scheduler = DDPMScheduler(
         beta_schedule="squaredcos_cap_v2",
         prediction_type="v_prediction",
@@ -42,7 +39,6 @@ def get_dummy_components():
         "autoencoder": autoencoder.eval(),
         "denoiser": denoiser.eval(),
         "scheduler": scheduler,
-        "style_predictor": style_predictor.eval(),
         "default_num_inference_steps": 3,
     }
 

@@ -70,8 +70,8 @@ class SliceSamples:
         samples, seeds = found["samples"], found["seeds"]
         if samples.ndim != 3 or samples.dtype != np.int16 or seeds.shape != samples.shape[:1]:
             raise ValueError(
-                f'"{path}" has samples of type {samples.dtype} and shape {samples.shape} and {seeds.size} seeds; must be '
-                "int16 (K, H, W) and K"
+                f'"{path}" has samples of type {samples.dtype} and shape {samples.shape} and {seeds.size} seeds; must '
+                "be int16 (K, H, W) and K"
             )
         return cls(
             samples=samples,
@@ -96,8 +96,8 @@ def find_samples(folder: str | os.PathLike) -> dict[str, Path]:
     """
     paths = sorted(Path(folder).rglob("*.npz"))
     if not paths:
-        raise ValueError(f'samples "{folder}" is no folder with the .npz files that `diffusionct standardize --samples` '
-                         "writes to its OUT/samples")
+        raise ValueError(f'samples "{folder}" is no folder with the .npz files that `diffusionct standardize '
+                         "--samples` writes to its OUT/samples")
     found: dict[str, Path] = {}
     for path in paths:
         uid = str(_read(path, ["derived_uid"])["derived_uid"])

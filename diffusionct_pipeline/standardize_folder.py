@@ -136,9 +136,10 @@ def standardize_folder(
         batch_size: Slices at a time on a GPU; None is 8.
         num_samples: K samples of each slice. The derived file is the first, the same as without others; with more than
             one, all of them and their spread go to `output/samples/PATH.npz`, see `SliceSamples`.
-        preview: Whether to write pictures of `PREVIEW_SLICES` slices a series to `output/preview`, with the spread where
-            there are several samples.
-        progress: Called as progress(done, total) at the start and after each sample of each slice, failed ones included.
+        preview: Whether to write pictures of `PREVIEW_SLICES` slices a series to `output/preview`, with the spread
+            where there are several samples.
+        progress: Called as progress(done, total) at the start and after each sample of each slice; those of a failed
+            slice count as done.
 
     Returns:
         The report, as written to `output/run_report.json`. "failures" counts the files that should have been

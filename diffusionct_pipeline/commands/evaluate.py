@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "RTSTRUCT, or .npz with the array `mask` (slices, rows, columns)")  # fmt: skip
     add("--baseline", metavar="DIR", help="folder with the unconverted series, to which gains refer")
     add("--label", nargs="+", metavar="L", help="labels of the mask to measure, by number or name; default: all")
-    add("--samples", nargs="+", metavar="DIR", help="folders OUT/samples of `diffusionct standardize --samples K`, K of "
-        "at least 20: also report how often the features' 90 %% intervals over the samples of a candidate hold the "
+    add("--samples", nargs="+", metavar="DIR", help="folders OUT/samples of `diffusionct standardize --samples K`, K "
+        "of at least 20: also report how often the features' 90 %% intervals over the samples of a candidate hold the "
         "standard's value")  # fmt: skip
     add("--combat", action="store_true", help="also compare after ComBat, a correction of features without images")
     add("--out", default="evaluation_output", metavar="DIR", help="new folder for report.md, features.csv, "

@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", metavar="D", help='"cpu", "cuda", "cuda:1"; default: the first GPU, else the CPU')
     add("--batch-size", type=int, metavar="B", help="slices at a time on a GPU (default: 8); a CPU takes one by one")
     add("--samples", type=sample_count, default=1, metavar="K", help="samples of each slice: the derived file is the "
-        "first, whatever K; with more than 1 all of them and their spread in HU go to OUT/samples (default: %(default)s)")  # fmt: skip
+        "first, whatever K; with more than 1 all of them and their spread go to OUT/samples (default: %(default)s)"
+    )  # fmt: skip
     add("--preview", action="store_true", help="also write pictures (input, output, difference, spread of the samples) "
         "to OUT/preview: the middle slice of each series and one a quarter to either side")  # fmt: skip
 

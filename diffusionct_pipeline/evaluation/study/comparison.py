@@ -20,9 +20,9 @@ from typing import TypeAlias
 import numpy as np
 
 from ...dicom import read_slice
+from ...dicom.reading import read_dataset
 from ...files import require_writable, whole_folder
 from ...optional import import_optional
-from ...dicom.reading import read_dataset
 from ...radiomics import DEFAULT_SETTINGS, Features, RadiomicSettings, extract, feature_names
 from ...sample_files import SliceSamples, find_samples
 from ..geometry import Geometry, Series, find_series, match_slices
@@ -126,7 +126,8 @@ def evaluate_series(
         Evaluation.
 
     Raises:
-        ValueError: `out` exists or lies in an input, a series, the mask or samples cannot be used, or geometries differ.
+        ValueError: `out` exists or lies in an input, a series, the mask or samples cannot be used, or geometries
+            differ.
         OSError: A file cannot be read or written.
         ImportError: matplotlib or the reader of the mask's format is missing.
     """
@@ -205,7 +206,7 @@ def compare_series(
         settings=settings,
         remarks=remarks,
         samples={
-            name: np.stack([array for source, array in measured.items() if source[0] == name and source != name])
+            name: np.stack([measured[source] for source in measured if isinstance(source, tuple) and source[0] == name])
             for name in files
         },
     )
@@ -335,10 +336,12 @@ def _find_sample_files(
         found, owner = find_samples(folder), None
         for name in candidates:
             paths = [series[name].paths[i] for i in needed[name]]
-            uids = [str(read_dataset(path, header_only=True).SOPInstanceUID) for path in paths]
+            uids = [str(read_dataset(path, header_only=True).get("SOPInstanceUID")) for path in paths]
             missing = [path for path, uid in zip(paths, uids) if uid not in found]
             if len(missing) == len(paths):
                 continue
+            if name in result:
+                raise ValueError(f'samples "{folder}" are of "{series[name].folder}", whose samples are given already')
             if missing:
                 raise ValueError(f'samples "{folder}" lack {len(missing)} of the {len(paths)} slices of '
                                  f'"{series[name].folder}" that the regions need: there are none of "{missing[0]}"')
@@ -380,8 +383,8 @@ def _read_samples(path: Path, geometry: Geometry) -> np.ndarray:
     rows, columns = record.samples.shape[1:]
     apart = abs(record.spacing_mm - geometry.spacing_mm)
     if (rows, columns) != geometry.shape[1:] or apart > SAME_SPACING * geometry.spacing_mm:
-        raise ValueError(f'"{path}" has another geometry, {rows} x {columns} pixels of {record.spacing_mm:.4g} mm, than '
-                         f"the standard:\n  {geometry}")
+        raise ValueError(f'"{path}" has another geometry, {rows} x {columns} pixels of {record.spacing_mm:.4g} mm, '
+                         f"than the standard:\n  {geometry}")
     try:
         require_samples(len(record.samples))
     except ValueError as error:

@@ -24,8 +24,8 @@ from ..agreement import (
     reproducible_fraction,
 )
 from ..combat import combat
-from ..uncertainty import LEVEL, coverage_by_class, covers, relative_width, sample_intervals
 from ..image_metrics import SCORED_WINDOW_HU, bias_hu, noise_power_spectrum, nps_distance, psnr, rmse_hu, ssim
+from ..uncertainty import LEVEL, coverage_by_class, covers, relative_width, sample_intervals
 from .plots import (
     plot_bland_altman,
     plot_class_boxes,
@@ -379,9 +379,9 @@ def _uncertainty(evaluation: Evaluation) -> list[str]:
         columns = ("Class", "pairs", "standard within", "median width, relative", "undefined pairs")
         lines.append(Table(title, columns, rows).markdown())
     lines.append(
-        f"If the standard were one more sample, {LEVEL:.0%} of the intervals would hold it. A smaller share means that the "
-        "model is surer than it may be, or biased; a larger one that it is less sure than it could be. Features of one "
-        "region are not independent. Percentiles are at rank p (K + 1) of K samples (Weibull); all numbers: "
+        f"If the standard were one more sample, {LEVEL:.0%} of the intervals would hold it. A smaller share means that "
+        "the model is surer than it may be, or biased; a larger one that it is less sure than it could be. Features of "
+        "one region are not independent. Percentiles are at rank p (K + 1) of K samples (Weibull); all numbers: "
         "intervals.csv.\n"
     )
     return lines

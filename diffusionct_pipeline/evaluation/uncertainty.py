@@ -61,8 +61,9 @@ def sample_intervals(samples: ArrayLike, level: float = LEVEL) -> tuple[np.ndarr
     """
     samples = np.asarray(samples, float)
     require_samples(len(samples), level)
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=0, method="weibull")
     defined = np.isfinite(samples).all(0)
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(np.where(defined, samples, 0), ends, axis=0, method="weibull")
     return np.where(defined, low, np.nan), np.where(defined, high, np.nan)
 
 

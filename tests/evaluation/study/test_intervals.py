@@ -164,7 +164,8 @@ class TestCommand:
         assert (tmp_path / "out/intervals.csv").is_file()
 
     def test_missing_samples_are_1_with_one_clear_line(self, scan, tmp_path, capsys):
-        options = {"standard": scan[0], "candidate": scan[1], "mask": scan[3], "samples": "nowhere", "out": tmp_path / "o"}
+        options = {"standard": scan[0], "candidate": scan[1], "mask": scan[3], "samples": "nowhere"}
+        options["out"] = tmp_path / "o"
         assert main(["evaluate", *(str(part) for name, value in options.items() for part in (f"--{name}", value))]) == 1
         error = capsys.readouterr().err
         assert "nowhere" in error and "Traceback" not in error and not (tmp_path / "o").exists()

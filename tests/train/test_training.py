@@ -8,8 +8,7 @@ from accelerate.state import AcceleratorState
 from diffusionct_pipeline import AutoencoderResNet18, DiffusionCTPipeline, StyleAutoencoder
 from diffusionct_pipeline.pipeline import PRETRAINED
 from diffusionct_pipeline.train import AutoencoderOptions, LatentOptions, train_autoencoder, train_latent
-from diffusionct_pipeline.train.latent_phase import load_model
-from diffusionct_pipeline.train.latent_phase import LatentPhase
+from diffusionct_pipeline.train.latent_phase import LatentPhase, load_model
 from safetensors.torch import load_file
 
 TINY = {
@@ -17,7 +16,7 @@ TINY = {
     "ema_decay": 0.5, "warmup_steps": 1,
 }  # fmt: skip
 TINY_AUTOENCODER = TINY | {
-    "latent_channels": 8, "rings": 6, "block_out_channels": [8, 8, 8, 8, 16], "decoder_channels": [8] * 5,
+    "latent_channels": 8, "rings": 4, "block_out_channels": [8, 8, 8, 8, 16], "decoder_channels": [8] * 5,
 }  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def trained(tmp_path_factory):
 class TestAutoencoder:
     def test_saves_a_model_that_loads(self, trained):
         model = StyleAutoencoder.from_pretrained(trained / "autoencoder")
-        assert model.config.latent_channels == 8 and model.config.rings == 6
+        assert model.config.latent_channels == 8 and model.config.rings == 4
         assert (model.latent_std > 0).all() and not torch.equal(model.latent_std, torch.ones(8))
 
     def test_one_line_of_metrics_a_step(self, trained):

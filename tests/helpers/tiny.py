@@ -5,7 +5,7 @@ from diffusers import DDPMScheduler
 
 from diffusionct_pipeline import ConditionalUNet1DModel, DiffusionCTPipeline, StyleAutoencoder, StylePredictor
 
-LATENT_CHANNELS, RINGS = 4, 2
+LATENT_CHANNELS, RINGS = 6, 2
 
 
 def get_dummy_components():

@@ -21,12 +21,12 @@ from diffusionct_pipeline.evaluation.texture import texture_agreement
 from diffusionct_pipeline.image_processor import UNMEASURED_HU
 from diffusionct_pipeline.systems import SYSTEMS, FittingPair
 from diffusionct_pipeline.training_data.splits import IMAGE_PAIRS, TEST, take
-from diffusionct_pipeline.training_data.tumour_pairs import SOURCE, TARGET, measured_regions, tumour_pairs
+from diffusionct_pipeline.training_data.tumour_pairs import SOURCE, TARGET, measured_regions, tumour_pairs, with_smoothed_source
 from tqdm import tqdm
 
 FITTING_PAIRS = 6
 REGION_PIXELS, REGIONS_A_SLICE = 48, 12  # as large as a tumour of 3 cm; evenly spread over the patient
-SMOOTHING = {"Br40 -> Bl64": 0.0, "smoothed Br40 -> Bl64": 0.6}
+SMOOTHING = {"Br40 -> Bl64": None, "smoothed Br40 -> Bl64": ("bilateral", 0.6)}
 
 
 def main():
@@ -71,13 +71,13 @@ def on_simulated(arguments):
     for name, smoothing in SMOOTHING.items():
         known = [
             FittingPair(pair.hu[SOURCE], pair.hu[TARGET], pair.spacing_mm)
-            for pair in tumour_pairs(take(IMAGE_PAIRS, FITTING_PAIRS), smoothing)
+            for pair in pairs(take(IMAGE_PAIRS, FITTING_PAIRS), smoothing)
         ]
         for system in systems.values():
             system.fit(known)
         cases = {"tumours": {}, "all regions": {}}
         seeds = take(TEST, arguments.pairs)
-        for pair in tqdm(tumour_pairs(seeds, smoothing), total=len(seeds), desc=name):
+        for pair in tqdm(pairs(seeds, smoothing), total=len(seeds), desc=name):
             tumours, squares = measured_regions(pair)
             for system_name, system in systems.items():
                 output = system.standardize(pair.hu[SOURCE], pair.spacing_mm)
@@ -86,6 +86,12 @@ def on_simulated(arguments):
         for case, rows in cases.items():
             table[f"{name}, {case}"] = {system: agreement(images) for system, images in rows.items()}
     return table
+
+
+def pairs(seeds, smoothing):
+    """Pairs of phantoms, the source smoothed or, with None, as it is."""
+    for pair in tumour_pairs(seeds):
+        yield pair if smoothing is None else with_smoothed_source(pair, *smoothing)
 
 
 def on_pair(arguments):

@@ -107,7 +107,7 @@ def coverage_by_class(
     held, width = covers(low, high, truth), relative_width(low, high, truth)
     classes = np.array([feature_class(name) for name in names])
     result = {}
-    for name in (*FEATURE_CLASSES, ALL):
+    for name in (*dict.fromkeys([*FEATURE_CLASSES, *classes.tolist()]), ALL):
         chosen = classes == name if name != ALL else np.ones(len(names), bool)
         if not chosen.any():
             continue

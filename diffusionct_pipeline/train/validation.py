@@ -8,9 +8,9 @@ import numpy as np
 
 from ..evaluation.texture import texture_agreement
 from ..training_data.splits import VALIDATION, take
-from ..training_data.tumour_pairs import SOURCE, TARGET, measured_regions, tumour_pairs
+from ..training_data.tumour_pairs import SOURCE, TARGET, measured_regions, tumour_pairs, with_smoothed_source
 
-SMOOTHING = 0.6  # of half of the pairs
+SMOOTHING = ("bilateral", 0.6)  # of half of the pairs
 SMOOTHED_FROM = 500  # number in the split from which on pairs are smoothed
 
 Standardize = Callable[[np.ndarray, float, np.ndarray], np.ndarray]  # (hu, spacing_mm, target_hu) -> hu
@@ -25,9 +25,10 @@ class ValidationSet:
 
     def __init__(self, count: int):
         smoothed = count // 2
+        to_smooth = tumour_pairs(take(VALIDATION, smoothed, SMOOTHED_FROM))
         self.pairs = [
             *tumour_pairs(take(VALIDATION, count - smoothed)),
-            *tumour_pairs(take(VALIDATION, smoothed, SMOOTHED_FROM), SMOOTHING),
+            *(with_smoothed_source(pair, *SMOOTHING) for pair in to_smooth),
         ]
 
     def score(self, standardize: Standardize) -> dict[str, float]:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from ..evaluation.regions import every_nth, square_regions, tumour_masks
 from ..simulation import ChestPhantom, Scanner, ScanOptions, SimulatedPair, simulate_pair
+from ..simulation.degradation import smooth
 
 SOURCE, TARGET = "Br40", "Bl64"
-FEWEST_TUMOUR_PIXELS = 64  # of a tumour: smaller ones have no texture to speak of
+FEWEST_PIXELS = 64  # of a tumour: smaller ones have no texture to speak of
 SQUARE_PIXELS, SQUARES = 32, 6
 
 
-def tumour_pairs(seeds: range, smoothing: float = 0.0) -> Iterator[SimulatedPair]:
+def tumour_pairs(seeds: range) -> Iterator[SimulatedPair]:
     """Br40/Bl64 pairs through the tumours of phantoms, one tumour each in turn.
 
     Args:
         seeds: Seeds of the phantoms (see splits.py); also of dose, pixel spacing and noise.
-        smoothing: Strength 0 to 1 of the edge-preserving smoothing of the Br40 image.
 
     Yields:
         `SimulatedPair`s: 1 mm slices at 20 to 150 mAs, log-uniform, with pixels of 0.55 to 0.85 mm.
@@ -32,15 +33,18 @@ def tumour_pairs(seeds: range, smoothing: float = 0.0) -> Iterator[SimulatedPair
         phantom = ChestPhantom(seed, style="human" if index % 3 else "lungman")
         tumour = phantom.tumours[index % len(phantom.tumours)]
         options = ScanOptions(
-            kernels=(SOURCE, TARGET),
-            mas=20.0 * 7.5**dose,
-            spacing_mm=round(0.55 + 0.3 * spacing, 3),
-            smoothing={SOURCE: smoothing} if smoothing else {},
+            kernels=(SOURCE, TARGET), mas=20.0 * 7.5**dose, spacing_mm=round(0.55 + 0.3 * spacing, 3)
         )
         yield simulate_pair(phantom, tumour.centre_mm[2], options, seed=seed, scanner=scanner)
+
+
+def with_smoothed_source(pair: SimulatedPair, family: str, strength: float) -> SimulatedPair:
+    """A pair whose Br40 image is smoothed, see `smooth`, and stored as whole HU."""
+    smoothed = smooth(torch.from_numpy(pair.hu[SOURCE]), family, strength).round().numpy()
+    return replace(pair, hu={**pair.hu, SOURCE: smoothed})
 
 
 def measured_regions(pair: SimulatedPair) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Where texture of a pair is measured: (H, W) masks of its tumours, and of some squares of other tissue."""
     squares = square_regions(pair.hu[SOURCE], SQUARE_PIXELS)
-    return tumour_masks(pair.mask, FEWEST_TUMOUR_PIXELS), every_nth(squares, SQUARES)
+    return tumour_masks(pair.mask, FEWEST_PIXELS), every_nth(squares, SQUARES)

@@ -8,8 +8,7 @@ from accelerate.state import AcceleratorState
 from diffusionct_pipeline import AutoencoderResNet18, DiffusionCTPipeline, StyleAutoencoder
 from diffusionct_pipeline.pipeline import PRETRAINED
 from diffusionct_pipeline.train import AutoencoderOptions, LatentOptions, train_autoencoder, train_latent
-from diffusionct_pipeline.train.latent_phase import load_model
-from diffusionct_pipeline.train.latent_phase import LatentPhase
+from diffusionct_pipeline.train.latent_phase import LatentPhase, load_model
 from safetensors.torch import load_file
 
 TINY = {
@@ -17,7 +16,7 @@ TINY = {
     "ema_decay": 0.5, "warmup_steps": 1,
 }  # fmt: skip
 TINY_AUTOENCODER = TINY | {
-    "latent_channels": 8, "rings": 6, "block_out_channels": [8, 8, 8, 8, 16], "decoder_channels": [8] * 5,
+    "latent_channels": 8, "rings": 4, "block_out_channels": [8, 8, 8, 8, 16], "decoder_channels": [8] * 5,
 }  # fmt: skip
 
 
@@ -51,7 +50,7 @@ def trained(tmp_path_factory):
 class TestAutoencoder:
     def test_saves_a_model_that_loads(self, trained):
         model = StyleAutoencoder.from_pretrained(trained / "autoencoder")
-        assert model.config.latent_channels == 8 and model.config.rings == 6
+        assert model.config.latent_channels == 8 and model.config.rings == 4
         assert (model.latent_std > 0).all() and not torch.equal(model.latent_std, torch.ones(8))
 
     def test_one_line_of_metrics_a_step(self, trained):

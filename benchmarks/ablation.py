@@ -1,0 +1,258 @@
+"""What each part of the pipeline adds: rows with parts taken out, on simulated tumours and on a real pair.
+
+    python benchmarks/ablation.py --pairs 30
+    python benchmarks/ablation.py --pairs 30 --regression runs/regression --real SOFT_DIR SHARP_DIR --json ablation.json
+
+Sources are Br40 as it is, smoothed by a family that training has, and by two that it has not; the target is Bl64. With
+`--real` also a real pair (same file name, same slice), its soft side as it is and denoised, a far slice of the target's
+kernel as reference. Rows:
+
+    input                 nothing is done
+    filter alone          the mean change of power as a gain, the same everywhere: no noise, no map
+    pooled style          the sampled latent's mean change of power everywhere: the decoder without a map
+    regression            the same network trained to say the mean, one step (`--regression`)
+    DDPM, n steps         the pipeline
+    mean of 8 samples     of the latents, then decoded once
+    true Z_B              the target's own latent (cut at -1024 HU, where its file is)
+
+Prints concordance and the share of ten figures within 15 % (evaluation.texture) over tumours, or over squares of a real
+slice, with 95 % intervals over resampled tumours, RMSE and bias; of the pipeline also how often 90 % intervals of the ten
+figures over samples hold the truth, and (`--features`) the paper's 1,401 features by class.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from agreement import REGION_PIXELS, REGIONS_A_SLICE
+from diffusionct_pipeline import DiffusionCTPipeline
+from diffusionct_pipeline.dicom import read_slice
+from diffusionct_pipeline.evaluation.agreement import REPRODUCIBLE, agreement_by_class, ccc, relative_error
+from diffusionct_pipeline.evaluation.regions import first_to_last, square_regions
+from diffusionct_pipeline.evaluation.texture import texture_table
+from diffusionct_pipeline.image_processor import GRID, UNMEASURED_HU
+from diffusionct_pipeline.models.texture.channels import patient_mean
+from diffusionct_pipeline.pipeline import sample_seed
+from diffusionct_pipeline.radiomics import extract
+from diffusionct_pipeline.simulation.degradation import smooth
+from diffusionct_pipeline.training_data.splits import TEST, take
+from diffusionct_pipeline.training_data.tumour_pairs import (
+    SOURCE,
+    TARGET,
+    measured_regions,
+    tumour_pairs,
+    with_smoothed_source,
+)
+from tqdm import tqdm
+
+SOURCES = {
+    "plain": None,
+    "bilateral (seen)": ("bilateral", 0.6),
+    "non-local means (unseen)": ("non-local means", 1.0),
+    "total variation (unseen)": ("total variation", 1.0),
+}
+REAL_SOURCES = {name: SOURCES[name] for name in ("plain", "non-local means (unseen)", "total variation (unseen)")}
+STEPS = (1, 2, 5, 10, 20, 50)
+MEAN_OF = 8
+COVERAGE_SAMPLES = 20
+RESAMPLES = 1000
+
+
+class Rows:
+    """The rows of one slice.
+
+    Args:
+        pipe: The pipeline.
+        regression: A pipeline whose denoiser says the mean, or None.
+        steps: Numbers of denoising steps.
+    """
+
+    def __init__(self, pipe, regression=None, steps=STEPS):
+        self.pipe, self.regression, self.steps = pipe, regression, steps
+
+    @torch.no_grad()
+    def of(self, source, target, spacing_mm, seed, reference=None):
+        """Row -> standardized HU (H, W) of a source, and the latents of its last row of samples for `coverage`."""
+        pipe = self.pipe
+        slices = pipe.image_processor.load(source, spacing_mm)
+        sample, spacing = pipe.image_processor.preprocess(slices)
+        latent_a, skips = pipe.encode(sample, spacing)
+        goal, _ = pipe.image_processor.preprocess(pipe.image_processor.load(target, spacing_mm))
+        texture = pipe.noise(slices, [seed], "texture", sample.shape[1:])
+
+        def sampled(model, steps, number=0):
+            one = sample_seed(seed, number)
+            start = pipe.noise(slices, [one], "latent", latent_a.shape[1:])
+            generators = [torch.Generator().manual_seed(one)]
+            return model.denoise(latent_a, reference, steps, start, generators, sample.shape[-1] // GRID)
+
+        def drawn(latent, noise=texture):
+            return pipe.image_processor.postprocess(pipe.decode(latent, skips, noise), slices)[0]
+
+        latents = {f"DDPM, {steps} steps": sampled(pipe, steps) for steps in self.steps}
+        own = latents[f"DDPM, {self.steps[-1]} steps"]
+        power = pipe.autoencoder.channels.power
+        pooled = latent_a.clone()
+        pooled[:, power] += (patient_mean(own) - patient_mean(latent_a))[:, power, None]
+        rows = {"input": source, "filter alone": self.filtered(pooled, skips, slices), "pooled style": drawn(pooled)}
+        if self.regression is not None:
+            rows["regression"] = drawn(sampled(self.regression, 1))
+        rows |= {name: drawn(latent) for name, latent in latents.items()}
+        steps = pipe.config.default_num_inference_steps
+        rows[f"mean of {MEAN_OF} samples"] = drawn(sum(sampled(pipe, steps, k) for k in range(MEAN_OF)) / MEAN_OF)
+        rows["true Z_B"] = drawn(pipe.encode(goal, spacing)[0])
+        return rows
+
+    def filtered(self, latent, skips, slices):
+        """The gain alone: nothing of the power counts as new, and nothing is added."""
+        network = self.pipe.autoencoder.incoherent_share
+        network.forward, forward = (lambda latent_a, change: torch.zeros_like(change)), network.forward
+        try:
+            silent = torch.zeros_like(skips.sample)
+            return self.pipe.image_processor.postprocess(self.pipe.decode(latent, skips, silent), slices)[0]
+        finally:
+            network.forward = forward
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=30, help="simulated slices")
+    parser.add_argument("--offset", type=int, default=0, help="number of the first of them in the test split")
+    parser.add_argument("--model", help="checkpoint; the embedded one by default")
+    parser.add_argument("--regression", help="checkpoint of the same network as a regression")
+    parser.add_argument("--real", type=Path, nargs=2, metavar=("SOFT_DIR", "SHARP_DIR"), help="a real pair")
+    parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="numbers of denoising steps")
+    parser.add_argument("--features", action="store_true", help="also the 1,401 features of the plain tumours")
+    parser.add_argument("--json", type=Path, help="also write the table to this file")
+    arguments = parser.parse_args()
+    pipe = load(arguments.model)
+    rows = Rows(pipe, load(arguments.regression) if arguments.regression else None, arguments.steps)
+    table = simulated(rows, arguments.pairs, arguments.offset, arguments.features)
+    if arguments.real:
+        table |= real(rows, *arguments.real)
+    for case, figures in table.items():
+        print(f"\n{case}")
+        for row, values in figures.items():
+            print(f"  {row:24s}" + "  ".join(f"{key} {shown(value)}" for key, value in values.items()))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(table, indent=2) + "\n")
+
+
+def load(model):
+    pipe = DiffusionCTPipeline.from_pretrained(model)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def shown(value):
+    return f"[{value[0]:.3f}, {value[1]:.3f}]" if isinstance(value, list) else f"{value:.3f}"
+
+
+def simulated(rows, count, offset, features):
+    """Case -> row -> figures, over tumours of held-out phantoms."""
+    images = {name: {} for name in SOURCES}
+    covered = {name: [] for name in SOURCES}
+    for number, pair in enumerate(tqdm(tumour_pairs(take(TEST, count, offset)), total=count, desc="simulated")):
+        tumours, _ = measured_regions(pair)
+        for name, smoothing in SOURCES.items():
+            source = (pair if smoothing is None else with_smoothed_source(pair, *smoothing)).hu[SOURCE]
+            target = pair.hu[TARGET]
+            for row, output in rows.of(source, target, pair.spacing_mm, seed=number).items():
+                images[name].setdefault(row, []).append((output.clip(target.min()), target, tumours))
+            covered[name] += coverage(rows.pipe, source, target, pair.spacing_mm, tumours, number)
+    table = {}
+    for name, of_rows in images.items():
+        table[f"Br40 to Bl64, {name}"] = {row: figures(made) for row, made in of_rows.items()}
+        table[f"Br40 to Bl64, {name}"]["90 % intervals"] = {"coverage": float(np.mean(covered[name]))}
+    if features:
+        made = images["plain"][f"DDPM, {rows.pipe.config.default_num_inference_steps} steps"]
+        table["1,401 features, plain"] = features_by_class(images["plain"]["input"], made)
+    return table
+
+
+def real(rows, soft_folder, sharp_folder):
+    """The same for both directions of a real pair, over squares; the reference is a far slice."""
+    names = sorted(path.name for path in soft_folder.glob("*.dcm"))
+    scans = {folder: [read_slice(folder / name) for name in names] for folder in (soft_folder, sharp_folder)}
+    hu = {
+        folder: [np.where(item.padding, np.float32(UNMEASURED_HU), item.hu) for item in scan]
+        for folder, scan in scans.items()
+    }
+    table = {}
+    for title, source, target, sources in (
+        ("soft to sharp", soft_folder, sharp_folder, REAL_SOURCES),
+        ("sharp to soft", sharp_folder, soft_folder, {"plain": None}),
+    ):
+        for name, smoothing in sources.items():
+            images = {}
+            for i, item in enumerate(scans[source]):
+                far = (i + len(names) // 2) % len(names)
+                load = rows.pipe.image_processor.load
+                reference = rows.pipe.reference_tokens(load(hu[target][far], scans[target][far].spacing_mm, "reference"))
+                given = hu[source][i]
+                if smoothing is not None:
+                    family, strength = smoothing
+                    given = smooth(torch.from_numpy(given), family, strength).round().numpy()
+                inside = [m for m in square_regions(hu[soft_folder][i], REGION_PIXELS) if not item.padding[m].any()]
+                masks = first_to_last(inside, REGIONS_A_SLICE)
+                goal = hu[target][i]
+                for row, output in rows.of(given, goal, item.spacing_mm, i, reference).items():
+                    images.setdefault(row, []).append((output.clip(goal.min()), goal, masks))
+            table[f"real pair, {title}, {name}"] = {row: figures(made) for row, made in images.items()}
+    return table
+
+
+def figures(images):
+    """Of (output, target, masks): agreement over all regions, with intervals over resampled regions."""
+    ours, theirs = (
+        texture_table((made[side], mask) for made in images for mask in made[2]) for side in (0, 1)
+    )
+    within = relative_error(ours, theirs) < REPRODUCIBLE
+    draw = np.random.default_rng(0)
+    resampled = [draw.integers(len(ours), size=len(ours)) for _ in range(RESAMPLES)]
+    difference = [output - target for output, target, _ in images]
+    return {
+        "regions": len(ours),
+        "CCC": float(np.mean(ccc(ours, theirs))),
+        "CCC interval": interval([np.nanmean(ccc(ours[i], theirs[i])) for i in resampled]),
+        "within 15 %": float(within.mean()),
+        "within interval": interval([within[i].mean() for i in resampled]),
+        "RMSE HU": float(np.sqrt(np.mean([np.mean(error**2) for error in difference]))),
+        "bias HU": float(np.mean([error.mean() for error in difference])),
+    }
+
+
+def interval(values, level=95):
+    return [float(value) for value in np.percentile(values, [(100 - level) / 2, (100 + level) / 2])]
+
+
+def coverage(pipe, source, target, spacing_mm, masks, seed):
+    """For every tumour and figure, whether the 5th to 95th percentile over samples holds the target's value."""
+    if not masks:
+        return []
+    generator = torch.Generator().manual_seed(seed)
+    made = pipe(source, spacing_mm, num_samples=COVERAGE_SAMPLES, generator=generator).samples[0].clip(target.min())
+    tables = np.stack([texture_table((one, mask) for mask in masks) for one in made])  # [K,tumours,figures]
+    low, high = np.percentile(tables, [5, 95], axis=0)
+    truth = texture_table((target, mask) for mask in masks)
+    return list(((low <= truth) & (truth <= high)).ravel())
+
+
+def features_by_class(before, after):
+    """Class -> concordance and share of features within 15 %, of the input and of the output, over all tumours."""
+    tables = {}
+    for name, images, side in (("input", before, 0), ("output", after, 0), ("target", after, 1)):
+        tables[name] = [extract(made[side], mask) for made in images for mask in made[2]]
+    names = list(tables["target"][0])
+    values = {key: np.array([[row[name] for name in names] for row in rows], float) for key, rows in tables.items()}
+    result = {}
+    for key in ("input", "output"):
+        for cls, row in agreement_by_class(values[key], values["target"], names).items():
+            result[f"{key}, {cls}"] = {"CCC": row.ccc_mean, "within 15 %": row.reproducible / row.features}
+    return result
+
+
+if __name__ == "__main__":
+    main()

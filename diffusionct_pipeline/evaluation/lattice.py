@@ -1,0 +1,38 @@
+"""Whether a network draws its stride: a pattern that repeats, which no figure of texture sees."""
+
+from __future__ import annotations
+
+import numpy as np
+
+PERIOD = 32  # pixels: the stride of the latent, and a multiple of every smaller one
+CHANCES = 20
+
+
+def folded_ratio(difference: np.ndarray, period: int = PERIOD, seed: int = 0) -> float:
+    """How far an image repeats itself every `period` pixels: about 1 for chance, above for a lattice.
+
+    The image is cut into tiles, their mean has a standard deviation, and so have the means of the same tiles, each rolled
+    by a random number of pixels: the first over the mean of the second.
+
+    Args:
+        difference: (H, W) or (N, H, W), output minus input of slices, H and W of at least `period`.
+        period: Side of a tile in pixels.
+        seed: Of the rolls.
+
+    Raises:
+        ValueError: if the image holds less than two tiles.
+    """
+    stack = np.asarray(difference, np.float64)
+    height, width = (size // period * period for size in stack.shape[-2:])
+    stack = stack[..., :height, :width].reshape(-1, height // period, period, width // period, period)
+    tiles = stack.transpose(0, 1, 3, 2, 4).reshape(-1, period, period)
+    if len(tiles) < 2:
+        raise ValueError(f"difference has shape {np.shape(difference)}; legal is room for two tiles of {period} pixels.")
+    tiles = tiles - tiles.mean((1, 2), keepdims=True)
+    draw = np.random.default_rng(seed)
+    rolled = [
+        np.mean([np.roll(tile, draw.integers(period, size=2), (0, 1)) for tile in tiles], axis=0).std()
+        for _ in range(CHANCES)
+    ]
+    chance = float(np.mean(rolled))
+    return float(tiles.mean(0).std() / chance) if chance else 1.0

@@ -2,7 +2,7 @@
 
 Percentiles are those of Weibull: p is taken at rank p (K + 1) of K sorted samples, between ranks by a straight line. If
 the truth is one more draw from where the samples come from, it lies below rank r with probability r / (K + 1), so 5 to
-95 % covers it in 90 % of cases for any K. The usual estimator, at rank 1 + p (K - 1), covers 81 % with K = 20. Both ends
+95 % covers it in about 90 % of cases. The usual estimator, at rank 1 + p (K - 1), covers 81 % with K = 20. Both ends
 are ranks of samples only with K of 19 or more; this asks for 20.
 """
 

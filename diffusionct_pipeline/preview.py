@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 DIFFERENCE_HU = 300.0  # sharp minus soft noise has a standard deviation of 50 to 100 HU
+SPREAD_HU = 100.0  # of samples: the noise of a sharp kernel, where all of it is drawn anew
 BAR_MM = (100, 50, 20, 10, 5)  # lengths of a scale bar; the longest that takes up to a third of the width
 INK, PAPER = "#e8e8e8", "#101014"
 ACCENT = "#ffb000"
@@ -25,13 +26,20 @@ LINES = ("#7fb3d5", "#ffb000", "#e8e8e8")  # input, output, target
 SPECTRUM_PATCH = 32  # pixels: rings of .4 lp/cm at .7 mm, and small enough for the region around a tumour
 
 
-def preview_png(before_hu: np.ndarray, after_hu: np.ndarray, spacing_mm: float, title: str = "") -> bytes:
-    """Input, output and their difference side by side.
+def preview_png(
+    before_hu: np.ndarray,
+    after_hu: np.ndarray,
+    spacing_mm: float,
+    title: str = "",
+    spread_hu: np.ndarray | None = None,
+) -> bytes:
+    """Input, output and their difference side by side, and how far samples of the output spread.
 
     Args:
         before_hu, after_hu: (H, W) arrays in HU.
         spacing_mm: Side of a pixel.
         title: Line above the panels.
+        spread_hu: (H, W) standard deviation over samples of the output, in HU; None for no such panel.
 
     Returns:
         Bytes of a PNG.
@@ -40,12 +48,16 @@ def preview_png(before_hu: np.ndarray, after_hu: np.ndarray, spacing_mm: float, 
         ImportError: matplotlib is not installed.
     """
     height, width = before_hu.shape
-    figure, axes = panels(1, 3, aspect=height / width, title=title)
+    figure, axes = panels(1, 3 if spread_hu is None else 4, aspect=height / width, title=title)
     show(axes[0][0], before_hu, "input", spacing_mm)
     grey = show(axes[0][1], after_hu, "output")
     change = show_difference(axes[0][2], after_hu - before_hu, "output - input")
     colour_bar(figure, axes[0][:2], grey, "HU")
-    colour_bar(figure, axes[0][2:], change, "HU")
+    colour_bar(figure, axes[0][2:3], change, "HU")
+    if spread_hu is not None:
+        spread = axes[0][3].imshow(spread_hu, cmap="inferno", vmin=0, vmax=SPREAD_HU, interpolation="nearest")
+        bare(axes[0][3], "spread of the samples")
+        colour_bar(figure, axes[0][3:], spread, "HU standard deviation")
     return png(figure)
 
 

@@ -79,6 +79,7 @@ def make_report(
     output: Path,
     derivation: Derivation,
     options: dict[str, Any],
+    samples_folder: str | None,
     slices: int,
     entries: list[SeriesEntry],
     skipped: list[Skipped],
@@ -91,7 +92,8 @@ def make_report(
     Args:
         source, output: Input and output of the run; paths in the report are relative to `source`.
         derivation: Of `DiffusionCTPipeline.derivation`.
-        options: The options that the run had.
+        options: The options that the run had; `num_samples` among them.
+        samples_folder: Folder in `output` with the samples of each slice; None where there is one sample.
         slices: How many there were to standardize.
         entries: One for each series that was begun.
         skipped: What the folder holds beside them.
@@ -111,6 +113,7 @@ def make_report(
         "input": str(source),
         "output": str(output),
         "options": options,
+        "samples_folder": samples_folder,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds_to_load": round(begun - started, 2),
         "seconds": round(time.time() - started, 2),

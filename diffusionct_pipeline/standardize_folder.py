@@ -1,6 +1,7 @@
 """Standardize every CT series of a folder: one model load, one derived DICOM file for each slice, one report.
 
-OUT mirrors the relative paths of IN and holds `run_report.json`. Sources are only read.
+OUT mirrors the relative paths of IN and holds `run_report.json`. With several samples, `OUT/samples` mirrors them too.
+Sources are only read.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ import numpy as np
 import torch
 
 from .dicom import CTSeries, FolderScan, read_slice, scan_folder, write_slice
-from .files import require_writable, write_whole
+from .files import require_writable, whole_file, write_whole
 from .image_processor import HUSlice
 from .optional import import_optional
-from .pipeline import ACCELERATOR_BATCH, DiffusionCTPipeline
+from .pipeline import ACCELERATOR_BATCH, DiffusionCTPipeline, sample_seed
 from .preview import preview_png
 from .provenance import Derivation
 from .run_report import REPORT_FILE, SeriesEntry, make_report, relative_path
+from .sample_files import SAMPLES_FOLDER, SliceSamples, samples_path, spread_hu
 from .seeds import MAX_SEED
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class FolderOptions:
     seed: int = 0
     device: str | None = None
     batch_size: int | None = None
+    num_samples: int = 1
     preview: bool = False
 
     def as_json(self) -> dict[str, Any]:
@@ -68,9 +71,10 @@ class Job:
         pipe: The one pipeline.
         reference_tokens: [1,T,C]; None for the checkpoint's standard.
         derivation: What derived files say about their making.
-        progress: Called with the slices done and all.
+        progress: Called with the samples done and all.
         total: Slices to standardize.
         done: Slices dealt with, failed ones included.
+        shown: Samples that the progress knows of.
         stopped: Why the run ends early, "" while it goes on.
         entries: Of each series that was begun.
     """
@@ -84,13 +88,19 @@ class Job:
     progress: Callable[[int, int], None]
     total: int
     done: int = 0
+    shown: int = 0
     stopped: str = ""
     entries: list[SeriesEntry] = field(default_factory=list)
 
     def count(self, slices: int) -> None:
-        """Tell the progress."""
+        """Tell the progress of slices that are dealt with, with all their samples."""
         self.done += slices
-        self.progress(self.done, self.total)
+        self.show()
+
+    def show(self, samples: int = 0) -> None:
+        """Tell the progress of so many samples of slices that are not dealt with; it never goes back."""
+        self.shown = max(self.shown, self.done * self.options.num_samples + samples)
+        self.progress(self.shown, self.total * self.options.num_samples)
 
     def name(self, path: Path) -> Path:
         """What the report and OUT call a file of IN."""
@@ -107,6 +117,7 @@ def standardize_folder(
     seed: int = 0,
     device: str | None = None,
     batch_size: int | None = None,
+    num_samples: int = 1,
     preview: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -123,8 +134,12 @@ def standardize_folder(
         seed: Seed of the noise, which the slices of a series share.
         device: "cpu", "cuda", "cuda:1", ...; None takes the first GPU, else the CPU.
         batch_size: Slices at a time on a GPU; None is 8.
-        preview: Whether to write pictures of `PREVIEW_SLICES` slices a series to `output/preview`.
-        progress: Called as progress(done, total) at the start and after each slice, failed ones included.
+        num_samples: K samples of each slice. The derived file is the first, the same as without others; with more than
+            one, all of them and their spread go to `output/samples/PATH.npz`, see `SliceSamples`.
+        preview: Whether to write pictures of `PREVIEW_SLICES` slices a series to `output/preview`, with the spread
+            where there are several samples.
+        progress: Called as progress(done, total) at the start and after each sample of each slice; those of a failed
+            slice count as done.
 
     Returns:
         The report, as written to `output/run_report.json`. "failures" counts the files that should have been
@@ -142,6 +157,7 @@ def standardize_folder(
         seed=seed,
         device=device,
         batch_size=batch_size,
+        num_samples=num_samples,
         preview=preview,
     )
     # 1. What there is to do, before anything is loaded.
@@ -173,6 +189,7 @@ def standardize_folder(
             output=output,
             derivation=job.derivation,
             options=job.options.as_json(),
+            samples_folder=SAMPLES_FOLDER if num_samples > 1 else None,
             slices=job.total,
             entries=job.entries,
             skipped=scan.skipped,
@@ -242,7 +259,7 @@ def make_job(
     pipe = load_pipeline(options.model, options.device)
     steps = options.num_inference_steps
     steps = pipe.config.default_num_inference_steps if steps is None else steps
-    pipe.check_inputs(steps, None, options.batch_size, "dicom", [])
+    pipe.check_inputs(steps, None, options.batch_size, "dicom", [], options.num_samples)
     generator_for(options.seed)
     references = []
     if options.reference is not None:
@@ -299,10 +316,10 @@ def standardize_series(job: Job, series: CTSeries) -> None:
             inputs = [slices[i] for i in batch]
             with failures_listed(job, entry, [hu_slice.source.path for hu_slice in inputs]):
                 results = standardize_slices(job, inputs)
-                for hu_slice, (hu, seed) in zip(inputs, results):
+                for hu_slice, (samples, seeds) in zip(inputs, results):
                     path = hu_slice.source.path
                     with failures_listed(job, entry, [path]):
-                        write_result(job, entry, hu_slice, hu, seed, show=path in shown)
+                        write_result(job, entry, hu_slice, samples, seeds, show=path in shown)
             if job.stopped:
                 return
         if entry.written:
@@ -323,27 +340,42 @@ def failures_listed(job: Job, entry: SeriesEntry, paths: list[Path]) -> Iterator
             job.stopped = reason
 
 
-def standardize_slices(job: Job, slices: list[HUSlice]) -> list[tuple[np.ndarray, int]]:
-    """Slices that go through the networks together -> list of (HU array, noise seed)."""
-    seeds = job.pipe.noise_seeds(slices, generator_for(job.options.seed))
-    return list(
-        zip(job.pipe.standardize_batch(slices, seeds, job.options.num_inference_steps, job.reference_tokens), seeds)
-    )
+def standardize_slices(job: Job, slices: list[HUSlice]) -> list[tuple[np.ndarray, tuple[int, ...]]]:
+    """Slices that go through the networks together -> list of (K samples in HU (K, H, W), their noise seeds)."""
+    first = job.pipe.noise_seeds(slices, generator_for(job.options.seed))
+    seeds = [[sample_seed(seed, number) for seed in first] for number in range(job.options.num_samples)]  # [K][B]
+    samples = []
+    for number, of_sample in enumerate(seeds):
+        if number:
+            job.show(number * len(slices))
+        samples.append(
+            job.pipe.standardize_batch(slices, of_sample, job.options.num_inference_steps, job.reference_tokens)
+        )
+    return list(zip(map(np.stack, zip(*samples)), zip(*seeds)))
 
 
-def write_result(job: Job, entry: SeriesEntry, hu_slice: HUSlice, hu: np.ndarray, seed: int, show: bool) -> None:
-    """Write one derived slice, and its picture if asked for.
+def write_result(
+    job: Job, entry: SeriesEntry, hu_slice: HUSlice, samples: np.ndarray, seeds: tuple[int, ...], show: bool
+) -> None:
+    """Write one derived slice, its samples if there are several, and its picture if asked for.
 
     Args:
         job, entry: Where its success is counted.
         hu_slice: The source.
-        hu: (H, W), its standardized HU.
-        seed: Seed of its noise.
+        samples: (K, H, W), its standardized HU; the first sample is the derived slice.
+        seeds: K seeds of their noise.
         show: Whether a picture is asked for.
     """
-    derived = job.derivation.derive(hu, hu_slice.source, seed)
+    hu = samples[0]
+    derived = job.derivation.derive(hu, hu_slice.source, seeds[0])
     name = job.name(hu_slice.source.path)
-    write_slice(derived, job.output / name)
+    if len(samples) == 1:
+        write_slice(derived, job.output / name)
+    else:
+        record = SliceSamples.of(samples, hu_slice.source, derived.SOPInstanceUID, seeds)
+        with whole_file(samples_path(job.output, name)) as part:  # there only if the derived file is
+            part.write_bytes(record.to_bytes())
+            write_slice(derived, job.output / name)
     entry.written += 1
     entry.clipped_pixels += derived.clipped_pixels
     if entry.kernel_in is None:
@@ -351,7 +383,8 @@ def write_result(job: Job, entry: SeriesEntry, hu_slice: HUSlice, hu: np.ndarray
     if show:
         picture = job.output / PREVIEW_FOLDER / f"{len(job.entries):02d}_{str(name).replace(os.sep, '_')}.png"
         title = f"{name}   {hu_slice.kernel or 'unknown kernel'} to {derived.ConvolutionKernel}"
-        write_whole(picture, preview_png(hu_slice.hu, hu, hu_slice.spacing_mm, title))
+        spread = spread_hu(samples) if len(samples) > 1 else None
+        write_whole(picture, preview_png(hu_slice.hu, hu, hu_slice.spacing_mm, title, spread))
     job.count(1)
 
 

@@ -23,6 +23,7 @@ LAYERS = {
     "radiomics": 1,
     "simulation": 2,
     "evaluation": 2,
+    "sample_files": 2,
     "models": 2,
     "models.texture": 3,
     "losses": 3,

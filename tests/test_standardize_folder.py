@@ -207,6 +207,7 @@ class TestOptions:
             "seed": 0,
             "device": "cpu",
             "batch_size": None,
+            "num_samples": 1,
             "preview": False,
         }
 

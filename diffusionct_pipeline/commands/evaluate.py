@@ -23,9 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "RTSTRUCT, or .npz with the array `mask` (slices, rows, columns)")  # fmt: skip
     add("--baseline", metavar="DIR", help="folder with the unconverted series, to which gains refer")
     add("--label", nargs="+", metavar="L", help="labels of the mask to measure, by number or name; default: all")
+    add("--samples", nargs="+", metavar="DIR", help="folders OUT/samples of `diffusionct standardize --samples K`, K "
+        "of at least 20: also report how often the features' 90 %% intervals over the samples of a candidate hold the "
+        "standard's value")  # fmt: skip
     add("--combat", action="store_true", help="also compare after ComBat, a correction of features without images")
     add("--out", default="evaluation_output", metavar="DIR", help="new folder for report.md, features.csv, "
-        "agreement.csv and figures (default: %(default)s)")  # fmt: skip
+        "agreement.csv, intervals.csv with --samples, and figures (default: %(default)s)")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     with ProgressBar("evaluate", unit="region") as progress:
         evaluation = evaluate_series(
             options.standard, options.candidate, options.mask, options.out, baseline=options.baseline,
-            labels=options.label, use_combat=options.combat, progress=progress,
+            labels=options.label, samples=options.samples or (), use_combat=options.combat, progress=progress,
         )  # fmt: skip
     for remark in evaluation.remarks:
         print(f"note: {remark}", file=sys.stderr)

@@ -26,15 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)")  # fmt: skip
     add("--device", metavar="D", help='"cpu", "cuda", "cuda:1"; default: the first GPU, else the CPU')
     add("--batch-size", type=int, metavar="B", help="slices at a time on a GPU (default: 8); a CPU takes one by one")
-    add("--preview", action="store_true", help="also write pictures (input, output, difference) to OUT/preview: the "
-        "middle slice of each series and one a quarter to either side")  # fmt: skip
+    add("--samples", type=sample_count, default=1, metavar="K", help="samples of each slice: the derived file is the "
+        "first, whatever K; with more than 1 all of them and their spread go to OUT/samples (default: %(default)s)"
+    )  # fmt: skip
+    add("--preview", action="store_true", help="also write pictures (input, output, difference, spread of the samples) "
+        "to OUT/preview: the middle slice of each series and one a quarter to either side")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
     """Standardize, and print what was written and what failed; a failure of any file is a failure."""
     from ..standardize_folder import standardize_folder
 
-    with ProgressBar("standardize") as progress:
+    with ProgressBar("standardize", unit="slice" if options.samples == 1 else "sample") as progress:
         report = standardize_folder(
             options.input,
             options.output,
@@ -44,11 +47,14 @@ def run(options: argparse.Namespace) -> int:
             seed=options.seed,
             device=options.device,
             batch_size=options.batch_size,
+            num_samples=options.samples,
             preview=options.preview,
             progress=progress,
         )
     done = f"{report['written']} of {report['slices']} slices in {len(report['series'])} series"
     print(f"{done} written to {report['output']}")
+    if report["samples_folder"]:
+        print(f"{options.samples} samples of each in its folder {report['samples_folder']}")
     if report["skipped"]:
         print(f"{len(report['skipped'])} other files skipped; run_report.json lists them")
     failures = [item for entry in report["series"] for item in entry["failures"]] + report["unusable"]
@@ -59,3 +65,14 @@ def run(options: argparse.Namespace) -> int:
     if report["stopped"]:
         print(f"stopped early: {report['stopped']}", file=sys.stderr)
     return EXIT_FAILURE if failures or report["stopped"] else EXIT_OK
+
+
+def sample_count(text: str) -> int:
+    """"20" -> 20.
+
+    Raises:
+        ArgumentTypeError: no integer of at least 1.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is an integer of at least 1")
+    return int(text)

@@ -23,10 +23,12 @@ from .study.plots import (
     save_figure,
 )
 from .study.tables import Table, class_table, table1
+from .uncertainty import ClassCoverage, coverage_by_class, sample_intervals
 
 __all__ = [
     "REPRODUCIBLE",
     "ClassAgreement",
+    "ClassCoverage",
     "Evaluation",
     "Table",
     "agreement_by_class",
@@ -36,6 +38,7 @@ __all__ = [
     "class_table",
     "combat",
     "compare_series",
+    "coverage_by_class",
     "edge_mtf",
     "evaluate_series",
     "noise_power_spectrum",
@@ -51,6 +54,7 @@ __all__ = [
     "relative_error",
     "reproducible_fraction",
     "rmse_hu",
+    "sample_intervals",
     "save_figure",
     "ssim",
     "table1",

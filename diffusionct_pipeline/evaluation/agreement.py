@@ -143,7 +143,7 @@ def agreement_by_class(
     classes = np.array([feature_class(name) for name in names])
     # 3. Class by class.
     result = {}
-    for name in (*FEATURE_CLASSES, ALL):
+    for name in (*dict.fromkeys([*FEATURE_CLASSES, *classes.tolist()]), ALL):
         chosen = np.flatnonzero(classes == name) if name != ALL else np.arange(len(names))
         if len(chosen) == 0:
             continue

@@ -3,6 +3,7 @@
     OUT/report.md        what was compared and how well it agrees, with the figures
     OUT/features.csv     one row per region and feature: every system's value and relative error
     OUT/agreement.csv    one row per system and feature class
+    OUT/intervals.csv    with samples of a candidate: one row per region and feature, the interval over the samples
     OUT/*.png            figures
 """
 
@@ -19,18 +20,23 @@ from typing import TypeAlias
 import numpy as np
 
 from ...dicom import read_slice
+from ...dicom.reading import read_dataset
 from ...files import require_writable, whole_folder
 from ...optional import import_optional
 from ...radiomics import DEFAULT_SETTINGS, Features, RadiomicSettings, extract, feature_names
+from ...sample_files import SliceSamples, find_samples
 from ..geometry import Geometry, Series, find_series, match_slices
 from ..masks import read_mask
+from ..uncertainty import require_samples
 from .report import write_report
 
 PathLike: TypeAlias = str | os.PathLike
 Progress: TypeAlias = Callable[[int, int], None]  # done, total
-Task: TypeAlias = tuple[str, int, np.ndarray, np.ndarray]  # system, region, (slices, rows, columns) HU and mask
+Source: TypeAlias = str | tuple[str, int]  # a system, or one of its samples
+Task: TypeAlias = tuple[Source, int, np.ndarray, np.ndarray]  # source, region, (slices, rows, columns) HU and mask
 
 ALONE = 32  # regions of all series, 20 to 40 ms each, up to which starting processes costs more than it saves
+SAME_SPACING = 1e-3  # relative; headers round spacings to 3 to 6 digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +72,7 @@ class Evaluation:
         inside: (S, rows, columns) bool, the regions in these slices.
         settings: Of the features.
         remarks: What a reader must know: missing slices, split regions.
+        samples: Name of a candidate that samples were given of -> its features over them, (K, regions, 1401).
     """
 
     standard: str
@@ -78,6 +85,7 @@ class Evaluation:
     inside: np.ndarray
     settings: RadiomicSettings
     remarks: list[str] = field(default_factory=list)
+    samples: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def systems(self) -> dict[str, np.ndarray]:
@@ -93,6 +101,7 @@ def evaluate_series(
     *,
     baseline: PathLike | None = None,
     labels: Sequence[str | int] | None = None,
+    samples: Sequence[PathLike] = (),
     use_combat: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -106,6 +115,9 @@ def evaluate_series(
         out: New folder, outside of the others. It appears when it is complete.
         baseline: Folder with the unconverted series, to which gains refer.
         labels: Labels of the mask to measure; None: all.
+        samples: Folders `OUT/samples` of `diffusionct standardize --samples`, at least 20 samples a slice. Which
+            candidate they belong to is told by the SOPInstanceUIDs. They are measured only where they are named here,
+            because every sample takes as long as a series.
         use_combat: Also report every system after ComBat of its features and the standard's.
         workers: Processes; None: one per core.
         progress: Called as progress(done, total) after each region of each series.
@@ -114,18 +126,20 @@ def evaluate_series(
         Evaluation.
 
     Raises:
-        ValueError: `out` exists or lies in an input, a series or the mask cannot be used, or geometries differ.
+        ValueError: `out` exists or lies in an input, a series, the mask or samples cannot be used, or geometries
+            differ.
         OSError: A file cannot be read or written.
         ImportError: matplotlib or the reader of the mask's format is missing.
     """
     out = Path(out)
-    inputs = [standard, *candidates] if baseline is None else [standard, baseline, *candidates]
+    inputs = [standard, *candidates, *samples] if baseline is None else [standard, baseline, *candidates, *samples]
     _check_out(out, inputs)
     require_writable(out.parent)
     import_optional("matplotlib")  # now: the figures come last
     evaluation = compare_series(
-        standard, candidates, mask, baseline=baseline, labels=labels, workers=workers, progress=progress
-    )
+        standard, candidates, mask,
+        baseline=baseline, labels=labels, samples=samples, workers=workers, progress=progress,
+    )  # fmt: skip
     with whole_folder(out) as part:
         write_report(evaluation, part, mask=mask, use_combat=use_combat)
     return evaluation
@@ -138,6 +152,7 @@ def compare_series(
     *,
     baseline: PathLike | None = None,
     labels: Sequence[str | int] | None = None,
+    samples: Sequence[PathLike] = (),
     settings: RadiomicSettings = DEFAULT_SETTINGS,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -160,6 +175,8 @@ def compare_series(
     remarks += _split_remarks(labelled, regions)
     r = settings.nid_window // 2
     needed = sorted({i for g in regions for i in _range(g, r)})
+    files = _find_sample_files(samples, [names[i] for i in range(len(names) - len(candidates), len(names))], series,
+                               {name: [places[name][i] for i in needed] for name in names})  # fmt: skip
     # 3. Features, region by region, in several processes.
     tasks, images = [], {}
     shown = sorted({i for g in regions for i in range(g.slices.start, g.slices.stop)})
@@ -167,25 +184,31 @@ def compare_series(
         hu = {i: read_slice(stack.paths[places[name][i]]).hu for i in needed}
         tasks += [(name, k, *_crop(hu, region, settings)) for k, region in enumerate(regions)]
         images[name] = np.stack([hu[i] for i in shown])
-    values = {name: [None] * len(regions) for name in names}
-    for name, k, result in _extract_all(tasks, settings, workers, progress):
-        values[name][k] = result
+    tasks += _sample_tasks(files, regions, places, geometry, settings)
+    values: dict[Source, list[Features | None]] = {source: [None] * len(regions) for source, *_ in tasks}
+    for source, k, result in _extract_all(tasks, settings, workers, progress):
+        values[source][k] = result
     # 4. Everything in one place.
     inside = np.zeros((len(shown), *geometry.shape[1:]), bool)
     for region in regions:
         inside[np.isin(shown, range(region.slices.start, region.slices.stop))] |= region.mask
     columns = feature_names(settings)
+    measured = {source: np.array([[f[c] for c in columns] for f in found]) for source, found in values.items()}
     return Evaluation(
         standard=names[0],
         baseline=None if baseline is None else names[1],
         series=series,
         regions=regions,
-        features={name: np.array([[f[c] for c in columns] for f in values[name]]) for name in names},
+        features={name: measured[name] for name in names},
         undefined={name: [f.undefined for f in values[name]] for name in names},
         images=images,
         inside=inside,
         settings=settings,
         remarks=remarks,
+        samples={
+            name: np.stack([measured[source] for source in measured if isinstance(source, tuple) and source[0] == name])
+            for name in files
+        },
     )
 
 
@@ -300,10 +323,79 @@ def _crop(hu: dict[int, np.ndarray], region: Region, settings: RadiomicSettings)
     return image, mask
 
 
+def _find_sample_files(
+    folders: Sequence[PathLike], candidates: list[str], series: dict[str, Series], needed: dict[str, list[int]]
+) -> dict[str, dict[int, Path]]:
+    """Candidate -> index of each slice that it needs -> file of its samples; candidates without samples are left out.
+
+    Raises:
+        ValueError: A folder belongs to no candidate, or lacks a slice of its candidate; naming them.
+    """
+    result: dict[str, dict[int, Path]] = {}
+    for folder in folders:
+        found, owner = find_samples(folder), None
+        for name in candidates:
+            paths = [series[name].paths[i] for i in needed[name]]
+            uids = [str(read_dataset(path, header_only=True).get("SOPInstanceUID")) for path in paths]
+            missing = [path for path, uid in zip(paths, uids) if uid not in found]
+            if len(missing) == len(paths):
+                continue
+            if name in result:
+                raise ValueError(f'samples "{folder}" are of "{series[name].folder}", whose samples are given already')
+            if missing:
+                raise ValueError(f'samples "{folder}" lack {len(missing)} of the {len(paths)} slices of '
+                                 f'"{series[name].folder}" that the regions need: there are none of "{missing[0]}"')
+            owner, result[name] = name, {i: found[uid] for i, uid in zip(needed[name], uids)}
+        if owner is None:
+            both = ", ".join(f'"{series[name].folder}"' for name in candidates)
+            raise ValueError(f'samples "{folder}" are not of the slices that the regions need of {both}: no '
+                             "SOPInstanceUID agrees. They were made in another run than the candidate")
+    return result
+
+
+def _sample_tasks(
+    files: dict[str, dict[int, Path]],
+    regions: Sequence[Region],
+    places: dict[str, np.ndarray],
+    geometry: Geometry,
+    settings: RadiomicSettings,
+) -> Iterator[Task]:
+    """Every region of every sample, in the order of the samples for each region."""
+    for name, of_slice in files.items():
+        counts: dict[int, Path] = {}
+        for k, region in enumerate(regions):
+            stacks = {}
+            for i in _range(region, settings.nid_window // 2):
+                path = of_slice[places[name][i]]
+                stacks[i] = _read_samples(path, geometry)
+                counts.setdefault(len(stacks[i]), path)
+                if len(counts) > 1:
+                    both = " and ".join(f'"{path}" has {count}' for count, path in counts.items())
+                    raise ValueError(f"every slice must have the same number of samples: {both}")
+            for number in range(next(iter(counts))):
+                hu = {i: stack[number].astype(np.float32) for i, stack in stacks.items()}
+                yield ((name, number), k, *_crop(hu, region, settings))
+
+
+def _read_samples(path: Path, geometry: Geometry) -> np.ndarray:
+    """Samples (K, rows, columns) of a file, checked against the grid of the standard."""
+    record = SliceSamples.read(path)
+    rows, columns = record.samples.shape[1:]
+    apart = abs(record.spacing_mm - geometry.spacing_mm)
+    if (rows, columns) != geometry.shape[1:] or apart > SAME_SPACING * geometry.spacing_mm:
+        raise ValueError(f'"{path}" has another geometry, {rows} x {columns} pixels of {record.spacing_mm:.4g} mm, '
+                         f"than the standard:\n  {geometry}")
+    try:
+        require_samples(len(record.samples))
+    except ValueError as error:
+        raise ValueError(f'"{path}": {error}') from None
+    return record.samples
+
+
 def _extract_all(
     tasks: list[Task], settings: RadiomicSettings, workers: int | None, progress: Progress | None
-) -> Iterator[tuple[str, int, Features]]:
-    """Yield (system, region, Features) as they come; a task is (system, region, hu, mask)."""
+) -> Iterator[tuple[Source, int, Features]]:
+    """Yield (source, region, Features) as they come; a task is (source, region, hu, mask)."""
     total, done = len(tasks), 0
 
     def tell() -> None:

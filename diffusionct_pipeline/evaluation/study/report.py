@@ -25,6 +25,7 @@ from ..agreement import (
 )
 from ..combat import combat
 from ..image_metrics import SCORED_WINDOW_HU, bias_hu, noise_power_spectrum, nps_distance, psnr, rmse_hu, ssim
+from ..uncertainty import LEVEL, coverage_by_class, covers, relative_width, sample_intervals
 from .plots import (
     plot_bland_altman,
     plot_class_boxes,
@@ -54,11 +55,11 @@ BLAND_ALTMAN = ("ID/GlobalMean", "ID/GlobalStd", "GLCM25/Contrast/d=1/dir=sum/bi
 def write_report(
     evaluation: Evaluation, folder: str | os.PathLike, *, mask: str | os.PathLike = "", use_combat: bool = False
 ) -> None:
-    """Write features.csv, agreement.csv, report.md and the figures into an existing folder.
+    """Write features.csv, agreement.csv, report.md and the figures, and intervals.csv where there are samples.
 
     Args:
         evaluation: From `compare_series`.
-        folder: Where to.
+        folder: Where to, an existing one.
         mask: Name of the mask's file, for the report.
         use_combat: Also report every system after ComBat, see `after_combat`.
     """
@@ -91,6 +92,8 @@ def write_report(
     # 2. Files.
     write_features(evaluation, folder / "features.csv")
     write_agreement(agreements, folder / "agreement.csv", has_ccc)
+    if evaluation.samples:
+        write_intervals(evaluation, folder / "intervals.csv")
     metrics, spectra, remarks = image_table(evaluation)
     figures = write_figures(evaluation, folder, spectra, has_ccc)
     # 3. The text.
@@ -100,6 +103,7 @@ def write_report(
         *_relative_errors(evaluation, pairs, agreements),
         "## Concordance\n",
         *_concordance(evaluation, agreements, has_ccc, len(set(labels))),
+        *_uncertainty(evaluation),
         "## Undefined and duplicate features\n",
         *_undefined(evaluation, distinct),
         "## Images\n",
@@ -174,6 +178,27 @@ def write_agreement(agreements: Agreements, path: Path, has_ccc: bool) -> None:
                         else:
                             cells.append("" if value is None else _cell(value))
                     rows.writerow([system, title, name, *cells])
+
+
+def write_intervals(evaluation: Evaluation, path: Path) -> None:
+    """One row per candidate with samples, region and feature: percentiles over the samples and the standard's value."""
+    names = feature_names(evaluation.settings)
+    target = evaluation.features[evaluation.standard]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["system", "region", "class", "feature", "standard", "first_sample", "p5", "p95", "covered",
+                       "relative_width", "samples"])  # fmt: skip
+        for system, samples in evaluation.samples.items():
+            low, high = sample_intervals(samples)
+            held, width = covers(low, high, target), relative_width(low, high, target)
+            for k, region in enumerate(evaluation.regions):
+                for j, name in enumerate(names):
+                    numbers = (target[k, j], samples[0, k, j], low[k, j], high[k, j])
+                    has_both = np.isfinite([target[k, j], low[k, j], high[k, j]]).all()
+                    rows.writerow([
+                        system, region.name, feature_class(name), name, *map(_cell, numbers),
+                        int(held[k, j]) if has_both else "", _cell(width[k, j]), len(samples),
+                    ])  # fmt: skip
 
 
 def image_table(evaluation: Evaluation) -> tuple[Table, Spectra, list[str]]:
@@ -337,6 +362,31 @@ def _concordance(evaluation: Evaluation, agreements: Agreements, has_ccc: bool, 
     return lines
 
 
+def _uncertainty(evaluation: Evaluation) -> list[str]:
+    """Intervals over samples; nothing without samples."""
+    if not evaluation.samples:
+        return []
+    names = feature_names(evaluation.settings)
+    lines = ["## Uncertainty\n"]
+    for system, samples in evaluation.samples.items():
+        classes = coverage_by_class(*sample_intervals(samples), evaluation.features[evaluation.standard], names)
+        rows = tuple(
+            (name, f"{row.pairs:,}", _share(row.covered), _share(row.median_width), f"{row.undefined:.1%}")
+            for name, row in classes.items()
+        )
+        title = (f"{system}: {LEVEL:.0%} intervals of each feature of each region over {len(samples)} samples, against "
+                 "the standard's value")
+        columns = ("Class", "pairs", "standard within", "median width, relative", "undefined pairs")
+        lines.append(Table(title, columns, rows).markdown())
+    lines.append(
+        f"If the standard were one more sample, {LEVEL:.0%} of the intervals would hold it. A smaller share means that "
+        "the model is surer than it may be, or biased; a larger one that it is less sure than it could be. Features of "
+        "one region are not independent. Percentiles are at rank p (K + 1) of K samples (Weibull); all numbers: "
+        "intervals.csv.\n"
+    )
+    return lines
+
+
 def _undefined(evaluation: Evaluation, distinct: np.ndarray) -> list[str]:
     """How many features have no value, why, and how many are copies."""
     counts, total = {}, len(evaluation.regions) * len(distinct)
@@ -381,6 +431,10 @@ def _count(row: ClassAgreement) -> str:
     interval = row.reproducible_interval
     brackets = "" if interval is None else f" [{interval[0]:.0f}, {interval[1]:.0f}]"
     return f"{row.reproducible:.0f}{brackets} of {row.features:,}"
+
+
+def _share(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.0%}"
 
 
 def _cell(value: float) -> str:

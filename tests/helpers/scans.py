@@ -14,8 +14,13 @@ def coarse_scanner(n_detectors=288, **options):
     return Scanner(n_views=120, n_detectors=288, detector_mm=1.4, **options)
 
 
-def simulate_coarsely(patch, folder, groups=1, **options):
-    """`simulate_groups` at 64 x 64 pixels; `patch` is a `pytest.MonkeyPatch`."""
+def coarsen(patch):
+    """Let `simulate_groups` take both; `patch` is a `pytest.MonkeyPatch`."""
     patch.setattr(scans, "ChestPhantom", coarse_phantom)
     patch.setattr(scans, "Scanner", coarse_scanner)
+
+
+def simulate_coarsely(patch, folder, groups=1, **options):
+    """`simulate_groups` at 64 x 64 pixels."""
+    coarsen(patch)
     scans.simulate_groups(folder, groups, **{"size": 64} | options)

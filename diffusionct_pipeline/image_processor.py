@@ -133,17 +133,19 @@ class CTImageProcessor:
         """Say where arrays and tensors lie; DICOM says it of itself.
 
         Raises:
-            ValueError: if DICOM is given a place, the number of positions is not that of the slices, or a value is none.
+            ValueError: if DICOM is given a place, the number of positions is not that of the slices, or a value is no
+                number in mm.
         """
         if positions_mm is None and thickness_mm is None:
             return slices
         if any(item.kind == "dicom" for item in slices):
-            raise ValueError("`slice_positions` or `slice_thickness` is given, but DICOM carries its own; leave them out.")
+            raise ValueError("`slice_positions` or `slice_thickness` is given, but DICOM has its own; leave them out.")
         if thickness_mm is not None and not 0 < thickness_mm < math.inf:
             raise ValueError(f"`slice_thickness` is {thickness_mm}; legal is above 0, in mm.")
         positions_mm = [0.0] * len(slices) if positions_mm is None else [float(value) for value in positions_mm]
         if len(positions_mm) != len(slices) or not np.isfinite(positions_mm).all():
-            raise ValueError(f"`slice_positions` is {positions_mm}; legal is one in mm for each of {len(slices)} slices.")
+            legal = f"one finite value in mm for each of {len(slices)} slices"
+            raise ValueError(f"`slice_positions` is {positions_mm}; legal is {legal}.")
         return [replace(item, position_mm=z, thickness_mm=thickness_mm) for item, z in zip(slices, positions_mm)]
 
     def preprocess(

@@ -1,6 +1,7 @@
-"""The losses, each with its source.
+"""The losses of slices and of diffusion, each with its source.
 
-Phase one weighs any of `RECONSTRUCTION_LOSSES`; to add one, write it here and name it with its weight on the command line.
+The paper's phase one weighs any of `RECONSTRUCTION_LOSSES`; to add one, write it here and name it with its weight on
+the command line. The loss of our phase one stands beside its network, in models/texture/coherence.py.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Reconstruction:
     Attributes:
         drawn, target: (B, 1, H, W), model range.
         latent: (B, C, L), not normalized.
-        """
+    """
 
     drawn: torch.Tensor
     target: torch.Tensor
@@ -160,14 +161,14 @@ class DiffusionLoss(nn.Module):
 class PlacewiseDiffusionLoss(nn.Module):
     """Squared error of what the scheduler asks for, by place, of a network that sees a reference.
 
-    Not in Selim et al. 2023: positions in the patient count most, and a pair's error e counts as m log(1 + e / m). Two
-    kernels of one sinogram differ by little more than a curve, which must be right to 5 %, while what a smoother removed
-    scatters; a plain mean would be the latter's.
+    Not in Selim et al. 2023: positions in the patient count most, and a pair's error e counts as m log(1 + e / m), m being
+    `BOUND`. Two kernels of one sinogram differ by little more than a curve, which must be right to 5 %, while what a
+    smoother removed scatters; a plain mean would be the latter's.
 
     Args:
         scheduler: A diffusers scheduler with v-prediction.
-        last_step_share: Share of the draws at the last time, pure noise, where the network says the mean of what it would
-            sample: the first step, and the only one of a regression, for which the share is 1.
+        last_step_share: Share of the draws at the last time, pure noise, where the network says the mean of what it
+            would sample: the first step, and the only one of a regression, for which the share is 1.
     """
 
     def __init__(self, scheduler: SchedulerMixin, last_step_share: float):

@@ -1,7 +1,8 @@
 """Noise of a scan: white in a slice, correlated between slices as far as their profiles overlap.
 
-A field over x, y and z that depends on a seed and a position only, so that a slice gets the same noise alone, in a folder, in
-any order and in any batch; neither does texture flicker from slice to slice, nor does one pattern stand in all of them.
+A field over x, y and z that depends on a seed and a position only, so that a slice gets the same noise alone, in a
+folder, in any order and in any batch; neither does texture flicker from slice to slice, nor does one pattern stand in
+all of them.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import torch
 
 from .seeds import derive_seed
 
-# Gaussian profile, full width at half maximum in units of the thickness: correlations of .75 half a thickness apart and .32 one
-# apart. Three real series have .72 (half a thickness), .37 and .38 (one), by benchmarks/series.py.
+# Gaussian profile, full width at half maximum in units of the thickness: correlations of .75 half a thickness apart and
+# .32 one apart. Three real series have .72 (half a thickness), .37 and .38 (one), by benchmarks/series.py.
 PROFILE_WIDTH = 1.1
 PLANE_DISTANCE = 0.5  # of the planes that slices are a weighted sum of, in units of the thickness
 PROFILE_REACH = 3.0  # standard deviations

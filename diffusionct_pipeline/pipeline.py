@@ -21,7 +21,7 @@ from diffusers.schedulers import SchedulerMixin
 
 from .image_processor import GRID, CTImageProcessor, HUSlice
 from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
-from .models.texture.reference_unet_1d import tokens_of
+from .models.texture.reference_unet_1d import REFERENCE_TOKENS, tokens_of
 from .models.weights import lay_out_weights, named_weights
 from .noise import scan_noise
 from .pipeline_output import DiffusionCTPipelineOutput
@@ -32,7 +32,6 @@ from .seeds import MAX_SEED, derive_seed
 PRETRAINED = Path(__file__).with_name("pretrained")
 OUTPUT_TYPES = ("auto", "np", "pt", "pil", "dicom", "latent")
 ACCELERATOR_BATCH = 8  # a modest default, not tuned
-REFERENCE_TOKENS = 256  # positions of a reference that the denoiser looks at
 
 # step, timestep, {"latents": ..., "latent_a": ...} -> those to replace
 StepCallback = Callable[[int, torch.Tensor, dict[str, Any]], dict[str, Any]]
@@ -132,8 +131,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
             image: One slice or many: path of a DICOM file, pydicom `Dataset`, folder with one series, HU array or
                 tensor (H, W) or (N, H, W), or a list of these. H and W of at least 32 pixels.
             pixel_spacing: mm, a float or (row, column), square; for arrays and tensors, where it is required.
-            reference: Slices whose texture to take, one or many, of one or several scans, same kinds as `image`; None takes
-                the checkpoint's own standard.
+            reference: Slices whose texture to take, one or many, of one or several scans, same kinds as `image`; None
+                takes the checkpoint's own standard.
             reference_pixel_spacing: As `pixel_spacing`, for `reference`.
             slice_positions: mm along the normal of the slices, one for each; for arrays and tensors. None: all at 0.
             slice_thickness: mm, for arrays and tensors; None is 1.
@@ -143,8 +142,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 UID: the noise of a series is a field in space, correlated between neighbours as far as their thickness
                 overlaps (see noise.py). Arrays have no position and share one noise, unless `slice_positions` says
                 where they lie. To do a series in several calls, give each a new generator of the same seed.
-            num_samples: K samples of every slice. The result is the first of them, not their mean: a mean of textures has
-                less texture than each. With more than one, `samples` and `spread` of the output say how sure it is.
+            num_samples: K samples of every slice. The result is the first of them, not their mean: a mean of textures
+                has less texture than each. With more than one, `samples` and `spread` of the output say how sure it is.
             batch_size: Slices at a time on an accelerator; None is 8. On a CPU slices always go one by one: batching
                 gains little there, and so the same slice and seed give the same bytes whatever else is in the call.
             output_type: "auto" (the kind that was given), "np", "pt", "pil", "dicom" or "latent"; see
@@ -327,7 +326,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
     def reference_tokens(
         self, references: Sequence[HUSlice] = (), batch_size: int | None = None
     ) -> torch.Tensor | None:
-        """Texture of the references, (1, T, C) positions of their latents; None without any, for the checkpoint's standard.
+        """Texture of the references, (1, T, C) positions of their latents; None without any: the checkpoint's standard.
 
         Raises:
             ValueError: if the checkpoint's target is fixed.

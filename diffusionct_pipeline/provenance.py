@@ -46,8 +46,8 @@ def model_id(components: Mapping[str, Any]) -> str:
     """"DiffusionCT" and a hash of all that pixels depend on but the input, the same on every machine.
 
     Args:
-        components: Name -> model, scheduler or None, as `DiffusionPipeline.components`. Their classes, registered configs
-            and weights are hashed, with the constants of the code (`pixel_constants`) and the package version.
+        components: Name -> model, scheduler or None, as `DiffusionPipeline.components`. Their classes, registered
+            configs and weights are hashed, with the constants of the code (`pixel_constants`) and the package version.
     """
     settings = {name: describe(component) for name, component in components.items()}
     settings |= {"version": __version__, "constants": pixel_constants()}

@@ -167,7 +167,7 @@ def standardize_folder(
     if preview:
         import_optional("matplotlib")
 
-    # 2. One model and one target style for all.
+    # 2. One model and one reference for all.
     started = time.time()
     job = make_job(scan, source, output, options, progress)
     require_writable(output)

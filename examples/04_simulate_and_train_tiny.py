@@ -2,8 +2,8 @@
 
     python examples/04_simulate_and_train_tiny.py [OUT]
 
-Offline, on the CPU, under a minute. Real training takes the same calls with the default sizes and hours, see
-training/train_all.sh.
+Offline, on the CPU, about a minute, most of it the simulation. Real training takes the same calls with the default sizes
+and hours, see training/train_all.sh.
 """
 
 import sys
@@ -14,7 +14,8 @@ import numpy as np
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.simulation import SeriesOptions, simulate
-from diffusionct_pipeline.train import AutoencoderOptions, LatentOptions, train_autoencoder, train_latent
+from diffusionct_pipeline.train import AutoencoderOptions, AutoencoderPhase, LatentOptions, LatentPhase, train
+from diffusionct_pipeline.training_data.scans import simulate_groups
 from diffusionct_pipeline.training_data.splits import EXAMPLES
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "tiny")
@@ -23,26 +24,25 @@ out = Path(sys.argv[1] if len(sys.argv) > 1 else "tiny")
 series = SeriesOptions(kernels=("Br40", "Bl64"), phantoms=1, slices=1, seed=EXAMPLES[0], size=128, spacing_mm=0.8)
 phantom = simulate(out / "simulated", series)[0]
 
-# 2. Both phases; pairs of kernels are drawn on the fly from two noise-free phantom slices.
+# 2. Two scans to learn from, each of four slices under five kernels: they are a group, one is the other's reference.
+simulate_groups(out / "scans", groups=1, size=128)
+
+# 3. Both phases.
 tiny = {
-    "batch_size": 2, "crop": 64, "phantom_slices": 2, "validation_steps": 0, "checkpoint_steps": 0, "warmup_steps": 5,
+    "scans": str(out / "scans"), "batch_size": 8, "validation_steps": 0, "checkpoint_steps": 0, "warmup_steps": 5,
     "ema_decay": 0.9, "cpu": True, "learning_rate": 2e-3,
 }  # fmt: skip
-train_autoencoder(
-    AutoencoderOptions(
-        output=str(out / "phase1"), max_steps=60, block_out_channels=[16, 16, 16, 32, 32], decoder_channels=[16] * 5, **tiny
-    )
-)
-train_latent(
-    LatentOptions(
-        output=str(out / "phase2"), autoencoder=str(out / "phase1" / "autoencoder"), max_steps=100,
-        block_out_channels=[32, 32], **tiny,
-    )
+train(AutoencoderOptions(output=str(out / "phase1"), max_steps=40, **tiny), AutoencoderPhase)
+latent = LatentOptions(
+    output=str(out / "phase2"), autoencoder=str(out / "phase1" / "autoencoder"), max_steps=40,
+    block_out_channels=[32, 32], standard_tokens=32, **tiny,
 )  # fmt: skip
+train(latent, LatentPhase)
 
-# 3. The trained pipeline: encode, denoise, decode.
+# 4. The trained pipeline: encode, denoise, decode.
 pipe = DiffusionCTPipeline.from_pretrained(out / "phase2")
 soft, sharp = (next((phantom / kernel).glob("*.dcm")) for kernel in ("Br40", "Bl64"))
-images = {"Br40": read_slice(soft).hu, "standardized": pipe(soft, output_type="np").images[0], "Bl64": read_slice(sharp).hu}
+standardized = pipe(soft, output_type="np").images[0]
+images = {"Br40": read_slice(soft).hu, "standardized": standardized, "Bl64": read_slice(sharp).hu}
 for name, hu in images.items():
     print(f"{name:13s} mean {hu.mean():7.1f} HU   noise (difference of neighbours) {np.diff(hu).std():6.1f} HU")

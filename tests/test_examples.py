@@ -13,6 +13,7 @@ import pydicom
 import pytest
 from accelerate.state import AcceleratorState
 from helpers.dicom import make_slice, save
+from helpers.scans import coarsen
 from helpers.tiny import tiny_pipeline
 
 from diffusionct_pipeline import pipeline
@@ -54,7 +55,8 @@ def test_03_swap_the_scheduler(run):
     assert printed[0].endswith(" 0.00 HU")  # the same scheduler twice
 
 
-def test_04_simulate_and_train_tiny(run, tmp_path):
+def test_04_simulate_and_train_tiny(run, tmp_path, monkeypatch):
+    coarsen(monkeypatch)
     AcceleratorState._reset_state(reset_partial_state=True)  # one process trains once; other tests train too
     printed = [line for line in run("04_simulate_and_train_tiny.py", "out") if " HU" in line]
     assert [line.split()[0] for line in printed] == ["Br40", "standardized", "Bl64"]

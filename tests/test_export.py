@@ -14,7 +14,7 @@ def test_exported_checkpoint_is_half_the_size_and_loads(tmp_path):
     card.write_text("# Card")
     size = export_checkpoint(tmp_path / "trained", tmp_path / "exported", card=card, metrics={"scores": {}})
     assert size == sum(path.stat().st_size for path in (tmp_path / "exported").rglob("*") if path.is_file())
-    folders = {"autoencoder": pipe.autoencoder, "denoiser": pipe.denoiser, "style_predictor": pipe.style_predictor}
+    folders = {"autoencoder": pipe.autoencoder, "denoiser": pipe.denoiser}
     for folder, model in folders.items():
         weights = load_file(tmp_path / "exported" / folder / "diffusion_pytorch_model.safetensors")
         exact = {name for name, weight in weights.items() if weight.dtype == torch.float32}

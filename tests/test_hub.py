@@ -96,7 +96,7 @@ class TestHub:
         files = {str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file()}
         assert files <= set(repository)
         weights = [name for name in files if name.endswith(".safetensors")]
-        assert len(weights) == 3
+        assert len(weights) == 2
         for name in weights:
             assert repository[name] == (checkpoint / name).read_bytes()
 
@@ -131,4 +131,4 @@ class TestRegistration:
     def test_the_index_names_the_package_not_a_file(self, checkpoint):
         index = (Path(checkpoint) / "model_index.json").read_text()
         assert '"_class_name": "DiffusionCTPipeline"' in index
-        assert index.count('"diffusionct_pipeline"') == 3
+        assert index.count('"diffusionct_pipeline"') == 2

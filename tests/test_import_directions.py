@@ -18,13 +18,14 @@ LAYERS = {
     "files": 0,
     "seeds": 0,
     "optional": 0,
+    "noise": 1,
     "dicom": 1,
     "radiomics": 1,
     "simulation": 2,
     "evaluation": 2,
     "sample_files": 2,
     "models": 2,
-    "models.style": 3,
+    "models.texture": 3,
     "losses": 3,
     "image_processor": 3,
     "pipeline_output": 3,
@@ -43,7 +44,8 @@ LAYERS = {
 }
 # The first layer is numpy and scipy; only the simulator may use torch.
 WITHOUT_TORCH = (
-    "dicom", "radiomics", "evaluation.agreement", "registration", "files", "seeds", "optional", "__init__", "commands", "cli"
+    "dicom", "radiomics", "evaluation.agreement", "registration", "files", "seeds", "optional", "__init__", "commands",
+    "cli",
 )  # fmt: skip
 MODELS_NEVER_SEE = ("dicom", "image_processor", "simulation", "pydicom")
 
@@ -122,8 +124,12 @@ def test_models_never_see_hounsfield_units():
 
 @pytest.mark.parametrize("paper", ["models.autoencoder_resnet18", "models.conditional_unet_1d"])
 def test_the_papers_networks_know_nothing_of_what_goes_beyond_them(paper):
-    assert violations(paper, ["models.style"]) == []
-    assert violations("models.style", ["models.autoencoder_resnet18"]), "which composes them"
+    assert violations(paper, ["models.texture"]) == []
+
+
+def test_the_noise_of_a_scan_needs_seeds_only():
+    own = [name for name in imports(PACKAGE / "noise.py") if layer_of(name) is not None]
+    assert own == ["seeds.derive_seed"]
 
 
 def test_measures_know_nothing_of_the_report():

@@ -2,10 +2,12 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 from diffusionct_pipeline.losses import (
+    AIR_WEIGHT,
+    BOUND,
     RECONSTRUCTION_LOSSES,
-    BoundedSquaredError,
     DiffusionLoss,
     LocalSpectrumLoss,
+    PlacewiseDiffusionLoss,
     Reconstruction,
     SquaredError,
     WeightedLosses,
@@ -17,8 +19,8 @@ def noise(seed, scale=1.0):
     return scale * torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(seed))
 
 
-def made(drawn, target, filtered=None):
-    return Reconstruction(drawn, target, latent=torch.ones(2, 4, 6), filtered=filtered)
+def made(drawn, target):
+    return Reconstruction(drawn, target, latent=torch.ones(2, 4, 6))
 
 
 class TestLocalSpectrumLoss:
@@ -44,20 +46,11 @@ class TestSquaredError:
         expected = (noise(0) - noise(1)).square().mean()
         torch.testing.assert_close(SquaredError()(made(noise(0), noise(1))), expected)
 
-    def test_the_bound_leaves_small_errors_and_limits_the_pull_of_large_ones(self):
-        small, large = 0.001 * noise(1), noise(1)
-        nothing, losses = torch.zeros_like(small), (BoundedSquaredError(), SquaredError())
-        bounded, plain = (loss(made(small, nothing)) for loss in losses)
-        torch.testing.assert_close(bounded, plain, rtol=1e-3, atol=0)
-        large.requires_grad_()
-        bounded, plain = (torch.autograd.grad(loss(made(large, nothing)), large)[0].norm() for loss in losses)
-        assert bounded < 0.02 * plain
-
 
 class TestWeightedLosses:
     def test_every_loss_is_zero_or_more_and_has_a_gradient(self):
         drawn = noise(1).requires_grad_()
-        losses = WeightedLosses(dict.fromkeys(RECONSTRUCTION_LOSSES, 1.0))(made(drawn, noise(0), drawn / 2))
+        losses = WeightedLosses(dict.fromkeys(RECONSTRUCTION_LOSSES, 1.0))(Reconstruction(drawn, noise(0), latent=drawn.flatten(2)))
         assert losses.keys() == {*RECONSTRUCTION_LOSSES, "loss"}
         assert all(loss.ndim == 0 and loss >= 0 for loss in losses.values())
         assert torch.autograd.grad(losses["loss"], drawn)[0].abs().sum() > 0
@@ -80,31 +73,82 @@ class Fixed(nn.Module):
         super().__init__()
         self.value = value
 
-    def forward(self, sample, timestep, latent_a, condition=None):
-        self.given = sample, timestep, latent_a, condition
+    def forward(self, sample, timestep, latent_a, reference=None):
         return type("Output", (), {"sample": torch.full_like(sample, self.value)})
 
 
 class TestDiffusionLoss:
-    def test_is_l2_plus_weighted_l1_of_what_the_scheduler_asks_for(self):
-        latent_b = torch.full((1, 2, 3), 2.0)
-        loss = DiffusionLoss(DDPMScheduler(prediction_type="sample"), l1_weight=0.5)
-        noise, timestep = loss.draw(latent_b, torch.Generator().manual_seed(0))
-        assert loss(Fixed(0.0), latent_b, latent_b, None, noise, timestep).item() == pytest.approx(4 + 0.5 * 2)
+    def test_is_l2_plus_weighted_l1_of_the_noise(self):
+        latent_b, noise = torch.full((1, 2, 3), 2.0), torch.full((1, 2, 3), 3.0)
+        loss = DiffusionLoss(DDPMScheduler(), l1_weight=0.5)
+        assert loss(Fixed(1.0), latent_b, latent_b, noise, torch.tensor([7])).item() == pytest.approx(4 + 0.5 * 2)
 
-    @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-    def test_a_right_prediction_costs_nothing(self, prediction_type):
-        scheduler = DDPMScheduler(prediction_type=prediction_type)
-        latent_b, noise = torch.zeros(4, 2, 3), torch.zeros(4, 2, 3)
-        timestep = torch.arange(4)
-        assert DiffusionLoss(scheduler, 1.0)(Fixed(0.0), latent_b, latent_b, None, noise, timestep) == 0
+    def test_a_right_prediction_costs_nothing(self):
+        latent_b, noise = torch.ones(4, 2, 3), torch.full((4, 2, 3), -0.7)
+        loss = DiffusionLoss(DDPMScheduler(), l1_weight=1.0)
+        assert loss(Fixed(-0.7), latent_b, latent_b, noise, torch.arange(4)) == 0
 
-    def test_several_draws_see_the_same_pair_at_other_times(self):
-        denoiser, loss = Fixed(0.0), DiffusionLoss(DDPMScheduler(), 0.1, draws=3)
-        latent_a, latent_b, condition = torch.randn(2, 4, 5), torch.randn(2, 4, 5), torch.randn(2, 4)
-        noise, timestep = loss.draw(latent_b, torch.Generator().manual_seed(0))
-        loss(denoiser, latent_a, latent_b, condition, noise, timestep)
-        z_t, seen_at, seen_a, seen_condition = denoiser.given
-        assert len(z_t) == len(seen_at) == len(seen_a) == len(seen_condition) == 6
-        assert torch.equal(seen_a[0], seen_a[2]) and torch.equal(seen_condition[3], seen_condition[5])
-        assert len(set(seen_at.tolist())) > 1
+    def test_draws_noise_and_all_times(self):
+        noise, timestep = DiffusionLoss(DDPMScheduler(), 1.0).draw(torch.zeros(4000, 2, 3), generator(0))
+        assert noise.shape == (4000, 2, 3) and noise.std().item() == pytest.approx(1, abs=0.02)
+        assert timestep.min() < 10 and timestep.max() > 989 and timestep.float().mean().item() == pytest.approx(500, abs=20)
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+SCHEDULER = DDPMScheduler(prediction_type="v_prediction", beta_schedule="squaredcos_cap_v2", clip_sample=False)
+
+
+class Perfect(nn.Module):
+    """A denoiser that knows the difference and the noise."""
+
+    def __init__(self, difference, noise, error=0.0):
+        super().__init__()
+        self.difference, self.noise, self.error = difference, noise, error
+
+    def forward(self, sample, timestep, latent_a, reference):
+        v = SCHEDULER.get_velocity(self.difference, self.noise, timestep)
+        return type("Output", (), {"sample": v + self.error})
+
+
+class TestPlacewiseDiffusionLoss:
+    def loss(self, error, weight, share=0.0):
+        """Of a network that errs by `error`, (B, 1 or C, 1 or L)."""
+        loss = PlacewiseDiffusionLoss(SCHEDULER, share)
+        difference = torch.randn(2, 3, 4, generator=generator(1))
+        noise, timestep = loss.draw(difference, generator(2))
+        given = (difference, difference, torch.zeros(2, 5, 3), weight, noise, timestep)
+        return loss(Perfect(difference, noise, error), *given)
+
+    def test_a_perfect_network_costs_nothing(self):
+        assert self.loss(0.0, torch.ones(2, 1, 4)).item() == pytest.approx(0, abs=1e-9)
+
+    @pytest.mark.parametrize(("share", "expected"), [(0.0, 0.001), (0.3, 0.3), (1.0, 1.0)])
+    def test_draws_the_last_time_as_often_as_asked(self, share, expected):
+        loss = PlacewiseDiffusionLoss(SCHEDULER, share)
+        noise, timestep = loss.draw(torch.zeros(4000, 2, 3), generator(0))
+        is_last = timestep == SCHEDULER.config.num_train_timesteps - 1
+        assert is_last.float().mean().item() == pytest.approx(expected, abs=0.03)
+        if share == 1:
+            assert is_last.all()
+        assert noise.shape == (4000, 2, 3)
+
+    def test_at_the_last_time_the_target_is_the_difference(self):
+        """There the sample is pure noise, and the best that a network can say is the mean: a regression."""
+        difference, noise = torch.randn(2, 1, 3, 4, generator=generator(3))
+        v = SCHEDULER.get_velocity(difference, noise, torch.tensor([999]))
+        torch.testing.assert_close(v, -difference, atol=1e-3, rtol=1e-3)
+
+    def test_errors_of_a_pair_count_sublinearly(self):
+        weight = torch.ones(2, 1, 4)
+        small, large = self.loss(0.03, weight), self.loss(3.0, weight)
+        torch.testing.assert_close(small, torch.tensor(0.03**2), rtol=0.01, atol=0)
+        torch.testing.assert_close(large, BOUND * torch.tensor(1 + 9 / BOUND).log())
+
+    def test_an_error_in_air_counts_less(self):
+        weight = torch.tensor([1.0, 1.0, 0.0, 0.0]).expand(2, 1, 4)
+        in_patient, in_air = (torch.tensor(where).view(1, 1, 4) * 0.01 for where in ([1.0, 1, 0, 0], [0.0, 0, 1, 1]))
+        ratio = self.loss(in_air, weight) / self.loss(in_patient, weight)
+        assert ratio.item() == pytest.approx(AIR_WEIGHT, rel=0.01)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import diffusionct_pipeline
-from diffusionct_pipeline.train import AutoencoderOptions, LatentOptions, parse_options
+from diffusionct_pipeline.train import LiteralAutoencoderOptions, LiteralLatentOptions, parse_options
 
 ROOT = Path(__file__).parents[1]
 PAPER = (ROOT / "docs" / "paper.md").read_text()
@@ -34,8 +34,9 @@ def test_every_file_exists(path):
     assert (ROOT / path).is_file()
 
 
-@pytest.mark.parametrize(("options", "line"), list(zip((AutoencoderOptions, LatentOptions), COMMANDS)))
+@pytest.mark.parametrize(("options", "line"), list(zip((LiteralAutoencoderOptions, LiteralLatentOptions), COMMANDS)))
 def test_the_recipe_is_one_command_for_each_phase(options, line):
     program, launch, script, *arguments = shlex.split(line)
     assert len(COMMANDS) == 2 and (ROOT / script).is_file()
-    assert parse_options(options, argv=arguments).paper_literal
+    given = parse_options(options, argv=arguments)
+    assert (given.weight_decay, given.ema_decay) == (0, 0)

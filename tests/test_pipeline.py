@@ -16,6 +16,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from diffusionct_pipeline import AutoencoderResNet18, ConditionalUNet1DModel, DiffusionCTPipeline
+from diffusionct_pipeline.models.texture.reference_unet_1d import REFERENCE_TOKENS
 from diffusionct_pipeline.models.weights import named_weights
 from diffusionct_pipeline.seeds import derive_seed
 
@@ -29,7 +30,7 @@ def pipe():
 
 
 def fixed_target_pipeline():
-    """The paper's own two networks, without a style predictor."""
+    """The paper's own two networks, which take no reference."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         autoencoder = AutoencoderResNet18(
@@ -37,7 +38,8 @@ def fixed_target_pipeline():
             decoder_channels=(16, 8, 8, 8, 8),
         )  # fmt: skip
         denoiser = ConditionalUNet1DModel(LATENT_CHANNELS, (8, 16), 1, head_channels=8, norm_groups=4)
-    pipe = DiffusionCTPipeline(autoencoder.eval(), denoiser.eval(), tiny_pipeline().scheduler, default_num_inference_steps=2)
+    scheduler = tiny_pipeline().scheduler
+    pipe = DiffusionCTPipeline(autoencoder.eval(), denoiser.eval(), scheduler, default_num_inference_steps=2)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -179,18 +181,101 @@ class TestDeterminism:
         pipe(noise_hu(64, 64), pixel_spacing=SPACING)
         assert torch.equal(torch.get_rng_state(), before)
 
-    def test_slices_of_a_series_share_their_noise_and_series_do_not(self, pipe, series):
+    def test_slices_of_a_series_have_one_seed_and_series_do_not(self, pipe, series):
         slices = pipe.image_processor.load([series, noise_hu(64, 64)], SPACING)
         *of_series, of_array = pipe.noise_seeds(slices)
         assert len(set(of_series)) == 1
         assert of_array != of_series[0]
         assert derive_seed(0, "1.2") != derive_seed(0, "1.3") != derive_seed(1, "1.3")
 
+    def test_slices_of_a_series_have_noise_of_their_own_place(self, pipe, series):
+        slices = pipe.image_processor.load(series)
+        assert len({item.position_mm for item in slices}) == 3 and slices[0].thickness_mm == 5.0
+        noise = pipe.noise(slices, pipe.noise_seeds(slices), "texture", (1, 128, 128)).flatten(1)
+        assert 0.2 < torch.corrcoef(noise)[0, 1] < 0.45 and abs(torch.corrcoef(noise)[0, 2]) < 0.1
+
     def test_a_folder_equals_its_files_one_by_one(self, pipe, series):
         whole = pipe(series, output_type="np").images
         paths = sorted(series.iterdir(), reverse=True)
         single = [pipe(path, output_type="np").images[0] for path in paths]
         np.testing.assert_array_equal(whole, single)
+
+
+class TestSlicePositions:
+    def noisy(self, pipe, positions, **options):
+        hu = np.repeat(noise_hu(1, 64, 64), len(positions), 0)
+        return pipe(hu, pixel_spacing=SPACING, slice_positions=positions, **options).images
+
+    def test_the_same_position_has_the_same_noise_and_another_has_another(self, pipe):
+        first, again, other = self.noisy(pipe, [3.0, 3.0, 4.0])
+        np.testing.assert_array_equal(first, again)
+        assert not np.array_equal(first, other)
+
+    def test_order_and_company_do_not_count(self, pipe):
+        forward, backward = self.noisy(pipe, [0.0, 1.0, 2.5]), self.noisy(pipe, [2.5, 1.0, 0.0])
+        np.testing.assert_array_equal(forward, backward[::-1])
+        np.testing.assert_array_equal(self.noisy(pipe, [1.0])[0], forward[1])
+
+    def test_without_positions_all_lie_at_0(self, pipe):
+        hu = noise_hu(64, 64)
+        np.testing.assert_array_equal(pipe(hu, pixel_spacing=SPACING).images[0], self.noisy(pipe, [0.0])[0])
+
+    def test_neighbours_are_more_alike_the_thicker_the_slices(self, pipe):
+        def distance(thickness_mm):
+            one, other = self.noisy(pipe, [0.0, 1.0], slice_thickness=thickness_mm)
+            return np.abs(one - other).mean()
+
+        assert distance(4.0) < distance(2.0) < distance(1.0)
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"slice_positions": [0.0]}, "for each of 2 slices"),
+            ({"slice_positions": [0.0, np.nan]}, "finite"),
+            ({"slice_thickness": 0.0}, "`slice_thickness` is 0.0"),
+            ({"slice_thickness": -1.0}, "above 0"),
+        ],
+    )
+    def test_impossible_places_are_refused(self, pipe, options, said):
+        with pytest.raises(ValueError, match=said):
+            pipe(noise_hu(2, 64, 64), pixel_spacing=SPACING, **options)
+
+    @pytest.mark.parametrize("options", [{"slice_positions": [0.0]}, {"slice_thickness": 1.0}])
+    def test_dicom_has_its_own(self, pipe, options):
+        with pytest.raises(ValueError, match="DICOM has its own"):
+            pipe(CT_SMALL, **options)
+
+
+class TestSamples:
+    def test_the_first_is_what_a_single_call_gives(self, pipe):
+        hu = noise_hu(2, 64, 70)
+        single = pipe(hu, pixel_spacing=SPACING, generator=seed(2))
+        several = pipe(hu, pixel_spacing=SPACING, generator=seed(2), num_samples=3)
+        assert single.samples is None and single.spread is None
+        for one, image, samples, spread in zip(single.images, several.images, several.samples, several.spread, strict=True):
+            assert one.tobytes() == image.tobytes() == samples[0].tobytes()
+            assert samples.shape == (3, 64, 70) and spread.shape == (64, 70)
+            np.testing.assert_allclose(spread, samples.std(0, ddof=1))
+            assert not np.array_equal(samples[0], samples[1]) and not np.array_equal(samples[1], samples[2])
+
+    def test_more_samples_begin_with_the_same(self, pipe):
+        two, three = (pipe(noise_hu(64, 64), pixel_spacing=SPACING, num_samples=k).samples[0] for k in (2, 3))
+        np.testing.assert_array_equal(two, three[:2])
+
+    def test_of_latents(self, pipe):
+        out = pipe(noise_hu(64, 96), pixel_spacing=SPACING, num_samples=2, output_type="latent")
+        assert out.samples[0].shape == (2, LATENT_CHANNELS, 6) and torch.equal(out.samples[0][0], out.images[0])
+        assert out.spread[0].shape == (LATENT_CHANNELS, 6)
+
+    def test_of_dicom_are_hounsfield_units(self, pipe):
+        out = pipe(CT_SMALL, num_samples=2)
+        assert isinstance(out.images[0], pydicom.Dataset) and out.samples[0].shape == (2, 128, 128)
+        assert out.images[0].SOPInstanceUID == pipe(CT_SMALL).images[0].SOPInstanceUID
+
+    @pytest.mark.parametrize("count", [0, -1, 1.5, True])
+    def test_their_number_is_checked(self, pipe, count):
+        with pytest.raises(ValueError, match="`num_samples` is"):
+            pipe(noise_hu(64, 64), pixel_spacing=SPACING, num_samples=count)
 
 
 class TestReference:
@@ -200,20 +285,36 @@ class TestReference:
         reference = pipe(hu, pixel_spacing=SPACING, reference=CT_SMALL).images[0]
         assert not np.array_equal(standard, reference)
 
-    def test_the_style_of_several_is_the_mean_of_each(self, pipe):
+    def test_the_order_of_several_does_not_count(self, pipe):
+        hu, references = noise_hu(64, 64), noise_hu(3, 64, 64, seed=1)
+        forward, backward = (
+            pipe(hu, pixel_spacing=SPACING, reference=given, reference_pixel_spacing=SPACING).images[0]
+            for given in (references, references[::-1])
+        )
+        np.testing.assert_allclose(forward, backward, atol=0.01)
+
+    def test_several_slices_and_several_scans_give_tokens_of_each(self, pipe):
         load = pipe.image_processor.load
-        several = load(noise_hu(3, 64, 64), SPACING, "reference")
-        with torch.no_grad():
-            each = torch.cat([pipe.reference_style([one]) for one in several])
-            torch.testing.assert_close(pipe.reference_style(several), each.mean(0, keepdim=True))
-        assert each.std(0).max() > 0
+        several = load([*noise_hu(2, 64, 64), noise_hu(96, 64)], SPACING, "reference")
+        tokens = pipe.reference_tokens(several)
+        each = torch.cat([pipe.reference_tokens([one]) for one in several], 1)
+        torch.testing.assert_close(tokens, each)
+        assert tokens.shape == (1, 4 + 4 + 6, LATENT_CHANNELS)
+
+    def test_tokens_of_a_large_reference_are_limited_and_evenly_chosen(self, pipe):
+        several = pipe.image_processor.load(noise_hu(3, 320, 320), SPACING, "reference")  # 100 positions each
+        tokens = pipe.reference_tokens(several)
+        assert tokens.shape == (1, REFERENCE_TOKENS, LATENT_CHANNELS)
+        of_last = pipe.reference_tokens(several[2:])
+        assert (tokens[0, :, None] == of_last[0]).all(-1).any(1).sum() > REFERENCE_TOKENS / 4
 
     def test_none_is_the_checkpoints_standard(self, pipe):
-        assert pipe.reference_style() is None  # the standard's style depends on the slice
+        assert pipe.reference_tokens() is None  # the denoiser has tokens of its own
+        assert pipe.sees_reference and not fixed_target_pipeline().sees_reference
 
     def test_a_fixed_target_takes_none(self):
         pipe = fixed_target_pipeline()
-        with pytest.raises(ValueError, match="its target is fixed"):
+        with pytest.raises(ValueError, match="target of this checkpoint is fixed"):
             pipe(noise_hu(64, 64), pixel_spacing=SPACING, reference=CT_SMALL)
 
     def test_its_own_spacing_is_required(self, pipe):
@@ -244,12 +345,14 @@ class TestDiffusersHabits:
             num_inference_steps=3,
             output_type="latent",
             callback_on_step_end=zero_at_the_end,
-            callback_on_step_end_tensor_inputs=["latents", "latent_a", "style"],
+            callback_on_step_end_tensor_inputs=["latents", "latent_a"],
         ).images
         assert [step for step, _, _ in seen] == [0, 1, 2]
         assert [timestep for _, timestep, _ in seen] == pipe.scheduler.timesteps.tolist()
         assert seen[0][2] == (1, LATENT_CHANNELS, 4)
-        assert torch.equal(latent, latent[:, :1].expand_as(latent))  # zeros, shifted to the target's style
+        with torch.no_grad():
+            latent_a, _ = pipe.encode(*pipe.image_processor.preprocess(pipe.image_processor.load(noise_hu(64, 64), SPACING)))
+            torch.testing.assert_close(latent, pipe.denoiser.origin(latent_a)[0])  # a difference of zero from it
 
     def test_the_checkpoint_owns_the_number_of_steps(self, pipe):
         steps = []
@@ -274,7 +377,7 @@ class TestDiffusersHabits:
         pipe.save_pretrained(tmp_path)
         loaded = DiffusionCTPipeline.from_pretrained(tmp_path)
         loaded.set_progress_bar_config(disable=True)
-        assert loaded.style_predictor is None and type(loaded.autoencoder) is AutoencoderResNet18
+        assert type(loaded.autoencoder) is AutoencoderResNet18 and type(loaded.denoiser) is ConditionalUNet1DModel
         hu = noise_hu(64, 70)
         images = [either(hu, pixel_spacing=SPACING).images[0] for either in (pipe, loaded)]
         np.testing.assert_array_equal(*images)
@@ -301,7 +404,7 @@ class TestDiffusersHabits:
 
     def test_a_half_precision_checkpoint_in_shards_runs_in_single(self, pipe, tmp_path):
         tiny_pipeline().to(torch.float16).save_pretrained(tmp_path, max_shard_size="10KB")
-        assert len(list((tmp_path / "autoencoder").glob("*.safetensors"))) > 1
+        assert len(list((tmp_path / "denoiser").glob("*.safetensors"))) > 1
         loaded = DiffusionCTPipeline.from_pretrained(tmp_path)
         loaded.set_progress_bar_config(disable=True)
         assert loaded.autoencoder.dtype == loaded.denoiser.dtype == torch.float32

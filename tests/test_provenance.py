@@ -9,9 +9,9 @@ from helpers.tiny import tiny_pipeline
 from pydicom.data import get_testdata_file
 
 import diffusionct_pipeline
-from diffusionct_pipeline import DiffusionCTPipeline, image_processor, provenance
+from diffusionct_pipeline import DiffusionCTPipeline, image_processor, noise, provenance
 from diffusionct_pipeline.dicom import hounsfield
-from diffusionct_pipeline.models.style import autoencoder, local_spectrum, style_filter, style_predictor
+from diffusionct_pipeline.models.texture import channels, coherence, local_spectrum, reference_unet_1d, synthesis
 from diffusionct_pipeline.provenance import model_id, pixel_constants
 
 CT_SMALL = get_testdata_file("CT_small.dcm")
@@ -39,9 +39,7 @@ def numbers_of_the_config(model):
 
 COMPONENTS = tiny_pipeline().components
 REGISTERED = [
-    (folder, name, value)
-    for folder in ("autoencoder", "style_predictor")
-    for name, value in numbers_of_the_config(COMPONENTS[folder])
+    ("autoencoder", name, value) for name, value in numbers_of_the_config(COMPONENTS["autoencoder"])
 ]
 
 
@@ -50,10 +48,9 @@ def test_the_constants_that_were_chosen_are_registered():
     assert {
         ("autoencoder", "kept_lp_cm"),
         ("autoencoder", "trusted_from_lp_cm"),
+        ("autoencoder", "trusted_to_lp_cm"),
         ("autoencoder", "max_lp_cm"),
         ("autoencoder", "power_floor"),
-        ("style_predictor", "reference_share"),
-        ("style_predictor", "noise_from_lp_cm"),
     } <= names
 
 
@@ -80,12 +77,20 @@ def test_two_checkpoints_that_differ_in_one_registered_constant_give_different_u
         (image_processor, "LOWEST_SEEN_HU"),
         (image_processor, "UNMEASURED_HU"),
         (hounsfield, "OUTSIDE_FIELD_OF_VIEW_HU"),
-        (autoencoder, "AIR_LIMIT"),
-        (autoencoder, "BORDER_LOGIT"),
-        (local_spectrum, "LOG_POWER_UNIT"),
-        (style_filter, "BAND_CENTRES"),
-        (style_filter, "PADDING"),
-        (style_predictor, "SPACING_UNIT"),
+        (channels, "AIR_LIMIT"),
+        (channels, "SPACING_UNIT"),
+        (coherence, "CHANGE_UNIT"),
+        (coherence, "LOG_POWER_UNIT"),
+        (local_spectrum, "WINDOW"),
+        (local_spectrum, "EULER_GAMMA"),
+        (reference_unet_1d, "IN_PATIENT"),
+        (reference_unet_1d, "REFERENCE_TOKENS"),
+        (synthesis, "TAIL"),
+        (synthesis, "LARGEST_SHARE"),
+        (noise, "PROFILE_WIDTH"),
+        (noise, "PLANE_DISTANCE"),
+        (noise, "PROFILE_REACH"),
+        (noise, "UNKNOWN_THICKNESS_MM"),
     ],
 )
 def test_a_constant_of_the_code_changes_the_model_id(monkeypatch, module, name):
@@ -97,12 +102,19 @@ def test_a_constant_of_the_code_changes_the_model_id(monkeypatch, module, name):
 
 def test_constants_are_found_without_a_list():
     names = {name.removeprefix("diffusionct_pipeline.") for name in pixel_constants()}
-    assert {"image_processor.HU_SCALE", "models.style.local_spectrum.WINDOW", "dicom.hounsfield.OUTSIDE_FIELD_OF_VIEW_HU"} <= names
+    expected = {"image_processor.HU_SCALE", "models.texture.local_spectrum.WINDOW", "noise.PROFILE_WIDTH"}
+    assert expected | {"dicom.hounsfield.OUTSIDE_FIELD_OF_VIEW_HU"} <= names
+
+
+def test_a_constant_of_the_noise_changes_the_uids(checkpoint, monkeypatch):
+    before = uids(checkpoint)
+    monkeypatch.setattr(noise, "PROFILE_WIDTH", 1.2)
+    assert all(one != other for one, other in zip(before, uids(checkpoint), strict=True))
 
 
 def test_the_version_a_weight_the_scheduler_and_a_missing_part_change_the_model_id(monkeypatch):
     components = tiny_pipeline().components
-    seen = [model_id(components), model_id(components | {"style_predictor": None})]
+    seen = [model_id(components), model_id(components | {"denoiser": None})]
     scheduler = type(components["scheduler"]).from_config(components["scheduler"].config, beta_schedule="linear")
     seen.append(model_id(components | {"scheduler": scheduler}))
     with torch.no_grad():

@@ -26,7 +26,7 @@ COMMANDS = [line.split("  #")[0].strip() for line in BASH.splitlines() if line]
 
 
 def test_the_readme_holds_commands():
-    assert {line.split()[0] for line in COMMANDS} == {"make", "pip", "diffusionct", "accelerate"}
+    assert {line.split()[0] for line in COMMANDS} == {"make", "pip", "diffusionct", "python", "accelerate", "training/train_all.sh"}
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("diffusionct")])
@@ -48,6 +48,18 @@ def test_training_scripts_and_their_options_exist(line):
     assert (ROOT / script).is_file()
     options = AutoencoderOptions if "autoencoder" in Path(script).name else LatentOptions
     assert parse_options(options, argv=arguments).output.startswith("runs/")
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("python")])
+def test_scripts_and_their_options_exist(line):
+    program, script, *arguments = shlex.split(line)
+    text = (ROOT / script).read_text()
+    assert all(f'"{argument}"' in text for argument in arguments if argument.startswith("--"))
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("training/")])
+def test_shell_scripts_exist(line):
+    assert (ROOT / line.split()[0]).is_file()
 
 
 @pytest.mark.skipif(not (PRETRAINED / "model_index.json").is_file(), reason="no embedded checkpoint")

@@ -1,22 +1,46 @@
 #!/usr/bin/env bash
-# Both phases and the export in one command, by wall-clock: three quarters of SECONDS for the autoencoder, the rest for
-# the denoiser.
+# Scans, both phases and the export in one command, with the seconds that each stage took.
 #
-#   training/train_all.sh OUT SECONDS [OBJECTS ...]
+#   training/train_all.sh OUT [OBJECTS ...]
 #
-# OBJECTS are folders of sharp CT (DICOM) or .npz packs; without any, phantoms alone. The defaults took 7 GB of an H100, at
-# 11 steps a second (autoencoder). On a CPU:
-#   AUTOENCODER="--batch-size 4 --crop 160" LATENT="--batch-size 4 --crop 224" training/train_all.sh ...
+# OBJECTS are folders of sharp CT (DICOM) or .npz packs that are scanned once more; without any, phantoms alone. Run it again
+# after an interruption: scans that are there stay, a phase goes on from its last checkpoint, a stage that is done is skipped.
+# Options of the stages, with what they are otherwise:
+#   SCANS="--groups 240 --processes 2"  AUTOENCODER="--max-steps 4000"  LATENT="--max-steps 20000"  EXPORT=""
 set -euo pipefail
-out=$1 seconds=$2
-shift 2
+out=$1
+shift
 objects=(${@:+--objects "$@"})
-precision=(--mixed-precision "${PRECISION:-bf16}")
-read -ra autoencoder <<< "${AUTOENCODER:---batch-size 32 --crop 256 --phantom-slices 256}"
-read -ra latent <<< "${LATENT:---batch-size 32 --crop 256 --phantom-slices 256}"
+read -ra scans <<< "${SCANS:---groups 240 --processes 2}"
+read -ra autoencoder <<< "${AUTOENCODER:---max-steps 4000}"
+read -ra latent <<< "${LATENT:---max-steps 20000}"
+read -ra export <<< "${EXPORT:-}"
 
-accelerate launch training/train_autoencoder.py --output "$out/autoencoder" "${objects[@]}" "${precision[@]}" \
-    --max-steps 1000000 --max-seconds $((seconds * 3 / 4)) "${autoencoder[@]}"
-accelerate launch training/train_latent.py --autoencoder "$out/autoencoder/autoencoder" --output "$out/latent" \
-    "${objects[@]}" "${precision[@]}" --max-steps 1000000 --max-seconds $((seconds / 4)) "${latent[@]}"
-python training/export_checkpoint.py "$out/latent" "$out/checkpoint"
+# stage NAME DONE COMMAND ...: DONE is a file that is written last.
+stage() {
+    local name=$1 done=$2 started=$SECONDS
+    shift 2
+    if [ -n "$done" ] && [ -e "$done" ]; then
+        echo "$name: skipped, $done is there"
+        return
+    fi
+    "$@"
+    echo "$name: $((SECONDS - started)) s"
+}
+
+# "--resume latest" where a phase was interrupted.
+resume() {
+    if compgen -G "$1/checkpoints/step-*" > /dev/null; then echo --resume latest; fi
+}
+
+stage scans "" python training/simulate_scans.py --output "$out/scans" "${objects[@]}" "${scans[@]}"
+# shellcheck disable=SC2046  # two words or none
+stage autoencoder "$out/autoencoder/metrics.json" \
+    accelerate launch training/train_autoencoder.py --scans "$out/scans" --output "$out/autoencoder" \
+    $(resume "$out/autoencoder") "${autoencoder[@]}"
+# shellcheck disable=SC2046
+stage latent "$out/latent/metrics.json" \
+    accelerate launch training/train_latent.py --scans "$out/scans" --autoencoder "$out/autoencoder/autoencoder" \
+    --output "$out/latent" $(resume "$out/latent") "${latent[@]}"
+stage export "$out/checkpoint/metrics.json" \
+    python training/export_checkpoint.py "$out/latent" "$out/checkpoint" "${export[@]}"

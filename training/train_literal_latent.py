@@ -1,6 +1,7 @@
-"""The paper's phase two: a latent DDPM to one fixed target, saved as a pipeline. Nothing in it is ours; see docs/paper.md.
+"""The paper's phase two: a latent DDPM to one fixed target, saved as a pipeline. Nothing in it is ours: docs/paper.md.
 
-    accelerate launch training/train_literal_latent.py --autoencoder runs/literal_autoencoder/autoencoder --output runs/literal
+    accelerate launch training/train_literal_latent.py --output runs/literal \\
+        --autoencoder runs/literal_autoencoder/autoencoder
 """
 
 from diffusionct_pipeline.train import LiteralLatentOptions, LiteralLatentPhase, parse_options, train

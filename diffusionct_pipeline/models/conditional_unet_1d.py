@@ -1,4 +1,4 @@
-"""Phase two: the denoiser of the conditional latent DDPM, p(Z_B | Z_A) and, on request, one more condition."""
+"""Phase two: the denoiser of the conditional latent DDPM, p(Z_B | Z_A)."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class LatentStatistics:
         self.latent_std.copy_(latents.std((0, 2)).clamp(min=SMALLEST_DEVIATION))
 
     def normalize(self, latent: torch.Tensor) -> torch.Tensor:
-        """Latent (B, C, L) or style (B, C) -> zero mean, unit variance per channel."""
+        """Latents (B, C, L) or one of each (B, C) -> zero mean, unit variance per channel."""
         mean, std = self._statistics(latent)
         return (latent - mean) / std
 

@@ -1,7 +1,7 @@
 """What vendors and researchers do to an image after reconstruction: edge-preserving smoothing of several families.
 
-Each is not linear, so that no linear filter turns the smoothed kernel into the other one. Two families are kept out of all
-training: they show whether a model knows smoothing, or the smoothers that it saw.
+Each is not linear, so that no linear filter turns the smoothed kernel into the other one. Two families are kept out of
+all training: they show whether a model knows smoothing, or the smoothers that it saw.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def anisotropic_diffusion(hu: torch.Tensor, threshold: float) -> torch.Tensor:
 
 
 def wavelet(hu: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Soft shrinkage of undecimated B-spline wavelets (Starck and Murtagh 1994), by the median of each level in tissue."""
+    """Soft shrinkage of undecimated B-spline wavelets (Starck and Murtagh 1994), by each level's median in tissue."""
     tissue = hu > LOWEST_TISSUE_HU
     rest, details = hu, torch.zeros_like(hu)
     for level in range(WAVELET_LEVELS):

@@ -21,7 +21,7 @@ class DiffusionCT:
 
     Args:
         model: Checkpoint folder or "user/repo" on the Hub; None for the embedded checkpoint.
-        by_reference: Whether `fit` takes the texture of the pairs' targets as reference (the sources are not looked at).
+        by_reference: Whether `fit` takes the texture of the pairs' targets as reference; the sources are not looked at.
             Otherwise the target is the checkpoint's standard, and `fit` does nothing.
         num_inference_steps: Denoising steps; None takes what the checkpoint recommends.
         seed: Of the noise, the same for every slice.
@@ -69,7 +69,7 @@ class DiffusionCT:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the checkpoint and, beside it, how it is used."""
         self.pipe.save_pretrained(folder)
-        style = None if self.reference is None else self.reference_style.tolist()
+        tokens = None if self.reference is None else self.reference.tolist()
         settings = {
             "by_reference": self.by_reference, "num_inference_steps": self.num_inference_steps, "seed": self.seed,
             "reference": tokens,

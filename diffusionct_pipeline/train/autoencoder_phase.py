@@ -66,7 +66,8 @@ class AutoencoderPhase:
         model = objective.model
 
         def convert(hu: np.ndarray, spacing_mm: float, target_hu: np.ndarray) -> np.ndarray:
-            sample, target = (to_model(torch.from_numpy(image)[None, None].to(self.device)) for image in (hu, target_hu))
+            images = (torch.from_numpy(image)[None, None].to(self.device) for image in (hu, target_hu))
+            sample, target = map(to_model, images)
             spacing = torch.tensor([spacing_mm], device=self.device)
             latent_b, _ = model.encode(target, spacing)
             noise = torch.randn(sample.shape, generator=torch.Generator().manual_seed(0)).to(self.device)

@@ -24,7 +24,7 @@ STATISTICS_PAIRS = 512  # over which the deviation of what is diffused is measur
 
 
 class ReferenceDiffusion(nn.Module):
-    """The denoiser predicts v at a random time, given Z_A and tokens of a reference, or its own tokens for the standard."""
+    """The denoiser predicts v at a random time, given Z_A and tokens of a reference, or its own for the standard."""
 
     def __init__(self, denoiser: ReferenceUNet1DModel, diffusion: PlacewiseDiffusionLoss):
         super().__init__()
@@ -81,7 +81,8 @@ class LatentPhase:
     @torch.no_grad()
     def batch(self, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         """Arguments of the objective for a step."""
-        latent_a, latent_b, reference, to_standard = self._draw(self.options.batch_size, generator)
+        tokens = len(self.objective.denoiser.standard)
+        latent_a, latent_b, reference, to_standard = self._draw(self.options.batch_size, tokens, generator)
         return latent_a, latent_b, reference, to_standard, *self.diffusion.draw(latent_b, generator)
 
     @torch.no_grad()
@@ -97,15 +98,15 @@ class LatentPhase:
 
     def _pipeline(self, objective: nn.Module) -> DiffusionCTPipeline:
         pipeline = DiffusionCTPipeline(
-            self.autoencoder, objective.denoiser, self.scheduler, default_num_inference_steps=self.options.default_steps,
-            standard_name=self.options.standard_kernel,
+            self.autoencoder, objective.denoiser, self.scheduler,
+            default_num_inference_steps=self.options.default_steps, standard_name=self.options.standard_kernel,
         )  # fmt: skip
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
-    def _draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-        """Normalized Z_A, Z_B and tokens of `count` pairs, and whether the target is the standard."""
-        drawn = self.pairs.draw(count, self.options.standard_share, self.options.standard_tokens, generator)
+    def _draw(self, count: int, tokens: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """Normalized Z_A, Z_B and `tokens` of a reference of `count` pairs, and whether the target is the standard."""
+        drawn = self.pairs.draw(count, self.options.standard_share, tokens, generator)
         normalize = self.autoencoder.normalize
         reference = normalize(drawn.reference.transpose(1, 2)).transpose(1, 2)
         return normalize(drawn.latent_a), normalize(drawn.latent_b), reference, drawn.to_standard
@@ -126,7 +127,9 @@ class LatentPhase:
         chosen = chosen[weight[chosen] > 0.5][: options.standard_tokens]
         tokens = standard.transpose(1, 2).flatten(0, 1)[chosen]
         denoiser.standard.data[: len(tokens)] = self.autoencoder.normalize(tokens).cpu()
-        latent_a, latent_b, reference, to_standard = (x.cpu() for x in self._draw(STATISTICS_PAIRS, generator))
+        latent_a, latent_b, reference, to_standard = (
+            x.cpu() for x in self._draw(STATISTICS_PAIRS, len(denoiser.standard), generator)
+        )
         reference = torch.where(to_standard[:, None, None], denoiser.standard, reference)
         difference = denoiser.difference(latent_b, latent_a, reference)
         weight = patient_weight(latent_a)

@@ -77,7 +77,8 @@ class LiteralAutoencoderPhase:
         model = objective.model
 
         def convert(hu: np.ndarray, spacing_mm: float, target_hu: np.ndarray) -> np.ndarray:
-            sample, target = (to_model(torch.from_numpy(image)[None, None].to(self.device)) for image in (hu, target_hu))
+            images = (torch.from_numpy(image)[None, None].to(self.device) for image in (hu, target_hu))
+            sample, target = map(to_model, images)
             return to_hu(model.decode(model.encode(target)[0], model.encode(sample)[1]))[0, 0].cpu().numpy()
 
         return self.validation.score(convert)
@@ -133,8 +134,8 @@ class LiteralLatentPhase:
 
     def _pipeline(self, objective: nn.Module) -> DiffusionCTPipeline:
         pipeline = DiffusionCTPipeline(
-            self.autoencoder, objective.denoiser, self.scheduler, default_num_inference_steps=self.options.default_steps,
-            standard_name=self.options.standard_kernel,
+            self.autoencoder, objective.denoiser, self.scheduler,
+            default_num_inference_steps=self.options.default_steps, standard_name=self.options.standard_kernel,
         )  # fmt: skip
         pipeline.set_progress_bar_config(disable=True)
         return pipeline

@@ -19,6 +19,8 @@ from ..seeds import MAX_SEED
 from .checkpoints import Clock, averaged, find_checkpoint, save_checkpoint
 from .options import TrainOptions
 
+PLACES = ("output", "scans", "objects", "autoencoder", "init", "resume")  # folders of one machine
+
 
 class Phase(Protocol):
     """What `train` needs to know of a phase.
@@ -121,7 +123,7 @@ def train(options: TrainOptions, make_phase: Callable[[TrainOptions, torch.devic
         "processes": accelerator.num_processes,
         "device": str(accelerator.device),
         "torch": torch.__version__,
-        "options": {k: v for k, v in vars(options).items() if k not in ("output", "objects", "autoencoder", "init")},
+        "options": {k: v for k, v in vars(options).items() if k not in PLACES},
         "validation": scores,
         **{k: metrics[k] for k in ("loss",) if k in metrics},
     }

@@ -26,7 +26,7 @@ class TrainOptions:
     """What both phases share."""
 
     output: str = option("runs/train", "folder for checkpoints, metrics.jsonl and the trained model")
-    batch_size: int = option(32, "pairs a step and process; even")
+    batch_size: int = option(32, "pairs a step and process")
     max_steps: int = option(20000, "optimizer steps")
     max_seconds: float = option(0.0, "stop after this much wall-clock time, saved and annealed; 0 means no limit")
     learning_rate: float = option(5e-4, "peak learning rate of AdamW; linear warm-up, cosine decay to 0")
@@ -45,9 +45,7 @@ class TrainOptions:
     cpu: bool = option(False, "train on the CPU even where there is a GPU")
 
     def __post_init__(self) -> None:
-        if self.batch_size < 2 or self.batch_size % 2:
-            raise ValueError(f"`batch_size` is {self.batch_size}; legal are even numbers from 2.")
-        for name in ("max_steps", "gradient_accumulation"):
+        for name in ("batch_size", "max_steps", "gradient_accumulation"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; legal are whole numbers from 1.")
         if not 0 <= self.ema_decay < 1:
@@ -66,11 +64,18 @@ class TrainOptions:
 
 @dataclass
 class ScanTrainOptions(TrainOptions):
-    """What our two phases share."""
+    """What our two phases share: scans made beforehand in the projection domain."""
 
-    scans: str = option("runs/scans", "folder that training/simulate_scans.py wrote; encoded scans are kept beside them")
+    scans: str = option("runs/scans", "folder of training/simulate_scans.py; encoded scans are kept beside them")
     groups: int = option(0, "groups of two scans to take; 0: all")
     standard_share: float = option(0.5, "share of the training pairs whose target is the standard kernel")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.groups < 0:
+            raise ValueError(f"`groups` is {self.groups}; legal are whole numbers from 0.")
+        if not 0 <= self.standard_share <= 1:
+            raise ValueError(f"`standard_share` is {self.standard_share}; legal is 0 to 1.")
 
 
 @dataclass
@@ -99,7 +104,7 @@ class LatentOptions(ScanTrainOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.refuse_together("init", "block_out_channels")
+        self.refuse_together("init", "block_out_channels", "standard_tokens")
         if not 0 <= self.last_step_share <= 1:
             raise ValueError(f"`last_step_share` is {self.last_step_share}; legal is 0 to 1.")
 
@@ -154,7 +159,7 @@ class LiteralLatentOptions(ImageTrainOptions):
     block_out_channels: list[int] = option([96, 128, 192], "widths of the denoiser")
     l1_weight: float = option(1.0, "weight of the L1 term beside the L2 term")
     standard_kernel: str = option("Bl64", "kernel of the target")
-    default_steps: int = option(1000, "denoising steps that the saved pipeline recommends; the paper names no other number")
+    default_steps: int = option(1000, "denoising steps that the saved pipeline recommends; the paper names none")
 
 
 def parse_options(cls: type[Options], description: str | None = None, argv: Sequence[str] | None = None) -> Options:

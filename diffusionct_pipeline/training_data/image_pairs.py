@@ -21,15 +21,14 @@ from .objects import TrainingObject
 
 MARGIN = 16  # pixels around a crop, cut off after filtering: FFT filters wrap around
 RANDOM_SHARE = 0.2  # of the objects are random fields
-GROUP = 2  # objects seen under the same two kernels; one gives the other its reference
-TABLE_SHARE = 0.75  # of the kernels lie near one of `simulation.KERNELS`: the wider the choice, the less a slice says of it
+TABLE_SHARE = 0.75  # of the kernels lie near one of `simulation.KERNELS`
 SECTORS = 4  # of views, each with noise of its own
 NOISE_HU = 27.0  # white noise before the ramp at 0.7 mm: 18 HU with Br40, 80 with Bl64 in 20 cm water, 200 mAs, 1 mm
 
 
 @dataclass
 class ImagePairs:
-    """Slices `a` and `b` (B, 1, n, n) in model range, pixel `spacing` (B,) in mm, 2k and 2k + 1 under equal kernels.
+    """Slices `a` and `b` (B, 1, n, n) in model range, pixel `spacing` (B,) in mm.
 
     `standard` (B,) tells where `b` has the generator's standard kernel.
     """
@@ -47,7 +46,7 @@ class PairGenerator:
         objects: See objects.py; none draws random fields only.
         crop: Side n of a crop in pixels.
         device: Where pairs are made.
-        standard_kernel: Name in `simulation.KERNELS` of the kernel that `b` has in `standard_share` of the groups.
+        standard_kernel: Name in `simulation.KERNELS` of the kernel that `b` has in `standard_share` of the pairs.
         standard_share: 0 to 1.
     """
 
@@ -69,24 +68,22 @@ class PairGenerator:
         self.fine = 2 * (crop + 2 * MARGIN)  # kernels act at half the pixel spacing: sampling then aliases as in a scan
 
     def __call__(self, batch: int, generator: torch.Generator) -> ImagePairs:
-        """`batch` pairs (a multiple of 2) from a `torch.Generator` on `device`."""
+        """`batch` pairs from a `torch.Generator` on `device`."""
         self.g = generator
-        groups = batch // GROUP
         spacing = self._uniform(batch, 0.4, 1.0)  # [B]
         hu = self._tumours(self._objects(batch, spacing / 2), spacing / 2)  # [B,1,F,F]
         frequency = _frequency(self.fine, spacing / 2)  # [B,1,F,F/2+1] lp/cm
-        dose = torch.exp(0.5 + self._normal(groups)).repeat_interleave(GROUP)  # 11 to 80 HU with Br40
-        dose = dose * torch.exp(self._uniform(groups, 0, 0.4).repeat_interleave(GROUP) * self._normal(batch))
+        dose = torch.exp(0.5 + self._normal(batch))  # 11 to 80 HU with Br40
         spectrum = torch.fft.rfft2(hu) + self._noise(spacing / 2, dose, frequency)
-        lowest = torch.where(self._column(groups, 0, 1) < 0.5, -1024.0, LOWEST_SEEN_HU).repeat_interleave(GROUP, 0)  # by vendor
-        standard = (self._column(groups, 0, 1) < self.standard_share).repeat_interleave(GROUP, 0)  # [B,1,1,1]
+        lowest = torch.where(self._column(batch, 0, 1) < 0.5, -1024.0, LOWEST_SEEN_HU)  # by vendor
+        standard = self._column(batch, 0, 1) < self.standard_share  # [B,1,1,1]
         sides = []
         for side in "ab":
-            kernel = self._kernel(groups, frequency)
+            kernel = self._kernel(batch, frequency)
             if side == "b" and self.standard_share:
                 kernel = torch.where(standard, mtf(frequency, self.standard_kernel), kernel)
             sampled = torch.fft.irfft2(spectrum * kernel, s=hu.shape[-2:])[..., ::2, ::2]
-            smoothed = self._iterative(groups, sampled)
+            smoothed = self._iterative(batch, sampled)
             if side == "b":  # the standard is plain filtered backprojection
                 smoothed = torch.where(standard, sampled, smoothed)
             reconstructed = smoothed[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
@@ -150,8 +147,7 @@ class PairGenerator:
         """Spectrum of the noise before the kernel.
 
         A view puts noise where the frequencies point across its rays. A few sectors of views stand for all, each with a
-        level of its own: so the noise is uneven and streaked, and otherwise here than there, as in a scan. With even
-        noise, the style of scans was predicted a fifth too weak.
+        level of its own: so the noise is uneven and streaked, and otherwise here than there, as in a scan.
         """
         batch, _, height, width = frequency.shape
         fy = torch.fft.fftfreq(height, device=self.device)[:, None]
@@ -198,11 +194,11 @@ class PairGenerator:
         blur = torch.sinc(self._column(batch, 0.3, 0.6) * per_mm) * torch.sinc(self._column(batch, 0.3, 0.5) * per_mm)
         return frequency.sqrt() / blur.clamp(min=0.15)
 
-    def _kernel(self, groups: int, frequency: torch.Tensor) -> torch.Tensor:
-        """(1 + b g(f)) exp(-(f / f0)^p), one for each group: most near a kernel of the table, the rest anything from
+    def _kernel(self, batch: int, frequency: torch.Tensor) -> torch.Tensor:
+        """(1 + b g(f)) exp(-(f / f0)^p), one for each pair: most near a kernel of the table, the rest anything from
         softer than Br36 to sharper than Bl64."""
         def each(low: float, high: float) -> torch.Tensor:
-            return self._column(groups, low, high).repeat_interleave(GROUP, 0)
+            return self._column(batch, low, high)
 
         mtf50, ratio = each(2.0, 11.0), each(1.3, 1.9)  # wider than the table: at its ends a network shrinks
         power = math.log(math.log(10) / math.log(2)) / torch.log(ratio)
@@ -223,13 +219,10 @@ class PairGenerator:
         kernel = transfer(frequency, f0, power, boost, peak)
         return kernel + floor * (1 - kernel).clamp(min=0)
 
-    def _iterative(self, groups: int, hu: torch.Tensor) -> torch.Tensor:
-        """Edge-preserving smoothing that stands for iterative reconstruction, on 40 % of the groups."""
-        def each(low: float, high: float) -> torch.Tensor:
-            return self._column(groups, low, high).repeat_interleave(GROUP, 0)
-
-        strength = each(0, 0.7) * (each(0, 1) < 0.4)
-        edge_hu = each(20, 90)
+    def _iterative(self, batch: int, hu: torch.Tensor) -> torch.Tensor:
+        """Edge-preserving smoothing that stands for iterative reconstruction, on 40 % of the slices."""
+        strength = self._column(batch, 0, 0.7) * (self._column(batch, 0, 1) < 0.4)
+        edge_hu = self._column(batch, 20, 90)
         low = _gauss(hu)
         high = hu - low
         local = _gauss(high**2).sqrt()
@@ -244,11 +237,6 @@ class PairGenerator:
 
     def _column(self, n: int, low: float, high: float) -> torch.Tensor:
         return self._uniform(n, low, high).view(-1, 1, 1, 1)
-
-
-def other_of_group(index: torch.Tensor) -> torch.Tensor:
-    """Indices of pairs -> those of the other pairs under the same two kernels: 2k <-> 2k + 1."""
-    return index + 1 - 2 * (index % GROUP)
 
 
 def _frequency(size: int, spacing: torch.Tensor) -> torch.Tensor:

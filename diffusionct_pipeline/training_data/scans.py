@@ -2,8 +2,8 @@
 
     FOLDER/scan_00500.npz    one scan: several slices, each under several kernels from one noisy sinogram
 
-Scans 2k and 2k + 1 are a group: other objects, doses, pixels and slice thicknesses under the same kernels, so that one gives
-the other a reference.
+Scans 2k and 2k + 1 are a group: other objects, doses, pixels and slice thicknesses under the same kernels, so that one
+gives the other a reference.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ..files import whole_file
+from ..image_processor import GRID
 from ..simulation import (
     KERNELS,
     ChestPhantom,
@@ -28,6 +29,7 @@ from ..simulation import (
     rekernel_slice,
     simulate_pair,
 )
+from ..simulation.kernels import get_kernel
 from .objects import TrainingObject
 from .splits import SCANS, take
 
@@ -40,6 +42,7 @@ EVERY_NTH_OF_OBJECTS = 3  # group
 JITTER = 0.04  # of the frequencies of kernels of the table
 UNCUT_HU = -2048.0  # no vendor's format holds less
 NEAR_TUMOUR = 0.6  # of its radius
+SMALLEST_SIZE = 64  # pixels
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,9 @@ def simulate_groups(
 ) -> None:
     """Make and store groups of scans; those that are there already are left as they are.
 
-    Every third group scans `objects` once more (20 to 100 mAs, 1 mm), where there are any, the others phantoms (20 to 300
-    mAs, 1 to 5 mm). Pixels of 0.5 to 0.9 mm; five kernels: the standard, two of the table, a soft one, one of any shape.
+    Every third group scans `objects` once more (20 to 100 mAs, 1 mm), where there are any, the others phantoms (20 to
+    300 mAs, 1 to 5 mm). Pixels of 0.5 to 0.9 mm; five kernels: the standard, two of the table, a soft one, one of any
+    shape.
 
     Args:
         folder: Where to.
@@ -80,7 +84,13 @@ def simulate_groups(
         process, processes: This process makes the groups k with k % processes == process.
         max_seconds: Begin no group after this time; 0 means no limit.
         progress: Called with each group that is done.
+
+    Raises:
+        ValueError: for a size that the networks cannot take, an unknown kernel, or more groups than the split has seeds.
     """
+    if size < SMALLEST_SIZE or size % GRID:
+        raise ValueError(f"`size` is {size}; legal are multiples of {GRID} from {SMALLEST_SIZE}.")
+    get_kernel(standard_kernel)
     folder, started = Path(folder), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     widest = max([detectors_needed(item.hu, item.spacing_mm) for item in objects], default=0)

@@ -114,7 +114,10 @@ class TexturePairs:
 
 
 def load_texture_pairs(
-    folder: str | Path, autoencoder: TextureAutoencoder, groups: int = 0, progress: Callable[[int], None] = lambda group: None
+    folder: str | Path,
+    autoencoder: TextureAutoencoder,
+    groups: int = 0,
+    progress: Callable[[int], None] = lambda group: None,
 ) -> TexturePairs:
     """Encode the scans of a folder; what was encoded before by an autoencoder that measures alike is read instead.
 

@@ -12,7 +12,7 @@ TYPICAL_LOG_POWER = -3.0  # of noise of 200 HU with pixels of 0.7 mm, roughly
 
 def tiny_autoencoder():
     """A `TextureAutoencoder` whose share of new power differs from place to place."""
-    autoencoder = TextureAutoencoder(RINGS, hidden=8, blocks=1)
+    autoencoder = TextureAutoencoder(RINGS, hidden=16, blocks=1)
     torch.nn.init.normal_(autoencoder.incoherent_share.last.weight, std=0.3)  # zero at first
     power = autoencoder.channels.power
     autoencoder.latent_mean[power] = TYPICAL_LOG_POWER

@@ -12,7 +12,7 @@ def no_gradients():
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    model = ConditionalUNet1DModel(4, (16, 32), layers_per_block=1, head_channels=16, condition_channels=3)
+    model = ConditionalUNet1DModel(4, (16, 32), layers_per_block=1, head_channels=16)
     torch.nn.init.normal_(model.conv_out.weight, std=0.1)  # zero at first
     return model.eval()
 
@@ -20,16 +20,16 @@ def model():
 def inputs(length, batch=2):
     generator = torch.Generator().manual_seed(1)
     draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
-    return draw(batch, 4, length), 10, draw(batch, 4, length), draw(batch, 3)
+    return draw(batch, 4, length), 10, draw(batch, 4, length)
 
 
 class TestConditionalUNet1DModel:
     @pytest.mark.parametrize("length", [1, 2, 7, 16, 33])
     def test_any_length(self, model, length):
-        noisy, timestep, latent_a, condition = inputs(length)
-        assert model(noisy, timestep, latent_a, condition).sample.shape == (2, 4, length)
+        noisy, timestep, latent_a = inputs(length)
+        assert model(noisy, timestep, latent_a).sample.shape == (2, 4, length)
 
-    @pytest.mark.parametrize("changed", range(4))
+    @pytest.mark.parametrize("changed", range(3))
     def test_every_input_counts(self, model, changed):
         before = list(inputs(8))
         after = list(before)
@@ -46,22 +46,10 @@ class TestConditionalUNet1DModel:
             hook.remove()
         assert len(seen) == 6 and all(torch.equal(one, seen[0]) for one in seen)
 
-    def test_without_a_condition_there_is_z_a_only(self):
-        model = ConditionalUNet1DModel(4, (16,), 1, 16).eval()
-        noisy, timestep, latent_a, _ = inputs(8)
-        assert model(noisy, timestep, latent_a).sample.shape == noisy.shape
-
-    def test_a_condition_that_is_missing_or_too_many_is_refused(self, model):
-        noisy, timestep, latent_a, condition = inputs(8)
-        with pytest.raises(ValueError, match="missing.*3"):
-            model(noisy, timestep, latent_a)
-        with pytest.raises(ValueError, match=r"\(2, 3\).*0"):
-            ConditionalUNet1DModel(4, (16,), 1, 16)(noisy, timestep, latent_a, condition)
-
     def test_one_timestep_each_or_one_for_all(self, model):
-        noisy, _, latent_a, condition = inputs(8)
-        each = model(noisy, torch.tensor([10, 10]), latent_a, condition).sample
-        torch.testing.assert_close(model(noisy, 10, latent_a, condition).sample, each)
+        noisy, _, latent_a = inputs(8)
+        each = model(noisy, torch.tensor([10, 10]), latent_a).sample
+        torch.testing.assert_close(model(noisy, 10, latent_a).sample, each)
 
 
 def test_defaults_run():

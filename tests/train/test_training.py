@@ -1,180 +1,251 @@
-"""Both phases end to end on the CPU at toy size."""
+"""All four phases end to end on the CPU at toy size."""
 
 import json
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from diffusionct_pipeline import AutoencoderResNet18, DiffusionCTPipeline, StyleAutoencoder
-from diffusionct_pipeline.pipeline import PRETRAINED
-from diffusionct_pipeline.train import AutoencoderOptions, LatentOptions, train_autoencoder, train_latent
-from diffusionct_pipeline.train.latent_phase import LatentPhase, load_model
+from diffusionct_pipeline import (
+    AutoencoderResNet18,
+    ConditionalUNet1DModel,
+    DiffusionCTPipeline,
+    ReferenceUNet1DModel,
+    TextureAutoencoder,
+)
+from diffusionct_pipeline.train import (
+    AutoencoderOptions,
+    AutoencoderPhase,
+    LatentOptions,
+    LatentPhase,
+    LiteralAutoencoderOptions,
+    LiteralAutoencoderPhase,
+    LiteralLatentOptions,
+    LiteralLatentPhase,
+    loop,
+    train,
+)
+from helpers.scans import simulate_coarsely
 from safetensors.torch import load_file
 
 TINY = {
-    "batch_size": 2, "crop": 64, "phantom_slices": 1, "validation_steps": 0, "checkpoint_steps": 0, "cpu": True,
-    "ema_decay": 0.5, "warmup_steps": 1,
+    "batch_size": 4, "validation_steps": 0, "checkpoint_steps": 0, "cpu": True, "ema_decay": 0.5, "warmup_steps": 1,
 }  # fmt: skip
-TINY_AUTOENCODER = TINY | {
-    "latent_channels": 8, "rings": 4, "block_out_channels": [8, 8, 8, 8, 16], "decoder_channels": [8] * 5,
+TINY_LATENT = TINY | {"block_out_channels": [32, 32], "default_steps": 2, "standard_tokens": 6}
+TINY_IMAGES = TINY | {"batch_size": 2, "crop": 64, "phantom_slices": 1}
+TINY_RESNET = TINY_IMAGES | {
+    "latent_channels": 8, "block_out_channels": [8, 8, 8, 8, 16], "decoder_channels": [8] * 5,
 }  # fmt: skip
 
 
-def autoencoder(folder, **options):
+def run(options, phase):
     AcceleratorState._reset_state(reset_partial_state=True)  # one process trains once; tests train with other settings
-    return train_autoencoder(AutoencoderOptions(output=str(folder), **TINY_AUTOENCODER | options))
+    return train(options, phase)
 
 
-def paper_autoencoder(folder, **options):
-    AcceleratorState._reset_state(reset_partial_state=True)
-    sizes = {name: value for name, value in TINY_AUTOENCODER.items() if name != "rings"}
-    return train_autoencoder(AutoencoderOptions(output=str(folder), paper_literal=True, **sizes | options))
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scans")
+    with pytest.MonkeyPatch.context() as patch:
+        simulate_coarsely(patch, folder, groups=2)
+    return folder
 
 
-def latent(folder, autoencoder_folder, **options):
-    options = {"block_out_channels": [32, 32], "default_steps": 2} | TINY | options
-    return train_latent(LatentOptions(output=str(folder), autoencoder=str(autoencoder_folder), **options))
+@pytest.fixture
+def autoencoder(scans):
+    def train_one(folder, **options):
+        options = TINY | {"scans": str(scans), "rings": 6} | options
+        return run(AutoencoderOptions(output=str(folder), **options), AutoencoderPhase)
+
+    return train_one
+
+
+@pytest.fixture
+def latent(scans, trained):
+    def train_one(folder, **options):
+        options = TINY_LATENT | {"scans": str(scans), "autoencoder": str(trained / "autoencoder")} | options
+        return run(LatentOptions(output=str(folder), **options), LatentPhase)
+
+    return train_one
+
+
+def literal_autoencoder(folder, **options):
+    return run(LiteralAutoencoderOptions(output=str(folder), **TINY_RESNET | options), LiteralAutoencoderPhase)
+
+
+def literal_latent(folder, autoencoder_folder, **options):
+    options = TINY_IMAGES | {"block_out_channels": [32, 32], "default_steps": 2} | options
+    options["autoencoder"] = str(autoencoder_folder / "autoencoder")
+    return run(LiteralLatentOptions(output=str(folder), **options), LiteralLatentPhase)
 
 
 def weights(folder):
     return load_file(folder / "diffusion_pytorch_model.safetensors")
 
 
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, scans):
     folder = tmp_path_factory.mktemp("autoencoder")
-    autoencoder(folder, max_steps=6)
+    options = TINY | {"scans": str(scans), "rings": 6, "max_steps": 6}
+    run(AutoencoderOptions(output=str(folder), **options), AutoencoderPhase)
     return folder
 
 
+@pytest.fixture(scope="module")
+def trained_literal(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("literal")
+    literal_autoencoder(folder, max_steps=60, learning_rate=3e-3)
+    return folder
+
+
+def resumed(monkeypatch, train_one, folder, steps):
+    """Stopped halfway and resumed."""
+    stop_after = {"step": steps // 2}
+    monkeypatch.setattr(loop, "_time_left", lambda _, __, clock: clock.step < stop_after["step"])
+    train_one(folder, max_steps=steps)
+    stop_after["step"] = steps
+    train_one(folder, max_steps=steps, resume="latest")
+
+
 class TestAutoencoder:
-    def test_saves_a_model_that_loads(self, trained):
-        model = StyleAutoencoder.from_pretrained(trained / "autoencoder")
-        assert model.config.latent_channels == 8 and model.config.rings == 4
-        assert (model.latent_std > 0).all() and not torch.equal(model.latent_std, torch.ones(8))
+    def test_saves_a_model_that_loads_with_the_statistics_of_its_latent(self, trained):
+        model = TextureAutoencoder.from_pretrained(trained / "autoencoder")
+        assert model.config.rings == 6
+        power = model.channels.power
+        assert (model.latent_std > 0).all() and (model.latent_mean[power] != 0).all()
+        assert torch.equal(model.latent_mean[:2], torch.zeros(2)) and torch.equal(model.latent_std[:2], torch.ones(2))
 
     def test_one_line_of_metrics_a_step(self, trained):
-        lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+        lines = lines_of(trained)
         assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
-        assert all(line["loss"] > 0 for line in lines)
+        assert all(line["loss"] == line["incoherence"] for line in lines)
 
-    def test_resumed_run_equals_an_uninterrupted_one(self, trained, tmp_path, monkeypatch):
-        from diffusionct_pipeline.train import loop
-
-        stop_after = {"step": 3}
-        monkeypatch.setattr(loop, "_time_left", lambda _, __, clock: clock.step < stop_after["step"])
-        autoencoder(tmp_path, max_steps=6)
-        stop_after["step"] = 6
-        autoencoder(tmp_path, max_steps=6, resume="latest")
+    def test_resumed_run_equals_an_uninterrupted_one(self, trained, autoencoder, tmp_path, monkeypatch):
+        resumed(monkeypatch, autoencoder, tmp_path, 6)
         once, twice = weights(trained / "autoencoder"), weights(tmp_path / "autoencoder")
         assert once.keys() == twice.keys()
         for name in once:
             assert torch.equal(once[name], twice[name]), name
 
-    def test_resume_without_checkpoint_says_so(self, tmp_path):
+    def test_goes_on_from_another(self, trained, autoencoder, tmp_path):
+        init = str(trained / "autoencoder")
+        summary = autoencoder(tmp_path, init=init, rings=24, max_steps=1, learning_rate=1e-6)
+        assert summary["steps"] == 1
+        before, after = weights(trained / "autoencoder"), weights(tmp_path / "autoencoder")
+        for name in before:
+            torch.testing.assert_close(after[name], before[name], atol=1e-4, rtol=1e-4)
+
+    def test_resume_without_checkpoint_says_so(self, autoencoder, tmp_path):
         with pytest.raises(ValueError, match="no checkpoint"):
             autoencoder(tmp_path, max_steps=1, resume="latest")
 
-    def test_wall_clock_limit_stops_and_saves(self, tmp_path):
-        summary = autoencoder(tmp_path, max_steps=10**6, max_seconds=0.5)
+    def test_without_scans_it_says_how_to_make_them(self, tmp_path):
+        with pytest.raises(ValueError, match="simulate_scans"):
+            run(AutoencoderOptions(output=str(tmp_path), scans=str(tmp_path), **TINY), AutoencoderPhase)
+
+    def test_wall_clock_limit_stops_and_saves(self, autoencoder, tmp_path):
+        summary = autoencoder(tmp_path, max_steps=10**6, max_seconds=0.3)
         assert 0 < summary["steps"] < 1000
         assert (tmp_path / "autoencoder" / "config.json").is_file()
 
-    def test_learns(self, tmp_path):
-        """The paper's own network: the filter of the other one knows the answer before any training."""
-        paper_autoencoder(tmp_path, max_steps=60, learning_rate=3e-3)
-        lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-        errors = [line["l2"] for line in lines]
-        assert sum(errors[-15:]) < 0.8 * sum(errors[:15])
+    def test_learns(self, autoencoder, tmp_path):
+        autoencoder(tmp_path, max_steps=60, learning_rate=3e-3, batch_size=16)
+        losses = [line["loss"] for line in lines_of(tmp_path)]
+        assert sum(losses[-15:]) < sum(losses[:15]) - 15 * 0.1  # of a log likelihood
 
-    def test_accumulation_and_mixed_precision(self, tmp_path):
+    def test_accumulation_and_mixed_precision(self, autoencoder, tmp_path):
         summary = autoencoder(tmp_path, max_steps=2, gradient_accumulation=2, mixed_precision="bf16")
-        assert summary["steps"] == 2 and summary["loss"] > 0
+        assert summary["steps"] == 2 and abs(summary["loss"]) < 10
 
-    def test_frozen_encoder_leaves_the_latent_as_it_was(self, trained, tmp_path):
-        AcceleratorState._reset_state(reset_partial_state=True)
-        options = {"init": str(trained / "autoencoder"), "freeze_encoder": True, "learning_rate": 1e-2, "max_steps": 2}
-        train_autoencoder(AutoencoderOptions(output=str(tmp_path), **TINY | options))
-        before, after = weights(trained / "autoencoder"), weights(tmp_path / "autoencoder")
-        latent_parts = ("encoder.", "to_latent.", "spectrum_to_latent.", "latent_")
-        for name in before:
-            if name.startswith(latent_parts):
-                assert torch.equal(before[name], after[name]), name
-        assert not torch.equal(before["tail.2.weight"], after["tail.2.weight"])
-
-    def test_paper_literal(self, tmp_path):
-        paper_autoencoder(tmp_path, max_steps=1, skip_mode="none")
-        model = AutoencoderResNet18.from_pretrained(tmp_path / "autoencoder")
-        assert model.config.skip_mode == "none"
-        (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
-        assert json.loads(line)["loss"] == json.loads(line)["l2"]
+    def test_the_record_names_no_folder_of_this_machine(self, trained, scans):
+        text = (trained / "metrics.json").read_text()
+        assert str(trained) not in text and str(scans) not in text
+        assert json.loads(text)["autoencoder"]["options"]["batch_size"] == 4
 
 
 class TestLatent:
-    def test_saves_a_pipeline_that_runs(self, trained, tmp_path):
+    def test_saves_a_pipeline_that_runs(self, latent, trained, tmp_path):
         before = weights(trained / "autoencoder")
-        summary = latent(tmp_path, trained / "autoencoder", max_steps=2)
+        summary = latent(tmp_path, max_steps=2, standard_kernel="Bl64")
         assert summary["steps"] == 2
         pipeline = DiffusionCTPipeline.from_pretrained(tmp_path)
         pipeline.set_progress_bar_config(disable=True)
-        hu = torch.full((64, 64), 40.0) + 20 * torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+        assert type(pipeline.denoiser) is ReferenceUNet1DModel and pipeline.config.default_num_inference_steps == 2
+        hu = torch.full((64, 96), 40.0) + 20 * torch.randn(64, 96, generator=torch.Generator().manual_seed(0))
         assert pipeline(hu, 0.7).images[0].isfinite().all()
-        assert pipeline.style_predictor.change[-1].weight.abs().sum() > 0  # zero at first
+        assert pipeline(hu, 0.7, reference=2 * hu, reference_pixel_spacing=0.7).images[0].isfinite().all()
         after = weights(tmp_path / "autoencoder")
         assert all(torch.equal(before[name], after[name]) for name in before)  # frozen
 
-    def test_another_denoiser_is_named_and_an_unknown_one_refused(self, trained, tmp_path):
-        with pytest.raises(ValueError, match="legal are .*ConditionalUNet1DModel"):
-            latent(tmp_path, trained / "autoencoder", denoiser="NoSuchModel")
-        with pytest.raises(ValueError, match="has no `encode`"):
-            load_model(PRETRAINED / "denoiser", "encode")
+    def test_the_standards_tokens_come_from_slices_of_the_standard_and_learn(self, latent, tmp_path):
+        latent(tmp_path, max_steps=2)
+        denoiser = ReferenceUNet1DModel.from_pretrained(tmp_path / "denoiser")
+        power = denoiser.channels.power
+        assert denoiser.standard.shape == (6, 8) and (denoiser.standard[:, power] != 0).all()
+        assert (denoiser.deviation[power] > 0.01).all() and torch.equal(denoiser.deviation[:2], torch.ones(2))
+        assert denoiser.conv_out.weight.abs().sum() > 0  # zero at first
 
-    def test_style_only_leaves_the_denoiser_as_it_was(self, trained, tmp_path):
-        latent(tmp_path / "first", trained / "autoencoder", max_steps=1)
-        options = TINY | {"init": str(tmp_path / "first"), "style_only": True, "learning_rate": 1e-2, "max_steps": 2}
-        AcceleratorState._reset_state(reset_partial_state=True)
-        train_latent(LatentOptions(output=str(tmp_path / "second"), autoencoder=str(trained / "autoencoder"), **options))
-        for part, changes in (("denoiser", False), ("style_predictor", True)):
-            before, after = (weights(tmp_path / run / part) for run in ("first", "second"))
-            assert any(not torch.equal(before[name], after[name]) for name in before) == changes
+    def test_resumed_run_equals_an_uninterrupted_one(self, latent, tmp_path, monkeypatch):
+        latent(tmp_path / "once", max_steps=4)
+        resumed(monkeypatch, latent, tmp_path / "twice", 4)
+        once, twice = (weights(tmp_path / name / "denoiser") for name in ("once", "twice"))
+        assert once.keys() == twice.keys()
+        for name in once:
+            assert torch.equal(once[name], twice[name]), name
 
-    def test_draws_from_stored_pairs(self, trained, tmp_path):
-        latent(tmp_path / "first", trained / "autoencoder", max_steps=3, stored_pairs=4)
-        latent(tmp_path / "second", trained / "autoencoder", max_steps=3, stored_pairs=4)
-        first, second = weights(tmp_path / "first" / "denoiser"), weights(tmp_path / "second" / "denoiser")
-        assert all(torch.equal(first[name], second[name]) for name in first)
-        options = LatentOptions(autoencoder=str(trained / "autoencoder"), stored_pairs=4, **TINY)
-        phase = LatentPhase(options, torch.device("cpu"))
-        drawn = phase.batch(torch.Generator().manual_seed(0))[0]  # [4,C,L]
-        stored = phase.autoencoder.normalize(phase.stored.latents)
-        assert all(any(torch.equal(one, each) for each in stored) for one in drawn)
+    def test_goes_on_from_another_with_its_number_of_tokens(self, latent, tmp_path):
+        latent(tmp_path / "first", max_steps=1)
+        sizes = {"block_out_channels": [64, 96, 128], "standard_tokens": 64}  # the defaults, which have no effect
+        latent(tmp_path / "second", max_steps=1, init=str(tmp_path / "first" / "denoiser"), **sizes)
+        denoiser = ReferenceUNet1DModel.from_pretrained(tmp_path / "second" / "denoiser")
+        assert len(denoiser.standard) == 6 and tuple(denoiser.config.block_out_channels) == (32, 32)
 
-    def test_learns_from_stored_scans(self, trained, tmp_path):
-        options = {name: value for name, value in TINY.items() if name not in ("crop", "phantom_slices")}
-        scans = {"stored_scans": 1, "scan_size": 64, "style_only": True, "block_out_channels": [32, 32]}
-        AcceleratorState._reset_state(reset_partial_state=True)
-        summary = train_latent(
-            LatentOptions(output=str(tmp_path), autoencoder=str(trained / "autoencoder"), max_steps=2, **options | scans)
-        )
-        assert summary["loss"] > 0
+    def test_a_regression_is_one_option_away(self, latent, tmp_path):
+        assert latent(tmp_path, max_steps=1, last_step_share=1.0, default_steps=1)["loss"] > 0
 
-    def test_paper_literal(self, tmp_path):
-        paper_autoencoder(tmp_path / "autoencoder", max_steps=1)
-        latent(tmp_path / "latent", tmp_path / "autoencoder" / "autoencoder", max_steps=1, paper_literal=True)
-        pipeline = DiffusionCTPipeline.from_pretrained(tmp_path / "latent")
-        assert type(pipeline.autoencoder) is AutoencoderResNet18 and pipeline.style_predictor is None
-        assert pipeline.denoiser.config.condition_channels == 0
-        assert pipeline.scheduler.config.prediction_type == "epsilon" and not pipeline.scheduler.config.clip_sample
+    def test_learns(self, latent, tmp_path):
+        latent(tmp_path, max_steps=60, learning_rate=3e-3, batch_size=8, last_step_share=1.0)
+        losses = [line["loss"] for line in lines_of(tmp_path)]
+        assert sum(losses[-15:]) < 0.9 * sum(losses[:15])
+
+
+class TestLiteral:
+    def test_learns(self, trained_literal):
+        errors = [line["l2"] for line in lines_of(trained_literal)]
+        assert sum(errors[-15:]) < 0.8 * sum(errors[:15])
+        assert all(line["loss"] == line["l2"] for line in lines_of(trained_literal))
+
+    def test_saves_the_papers_own_networks(self, trained_literal, tmp_path):
+        literal_latent(tmp_path, trained_literal, max_steps=1)
+        pipeline = DiffusionCTPipeline.from_pretrained(tmp_path)
+        assert type(pipeline.autoencoder) is AutoencoderResNet18 and type(pipeline.denoiser) is ConditionalUNet1DModel
+        scheduler = pipeline.scheduler.config
+        assert scheduler.prediction_type == "epsilon" and scheduler.beta_schedule == "linear"
+        assert not scheduler.clip_sample and not pipeline.sees_reference
         pipeline.set_progress_bar_config(disable=True)
         assert pipeline(torch.full((64, 64), 40.0), 0.7).images[0].isfinite().all()
 
-    def test_a_fixed_target_on_a_style_autoencoder(self, trained, tmp_path):
-        latent(tmp_path, trained / "autoencoder", max_steps=1, fixed_target=True)
-        pipeline = DiffusionCTPipeline.from_pretrained(tmp_path)
-        assert pipeline.style_predictor is None and type(pipeline.autoencoder) is StyleAutoencoder
+    def test_skips_can_be_left_out(self, tmp_path):
+        literal_autoencoder(tmp_path, max_steps=1, skip_mode="none")
+        model = AutoencoderResNet18.from_pretrained(tmp_path / "autoencoder")
+        assert model.config.skip_mode == "none" and model.config.latent_channels == 8
+        assert (model.latent_std > 0).all() and not torch.equal(model.latent_std, torch.ones(8))
+
+    def test_resumed_run_equals_an_uninterrupted_one(self, trained_literal, tmp_path, monkeypatch):
+        def train_one(folder, **options):
+            return literal_latent(folder, trained_literal, **options)
+
+        train_one(tmp_path / "once", max_steps=4)
+        resumed(monkeypatch, train_one, tmp_path / "twice", 4)
+        once, twice = (weights(tmp_path / name / "denoiser") for name in ("once", "twice"))
+        assert all(torch.equal(once[name], twice[name]) for name in once)
 
 
 @pytest.mark.slow
-def test_validation_scores_the_whole_pipeline(trained, tmp_path):
-    summary = latent(tmp_path, trained / "autoencoder", max_steps=1, validation_steps=1, validation_pairs=2)
-    assert summary["validation"]["rmse_hu"] > 0 and 0 <= summary["validation"]["within_15_percent"] <= 1
+def test_validation_scores_both_phases(autoencoder, latent, tmp_path):
+    for name, train_one in (("autoencoder", autoencoder), ("latent", latent)):
+        summary = train_one(tmp_path / name, max_steps=1, validation_steps=1, validation_pairs=2)
+        assert summary["validation"]["rmse_hu"] > 0 and 0 <= summary["validation"]["within_15_percent"] <= 1

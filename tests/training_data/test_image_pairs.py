@@ -1,8 +1,8 @@
 import pytest
 import torch
-from diffusionct_pipeline.models.style.frequency import radial_frequency
+from diffusionct_pipeline.models.texture.frequency import radial_frequency
 from diffusionct_pipeline.simulation import mtf
-from diffusionct_pipeline.training_data.image_pairs import PairGenerator, other_of_group
+from diffusionct_pipeline.training_data.image_pairs import PairGenerator
 from diffusionct_pipeline.training_data.objects import TrainingObject, load_objects, save_objects
 
 
@@ -21,6 +21,9 @@ class TestPairGenerator:
         first, again, other = draw(seed=1), draw(seed=1), draw(seed=2)
         assert torch.equal(first.a, again.a) and torch.equal(first.b, again.b)
         assert not torch.equal(first.a, other.a)
+
+    def test_any_number_of_pairs(self):
+        assert draw(batch=3).b.shape == (3, 1, 64, 64)
 
     def test_both_sides_show_the_same_object(self, monkeypatch):
         monkeypatch.setattr(PairGenerator, "_noise", lambda self, spacing, dose, frequency: 0.0)
@@ -49,10 +52,6 @@ class TestPairGenerator:
     def test_objects_are_used(self):
         bright = TrainingObject(torch.full((256, 256), 2000, dtype=torch.int16), 0.7)
         assert max(draw(8, seed, [bright]).a.max().item() for seed in range(3)) > 4.0  # (2000 + 150) / 500 = 4.3
-
-
-def test_the_other_of_a_group():
-    assert other_of_group(torch.arange(6)).tolist() == [1, 0, 3, 2, 5, 4]
 
 
 def test_packs_keep_their_slices(tmp_path):

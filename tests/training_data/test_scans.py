@@ -1,70 +1,116 @@
+"""Stored scans: made once, in groups, each of them from its own seed."""
+
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
-from diffusionct_pipeline.simulation import KERNELS
 from diffusionct_pipeline.training_data import scans
-from diffusionct_pipeline.training_data.latents import stored_scans
 from diffusionct_pipeline.training_data.objects import TrainingObject
-from diffusionct_pipeline.training_data.scans import object_groups, phantom_groups
+from diffusionct_pipeline.training_data.scans import SLICES, read_scan, scan_path, simulate_groups, stored_groups
+from diffusionct_pipeline.training_data.splits import SCANS
+from helpers.scans import simulate_coarsely
 
 
 @pytest.fixture(scope="module")
-def group():
-    return next(phantom_groups(1, "Br44", size=64, offset=1))
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scans")
+    with pytest.MonkeyPatch.context() as patch:
+        simulate_coarsely(patch, folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def latents(group):
-    return stored_scans([group, group], lambda sample, spacing: sample.view(1, 32, -1), "cpu")
+def group(folder):
+    (seeds,) = stored_groups(folder)
+    return [read_scan(scan_path(folder, seed)) for seed in seeds]
 
 
-class TestPhantomGroups:
-    def test_two_scans_of_two_slices_under_the_same_kernels(self, group):
-        first, second = group
-        assert all(one.kernels == first[0].kernels for one in [*first, *second])
-        assert first[0].options == first[1].options and first[0].z_mm + 50 < first[1].z_mm
-        assert first[0].mas != second[0].mas and first[0].spacing_mm != second[0].spacing_mm
-        assert first[0].options.smoothing == second[0].options.smoothing
+class TestSimulateGroups:
+    def test_two_scans_of_four_slices_under_five_kernels(self, group):
+        for scan in group:
+            assert scan.hu.shape == (SLICES, 5, 64, 64) and scan.hu.dtype == np.int16
+            assert 0.5 <= scan.spacing_mm <= 0.9
+        assert group[0].spacing_mm != group[1].spacing_mm
 
-    def test_the_standard_comes_first_and_is_exact_and_not_smoothed(self, group):
-        one = group[0][0]
-        assert next(iter(one.hu)) == "Br44" and one.kernels["Br44"] == KERNELS["Br44"]
-        assert "Br44" not in one.options.smoothing and one.options.smoothing
+    def test_the_standard_comes_first_and_is_sharper_than_the_soft_one(self, group):
+        roughness = [np.mean([np.diff(scan.hu[:, kernel].astype(float)).std() for scan in group]) for kernel in range(5)]
+        assert roughness[0] > 1.2 * roughness[3]
+
+    def test_kernels_of_a_slice_show_one_object(self, group):
+        means = group[0].hu.astype(float).mean((2, 3))  # [slices,kernels]
+        assert np.ptp(means, axis=1).max() < 3 and np.ptp(means[:, 0]) > 3
+
+    def test_a_second_call_touches_no_file(self, folder, monkeypatch):
+        before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+        done = []
+        simulate_coarsely(monkeypatch, folder, progress=done.append)
+        assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
+        assert done == [0] and len(before) == 2
+
+    def test_a_scan_depends_on_its_seed_only(self, folder, group, tmp_path, monkeypatch):
+        scan_path(tmp_path, SCANS[0]).write_bytes(scan_path(folder, SCANS[0]).read_bytes())  # interrupted after it
+        simulate_coarsely(monkeypatch, tmp_path)
+        again = read_scan(scan_path(tmp_path, SCANS[1]))
+        np.testing.assert_array_equal(again.hu, group[1].hu)
+        assert again.spacing_mm == group[1].spacing_mm
+
+    def test_processes_share_the_groups(self, tmp_path, monkeypatch):
+        made = []
+        monkeypatch.setattr(scans, "_scan_phantom", lambda seed, *_: made.append(seed) or [fake_slice()])
+        for process in range(2):
+            simulate_groups(tmp_path, 5, size=64, process=process, processes=2)
+        assert sorted(made) == list(SCANS[:10]) and made[:6] == [*SCANS[0:2], *SCANS[4:6], *SCANS[8:10]]
+        assert len(stored_groups(tmp_path)) == 5
+
+    def test_objects_are_of_one_patient_and_every_third_group(self, tmp_path, monkeypatch):
+        objects = [TrainingObject(torch.full((64, 64), 40, dtype=torch.int16), 0.7 + 0.1 * (i % 2)) for i in range(6)]
+        scanned = []
+
+        def scan(hu, spacing_mm, options, seed, scanner):
+            scanned.append((spacing_mm, options, seed))
+            return fake_slice()
+
+        monkeypatch.setattr(scans, "rekernel_slice", scan)
+        monkeypatch.setattr(scans, "_scan_phantom", lambda *_: [fake_slice()])
+        simulate_groups(tmp_path, 7, objects, size=64)
+        assert len({seed for _, _, seed in scanned}) == len(scanned) == 3 * 2 * SLICES
+        of_scan = [scanned[i : i + SLICES] for i in range(0, len(scanned), SLICES)]
+        assert all(len({(spacing, options.mas) for spacing, options, _ in one}) == 1 for one in of_scan)
+        assert all(20 <= options.mas <= 100 and options.kernels[0].name == "Bl64" for _, options, _ in scanned)
+
+    def test_it_begins_no_group_after_its_time(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(scans, "_scan_phantom", lambda *_: [fake_slice()])
+        now = iter([0.0, 1.0, 2.0, 11.0])
+        monkeypatch.setattr(scans.time, "monotonic", lambda: next(now))
+        simulate_groups(tmp_path, 9, size=64, max_seconds=10)
+        assert len(stored_groups(tmp_path)) == 2
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"size": 100}, "`size` is 100"),
+            ({"size": 32}, "from 64"),
+            ({"standard_kernel": "Zz99"}, "Zz99"),
+        ],
+    )
+    def test_wrong_options_are_refused_before_anything_is_made(self, tmp_path, options, said):
+        with pytest.raises(ValueError, match=said):
+            simulate_groups(tmp_path / "new", 1, **options)
+        assert not (tmp_path / "new").exists()
 
 
-def test_two_slices_of_objects_in_one_scan_are_of_one_patient(monkeypatch):
-    objects = [TrainingObject(torch.full((64, 64), 40 + i, dtype=torch.int16), 0.7 + 0.1 * (i % 2)) for i in range(6)]
-    scanned = []
-
-    def scan(hu, spacing_mm, options, seed, scanner):
-        scanned.append((spacing_mm, options))
-        return seed
-
-    monkeypatch.setattr(scans, "rekernel_slice", scan)
-    groups = list(object_groups(10, objects, "Bl64", size=64))
-    assert len({seed for group in groups for one in group for seed in one}) == len(scanned) == 40
-    assert all(one == other for one, other in zip(scanned[::2], scanned[1::2]))
-    assert len({spacing_mm for spacing_mm, _ in scanned}) == 2
-    assert all(20 <= options.mas <= 100 and options.kernels[0] == KERNELS["Bl64"] for _, options in scanned)
+def fake_slice():
+    hu = np.zeros((64, 64), np.float32)
+    return SimpleNamespace(hu={name: hu for name in "abcde"}, spacing_mm=0.7)
 
 
-class TestStoredScans:
-    def test_pairs_are_two_kernels_of_one_slice(self, latents):
-        kernels, pairs = len(latents.latents) // 8, latents.pairs
-        assert (pairs.source // kernels == pairs.target // kernels).all() and (pairs.source != pairs.target).all()
-        assert (latents.spacing[pairs.source] == latents.spacing[pairs.target]).all()
+class TestStoredGroups:
+    def test_half_a_group_is_none(self, tmp_path):
+        for seed in (SCANS[0], SCANS[2], SCANS[3], SCANS[5]):
+            scan_path(tmp_path, seed).touch()
+        assert stored_groups(tmp_path) == [(SCANS[2], SCANS[3])]
 
-    def test_references_are_other_slices_of_the_group_under_the_targets_kernel(self, latents):
-        kernels, pairs = len(latents.latents) // 8, latents.pairs[~latents.pairs.to_standard]
-        assert (pairs.reference % kernels == pairs.target % kernels).all()
-        assert (pairs.reference // kernels != pairs.target // kernels).all()
-        assert (pairs.reference // kernels // 4 == pairs.target // kernels // 4).all()
-
-    def test_the_standard_is_the_first_kernel(self, latents):
-        kernels, pairs = len(latents.latents) // 8, latents.pairs[latents.pairs.to_standard]
-        assert (pairs.target % kernels == 0).all() and len(pairs) == 8 * (kernels - 1)
-
-    @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-    def test_draws_the_standard_as_often_as_asked(self, latents, share):
-        drawn = latents.draw(2000, share, torch.Generator().manual_seed(0))
-        assert len(drawn.pairs) == 2000 and drawn.latents is latents.latents
-        assert abs(drawn.pairs.to_standard.float().mean().item() - share) < 0.04
+    def test_an_empty_folder_is_refused(self, tmp_path):
+        with pytest.raises(ValueError, match="simulate_scans.py makes them"):
+            stored_groups(tmp_path)

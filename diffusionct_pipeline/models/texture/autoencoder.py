@@ -33,12 +33,12 @@ class TextureSkips(NamedTuple):
 class TextureAutoencoder(ModelMixin, ConfigMixin, LatentStatistics):
     r"""`decode(latent_a, skips_a)` returns slice A; `decode(latent_b, skips_a)` returns A with the texture of B.
 
-    The latent is what `LocalSpectrum` measures, one position for 32 x 32 pixels. The decoder (`TextureSynthesis`) keeps what
-    of A is still true under the target's kernel and synthesizes the rest, so that the local power becomes what the latent
-    says. How much is still true is the one thing that is learnt (`IncoherentShare`).
+    The latent is what `LocalSpectrum` measures, one position for 32 x 32 pixels. The decoder (`TextureSynthesis`) keeps
+    what of A is still true under the target's kernel and synthesizes the rest, so that the local power becomes what the
+    latent says. How much is still true is the one thing that is learnt (`IncoherentShare`).
 
-    Not in Selim et al. 2023, whose network is `AutoencoderResNet18`. A decoder of convolutions on top of this one lowered
-    the error but moved no figure of texture, and drew a lattice of its stride over real slices (docs/paper.md).
+    Not in Selim et al. 2023, whose network is `AutoencoderResNet18`. A decoder of convolutions on top of this one
+    lowered the error but moved no figure of texture, and drew a lattice of its stride over real slices (docs/paper.md).
 
     Args:
         rings: Channels of the latent that hold log power, at frequencies from 0 to `max_lp_cm`.
@@ -53,7 +53,6 @@ class TextureAutoencoder(ModelMixin, ConfigMixin, LatentStatistics):
     _supports_gradient_checkpointing = False
     # Gains need more digits than half precision has.
     _keep_in_fp32_modules = ["spectrum", "incoherent_share", "synthesis", "latent_mean", "latent_std"]
-    synthesizes_noise = True  # `decode` wants noise
 
     @register_to_config
     def __init__(
@@ -89,7 +88,7 @@ class TextureAutoencoder(ModelMixin, ConfigMixin, LatentStatistics):
             ValueError: if H or W is no multiple of 32.
         """
         if sample.shape[-2] % STRIDE or sample.shape[-1] % STRIDE:
-            raise ValueError(f"`sample` has shape {tuple(sample.shape)}; height and width must be multiples of {STRIDE}.")
+            raise ValueError(f"`sample` has shape {tuple(sample.shape)}; legal are multiples of {STRIDE} for H and W.")
         with torch.autocast(sample.device.type, enabled=False):
             texture = self.spectrum(sample, pixel_spacing)
             spacing = scaled_spacing(pixel_spacing.float()).view(-1, 1, 1, 1).expand_as(texture.mean)

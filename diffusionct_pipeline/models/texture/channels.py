@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 TYPICAL_SPACING_MM, SPACING_UNIT = 0.7, 0.25  # log(spacing / typical) / unit is of unit-ish range
-AIR_LIMIT = -1.5  # -900 HU in model range: a local mean below is air around the patient, which shows no texture of tissue
+AIR_LIMIT = -1.5  # -900 HU in model range: a local mean below is air around the patient
 AIR_SHARPNESS = 20.0  # how fast the weight of a position grows with its mean
 
 
@@ -29,6 +29,7 @@ class LatentChannels:
 
     @property
     def power(self) -> slice:
+        """Log power."""
         return slice(2, 2 + self.rings)
 
     @property

@@ -19,8 +19,8 @@ LOG_POWER_UNIT = 4.0  # log power spans about 16
 class IncoherentShare(nn.Module):
     """Share of the target's local power that is not in the source: gone in the smoothing, or below its quantization.
 
-    For spectra A and B of one window, jointly Gaussian with coherence c, B given A has mean c sqrt(P_B / P_A) A and power
-    (1 - c^2) P_B: this network says 1 - c^2 for every position and ring, from the two latents.
+    For spectra A and B of one window, jointly Gaussian with coherence c, B given A has mean c sqrt(P_B / P_A) A and
+    power (1 - c^2) P_B: this network says 1 - c^2 for every position and ring, from the two latents.
 
     Args:
         rings: Of the latent's power.
@@ -83,8 +83,8 @@ def coherence_of(phase_agreement: torch.Tensor) -> torch.Tensor:
 def incoherence_loss(share: torch.Tensor, coherence: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Negative log likelihood of B given A, both Gaussian with the power that their latents say.
 
-    With u the share and c the measured coherence it is log u + (1 + s^2 - 2 s c) / u with s^2 = 1 - u; its minimum lies at
-    u = 1 - c^2.
+    With u the share and c the measured coherence it is log u + (1 + s^2 - 2 s c) / u with s^2 = 1 - u; its minimum lies
+    at u = 1 - c^2.
 
     Args:
         share: (B, rings, h, w), what the network says.

@@ -21,8 +21,8 @@ class LocalTexture(NamedTuple):
     """Texture around every latent position.
 
     Attributes:
-        log_power: (B, rings, h, w) log power density, model range^2 mm^2; in rings that the pixel spacing does not reach
-            that of the last one it reaches.
+        log_power: (B, rings, h, w) log power density, model range^2 mm^2; in rings that the pixel spacing does not
+            reach that of the last one it reaches.
         mean: (B, 1, h, w) local mean, model range.
     """
 
@@ -33,9 +33,9 @@ class LocalTexture(NamedTuple):
 class LocalSpectrum(nn.Module):
     """Log power in rings of physical frequency, of a Hann window around every latent position.
 
-    The mean over a ring is taken of the logarithms: an edge fills few directions of a ring and hardly changes it, so that
-    it tells the noise; and where the power falls steeply the value belongs to the middle of the ring. (Means of the
-    power: vessels and walls gave quiet tissue beside them their power, and gains of steep kernels came out 5 % low.)
+    The mean over a ring is taken of the logarithms: an edge fills few directions of a ring and hardly changes it, so
+    that it tells the noise; and where the power falls steeply the value belongs to the middle of the ring. (Means of
+    the power: vessels and walls gave quiet tissue beside them their power, and gains of steep kernels came out 5 % low.)
 
     Not in Selim et al. 2023: a ResNet sees cycles per pixel and must learn the spectrum from scratch.
 

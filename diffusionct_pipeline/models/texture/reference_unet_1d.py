@@ -12,6 +12,7 @@ from torch import nn
 
 from .channels import LatentChannels, patient_mean, patient_weight
 
+REFERENCE_TOKENS = 256  # positions of a reference that the denoiser looks at
 IN_PATIENT = 0.5  # weight from which on a position of a reference is a token
 SMALLEST_DEVIATION = 1e-2  # of a channel of what is sampled
 
@@ -23,9 +24,9 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
     block; learnt tokens stand for the checkpoint's own standard. A position's neighbours are those of its row and, by
     convolutions whose taps are a row apart, those above and below.
 
-    What is diffused is the normalized difference of Z_B from `origin`: Z_A moved as far as the mean of the reference lies
-    from the mean of Z_A. A kernel unlike all of the training is then followed as far as its reference says, and the
-    network adds what place, dose and smoothing change.
+    What is diffused is the normalized difference of Z_B from `origin`: Z_A moved as far as the mean of the reference
+    lies from the mean of Z_A. A kernel unlike all of the training is then followed as far as its reference says, and
+    the network adds what place, dose and smoothing change.
 
     Args:
         rings: Of the latent's power, see `LatentChannels`.
@@ -62,7 +63,9 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         self.time_features = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(width, embedding)
         self.mean_embedding = nn.Sequential(nn.Linear(2 * total, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
-        self.token_embedding = nn.Sequential(nn.Linear(2 * total, token_channels), nn.SiLU(), nn.Linear(token_channels, token_channels))
+        self.token_embedding = nn.Sequential(
+            nn.Linear(2 * total, token_channels), nn.SiLU(), nn.Linear(token_channels, token_channels)
+        )
         self.conv_in = nn.Conv1d(4 * total, width, 3, padding=1)
 
         def layer(before: int, after: int) -> ReferenceLayer1D:
@@ -179,7 +182,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         return reference.expand(batch, -1, -1)
 
 
-def tokens_of(latent: torch.Tensor, count: int = 256) -> torch.Tensor:
+def tokens_of(latent: torch.Tensor, count: int = REFERENCE_TOKENS) -> torch.Tensor:
     """Positions of the latents of a reference that lie in the patient, evenly chosen.
 
     Args:
@@ -187,7 +190,7 @@ def tokens_of(latent: torch.Tensor, count: int = 256) -> torch.Tensor:
         count: Largest number of tokens.
 
     Returns:
-        (1, T, C) with 1 <= T <= count, a multiple of nothing in particular.
+        (1, T, C) with 1 <= T <= count.
     """
     positions = latent.transpose(1, 2).flatten(0, 1)  # [N*L,C]
     weight = patient_weight(latent).transpose(1, 2).flatten()

@@ -4,8 +4,8 @@ In the short-time Fourier domain, for every window p and frequency f,
 
     Y(p, f) = g(p, f) A(p, f) + a(p, f) N(p, f),    a^2 = u P_B,    g^2 = (1 - u) P_B / P_A,
 
-with A the slice, N white noise, P their local powers and u the share of P_B that A does not hold: conditional sampling of
-a Gaussian. Not in Selim et al. 2023.
+with A the slice, N white noise, P local powers and u the share of P_B that A does not hold: conditional sampling of a
+Gaussian. Not in Selim et al. 2023.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from .local_spectrum import STRIDE, WINDOW
 TAIL = 16  # pixels that a filter may reach out of its window to either side, room for which is made by zeros
 PADDED = WINDOW + 2 * TAIL
 REACH = STRIDE + (WINDOW - STRIDE) // 2  # pixels that the outer windows need beyond the border of the slice
-SMALLEST_SHARE = 1e-12
+SMALLEST_SHARE, LARGEST_SHARE = 1e-12, 1 - 1e-6  # of power that is new; at 0 or 1 a logarithm is infinite
 
 
 class TextureSynthesis(nn.Module):
     """Windows are filtered with room for the tails and added up; their Hann windows sum to 1.
 
-    So equal filters everywhere are one convolution of the whole slice, without a seam or a pattern of the stride, and gain
-    1 without noise gives the slice back.
+    So equal filters everywhere are one convolution of the whole slice, without a seam or a pattern of the stride, and
+    gain 1 without noise gives the slice back.
 
     Args:
         rings: Number of frequencies from 0 to `max_lp_cm` at which power is given.
         max_lp_cm: The last one.
         kept_lp_cm: What is slower keeps its HU: all kernels have MTF 1 at 0.
-        trusted_from_lp_cm, trusted_to_lp_cm: The weight of a change of power grows from 0 to 1 in between: slow power is
-            anatomy, which says nothing of the kernel.
+        trusted_from_lp_cm, trusted_to_lp_cm: The weight of a change of power grows from 0 to 1 in between: slow power
+            is anatomy, which says nothing of the kernel.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class TextureSynthesis(nn.Module):
             sample: Slices A, (B, 1, H, W), H and W multiples of 32.
             change: log P_B - log P_A, (B, rings, H / 32, W / 32).
             log_power: log P_B, density in sample units^2 mm^2, same shape.
-            incoherent: u, 0 to 1, same shape.
+            incoherent: u, share of P_B that is new, 0 to 1, same shape.
             noise: White, of unit variance, (B, 1, H, W).
             pixel_spacing: (B,) in mm.
 
@@ -70,9 +70,10 @@ class TextureSynthesis(nn.Module):
             (B, 1, H, W), float32.
         """
         # 1. Amplitudes by ring, at every window and at those that reach in from beyond the border.
+        incoherent = incoherent.clamp(SMALLEST_SHARE, LARGEST_SHARE)
         log_gain = change * self.trust / 2 + torch.log1p(-incoherent) / 2
         spacing = torch.log(pixel_spacing.float()).view(-1, 1, 1, 1)
-        log_added = (log_power + torch.log(incoherent.clamp(min=SMALLEST_SHARE))) / 2 - spacing
+        log_added = (log_power + torch.log(incoherent)) / 2 - spacing
         # 2. To every bin of the padded windows; slow content stays.
         frequency = radial_frequency(PADDED, PADDED, pixel_spacing).flatten(1)  # [B,96*49]
         weights = ring_weights(frequency, self.rings, self.max_lp_cm).transpose(1, 2)  # [B,rings,96*49]
@@ -85,7 +86,7 @@ class TextureSynthesis(nn.Module):
         return _overlap_add(windows, sample.shape[-2:])
 
     def _spectra(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H, W) -> (B, windows, 96 * 49), row by row, from the window before the first to that after the last."""
+        """(B, 1, H, W) -> (B, windows, 96 * 49) by row, from the window before the first to that after the last."""
         windows = _reflected(image.float(), REACH)[:, 0].unfold(1, WINDOW, STRIDE).unfold(2, WINDOW, STRIDE)
         return torch.fft.rfft2(windows * self.window, s=(PADDED, PADDED)).flatten(3).flatten(1, 2)
 

@@ -1,0 +1,161 @@
+"""The denoiser that sees a reference: what counts for it and what does not."""
+
+import pytest
+import torch
+from diffusionct_pipeline.models import ReferenceUNet1DModel
+from diffusionct_pipeline.models.texture.channels import LatentChannels, patient_mean, patient_weight
+from diffusionct_pipeline.models.texture.reference_unet_1d import tokens_of
+from helpers.tiny import LATENT_CHANNELS, RINGS, tiny_denoiser
+
+MEAN, POWER = LatentChannels.mean, LatentChannels(RINGS).power
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return tiny_denoiser()
+
+
+def noise(seed, *shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def inputs(length=16, batch=2, tokens=7):
+    """Noisy, timestep, Z_A, reference."""
+    noisy, latent_a = (noise(seed, batch, LATENT_CHANNELS, length) for seed in (1, 2))
+    return noisy, 400, latent_a, noise(3, batch, tokens, LATENT_CHANNELS)
+
+
+class TestForward:
+    @pytest.mark.parametrize(("length", "row"), [(1, 1), (2, 2), (9, 3), (15, 5), (15, 3), (35, 7), (16, None), (12, 1)])
+    def test_any_length_of_any_rows(self, model, length, row):
+        out = model(*inputs(length), row_length=row).sample
+        assert out.shape == (2, LATENT_CHANNELS, length) and out.isfinite().all()
+
+    def test_rows_must_fill_the_slice(self, model):
+        with pytest.raises(ValueError, match="`row_length` is 5, but L is 16"):
+            model(*inputs(16), row_length=5)
+
+    @pytest.mark.parametrize("changed", range(4))
+    def test_every_input_counts(self, model, changed):
+        before = list(inputs())
+        after = list(before)
+        after[changed] = after[changed] + (1 if changed != 3 else noise(9, *before[3].shape))
+        assert (model(*before).sample - model(*after).sample).abs().max() > 1e-4
+
+    def test_the_order_of_the_tokens_does_not_count(self, model):
+        noisy, timestep, latent_a, reference = inputs()
+        out = model(noisy, timestep, latent_a, reference).sample
+        flipped = model(noisy, timestep, latent_a, reference.flip(1)).sample
+        torch.testing.assert_close(flipped, out, atol=1e-5, rtol=1e-4)
+
+    def test_tokens_count_beyond_their_mean(self, model):
+        noisy, timestep, latent_a, reference = inputs()
+        mean = reference.mean(1, keepdim=True)
+        wider = mean + 2 * (reference - mean)
+        one, other = (model(noisy, timestep, latent_a, given).sample for given in (reference, wider))
+        assert (one - other).abs().max() > 1e-4
+
+    def test_slices_do_not_see_each_other(self, model):
+        noisy, timestep, latent_a, reference = inputs()
+        both = model(noisy, torch.tensor([timestep, 10]), latent_a, reference).sample
+        alone = model(noisy[1:], 10, latent_a[1:], reference[1:]).sample
+        torch.testing.assert_close(both[1:], alone, atol=1e-5, rtol=1e-4)
+
+    def test_the_standard_stands_in_for_a_reference(self, model):
+        noisy, timestep, latent_a, _ = inputs()
+        out = model(noisy, timestep, latent_a).sample
+        torch.testing.assert_close(model(noisy, timestep, latent_a, model.standard[None]).sample, out)
+
+    def test_one_reference_serves_all_slices(self, model):
+        noisy, timestep, latent_a, reference = inputs()
+        once, twice = (model(noisy, timestep, latent_a, given).sample for given in (reference[:1], reference[[0, 0]]))
+        torch.testing.assert_close(once, twice)
+
+    def test_a_position_sees_those_above_and_below(self, model):
+        """By convolutions whose taps are a row apart: without attention, the far rows are out of reach."""
+        for name, weight in model.named_parameters():
+            if name.endswith("attention_out.weight") or name.endswith("attention_out.bias"):
+                weight.zero_()
+        for module in model.modules():
+            if isinstance(module, torch.nn.GroupNorm):  # which sees all positions
+                module.forward = lambda hidden: hidden
+        noisy, timestep, latent_a, reference = inputs(8 * 32, batch=1)
+        touched = noisy.clone()
+        touched[..., 16 * 8 + 4] += 1  # row 16
+        before, after = (model(given, timestep, latent_a, reference, 8).sample for given in (noisy, touched))
+        rows = (after - before).abs()[0].sum(0).view(32, 8).sum(1)
+        assert rows[15] > 0 and rows[17] > 0 and rows[[0, 31]].max() == 0
+
+    def test_a_tuple_when_asked(self, model):
+        (out,) = model(*inputs(), return_dict=False)
+        torch.testing.assert_close(out, model(*inputs()).sample)
+
+    def test_untrained_it_adds_nothing(self):
+        model = ReferenceUNet1DModel(RINGS, (8, 16), 1, 8, 4, standard_tokens=3, token_channels=8)
+        assert model(*inputs()).sample.abs().max() == 0
+
+
+class TestOrigin:
+    def test_difference_and_latent_are_inverse(self, model):
+        latent_b, _, latent_a, reference = inputs()
+        model.deviation.uniform_(0.2, 2, generator=torch.Generator().manual_seed(0))
+        for given in (reference, None):
+            there = model.difference(latent_b, latent_a, given)
+            torch.testing.assert_close(model.latent_of(there, latent_a, given), latent_b)
+
+    def test_a_shift_of_the_reference_shifts_the_origin_by_as_much(self, model):
+        _, _, latent_a, reference = inputs()
+        shift = noise(4, LATENT_CHANNELS)
+        moved = model.origin(latent_a, reference + shift) - model.origin(latent_a, reference)
+        expected = torch.zeros_like(moved)
+        expected[:, POWER] = shift[POWER, None]
+        torch.testing.assert_close(moved, expected, atol=1e-5, rtol=1e-4)  # anatomy and pixels stay
+
+    def test_its_mean_over_the_patient_is_that_of_the_reference(self, model):
+        _, _, latent_a, reference = inputs()
+        latent_a[:, MEAN] = 0.4  # all tissue
+        mean = patient_mean(model.origin(latent_a, reference))
+        torch.testing.assert_close(mean[:, POWER], reference.mean(1)[:, POWER])
+
+    def test_of_a_reference_with_the_slices_own_mean_it_is_the_slice(self, model):
+        _, _, latent_a, _ = inputs()
+        own = patient_mean(latent_a)[:, None]
+        torch.testing.assert_close(model.origin(latent_a, own), latent_a)
+
+
+class TestTokens:
+    def latents(self):
+        """Two slices of ten positions, the first six of which are tissue."""
+        latents = noise(5, 2, LATENT_CHANNELS, 10)
+        latents[:, MEAN, :6], latents[:, MEAN, 6:] = 0.4, -1.7
+        return latents
+
+    def test_leave_out_air(self):
+        tokens = tokens_of(self.latents())
+        assert tokens.shape == (1, 12, LATENT_CHANNELS) and (tokens[..., MEAN] > 0).all()
+
+    def test_are_positions_of_every_slice(self):
+        latents = self.latents()
+        tokens = tokens_of(latents, 4)[0]
+        positions = latents.transpose(1, 2).flatten(0, 1)
+        found = (tokens[:, None] == positions).all(-1).int().argmax(1)
+        assert len(tokens) == 4 and found.min() < 10 <= found.max()
+
+    def test_of_air_alone_are_what_comes_closest(self):
+        latents = noise(6, 1, LATENT_CHANNELS, 8)
+        latents[:, MEAN] = torch.linspace(-2.4, -1.6, 8)
+        tokens = tokens_of(latents, 3)[0]
+        torch.testing.assert_close(tokens[:, MEAN][:, 0], latents[0, MEAN, -3:][0])
+
+    def test_weight_and_mean_of_the_patient(self):
+        latents = self.latents()
+        weight = patient_weight(latents)
+        assert weight.shape == (2, 1, 10) and weight[..., :6].min() > 0.99 and weight[..., 6:].max() < 0.02
+        torch.testing.assert_close(patient_mean(latents), latents[..., :6].mean(-1), atol=0.05, rtol=0.05)

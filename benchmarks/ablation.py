@@ -32,6 +32,7 @@ from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.evaluation.agreement import REPRODUCIBLE, agreement_by_class, ccc, relative_error
 from diffusionct_pipeline.evaluation.regions import first_to_last, square_regions
 from diffusionct_pipeline.evaluation.texture import texture_table
+from diffusionct_pipeline.evaluation.uncertainty import sample_intervals
 from diffusionct_pipeline.image_processor import GRID, UNMEASURED_HU
 from diffusionct_pipeline.models.texture.channels import patient_mean
 from diffusionct_pipeline.pipeline import sample_seed
@@ -73,37 +74,37 @@ class Rows:
         self.pipe, self.regression, self.steps = pipe, regression, steps
 
     @torch.no_grad()
-    def of(self, source, target, spacing_mm, seed, reference=None):
-        """Row -> standardized HU (H, W) of a source, and the latents of its last row of samples for `coverage`."""
-        pipe = self.pipe
+    def of(self, source, target, spacing_mm, seed, reference=None, samples=MEAN_OF):
+        """Row -> standardized HU (H, W) of a source; and `samples` samples (K, H, W)."""
+        pipe, default = self.pipe, self.pipe.config.default_num_inference_steps
         slices = pipe.image_processor.load(source, spacing_mm)
         sample, spacing = pipe.image_processor.preprocess(slices)
         latent_a, skips = pipe.encode(sample, spacing)
         goal, _ = pipe.image_processor.preprocess(pipe.image_processor.load(target, spacing_mm))
-        texture = pipe.noise(slices, [seed], "texture", sample.shape[1:])
+        seeds = [sample_seed(seed, number) for number in range(samples)]
+        textures = [pipe.noise(slices, [one], "texture", sample.shape[1:]) for one in seeds]
 
-        def sampled(model, steps, number=0):
-            one = sample_seed(seed, number)
-            start = pipe.noise(slices, [one], "latent", latent_a.shape[1:])
-            generators = [torch.Generator().manual_seed(one)]
-            return model.denoise(latent_a, reference, steps, start, generators, sample.shape[-1] // GRID)
+        def sampled(model, steps, count=1):
+            start = pipe.noise(slices * count, seeds[:count], "latent", latent_a.shape[1:])
+            generators = [torch.Generator().manual_seed(one) for one in seeds[:count]]
+            row_length = sample.shape[-1] // GRID
+            return model.denoise(latent_a.expand(count, -1, -1), reference, steps, start, generators, row_length)
 
-        def drawn(latent, noise=texture):
-            return pipe.image_processor.postprocess(pipe.decode(latent, skips, noise), slices)[0]
+        def drawn(latent, texture=textures[0]):
+            return pipe.image_processor.postprocess(pipe.decode(latent, skips, texture), slices)[0]
 
-        latents = {f"DDPM, {steps} steps": sampled(pipe, steps) for steps in self.steps}
-        own = latents[f"DDPM, {self.steps[-1]} steps"]
+        several = sampled(pipe, default, samples)  # [K,C,L]
+        latents = {steps: several[:1] if steps == default else sampled(pipe, steps) for steps in self.steps}
         power = pipe.autoencoder.channels.power
         pooled = latent_a.clone()
-        pooled[:, power] += (patient_mean(own) - patient_mean(latent_a))[:, power, None]
+        pooled[:, power] += (patient_mean(several[:1]) - patient_mean(latent_a))[:, power, None]
         rows = {"input": source, "filter alone": self.filtered(pooled, skips, slices), "pooled style": drawn(pooled)}
         if self.regression is not None:
             rows["regression"] = drawn(sampled(self.regression, 1))
-        rows |= {name: drawn(latent) for name, latent in latents.items()}
-        steps = pipe.config.default_num_inference_steps
-        rows[f"mean of {MEAN_OF} samples"] = drawn(sum(sampled(pipe, steps, k) for k in range(MEAN_OF)) / MEAN_OF)
+        rows |= {f"DDPM, {steps} steps": drawn(latent) for steps, latent in latents.items()}
+        rows[f"mean of {MEAN_OF} samples"] = drawn(several[:MEAN_OF].mean(0, keepdim=True))
         rows["true Z_B"] = drawn(pipe.encode(goal, spacing)[0])
-        return rows
+        return rows, np.stack([drawn(one[None], texture) for one, texture in zip(several, textures)])
 
     def filtered(self, latent, skips, slices):
         """The gain alone: nothing of the power counts as new, and nothing is added."""
@@ -159,9 +160,10 @@ def simulated(rows, count, offset, features):
         for name, smoothing in SOURCES.items():
             source = (pair if smoothing is None else with_smoothed_source(pair, *smoothing)).hu[SOURCE]
             target = pair.hu[TARGET]
-            for row, output in rows.of(source, target, pair.spacing_mm, seed=number).items():
+            made, samples = rows.of(source, target, pair.spacing_mm, number, samples=COVERAGE_SAMPLES)
+            for row, output in made.items():
                 images[name].setdefault(row, []).append((output.clip(target.min()), target, tumours))
-            covered[name] += coverage(rows.pipe, source, target, pair.spacing_mm, tumours, number)
+            covered[name] += coverage(samples.clip(target.min()), target, tumours)
     table = {}
     for name, of_rows in images.items():
         table[f"Br40 to Bl64, {name}"] = {row: figures(made) for row, made in of_rows.items()}
@@ -198,7 +200,7 @@ def real(rows, soft_folder, sharp_folder):
                 inside = [m for m in square_regions(hu[soft_folder][i], REGION_PIXELS) if not item.padding[m].any()]
                 masks = first_to_last(inside, REGIONS_A_SLICE)
                 goal = hu[target][i]
-                for row, output in rows.of(given, goal, item.spacing_mm, i, reference).items():
+                for row, output in rows.of(given, goal, item.spacing_mm, i, reference)[0].items():
                     images.setdefault(row, []).append((output.clip(goal.min()), goal, masks))
             table[f"real pair, {title}, {name}"] = {row: figures(made) for row, made in images.items()}
     return table
@@ -228,14 +230,12 @@ def interval(values, level=95):
     return [float(value) for value in np.percentile(values, [(100 - level) / 2, (100 + level) / 2])]
 
 
-def coverage(pipe, source, target, spacing_mm, masks, seed):
-    """For every tumour and figure, whether the 5th to 95th percentile over samples holds the target's value."""
+def coverage(samples, target, masks):
+    """For every tumour and figure, whether the 90 % interval of samples (K, H, W) holds the target's value."""
     if not masks:
         return []
-    generator = torch.Generator().manual_seed(seed)
-    made = pipe(source, spacing_mm, num_samples=COVERAGE_SAMPLES, generator=generator).samples[0].clip(target.min())
-    tables = np.stack([texture_table((one, mask) for mask in masks) for one in made])  # [K,tumours,figures]
-    low, high = np.percentile(tables, [5, 95], axis=0)
+    tables = np.stack([texture_table((one, mask) for mask in masks) for one in samples])  # [K,tumours,figures]
+    low, high = sample_intervals(tables)
     truth = texture_table((target, mask) for mask in masks)
     return list(((low <= truth) & (truth <= high)).ravel())
 

@@ -12,7 +12,7 @@ import torch
 from diffusers import SchedulerMixin
 from torch import nn
 
-BOUND = 0.1  # mean squared error of a pair, from which on it counts less than linearly
+BOUND = 0.03  # mean squared error of a pair, from which on it counts less than linearly
 AIR_WEIGHT = 0.1  # of a position in air, which shows texture too, in a loss; 1 in the patient
 
 

@@ -20,15 +20,50 @@ from .options import LatentOptions
 from .validation import ValidationSet
 
 TRAIN_TIMESTEPS = 1000
+CURVE_ERROR = 0.05  # of a ring, normalized, from which on errors of the curve count linearly
 STATISTICS_PAIRS = 512  # over which the deviation of what is diffused is measured
 
 
+class CurveRegression(nn.Module):
+    """The denoiser's curve learns the mean change of power, and the standard's tokens what the standard looks like."""
+
+    def __init__(self, denoiser: ReferenceUNet1DModel):
+        super().__init__()
+        self.denoiser = denoiser.requires_grad_(False)
+        denoiser.curve.requires_grad_(True)
+        denoiser.standard.requires_grad_(True)
+
+    def forward(
+        self, latent_a: torch.Tensor, latent_b: torch.Tensor, reference: torch.Tensor, to_standard: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Losses by name.
+
+        Args:
+            latent_a, latent_b: (B, C, L), normalized.
+            reference: (B, T, C), normalized, T the number of the denoiser's own tokens.
+            to_standard: (B,) bool, whether these take the reference's place.
+        """
+        reference = torch.where(to_standard[:, None, None], self.denoiser.standard, reference)
+        with torch.autocast(latent_a.device.type, enabled=False):  # gains follow from it
+            weight = patient_weight(latent_a)
+            change = (latent_b - latent_a)[:, self.denoiser.channels.power]
+            mean_change = (change * weight).sum(2) / weight.sum(2).clamp(min=1e-3)  # [B,rings]
+            curve = self.denoiser.curve(latent_a, reference)
+            loss = nn.functional.smooth_l1_loss(curve, mean_change, beta=CURVE_ERROR)
+        return {"curve": loss, "loss": loss}
+
+
 class ReferenceDiffusion(nn.Module):
-    """The denoiser predicts v at a random time, given Z_A and tokens of a reference, or its own for the standard."""
+    """The denoiser predicts v at a random time, given Z_A and tokens of a reference, or its own for the standard.
+
+    Its curve and its tokens stay as they are: what is diffused is measured from them.
+    """
 
     def __init__(self, denoiser: ReferenceUNet1DModel, diffusion: PlacewiseDiffusionLoss):
         super().__init__()
         self.denoiser, self.diffusion = denoiser, diffusion
+        denoiser.curve.requires_grad_(False)
+        denoiser.standard.requires_grad_(False)
 
     def forward(
         self,
@@ -39,17 +74,9 @@ class ReferenceDiffusion(nn.Module):
         noise: torch.Tensor,
         timestep: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Losses by name.
-
-        Args:
-            latent_a, latent_b: (B, C, L), normalized.
-            reference: (B, T, C), normalized, T the number of the denoiser's own tokens.
-            to_standard: (B,) bool, whether these take the reference's place.
-            noise, timestep: Of `PlacewiseDiffusionLoss.draw`.
-        """
+        """Losses by name; noise and timestep are of `PlacewiseDiffusionLoss.draw`, the rest as in `CurveRegression`."""
         reference = torch.where(to_standard[:, None, None], self.denoiser.standard, reference)
-        with torch.autocast(latent_a.device.type, enabled=False):
-            difference = self.denoiser.difference(latent_b, latent_a, reference)
+        difference = self.denoiser.difference(latent_b, latent_a, reference)
         loss = self.diffusion(
             self.denoiser, difference, latent_a, reference, patient_weight(latent_a), noise, timestep
         )
@@ -75,7 +102,9 @@ class LatentPhase:
             clip_sample=False,  # the default True destroys latents outside [-1, 1]
         )
         self.diffusion = PlacewiseDiffusionLoss(self.scheduler, options.last_step_share)
-        self.objective = ReferenceDiffusion(self._denoiser().to(device), self.diffusion)
+        denoiser = self._denoiser().to(device)
+        self.is_curve = options.part == "curve"
+        self.objective = CurveRegression(denoiser) if self.is_curve else ReferenceDiffusion(denoiser, self.diffusion)
         self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
 
     @torch.no_grad()
@@ -83,7 +112,8 @@ class LatentPhase:
         """Arguments of the objective for a step."""
         tokens = len(self.objective.denoiser.standard)
         latent_a, latent_b, reference, to_standard = self._draw(self.options.batch_size, tokens, generator)
-        return latent_a, latent_b, reference, to_standard, *self.diffusion.draw(latent_b, generator)
+        noise_and_time = () if self.is_curve else self.diffusion.draw(latent_b, generator)
+        return latent_a, latent_b, reference, to_standard, *noise_and_time
 
     @torch.no_grad()
     def validate(self, objective: nn.Module) -> dict[str, float]:
@@ -92,7 +122,9 @@ class LatentPhase:
         return self.validation.score(lambda hu, spacing_mm, target: pipeline(hu, spacing_mm).images[0])
 
     def save(self, objective: nn.Module, folder: Path, summary: dict) -> None:
-        """Write the pipeline and the summary."""
+        """Write the pipeline and the summary; after the curve, the deviation of what is left to diffuse is measured."""
+        if self.is_curve:
+            self._measure_deviation(objective.denoiser)
         self._pipeline(objective).save_pretrained(folder)
         (folder / "metrics.json").write_text(json.dumps({"latent": summary}, indent=2) + "\n")
 
@@ -127,13 +159,14 @@ class LatentPhase:
         chosen = chosen[weight[chosen] > 0.5][: options.standard_tokens]
         tokens = standard.transpose(1, 2).flatten(0, 1)[chosen]
         denoiser.standard.data[: len(tokens)] = self.autoencoder.normalize(tokens).cpu()
-        latent_a, latent_b, reference, to_standard = (
-            x.cpu() for x in self._draw(STATISTICS_PAIRS, len(denoiser.standard), generator)
-        )
+        return denoiser
+
+    @torch.no_grad()
+    def _measure_deviation(self, denoiser: ReferenceUNet1DModel) -> None:
+        generator = torch.Generator(self.device).manual_seed(self.options.seed)
+        latent_a, latent_b, reference, to_standard = self._draw(STATISTICS_PAIRS, len(denoiser.standard), generator)
         reference = torch.where(to_standard[:, None, None], denoiser.standard, reference)
-        difference = denoiser.difference(latent_b, latent_a, reference)
+        difference = (latent_b - denoiser.origin(latent_a, reference))[:, denoiser.channels.power]
         weight = patient_weight(latent_a)
         deviation = ((difference.square() * weight).sum((0, 2)) / weight.sum()).sqrt()
-        power = denoiser.channels.power
-        denoiser.deviation[power] = deviation[power].clamp(min=SMALLEST_DEVIATION)
-        return denoiser
+        denoiser.deviation[denoiser.channels.power] = deviation.clamp(min=SMALLEST_DEVIATION)

@@ -95,6 +95,7 @@ class LatentOptions(ScanTrainOptions):
     """Phase two."""
 
     autoencoder: str = option("runs/autoencoder/autoencoder", "folder of the trained, frozen autoencoder")
+    part: str = option("curve", 'what of the denoiser to train: first its "curve", then, with --init, the "diffusion"')
     init: str = option("", "folder of a denoiser to go on training; none: random weights")
     block_out_channels: list[int] = option([64, 96, 128], "widths of the denoiser")
     standard_tokens: int = option(64, "learnt tokens of the standard, and tokens of a reference in training")
@@ -105,6 +106,11 @@ class LatentOptions(ScanTrainOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.refuse_together("init", "block_out_channels", "standard_tokens")
+        if self.part not in ("curve", "diffusion") or (self.part == "diffusion" and not self.init):
+            raise ValueError(
+                f'`part` is "{self.part}" and `init` is "{self.init}"; legal are the part "curve", and "diffusion" with the '
+                "folder of a denoiser whose curve is trained."
+            )
         if not 0 <= self.last_step_share <= 1:
             raise ValueError(f"`last_step_share` is {self.last_step_share}; legal is 0 to 1.")
 

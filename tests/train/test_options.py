@@ -39,6 +39,8 @@ def test_help_explains_every_option(cls, capsys):
         (AutoencoderOptions, ["--standard-share", "1.5"]),
         (AutoencoderOptions, ["--no-such", "1"]),
         (LatentOptions, ["--last-step-share", "2"]),
+        (LatentOptions, ["--part", "diffusion"]),
+        (LatentOptions, ["--part", "everything"]),
         (LiteralAutoencoderOptions, ["--crop", "100"]),
         (LiteralLatentOptions, ["--crop", "32"]),
     ],

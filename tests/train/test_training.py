@@ -59,10 +59,19 @@ def autoencoder(scans):
     return train_one
 
 
+@pytest.fixture(scope="module")
+def curve(tmp_path_factory, scans, trained):
+    folder = tmp_path_factory.mktemp("curve")
+    options = TINY_LATENT | {"scans": str(scans), "autoencoder": str(trained / "autoencoder")}
+    run(LatentOptions(output=str(folder), part="curve", max_steps=60, **options), LatentPhase)
+    return folder
+
+
 @pytest.fixture
-def latent(scans, trained):
+def latent(scans, trained, curve):
     def train_one(folder, **options):
-        options = TINY_LATENT | {"scans": str(scans), "autoencoder": str(trained / "autoencoder")} | options
+        given = {"scans": str(scans), "autoencoder": str(trained / "autoencoder"), "init": str(curve / "denoiser")}
+        options = TINY | {"default_steps": 2, "part": "diffusion"} | given | options
         return run(LatentOptions(output=str(folder), **options), LatentPhase)
 
     return train_one
@@ -130,77 +139,9 @@ class TestAutoencoder:
         for name in once:
             assert torch.equal(once[name], twice[name]), name
 
-    def test_goes_on_from_another(self, trained, autoencoder, tmp_path):
-        init = str(trained / "autoencoder")
-        summary = autoencoder(tmp_path, init=init, rings=24, max_steps=1, learning_rate=1e-6)
-        assert summary["steps"] == 1
-        before, after = weights(trained / "autoencoder"), weights(tmp_path / "autoencoder")
-        for name in before:
-            torch.testing.assert_close(after[name], before[name], atol=1e-4, rtol=1e-4)
-
-    def test_resume_without_checkpoint_says_so(self, autoencoder, tmp_path):
-        with pytest.raises(ValueError, match="no checkpoint"):
-            autoencoder(tmp_path, max_steps=1, resume="latest")
-
-    def test_without_scans_it_says_how_to_make_them(self, tmp_path):
-        with pytest.raises(ValueError, match="simulate_scans"):
-            run(AutoencoderOptions(output=str(tmp_path), scans=str(tmp_path), **TINY), AutoencoderPhase)
-
-    def test_wall_clock_limit_stops_and_saves(self, autoencoder, tmp_path):
-        summary = autoencoder(tmp_path, max_steps=10**6, max_seconds=0.3)
-        assert 0 < summary["steps"] < 1000
-        assert (tmp_path / "autoencoder" / "config.json").is_file()
-
-    def test_learns(self, autoencoder, tmp_path):
-        autoencoder(tmp_path, max_steps=60, learning_rate=3e-3, batch_size=16)
-        losses = [line["loss"] for line in lines_of(tmp_path)]
-        assert sum(losses[-15:]) < sum(losses[:15]) - 15 * 0.1  # of a log likelihood
-
-    def test_accumulation_and_mixed_precision(self, autoencoder, tmp_path):
-        summary = autoencoder(tmp_path, max_steps=2, gradient_accumulation=2, mixed_precision="bf16")
-        assert summary["steps"] == 2 and abs(summary["loss"]) < 10
-
-    def test_the_record_names_no_folder_of_this_machine(self, trained, scans):
-        text = (trained / "metrics.json").read_text()
-        assert str(trained) not in text and str(scans) not in text
-        assert json.loads(text)["autoencoder"]["options"]["batch_size"] == 4
-
-
-class TestLatent:
-    def test_saves_a_pipeline_that_runs(self, latent, trained, tmp_path):
-        before = weights(trained / "autoencoder")
-        summary = latent(tmp_path, max_steps=2, standard_kernel="Bl64")
-        assert summary["steps"] == 2
-        pipeline = DiffusionCTPipeline.from_pretrained(tmp_path)
-        pipeline.set_progress_bar_config(disable=True)
-        assert type(pipeline.denoiser) is ReferenceUNet1DModel and pipeline.config.default_num_inference_steps == 2
-        hu = torch.full((64, 96), 40.0) + 20 * torch.randn(64, 96, generator=torch.Generator().manual_seed(0))
-        assert pipeline(hu, 0.7).images[0].isfinite().all()
-        assert pipeline(hu, 0.7, reference=2 * hu, reference_pixel_spacing=0.7).images[0].isfinite().all()
-        after = weights(tmp_path / "autoencoder")
-        assert all(torch.equal(before[name], after[name]) for name in before)  # frozen
-
-    def test_the_standards_tokens_come_from_slices_of_the_standard_and_learn(self, latent, tmp_path):
-        latent(tmp_path, max_steps=2)
-        denoiser = ReferenceUNet1DModel.from_pretrained(tmp_path / "denoiser")
-        power = denoiser.channels.power
-        assert denoiser.standard.shape == (6, 8) and (denoiser.standard[:, power] != 0).all()
-        assert (denoiser.deviation[power] > 0.01).all() and torch.equal(denoiser.deviation[:2], torch.ones(2))
-        assert denoiser.conv_out.weight.abs().sum() > 0  # zero at first
-
-    def test_resumed_run_equals_an_uninterrupted_one(self, latent, tmp_path, monkeypatch):
-        latent(tmp_path / "once", max_steps=4)
-        resumed(monkeypatch, latent, tmp_path / "twice", 4)
-        once, twice = (weights(tmp_path / name / "denoiser") for name in ("once", "twice"))
-        assert once.keys() == twice.keys()
-        for name in once:
-            assert torch.equal(once[name], twice[name]), name
-
     def test_goes_on_from_another_with_its_number_of_tokens(self, latent, tmp_path):
-        latent(tmp_path / "first", max_steps=1)
-        sizes = {"block_out_channels": [64, 96, 128], "standard_tokens": 64}  # the defaults, which have no effect
-        latent(tmp_path / "second", max_steps=1, init=str(tmp_path / "first" / "denoiser"), **sizes)
-        denoiser = ReferenceUNet1DModel.from_pretrained(tmp_path / "second" / "denoiser")
+        latent(tmp_path, max_steps=1)
+        denoiser = ReferenceUNet1DModel.from_pretrained(tmp_path / "denoiser")  # the defaults are others
         assert len(denoiser.standard) == 6 and tuple(denoiser.config.block_out_channels) == (32, 32)
 
     def test_a_regression_is_one_option_away(self, latent, tmp_path):

@@ -11,6 +11,7 @@ from diffusers.models.unets.unet_1d import UNet1DOutput
 from torch import nn
 
 from .channels import LatentChannels, patient_mean, patient_weight
+from .target_curve import TargetCurve
 
 REFERENCE_TOKENS = 256  # positions of a reference that the denoiser looks at
 IN_PATIENT = 0.5  # weight from which on a position of a reference is a token
@@ -24,9 +25,9 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
     block; learnt tokens stand for the checkpoint's own standard. A position's neighbours are those of its row and, by
     convolutions whose taps are a row apart, those above and below.
 
-    What is diffused is the normalized difference of Z_B from `origin`: Z_A moved as far as the mean of the reference
-    lies from the mean of Z_A. A kernel unlike all of the training is then followed as far as its reference says, and
-    the network adds what place, dose and smoothing change.
+    What is diffused is the normalized difference of Z_B from `origin`: Z_A moved by one curve for the whole slice
+    (`TargetCurve`). Two kernels of one sinogram differ by little more than that, and it must be right to 5 %; the network
+    adds what place and smoothing change, and what the curve leaves uncertain.
 
     Args:
         rings: Of the latent's power, see `LatentChannels`.
@@ -41,7 +42,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
     config_name = "config.json"
     _supports_gradient_checkpointing = False
     # What `origin` is made of.
-    _keep_in_fp32_modules = ["standard", "deviation"]
+    _keep_in_fp32_modules = ["standard", "deviation", "curve"]
 
     @register_to_config
     def __init__(
@@ -59,6 +60,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         total, width = self.channels.total, block_out_channels[0]
         self.standard = nn.Parameter(torch.zeros(standard_tokens, total))
         self.register_buffer("deviation", torch.ones(total))  # of Z_B from `origin`, measured in training
+        self.curve = TargetCurve(rings)
         embedding = 2 * width
         self.time_features = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(width, embedding)
@@ -129,8 +131,8 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         embedding = self.time_embedding(self.time_features(timestep).to(sample.dtype))
         embedding = embedding + self.mean_embedding(torch.cat([mean_a, mean_b - mean_a], 1))  # [B,E]
         tokens = self.token_embedding(torch.cat([reference, reference - mean_a[:, None]], 2))  # [B,T,D]
-        step = (mean_b - mean_a)[..., None].expand_as(latent_a)
-        hidden = torch.cat([sample, latent_a, latent_a - mean_a[..., None], step], 1)  # [B,4C,L]
+        moved = self.origin(latent_a, reference) - latent_a  # the same at every position
+        hidden = torch.cat([sample, latent_a, latent_a - mean_a[..., None], moved.to(sample.dtype)], 1)  # [B,4C,L]
 
         # 2. Rows of a length that can be halved.
         halvings = len(self.down_blocks) - 1
@@ -159,11 +161,13 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         return UNet1DOutput(sample=predicted) if return_dict else (predicted,)
 
     def origin(self, latent_a: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
-        """Where Z_B would lie (B, C, L), normalized, if the kernel were all that differs; arguments as in `forward`."""
-        step = self._reference(reference, len(latent_a)).mean(1) - patient_mean(latent_a)  # [B,C]
-        is_power = torch.zeros_like(step)
-        is_power[:, self.channels.power] = 1
-        return latent_a + (step * is_power)[..., None]
+        """Z_A (B, C, L), normalized, moved by the curve; arguments as in `forward`."""
+        reference = self._reference(reference, len(latent_a))
+        with torch.autocast(latent_a.device.type, enabled=False):  # gains follow from it
+            curve = self.curve(latent_a.float(), reference.float())  # [B,rings]
+        moved = torch.zeros_like(latent_a[..., :1], dtype=torch.float32)
+        moved[:, self.channels.power] = curve[..., None]
+        return latent_a + moved
 
     def difference(
         self, latent_b: torch.Tensor, latent_a: torch.Tensor, reference: torch.Tensor | None = None

@@ -110,24 +110,19 @@ class TestOrigin:
             there = model.difference(latent_b, latent_a, given)
             torch.testing.assert_close(model.latent_of(there, latent_a, given), latent_b)
 
-    def test_a_shift_of_the_reference_shifts_the_origin_by_as_much(self, model):
+    def test_it_is_the_slice_moved_by_one_curve_of_power(self, model):
         _, _, latent_a, reference = inputs()
-        shift = noise(4, LATENT_CHANNELS)
-        moved = model.origin(latent_a, reference + shift) - model.origin(latent_a, reference)
-        expected = torch.zeros_like(moved)
-        expected[:, POWER] = shift[POWER, None]
-        torch.testing.assert_close(moved, expected, atol=1e-5, rtol=1e-4)  # anatomy and pixels stay
+        torch.nn.init.normal_(model.curve.change[-1].weight)  # zero at first
+        moved = model.origin(latent_a, reference) - latent_a
+        torch.testing.assert_close(moved, moved[..., :1].expand_as(moved))
+        assert (moved[:, POWER] != 0).all() and moved[:, :2].abs().max() == 0  # pixels and anatomy stay
 
-    def test_its_mean_over_the_patient_is_that_of_the_reference(self, model):
+    def test_untrained_it_goes_half_way_to_the_mean_of_the_reference(self):
+        model = ReferenceUNet1DModel(RINGS, (8, 16), 1, 8, 4, standard_tokens=3, token_channels=8)
         _, _, latent_a, reference = inputs()
         latent_a[:, MEAN] = 0.4  # all tissue
-        mean = patient_mean(model.origin(latent_a, reference))
-        torch.testing.assert_close(mean[:, POWER], reference.mean(1)[:, POWER])
-
-    def test_of_a_reference_with_the_slices_own_mean_it_is_the_slice(self, model):
-        _, _, latent_a, _ = inputs()
-        own = patient_mean(latent_a)[:, None]
-        torch.testing.assert_close(model.origin(latent_a, own), latent_a)
+        moved = (model.origin(latent_a, reference) - latent_a)[:, POWER, 0]
+        torch.testing.assert_close(moved, (reference.mean(1) - patient_mean(latent_a))[:, POWER] / 2)
 
 
 class TestTokens:

@@ -8,8 +8,8 @@ Sources are Br40 as it is, smoothed by a family that training has, and by two th
 kernel as reference. Rows:
 
     input                 nothing is done
-    filter alone          the mean change of power as a gain, the same everywhere: no noise, no map
-    pooled style          the sampled latent's mean change of power everywhere: the decoder without a map
+    filter alone          the denoiser's curve as a gain, the same everywhere: nothing synthesized, nothing sampled
+    pooled style          the same with synthesis: the slice's own power, moved by one curve
     regression            the same network trained to say the mean, one step (`--regression`)
     DDPM, n steps         the pipeline
     mean of 8 samples     of the latents, then decoded once
@@ -34,7 +34,6 @@ from diffusionct_pipeline.evaluation.regions import first_to_last, square_region
 from diffusionct_pipeline.evaluation.texture import texture_table
 from diffusionct_pipeline.evaluation.uncertainty import sample_intervals
 from diffusionct_pipeline.image_processor import GRID, UNMEASURED_HU
-from diffusionct_pipeline.models.texture.channels import patient_mean
 from diffusionct_pipeline.pipeline import sample_seed
 from diffusionct_pipeline.radiomics import extract
 from diffusionct_pipeline.simulation.degradation import smooth
@@ -95,9 +94,7 @@ class Rows:
 
         several = sampled(pipe, default, samples)  # [K,C,L]
         latents = {steps: several[:1] if steps == default else sampled(pipe, steps) for steps in self.steps}
-        power = pipe.autoencoder.channels.power
-        pooled = latent_a.clone()
-        pooled[:, power] += (patient_mean(several[:1]) - patient_mean(latent_a))[:, power, None]
+        pooled = pipe.denoiser.origin(latent_a, reference)
         rows = {"input": source, "filter alone": self.filtered(pooled, skips, slices), "pooled style": drawn(pooled)}
         if self.regression is not None:
             rows["regression"] = drawn(sampled(self.regression, 1))

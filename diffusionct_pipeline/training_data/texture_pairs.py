@@ -19,7 +19,6 @@ from ..models.texture.channels import patient_weight
 from ..simulation.degradation import TRAINING_SMOOTHERS, smooth
 from .scans import SLICES, UNCUT_HU, read_scan, scan_path, stored_groups
 
-SLICES_OF_GROUP = 2 * SLICES
 SMOOTHED_KERNELS = (1, 2, 3, 3, 3, 4)  # of a scan: every one but the standard, the soft one three times
 CUT_HU = (-1024.0, UNCUT_HU)  # lowest HU, by vendor
 LOWEST_STRENGTH, LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.2, 0.6, 1.8
@@ -34,7 +33,7 @@ class TextureBatch:
 
     Attributes:
         latent_a, latent_b: (B, C, L), not normalized; B as it would be if its file cut nothing off.
-        reference: (B, T, C) positions of other slices with B's texture, as their file holds them.
+        reference: (B, T, C) positions of other slices of the scan with B's texture, as their file holds them.
         to_standard: (B,) bool, whether B has the standard kernel: then the checkpoint's own tokens are the reference.
         phase_agreement: (B, rings, L) of A and B.
     """
@@ -50,7 +49,7 @@ class TextureBatch:
 class TexturePairs:
     """N slices in V variants (kernel and smoothing), and P pairs of variants of each.
 
-    Slices 8k to 8k + 7 are of one group, and their variants the same; 0 is the plain standard.
+    Slices 4k to 4k + 3 are of one scan, 8k to 8k + 7 of one group, whose variants are the same; 0 is the plain standard.
 
     Attributes:
         stored: (N, V, C, L) float16 latents of the files.
@@ -70,8 +69,9 @@ class TexturePairs:
     def draw(self, count: int, standard_share: float, tokens: int, generator: torch.Generator) -> TextureBatch:
         """`count` pairs at random, the standard in `standard_share` of them, with `tokens` reference positions each.
 
-        Mirrored at random, and half of them under kernels that were never simulated: a smooth curve is added to the log
-        power of A, another one to that of B and its reference, where B is not the standard.
+        Mirrored at random, and half of those to a reference under kernels that were never simulated: a smooth curve is added
+        to the log power of A, another one to that of B and its reference. Not of those to the standard: how strong its noise
+        will be follows from a kernel that is known.
         """
         device = generator.device
         rand = lambda *shape: torch.rand(shape, generator=generator, device=device)  # noqa: E731
@@ -84,9 +84,9 @@ class TexturePairs:
         a, b = self.pairs[index, pair].unbind(1)
         latent_a, latent_b = self.stored[index, a].float(), self.uncut[index, b].float()
         phase = self.phase_agreement[index, pair].float()
-        # 2. One or two other slices of the group give the reference.
-        group, own = index - index % SLICES_OF_GROUP, index % SLICES_OF_GROUP
-        others = (own[:, None] + 1 + (rand(count, 2) * (SLICES_OF_GROUP - 1)).long()) % SLICES_OF_GROUP + group[:, None]
+        # 2. One or two other slices of the scan give the reference: of the same dose, which they tell with the kernel.
+        scan, own = index - index % SLICES, index % SLICES
+        others = (own[:, None] + 1 + (rand(count, 2) * (SLICES - 1)).long()) % SLICES + scan[:, None]
         seen = self.stored[others, b[:, None]].float().transpose(1, 2).flatten(2)  # [B,C,2L]
         weight = patient_weight(seen)[:, 0] + 1e-6
         positions = torch.multinomial(weight, tokens, replacement=True, generator=generator)  # [B,T]
@@ -101,9 +101,9 @@ class TexturePairs:
             )
         # 4. Kernels of any other shape.
         rings = phase.shape[1]
-        curved = (rand(count) < CURVED_SHARE).float()
-        latent_a[:, -rings:] += curved[:, None, None] * _curves(count, rings, generator)
-        curve = (curved * ~wish)[:, None, None] * _curves(count, rings, generator)
+        curved = ((rand(count) < CURVED_SHARE) & ~wish).float()[:, None, None]
+        latent_a[:, -rings:] += curved * _curves(count, rings, generator)
+        curve = curved * _curves(count, rings, generator)
         latent_b[:, -rings:] += curve
         reference[..., -rings:] += curve.transpose(1, 2)
         return TextureBatch(latent_a, latent_b, reference, wish, phase)

@@ -189,6 +189,7 @@ class PlacewiseDiffusionLoss(nn.Module):
         difference: torch.Tensor,
         latent_a: torch.Tensor,
         reference: torch.Tensor,
+        to_standard: torch.Tensor,
         weight: torch.Tensor,
         noise: torch.Tensor,
         timestep: torch.Tensor,
@@ -200,11 +201,12 @@ class PlacewiseDiffusionLoss(nn.Module):
             difference: What is diffused, (B, C, L).
             latent_a: Z_A, (B, C, L), normalized.
             reference: Tokens, (B, T, C).
+            to_standard: (B,) bool, where the denoiser's own tokens take their place.
             weight: Of every position in the patient, (B, 1, L).
             noise, timestep: Of `draw`.
         """
         noisy = self.scheduler.add_noise(difference, noise, timestep)
-        predicted = denoiser(noisy, timestep, latent_a, reference).sample.float()
+        predicted = denoiser(noisy, timestep, latent_a, reference, to_standard=to_standard).sample.float()
         error = (predicted - self.scheduler.get_velocity(difference, noise, timestep)).square().mean(1, keepdim=True)
         weight = AIR_WEIGHT + (1 - AIR_WEIGHT) * weight
         of_pair = (error * weight).sum((1, 2)) / weight.sum((1, 2))  # [B]

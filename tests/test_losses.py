@@ -108,7 +108,7 @@ class Perfect(nn.Module):
         super().__init__()
         self.difference, self.noise, self.error = difference, noise, error
 
-    def forward(self, sample, timestep, latent_a, reference):
+    def forward(self, sample, timestep, latent_a, reference, to_standard):
         v = SCHEDULER.get_velocity(self.difference, self.noise, timestep)
         return type("Output", (), {"sample": v + self.error})
 
@@ -119,7 +119,8 @@ class TestPlacewiseDiffusionLoss:
         loss = PlacewiseDiffusionLoss(SCHEDULER, share)
         difference = torch.randn(2, 3, 4, generator=generator(1))
         noise, timestep = loss.draw(difference, generator(2))
-        given = (difference, difference, torch.zeros(2, 5, 3), weight, noise, timestep)
+        to_standard = torch.tensor([True, False])
+        given = (difference, difference, torch.zeros(2, 5, 3), to_standard, weight, noise, timestep)
         return loss(Perfect(difference, noise, error), *given)
 
     def test_a_perfect_network_costs_nothing(self):

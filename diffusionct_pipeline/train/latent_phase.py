@@ -25,7 +25,7 @@ STATISTICS_PAIRS = 512  # over which the deviation of what is diffused is measur
 
 
 class CurveRegression(nn.Module):
-    """The denoiser's curve learns the mean change of power, and the standard's tokens what the standard looks like."""
+    """The denoiser's curve learns the mean change of power to the standard, and its tokens what the standard looks like."""
 
     def __init__(self, denoiser: ReferenceUNet1DModel):
         super().__init__()
@@ -33,22 +33,13 @@ class CurveRegression(nn.Module):
         denoiser.curve.requires_grad_(True)
         denoiser.standard.requires_grad_(True)
 
-    def forward(
-        self, latent_a: torch.Tensor, latent_b: torch.Tensor, reference: torch.Tensor, to_standard: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """Losses by name.
-
-        Args:
-            latent_a, latent_b: (B, C, L), normalized.
-            reference: (B, T, C), normalized, T the number of the denoiser's own tokens.
-            to_standard: (B,) bool, whether these take the reference's place.
-        """
-        reference = torch.where(to_standard[:, None, None], self.denoiser.standard, reference)
+    def forward(self, latent_a: torch.Tensor, latent_b: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Normalized Z_A and Z_B (B, C, L), B the standard -> losses by name."""
         with torch.autocast(latent_a.device.type, enabled=False):  # gains follow from it
             weight = patient_weight(latent_a)
             change = (latent_b - latent_a)[:, self.denoiser.channels.power]
             mean_change = (change * weight).sum(2) / weight.sum(2).clamp(min=1e-3)  # [B,rings]
-            curve = self.denoiser.curve(latent_a, reference)
+            curve = self.denoiser.curve(latent_a, self.denoiser.standard.expand(len(latent_a), -1, -1))
             loss = nn.functional.smooth_l1_loss(curve, mean_change, beta=CURVE_ERROR)
         return {"curve": loss, "loss": loss}
 
@@ -74,11 +65,17 @@ class ReferenceDiffusion(nn.Module):
         noise: torch.Tensor,
         timestep: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Losses by name; noise and timestep are of `PlacewiseDiffusionLoss.draw`, the rest as in `CurveRegression`."""
-        reference = torch.where(to_standard[:, None, None], self.denoiser.standard, reference)
-        difference = self.denoiser.difference(latent_b, latent_a, reference)
+        """Losses by name.
+
+        Args:
+            latent_a, latent_b: (B, C, L), normalized.
+            reference: (B, T, C), normalized, T the number of the denoiser's own tokens.
+            to_standard: (B,) bool, whether these take the reference's place.
+            noise, timestep: Of `PlacewiseDiffusionLoss.draw`.
+        """
+        difference = self.denoiser.difference(latent_b, latent_a, reference, to_standard)
         loss = self.diffusion(
-            self.denoiser, difference, latent_a, reference, patient_weight(latent_a), noise, timestep
+            self.denoiser, difference, latent_a, reference, to_standard, patient_weight(latent_a), noise, timestep
         )
         return {"diffusion": loss, "loss": loss}
 
@@ -111,9 +108,9 @@ class LatentPhase:
     def batch(self, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         """Arguments of the objective for a step."""
         tokens = len(self.objective.denoiser.standard)
-        latent_a, latent_b, reference, to_standard = self._draw(self.options.batch_size, tokens, generator)
-        noise_and_time = () if self.is_curve else self.diffusion.draw(latent_b, generator)
-        return latent_a, latent_b, reference, to_standard, *noise_and_time
+        share = 1.0 if self.is_curve else self.options.standard_share  # the curve is the standard's
+        drawn = self._draw(self.options.batch_size, share, tokens, generator)
+        return drawn[:2] if self.is_curve else (*drawn, *self.diffusion.draw(drawn[1], generator))
 
     @torch.no_grad()
     def validate(self, objective: nn.Module) -> dict[str, float]:
@@ -136,9 +133,12 @@ class LatentPhase:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
-    def _draw(self, count: int, tokens: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-        """Normalized Z_A, Z_B and `tokens` of a reference of `count` pairs, and whether the target is the standard."""
-        drawn = self.pairs.draw(count, self.options.standard_share, tokens, generator)
+    def _draw(self, count: int, share: float, tokens: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """Normalized Z_A, Z_B and `tokens` of a reference of `count` pairs, and whether the target is the standard.
+
+        `share` of them have it.
+        """
+        drawn = self.pairs.draw(count, share, tokens, generator)
         normalize = self.autoencoder.normalize
         reference = normalize(drawn.reference.transpose(1, 2)).transpose(1, 2)
         return normalize(drawn.latent_a), normalize(drawn.latent_b), reference, drawn.to_standard
@@ -164,9 +164,9 @@ class LatentPhase:
     @torch.no_grad()
     def _measure_deviation(self, denoiser: ReferenceUNet1DModel) -> None:
         generator = torch.Generator(self.device).manual_seed(self.options.seed)
-        latent_a, latent_b, reference, to_standard = self._draw(STATISTICS_PAIRS, len(denoiser.standard), generator)
-        reference = torch.where(to_standard[:, None, None], denoiser.standard, reference)
-        difference = (latent_b - denoiser.origin(latent_a, reference))[:, denoiser.channels.power]
+        share, tokens = self.options.standard_share, len(denoiser.standard)
+        latent_a, latent_b, reference, to_standard = self._draw(STATISTICS_PAIRS, share, tokens, generator)
+        difference = (latent_b - denoiser.origin(latent_a, reference, to_standard))[:, denoiser.channels.power]
         weight = patient_weight(latent_a)
         deviation = ((difference.square() * weight).sum((0, 2)) / weight.sum()).sqrt()
         denoiser.deviation[denoiser.channels.power] = deviation.clamp(min=SMALLEST_DEVIATION)

@@ -11,6 +11,7 @@ from diffusers.models.unets.unet_1d import UNet1DOutput
 from torch import nn
 
 from .channels import LatentChannels, patient_mean, patient_weight
+from .frequency import ramp
 from .target_curve import TargetCurve
 
 REFERENCE_TOKENS = 256  # positions of a reference that the denoiser looks at
@@ -25,9 +26,11 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
     block; learnt tokens stand for the checkpoint's own standard. A position's neighbours are those of its row and, by
     convolutions whose taps are a row apart, those above and below.
 
-    What is diffused is the normalized difference of Z_B from `origin`: Z_A moved by one curve for the whole slice
-    (`TargetCurve`). Two kernels of one sinogram differ by little more than that, and it must be right to 5 %; the network
-    adds what place and smoothing change, and what the curve leaves uncertain.
+    What is diffused is the normalized difference of Z_B from `origin`: Z_A moved by one curve for the whole slice. To the
+    standard `TargetCurve` says it, which knows its kernel. To a reference it is the difference of the means, and the network
+    sees the power of slice and reference only as it differs from their means: whatever a kernel adds to the log power of
+    either moves the result by as much, by construction, so that kernels unlike all of the training are followed. What the
+    network adds is what place, smoothing and anatomy change.
 
     Args:
         rings: Of the latent's power, see `LatentChannels`.
@@ -37,12 +40,15 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         norm_groups: Groups of every GroupNorm.
         standard_tokens: Number of learnt tokens.
         token_channels: Width of tokens inside the network.
+        max_lp_cm: Frequency of the last ring.
+        reference_from_lp_cm, reference_to_lp_cm: The weight of the difference of the means grows from 0 to 1 in between:
+            slower power is anatomy, which differs from slice to slice.
     """
 
     config_name = "config.json"
     _supports_gradient_checkpointing = False
     # What `origin` is made of.
-    _keep_in_fp32_modules = ["standard", "deviation", "curve"]
+    _keep_in_fp32_modules = ["standard", "deviation", "curve", "noise_dominated"]
 
     @register_to_config
     def __init__(
@@ -54,10 +60,18 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         norm_groups: int = 8,
         standard_tokens: int = 64,
         token_channels: int = 96,
+        max_lp_cm: float = 12.0,
+        reference_from_lp_cm: float = 1.0,
+        reference_to_lp_cm: float = 2.5,
     ):
         super().__init__()
         self.channels = LatentChannels(rings)
         total, width = self.channels.total, block_out_channels[0]
+        is_power = torch.zeros(total)
+        is_power[self.channels.power] = 1
+        self.register_buffer("is_power", is_power, persistent=False)
+        noise_dominated = ramp(rings, reference_from_lp_cm, reference_to_lp_cm, max_lp_cm)
+        self.register_buffer("noise_dominated", noise_dominated, persistent=False)
         self.standard = nn.Parameter(torch.zeros(standard_tokens, total))
         self.register_buffer("deviation", torch.ones(total))  # of Z_B from `origin`, measured in training
         self.curve = TargetCurve(rings)
@@ -102,6 +116,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         latent_a: torch.Tensor,
         reference: torch.Tensor | None = None,
         row_length: int | None = None,
+        to_standard: torch.Tensor | None = None,
         return_dict: bool = True,
     ) -> UNet1DOutput | tuple[torch.Tensor]:
         """Predict what the scheduler asks for (noise, v or the difference itself).
@@ -112,6 +127,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
             latent_a: Z_A, (B, C, L), normalized.
             reference: Tokens, (1, T, C) or (B, T, C), normalized, see `tokens_of`; None for the checkpoint's standard.
             row_length: Positions in a row of the slice; None for square slices.
+            to_standard: (B,) bool, which slices go to the checkpoint's standard after all; for training.
             return_dict: Whether to return a `UNet1DOutput` rather than a tuple.
 
         Returns:
@@ -124,14 +140,18 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         row = row_length or round(length**0.5)
         if length % row:
             raise ValueError(f"`row_length` is {row}, but L is {length}; legal are its divisors.")
-        reference = self._reference(reference, batch)
-        # 1. Means of the slice and of the reference, and each position's distance from them.
-        mean_a, mean_b = patient_mean(latent_a), reference.mean(1)  # [B,C]
+        tokens, standard = self._target(reference, to_standard, batch)
+        moved = (self.origin(latent_a, reference, to_standard) - latent_a) * standard[..., None]  # alike at all positions
+        # 1. Means of the slice and of the reference, and each position's distance from them; to a reference, power only
+        #    as it differs from its mean.
+        mean_a, mean_b = patient_mean(latent_a), tokens.mean(1)  # [B,C]
+        hidden_level = (1 - standard) * self.is_power  # [B,C]
+        latent_a, tokens = latent_a - (hidden_level * mean_a)[..., None], tokens - (hidden_level * mean_b)[:, None]
+        mean_a, mean_b = (mean * (1 - hidden_level) for mean in (mean_a, mean_b))
         timestep = torch.as_tensor(timestep, device=sample.device).expand(batch)
         embedding = self.time_embedding(self.time_features(timestep).to(sample.dtype))
         embedding = embedding + self.mean_embedding(torch.cat([mean_a, mean_b - mean_a], 1))  # [B,E]
-        tokens = self.token_embedding(torch.cat([reference, reference - mean_a[:, None]], 2))  # [B,T,D]
-        moved = self.origin(latent_a, reference) - latent_a  # the same at every position
+        tokens = self.token_embedding(torch.cat([tokens, tokens - mean_a[:, None]], 2))  # [B,T,D]
         hidden = torch.cat([sample, latent_a, latent_a - mean_a[..., None], moved.to(sample.dtype)], 1)  # [B,4C,L]
 
         # 2. Rows of a length that can be halved.
@@ -160,20 +180,33 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         predicted = predicted.unflatten(2, (-1, padded_row))[..., :row].flatten(2)  # [B,C,L]
         return UNet1DOutput(sample=predicted) if return_dict else (predicted,)
 
-    def origin(self, latent_a: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
+    def origin(
+        self,
+        latent_a: torch.Tensor,
+        reference: torch.Tensor | None = None,
+        to_standard: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Z_A (B, C, L), normalized, moved by the curve; arguments as in `forward`."""
-        reference = self._reference(reference, len(latent_a))
+        tokens, standard = self._target(reference, to_standard, len(latent_a))
+        power = self.channels.power
         with torch.autocast(latent_a.device.type, enabled=False):  # gains follow from it
-            curve = self.curve(latent_a.float(), reference.float())  # [B,rings]
-        moved = torch.zeros_like(latent_a[..., :1], dtype=torch.float32)
-        moved[:, self.channels.power] = curve[..., None]
+            latent_a, tokens = latent_a.float(), tokens.float()
+            step = (tokens.mean(1) - patient_mean(latent_a))[:, power] * self.noise_dominated
+            curve = step if reference is not None and to_standard is None else self.curve(latent_a, tokens)
+            curve = torch.where(standard > 0, curve, step)  # [B,rings]
+            moved = torch.zeros_like(latent_a[..., :1])
+            moved[:, power] = curve[..., None]
         return latent_a + moved
 
     def difference(
-        self, latent_b: torch.Tensor, latent_a: torch.Tensor, reference: torch.Tensor | None = None
+        self,
+        latent_b: torch.Tensor,
+        latent_a: torch.Tensor,
+        reference: torch.Tensor | None = None,
+        to_standard: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Z_B, (B, C, L), as what is diffused."""
-        return (latent_b - self.origin(latent_a, reference)) / self.deviation[:, None]
+        return (latent_b - self.origin(latent_a, reference, to_standard)) / self.deviation[:, None]
 
     def latent_of(
         self, difference: torch.Tensor, latent_a: torch.Tensor, reference: torch.Tensor | None = None
@@ -181,9 +214,16 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         """Inverse of `difference`."""
         return self.origin(latent_a, reference) + difference * self.deviation[:, None]
 
-    def _reference(self, reference: torch.Tensor | None, batch: int) -> torch.Tensor:
-        reference = self.standard[None] if reference is None else reference
-        return reference.expand(batch, -1, -1)
+    def _target(
+        self, reference: torch.Tensor | None, to_standard: torch.Tensor | None, batch: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens (B, T, C), and 1 or 0 (B, 1) whether they are the standard's."""
+        if reference is None:
+            return self.standard.expand(batch, -1, -1), self.standard.new_ones(batch, 1)
+        tokens = reference.expand(batch, -1, -1)
+        if to_standard is None:
+            return tokens, tokens.new_zeros(batch, 1)
+        return torch.where(to_standard[:, None, None], self.standard, tokens), to_standard[:, None].to(tokens.dtype)
 
 
 def tokens_of(latent: torch.Tensor, count: int = REFERENCE_TOKENS) -> torch.Tensor:

@@ -68,11 +68,6 @@ class TestForward:
         alone = model(noisy[1:], 10, latent_a[1:], reference[1:]).sample
         torch.testing.assert_close(both[1:], alone, atol=1e-5, rtol=1e-4)
 
-    def test_the_standard_stands_in_for_a_reference(self, model):
-        noisy, timestep, latent_a, _ = inputs()
-        out = model(noisy, timestep, latent_a).sample
-        torch.testing.assert_close(model(noisy, timestep, latent_a, model.standard[None]).sample, out)
-
     def test_one_reference_serves_all_slices(self, model):
         noisy, timestep, latent_a, reference = inputs()
         once, twice = (model(noisy, timestep, latent_a, given).sample for given in (reference[:1], reference[[0, 0]]))
@@ -110,19 +105,43 @@ class TestOrigin:
             there = model.difference(latent_b, latent_a, given)
             torch.testing.assert_close(model.latent_of(there, latent_a, given), latent_b)
 
-    def test_it_is_the_slice_moved_by_one_curve_of_power(self, model):
+    @pytest.mark.parametrize("to_standard", (True, False))
+    def test_it_is_the_slice_moved_by_one_curve_of_power(self, model, to_standard):
         _, _, latent_a, reference = inputs()
         torch.nn.init.normal_(model.curve.change[-1].weight)  # zero at first
-        moved = model.origin(latent_a, reference) - latent_a
-        torch.testing.assert_close(moved, moved[..., :1].expand_as(moved))
-        assert (moved[:, POWER] != 0).all() and moved[:, :2].abs().max() == 0  # pixels and anatomy stay
+        moved = model.origin(latent_a, None if to_standard else reference) - latent_a
+        torch.testing.assert_close(moved, moved[..., :1].expand_as(moved), atol=1e-5, rtol=1e-4)
+        assert moved[:, POWER][:, -1].abs().min() > 0 and moved[:, :2].abs().max() == 0  # pixels and anatomy stay
 
-    def test_untrained_it_goes_half_way_to_the_mean_of_the_reference(self):
-        model = ReferenceUNet1DModel(RINGS, (8, 16), 1, 8, 4, standard_tokens=3, token_channels=8)
+    def test_where_noise_dominates_it_has_the_mean_of_the_reference(self, model):
         _, _, latent_a, reference = inputs()
         latent_a[:, MEAN] = 0.4  # all tissue
-        moved = (model.origin(latent_a, reference) - latent_a)[:, POWER, 0]
-        torch.testing.assert_close(moved, (reference.mean(1) - patient_mean(latent_a))[:, POWER] / 2)
+        mean = patient_mean(model.origin(latent_a, reference))
+        last = model.channels.total - 1
+        assert model.noise_dominated[-1] == 1
+        torch.testing.assert_close(mean[:, last], reference.mean(1)[:, last])
+
+
+class TestKernelsOfAnyShape:
+    def test_what_a_kernel_adds_to_the_power_changes_nothing_that_is_predicted(self, model):
+        noisy, timestep, latent_a, reference = inputs()
+        of_source, of_target = (torch.zeros(LATENT_CHANNELS) for _ in range(2))
+        of_source[POWER], of_target[POWER] = noise(7, RINGS), noise(8, RINGS)
+        before = model(noisy, timestep, latent_a, reference).sample
+        after = model(noisy, timestep, latent_a + of_source[:, None], reference + of_target).sample
+        torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+
+    def test_the_standard_is_known_and_absolute_power_counts(self, model):
+        noisy, timestep, latent_a, _ = inputs()
+        louder = latent_a.clone()
+        louder[:, POWER] += 1
+        assert (model(noisy, timestep, louder).sample - model(noisy, timestep, latent_a).sample).abs().max() > 1e-4
+
+    def test_in_training_some_of_a_batch_go_to_the_standard(self, model):
+        noisy, timestep, latent_a, reference = inputs(tokens=len(model.standard))
+        mixed = model(noisy, timestep, latent_a, reference, to_standard=torch.tensor([True, False])).sample
+        torch.testing.assert_close(mixed[:1], model(noisy, timestep, latent_a).sample[:1], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(mixed[1:], model(noisy, timestep, latent_a, reference).sample[1:], atol=1e-5, rtol=1e-4)
 
 
 class TestTokens:

@@ -12,7 +12,8 @@ def folded_ratio(difference: np.ndarray, period: int = PERIOD, seed: int = 0) ->
     """How far an image repeats itself every `period` pixels: about 1 for chance, above for a lattice.
 
     The image is cut into tiles, their mean has a standard deviation, and so have the means of the same tiles, each rolled
-    by a random number of pixels: the first over the mean of the second.
+    by a random number of pixels: the first over the mean of the second. Of a series the mean slice is looked at: what stands
+    in the same place of all slices, a couch or a rib, would otherwise count once for every slice.
 
     Args:
         difference: (H, W) or (N, H, W), output minus input of slices, H and W of at least `period`.
@@ -22,10 +23,11 @@ def folded_ratio(difference: np.ndarray, period: int = PERIOD, seed: int = 0) ->
     Raises:
         ValueError: if the image holds less than two tiles.
     """
-    stack = np.asarray(difference, np.float64)
-    height, width = (size // period * period for size in stack.shape[-2:])
-    stack = stack[..., :height, :width].reshape(-1, height // period, period, width // period, period)
-    tiles = stack.transpose(0, 1, 3, 2, 4).reshape(-1, period, period)
+    image = np.asarray(difference, np.float64)
+    image = image.mean(0) if image.ndim == 3 else image
+    height, width = (size // period * period for size in image.shape)
+    image = image[:height, :width].reshape(height // period, period, width // period, period)
+    tiles = image.transpose(0, 2, 1, 3).reshape(-1, period, period)
     if len(tiles) < 2:
         raise ValueError(f"difference has shape {np.shape(difference)}; legal is room for two tiles of {period} pixels.")
     tiles = tiles - tiles.mean((1, 2), keepdims=True)

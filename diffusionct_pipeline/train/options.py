@@ -101,7 +101,7 @@ class LatentOptions(ScanTrainOptions):
     standard_tokens: int = option(64, "learnt tokens of the standard, and tokens of a reference in training")
     last_step_share: float = option(0.3, "share of the draws at pure noise; 1 trains a regression")
     standard_kernel: str = option("Bl64", "kernel of the standard, the first of every scan")
-    default_steps: int = option(20, "denoising steps that the saved pipeline recommends")
+    default_steps: int = option(5, "denoising steps that the saved pipeline recommends")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -162,11 +162,11 @@ class TestStandardize:
         assert main(["standardize", str(scan), str(tmp_path / "out")]) == 130
         assert "interrupted" in capsys.readouterr().err
 
-
     @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
     def test_a_signal_leaves_whole_files_and_a_report(self, scan, tmp_path, model, name):
         code = (
             "import os, signal, sys; from diffusionct_pipeline import cli, standardize_folder as module\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
             "def write(dataset, path, whole=module.write_slice):\n"
             "    whole(dataset, path)\n"
             f"    os.kill(os.getpid(), signal.{name})\n"

@@ -162,8 +162,8 @@ class PlacewiseDiffusionLoss(nn.Module):
     """Squared error of what the scheduler asks for, by place, of a network that sees a reference.
 
     Not in Selim et al. 2023: positions in the patient count most, and a pair's error e counts as m log(1 + e / m), m
-    being `BOUND`. Two kernels of one sinogram differ by little more than a curve, which must be right to 5 %, while what a
-    smoother removed scatters; a plain mean would be the latter's.
+    being `BOUND`. Two kernels of one sinogram differ by little more than a curve, which must be right to 5 %, while
+    what a smoother removed scatters; a plain mean would be the latter's.
 
     Args:
         scheduler: A diffusers scheduler with v-prediction.

@@ -11,9 +11,9 @@ CHANCES = 20
 def folded_ratio(difference: np.ndarray, period: int = PERIOD, seed: int = 0) -> float:
     """How far an image repeats itself every `period` pixels: about 1 for chance, above for a lattice.
 
-    The image is cut into tiles, their mean has a standard deviation, and so have the means of the same tiles, each rolled
-    by a random number of pixels: the first over the mean of the second. Of a series the mean slice is looked at: what stands
-    in the same place of all slices, a couch or a rib, would otherwise count once for every slice.
+    The image is cut into tiles, their mean has a standard deviation, and so have the means of the same tiles, each
+    rolled by a random number of pixels: the first over the mean of the second. Of a series the mean slice is looked at:
+    what stands in the same place of all slices, a couch or a rib, would otherwise count once for every slice.
 
     Args:
         difference: (H, W) or (N, H, W), output minus input of slices, H and W of at least `period`.

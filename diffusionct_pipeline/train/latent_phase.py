@@ -25,7 +25,7 @@ STATISTICS_PAIRS = 512  # over which the deviation of what is diffused is measur
 
 
 class CurveRegression(nn.Module):
-    """The denoiser's curve learns the mean change of power to the standard, and its tokens what the standard looks like."""
+    """The denoiser's curve learns the mean change of power to the standard, and its tokens what that looks like."""
 
     def __init__(self, denoiser: ReferenceUNet1DModel):
         super().__init__()

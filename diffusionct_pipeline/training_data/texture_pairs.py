@@ -49,7 +49,8 @@ class TextureBatch:
 class TexturePairs:
     """N slices in V variants (kernel and smoothing), and P pairs of variants of each.
 
-    Slices 4k to 4k + 3 are of one scan, 8k to 8k + 7 of one group, whose variants are the same; 0 is the plain standard.
+    Slices 4k to 4k + 3 are of one scan, 8k to 8k + 7 of one group, whose variants are the same; 0 is the plain
+    standard.
 
     Attributes:
         stored: (N, V, C, L) float16 latents of the files.
@@ -69,9 +70,9 @@ class TexturePairs:
     def draw(self, count: int, standard_share: float, tokens: int, generator: torch.Generator) -> TextureBatch:
         """`count` pairs at random, the standard in `standard_share` of them, with `tokens` reference positions each.
 
-        Mirrored at random, and half of those to a reference under kernels that were never simulated: a smooth curve is added
-        to the log power of A, another one to that of B and its reference. Not of those to the standard: how strong its noise
-        will be follows from a kernel that is known.
+        Mirrored at random, and half of those to a reference under kernels that were never simulated: a smooth curve is
+        added to the log power of A, another one to that of B and its reference. Not of those to the standard: how
+        strong its noise will be follows from a kernel that is known.
         """
         device = generator.device
         rand = lambda *shape: torch.rand(shape, generator=generator, device=device)  # noqa: E731

@@ -37,9 +37,9 @@ class TextureAutoencoder(ModelMixin, ConfigMixin, LatentStatistics):
     what of A is still true under the target's kernel and synthesizes the rest, so that the local power becomes what the
     latent says. How much is still true is the one thing that is learnt (`IncoherentShare`).
 
-    Not in Selim et al. 2023, whose network is `AutoencoderResNet18`. The ResNet and its decoder of an earlier checkpoint,
-    on top of a linear filter, lowered the error, moved no figure of texture and drew a lattice of their stride over real
-    slices (docs/paper.md); on top of this decoder they were not tried.
+    Not in Selim et al. 2023, whose network is `AutoencoderResNet18`. The ResNet and its decoder of an earlier
+    checkpoint, on top of a linear filter, lowered the error, moved no figure of texture and drew a lattice of their
+    stride over real slices (docs/paper.md); on top of this decoder they were not tried.
 
     Args:
         rings: Channels of the latent that hold log power, at frequencies from 0 to `max_lp_cm`.

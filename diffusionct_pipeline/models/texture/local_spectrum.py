@@ -35,7 +35,8 @@ class LocalSpectrum(nn.Module):
 
     The mean over a ring is taken of the logarithms: an edge fills few directions of a ring and hardly changes it, so
     that it tells the noise; and where the power falls steeply the value belongs to the middle of the ring. (Means of
-    the power: vessels and walls gave quiet tissue beside them their power, and gains of steep kernels came out 5 % low.)
+    the power: vessels and walls gave quiet tissue beside them their power, and gains of steep kernels came out 5 %
+    low.)
 
     Not in Selim et al. 2023: a ResNet sees cycles per pixel and must learn the spectrum from scratch.
 

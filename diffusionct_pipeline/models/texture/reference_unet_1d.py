@@ -26,11 +26,11 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
     block; learnt tokens stand for the checkpoint's own standard. A position's neighbours are those of its row and, by
     convolutions whose taps are a row apart, those above and below.
 
-    What is diffused is the normalized difference of Z_B from `origin`: Z_A moved by one curve for the whole slice. To the
-    standard `TargetCurve` says it, which knows its kernel. To a reference it is the difference of the means, and the network
-    sees the power of slice and reference only as it differs from their means: whatever a kernel adds to the log power of
-    either moves the result by as much, by construction, so that kernels unlike all of the training are followed. What the
-    network adds is what place, smoothing and anatomy change.
+    What is diffused is the normalized difference of Z_B from `origin`: Z_A moved by one curve for the whole slice. To
+    the standard `TargetCurve` says it, which knows its kernel. To a reference it is the difference of the means, and
+    the network sees the power of slice and reference only as it differs from their means: whatever a kernel adds to the
+    log power of either moves the result by as much, by construction, so that kernels unlike all of the training are
+    followed. What the network adds is what place, smoothing and anatomy change.
 
     Args:
         rings: Of the latent's power, see `LatentChannels`.
@@ -141,7 +141,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         if length % row:
             raise ValueError(f"`row_length` is {row}, but L is {length}; legal are its divisors.")
         tokens, standard = self._target(reference, to_standard, batch)
-        moved = (self.origin(latent_a, reference, to_standard) - latent_a) * standard[..., None]  # alike at all positions
+        moved = (self.origin(latent_a, reference, to_standard) - latent_a) * standard[..., None]  # alike everywhere
         # 1. Means of the slice and of the reference, and each position's distance from them; to a reference, power only
         #    as it differs from its mean.
         mean_a, mean_b = patient_mean(latent_a), tokens.mean(1)  # [B,C]

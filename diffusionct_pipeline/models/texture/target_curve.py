@@ -1,4 +1,4 @@
-"""How the mean power of a slice changes on the way to the target's kernel: one curve over frequency for the whole slice."""
+"""How the mean power of a slice changes on the way to the standard: one curve over frequency for the whole slice."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ class TargetCurve(nn.Module):
     """From all positions of a slice and of a reference to the change of the mean log power.
 
     A kernel raises the noise of a slice by a curve; what the reference shows is that curve, its own dose and its own
-    anatomy. The network weighs the positions that tell them apart best (attention pooling), and says for every ring how far
-    to go towards the reference's mean, and what to add.
+    anatomy. The network weighs the positions that tell them apart best (attention pooling), and says for every ring how
+    far to go towards the reference's mean, and what to add. The denoiser uses it to its standard, whose own tokens are the
+    reference then.
 
     Args:
         rings: Of the latent's power, see `LatentChannels`.

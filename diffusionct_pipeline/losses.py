@@ -126,6 +126,15 @@ class WeightedLosses(nn.Module):
         return losses | {"loss": sum(self.weights[name] * loss for name, loss in losses.items())}
 
 
+def draw_noise_and_time(
+    scheduler: SchedulerMixin, latent: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noise like what is diffused, (B, C, L), and times (B,), uniform over those of the scheduler."""
+    noise = torch.randn(latent.shape, generator=generator, device=latent.device)
+    steps = scheduler.config.num_train_timesteps
+    return noise, torch.randint(steps, (len(latent),), generator=generator, device=latent.device)
+
+
 class DiffusionLoss(nn.Module):
     """L2 of Ho et al. 2020 plus the L1 term of Selim et al. 2023, both on the noise.
 
@@ -139,10 +148,8 @@ class DiffusionLoss(nn.Module):
         self.scheduler, self.l1_weight = scheduler, l1_weight
 
     def draw(self, latent_b: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Noise like latents (B, C, L), and times (B,)."""
-        noise = torch.randn(latent_b.shape, generator=generator, device=latent_b.device)
-        steps = self.scheduler.config.num_train_timesteps
-        return noise, torch.randint(steps, (len(latent_b),), generator=generator, device=latent_b.device)
+        """See `draw_noise_and_time`."""
+        return draw_noise_and_time(self.scheduler, latent_b, generator)
 
     def forward(
         self,
@@ -177,11 +184,9 @@ class PlacewiseDiffusionLoss(nn.Module):
 
     def draw(self, difference: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Noise like differences (B, C, L), and times (B,)."""
-        noise = torch.randn(difference.shape, generator=generator, device=difference.device)
-        steps, batch = self.scheduler.config.num_train_timesteps, len(difference)
-        timestep = torch.randint(steps, (batch,), generator=generator, device=difference.device)
-        is_last = torch.rand(batch, generator=generator, device=difference.device) < self.last_step_share
-        return noise, torch.where(is_last, steps - 1, timestep)
+        noise, timestep = draw_noise_and_time(self.scheduler, difference, generator)
+        is_last = torch.rand(len(difference), generator=generator, device=difference.device) < self.last_step_share
+        return noise, torch.where(is_last, self.scheduler.config.num_train_timesteps - 1, timestep)
 
     def forward(
         self,

@@ -21,7 +21,7 @@ from diffusers.schedulers import SchedulerMixin
 
 from .image_processor import GRID, CTImageProcessor, HUSlice
 from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
-from .models.texture.reference_unet_1d import REFERENCE_TOKENS, tokens_of
+from .models.texture.reference_unet_1d import REFERENCE_TOKENS, evenly, tokens_of
 from .models.weights import lay_out_weights, named_weights
 from .noise import scan_noise
 from .pipeline_output import DiffusionCTPipelineOutput
@@ -340,8 +340,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
             sample, spacing_mm = self.image_processor.preprocess([references[i] for i in batch], self._execution_device)
             tokens.append(tokens_of(self.encode(sample, spacing_mm)[0], REFERENCE_TOKENS))
         tokens = torch.cat(tokens, 1)
-        chosen = torch.linspace(0, tokens.shape[1] - 1, min(REFERENCE_TOKENS, tokens.shape[1])).round().long()
-        return tokens[:, chosen]
+        return tokens[:, evenly(tokens.shape[1], REFERENCE_TOKENS)]
 
     @property
     def sees_reference(self) -> bool:

@@ -14,6 +14,7 @@ from ..image_processor import UNMEASURED_HU, to_hu, to_model
 from ..models import TextureAutoencoder
 from ..models.texture.channels import patient_weight
 from ..models.texture.coherence import coherence_of, incoherence_loss
+from ..models.texture.reference_unet_1d import IN_PATIENT
 from ..training_data.texture_pairs import load_texture_pairs
 from .options import AutoencoderOptions
 from .validation import ValidationSet
@@ -86,7 +87,7 @@ class AutoencoderPhase:
         generator = torch.Generator().manual_seed(self.options.seed)
         chosen = torch.randint(len(self.pairs), (STATISTICS_SLICES,), generator=generator).to(self.device)
         latents = self.pairs.stored[chosen].flatten(0, 1).float()
-        inside = latents.transpose(1, 2)[patient_weight(latents)[:, 0] > 0.5]  # [n,C]
+        inside = latents.transpose(1, 2)[patient_weight(latents)[:, 0] > IN_PATIENT]  # [n,C]
         power = model.channels.power
         model.latent_mean[power] = inside[:, power].mean(0).to(model.latent_mean.device)
         model.latent_std[power] = inside[:, power].std(0).to(model.latent_std.device)

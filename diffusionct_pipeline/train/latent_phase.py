@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -12,12 +11,11 @@ from tqdm import tqdm
 
 from ..losses import PlacewiseDiffusionLoss
 from ..models import ReferenceUNet1DModel, TextureAutoencoder
-from ..models.texture.channels import patient_weight
-from ..models.texture.reference_unet_1d import SMALLEST_DEVIATION
-from ..pipeline import DiffusionCTPipeline
+from ..models.texture.channels import patient_mean, patient_weight
+from ..models.texture.reference_unet_1d import IN_PATIENT, SMALLEST_DEVIATION
 from ..training_data.texture_pairs import load_texture_pairs
 from .options import LatentOptions
-from .validation import ValidationSet
+from .pipeline_phase import PipelinePhase
 
 TRAIN_TIMESTEPS = 1000
 CURVE_ERROR = 0.05  # of a ring, normalized, from which on errors of the curve count linearly
@@ -36,9 +34,7 @@ class CurveRegression(nn.Module):
     def forward(self, latent_a: torch.Tensor, latent_b: torch.Tensor) -> dict[str, torch.Tensor]:
         """Normalized Z_A and Z_B (B, C, L), B the standard -> losses by name."""
         with torch.autocast(latent_a.device.type, enabled=False):  # gains follow from it
-            weight = patient_weight(latent_a)
-            change = (latent_b - latent_a)[:, self.denoiser.channels.power]
-            mean_change = (change * weight).sum(2) / weight.sum(2).clamp(min=1e-3)  # [B,rings]
+            mean_change = patient_mean(latent_b - latent_a, weighted_by=latent_a)[:, self.denoiser.channels.power]
             curve = self.denoiser.curve(latent_a, self.denoiser.standard.expand(len(latent_a), -1, -1))
             loss = nn.functional.smooth_l1_loss(curve, mean_change, beta=CURVE_ERROR)
         return {"curve": loss, "loss": loss}
@@ -80,29 +76,27 @@ class ReferenceDiffusion(nn.Module):
         return {"diffusion": loss, "loss": loss}
 
 
-class LatentPhase:
+class LatentPhase(PipelinePhase):
     """What loop.train needs to know of phase two."""
 
     def __init__(self, options: LatentOptions, device: torch.device):
-        self.options, self.device = options, device
-        self.autoencoder = TextureAutoencoder.from_pretrained(options.autoencoder).eval()
-        self.autoencoder.requires_grad_(False)
-        groups = tqdm(desc="groups of scans encoded")
-        pairs = load_texture_pairs(options.scans, self.autoencoder, options.groups, lambda seed: groups.update())
-        self.pairs = pairs.to(device)
-        self.autoencoder.to(device)
-        self.scheduler = DDPMScheduler(
+        scheduler = DDPMScheduler(
             num_train_timesteps=TRAIN_TIMESTEPS,
             beta_schedule="squaredcos_cap_v2",
             prediction_type="v_prediction",
             timestep_spacing="trailing",
             clip_sample=False,  # the default True destroys latents outside [-1, 1]
         )
-        self.diffusion = PlacewiseDiffusionLoss(self.scheduler, options.last_step_share)
+        super().__init__(options, TextureAutoencoder.from_pretrained(options.autoencoder), scheduler)
+        self.device = device
+        groups = tqdm(desc="groups of scans encoded")
+        pairs = load_texture_pairs(options.scans, self.autoencoder, options.groups, lambda seed: groups.update())
+        self.pairs = pairs.to(device)
+        self.autoencoder.to(device)
+        self.diffusion = PlacewiseDiffusionLoss(scheduler, options.last_step_share)
         denoiser = self._denoiser().to(device)
         self.is_curve = options.part == "curve"
         self.objective = CurveRegression(denoiser) if self.is_curve else ReferenceDiffusion(denoiser, self.diffusion)
-        self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
 
     @torch.no_grad()
     def batch(self, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
@@ -112,26 +106,11 @@ class LatentPhase:
         drawn = self._draw(self.options.batch_size, share, tokens, generator)
         return drawn[:2] if self.is_curve else (*drawn, *self.diffusion.draw(drawn[1], generator))
 
-    @torch.no_grad()
-    def validate(self, objective: nn.Module) -> dict[str, float]:
-        """Br40 -> Bl64 by the whole pipeline."""
-        pipeline = self._pipeline(objective)
-        return self.validation.score(lambda hu, spacing_mm, target: pipeline(hu, spacing_mm).images[0])
-
     def save(self, objective: nn.Module, folder: Path, summary: dict) -> None:
-        """Write the pipeline and the summary; after the curve, the deviation of what is left to diffuse is measured."""
+        """As `PipelinePhase.save`; after the curve, the deviation of what is left to diffuse is measured."""
         if self.is_curve:
             self._measure_deviation(objective.denoiser)
-        self._pipeline(objective).save_pretrained(folder)
-        (folder / "metrics.json").write_text(json.dumps({"latent": summary}, indent=2) + "\n")
-
-    def _pipeline(self, objective: nn.Module) -> DiffusionCTPipeline:
-        pipeline = DiffusionCTPipeline(
-            self.autoencoder, objective.denoiser, self.scheduler,
-            default_num_inference_steps=self.options.default_steps, standard_name=self.options.standard_kernel,
-        )  # fmt: skip
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
+        super().save(objective, folder, summary)
 
     def _draw(self, count: int, share: float, tokens: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         """Normalized Z_A, Z_B and `tokens` of a reference of `count` pairs, and whether the target is the standard.
@@ -156,7 +135,7 @@ class LatentPhase:
         standard = self.pairs.stored[:, 0].float()  # [N,C,L]
         weight = patient_weight(standard)[:, 0].flatten()
         chosen = torch.randperm(len(weight), generator=generator, device=self.device)
-        chosen = chosen[weight[chosen] > 0.5][: options.standard_tokens]
+        chosen = chosen[weight[chosen] > IN_PATIENT][: options.standard_tokens]
         tokens = standard.transpose(1, 2).flatten(0, 1)[chosen]
         denoiser.standard.data[: len(tokens)] = self.autoencoder.normalize(tokens).cpu()
         return denoiser

@@ -13,10 +13,10 @@ from torch import nn
 from ..image_processor import to_hu, to_model
 from ..losses import DiffusionLoss, Reconstruction, WeightedLosses
 from ..models import AutoencoderResNet18, ConditionalUNet1DModel
-from ..pipeline import DiffusionCTPipeline
 from ..training_data.image_pairs import PairGenerator
 from ..training_data.objects import load_objects, phantom_objects
 from .options import LiteralAutoencoderOptions, LiteralLatentOptions
+from .pipeline_phase import PipelinePhase
 from .validation import ValidationSet
 
 BORDER = 16  # pixels of a crop that the losses leave out: a whole slice ends in air, a crop in the middle of anatomy
@@ -97,22 +97,19 @@ class LiteralAutoencoderPhase:
         (folder / "metrics.json").write_text(json.dumps({"autoencoder": summary}, indent=2) + "\n")
 
 
-class LiteralLatentPhase:
+class LiteralLatentPhase(PipelinePhase):
     """What loop.train needs to know of the paper's phase two."""
 
     def __init__(self, options: LiteralLatentOptions, device: torch.device):
-        self.options = options
-        self.autoencoder = AutoencoderResNet18.from_pretrained(options.autoencoder).to(device).eval()
-        self.autoencoder.requires_grad_(False)
-        self.scheduler = DDPMScheduler(num_train_timesteps=TRAIN_TIMESTEPS, beta_schedule="linear", clip_sample=False)
+        scheduler = DDPMScheduler(num_train_timesteps=TRAIN_TIMESTEPS, beta_schedule="linear", clip_sample=False)
+        super().__init__(options, AutoencoderResNet18.from_pretrained(options.autoencoder).to(device), scheduler)
         denoiser = ConditionalUNet1DModel(
             self.autoencoder.config.latent_channels, tuple(options.block_out_channels)
         ).to(device)
-        self.diffusion = DiffusionLoss(self.scheduler, options.l1_weight)
+        self.diffusion = DiffusionLoss(scheduler, options.l1_weight)
         self.objective = LatentDiffusion(denoiser, self.diffusion)
         objects = load_objects(options.objects) + phantom_objects(options.phantom_slices, options.seed)
         self.pairs = PairGenerator(objects, options.crop, device, options.standard_kernel, standard_share=1.0)
-        self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
 
     @torch.no_grad()
     def batch(self, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
@@ -120,25 +117,6 @@ class LiteralLatentPhase:
         pairs = self.pairs(self.options.batch_size, generator)
         encoded = [self.autoencoder.normalize(self.autoencoder.encode(side)[0].float()) for side in (pairs.a, pairs.b)]
         return *encoded, *self.diffusion.draw(encoded[1], generator)
-
-    @torch.no_grad()
-    def validate(self, objective: nn.Module) -> dict[str, float]:
-        """Br40 -> Bl64 by the whole pipeline."""
-        pipeline = self._pipeline(objective)
-        return self.validation.score(lambda hu, spacing_mm, target: pipeline(hu, spacing_mm).images[0])
-
-    def save(self, objective: nn.Module, folder: Path, summary: dict) -> None:
-        """Write the pipeline and the summary."""
-        self._pipeline(objective).save_pretrained(folder)
-        (folder / "metrics.json").write_text(json.dumps({"latent": summary}, indent=2) + "\n")
-
-    def _pipeline(self, objective: nn.Module) -> DiffusionCTPipeline:
-        pipeline = DiffusionCTPipeline(
-            self.autoencoder, objective.denoiser, self.scheduler,
-            default_num_inference_steps=self.options.default_steps, standard_name=self.options.standard_kernel,
-        )  # fmt: skip
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
 
 
 def _new_autoencoder(options: LiteralAutoencoderOptions) -> AutoencoderResNet18:

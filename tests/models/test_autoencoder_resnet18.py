@@ -4,11 +4,7 @@ from diffusionct_pipeline.models import AutoencoderResNet18
 
 TINY = {"latent_channels": 8, "block_out_channels": (8, 8, 8, 8, 16), "layers_per_block": 1, "decoder_channels": (8,) * 5}
 
-
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture

@@ -2,11 +2,7 @@ import pytest
 import torch
 from diffusionct_pipeline.models import ConditionalUNet1DModel
 
-
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture

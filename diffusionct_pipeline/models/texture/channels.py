@@ -48,7 +48,12 @@ def patient_weight(latent: torch.Tensor) -> torch.Tensor:
     return torch.sigmoid(AIR_SHARPNESS * (latent[:, LatentChannels.mean] - AIR_LIMIT))
 
 
-def patient_mean(latent: torch.Tensor) -> torch.Tensor:
-    """Mean (B, C) of a latent (B, C, L) over the patient."""
-    weight = patient_weight(latent)
+def patient_mean(latent: torch.Tensor, weighted_by: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean (B, C) of a latent (B, C, L), or of a difference of latents, over the patient.
+
+    Args:
+        latent: What to take the mean of.
+        weighted_by: The latent (B, C, L) that says where the patient is; None for `latent` itself.
+    """
+    weight = patient_weight(latent if weighted_by is None else weighted_by)
     return (latent * weight).sum(-1) / weight.sum(-1).clamp(min=1e-3)

@@ -241,8 +241,12 @@ def tokens_of(latent: torch.Tensor, count: int = REFERENCE_TOKENS) -> torch.Tens
     inside = (weight > IN_PATIENT).nonzero()[:, 0]
     if len(inside) == 0:  # no patient in sight: what comes closest
         inside = weight.topk(min(count, len(weight))).indices.sort().values
-    chosen = torch.linspace(0, len(inside) - 1, min(count, len(inside)), device=latent.device).round().long()
-    return positions[inside[chosen]][None]
+    return positions[inside[evenly(len(inside), count).to(inside.device)]][None]
+
+
+def evenly(length: int, count: int) -> torch.Tensor:
+    """At most `count` indices below `length`, evenly spread from the first to the last."""
+    return torch.linspace(0, length - 1, min(count, length)).round().long()
 
 
 class ReferenceLayer1D(nn.Module):

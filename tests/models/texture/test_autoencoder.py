@@ -7,11 +7,7 @@ from helpers.tiny import LATENT_CHANNELS, tiny_autoencoder
 
 SPACING = torch.tensor([0.6, 0.8])
 
-
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture

@@ -9,11 +9,7 @@ from helpers.tiny import LATENT_CHANNELS, RINGS, tiny_denoiser
 
 MEAN, POWER = LatentChannels.mean, LatentChannels(RINGS).power
 
-
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.fixture

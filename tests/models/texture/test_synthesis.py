@@ -14,11 +14,7 @@ from diffusionct_pipeline.training_data.splits import VALIDATION
 RINGS, MAX_LP_CM, KEPT_LP_CM = 24, 12.0, 0.9
 SPACING = torch.tensor([0.6])
 
-
-@pytest.fixture(autouse=True)
-def no_gradients():
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def noise(seed, *shape):

@@ -1,0 +1,51 @@
+"""What both kinds of phase two do alike: a denoiser is watched, and saved, as the pipeline that it makes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import ModelMixin
+from diffusers.schedulers import SchedulerMixin
+from torch import nn
+
+from ..pipeline import DiffusionCTPipeline
+from .options import LatentOptions, LiteralLatentOptions
+from .validation import ValidationSet
+
+
+class PipelinePhase:
+    """Base of the phases of loop.train that train the `denoiser` of an objective.
+
+    Args:
+        options: Of the run.
+        autoencoder: The frozen autoencoder.
+        scheduler: What the denoiser is trained with.
+    """
+
+    def __init__(
+        self, options: LatentOptions | LiteralLatentOptions, autoencoder: ModelMixin, scheduler: SchedulerMixin
+    ):
+        self.options, self.scheduler = options, scheduler
+        self.autoencoder = autoencoder.eval().requires_grad_(False)
+        self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
+
+    @torch.no_grad()
+    def validate(self, objective: nn.Module) -> dict[str, float]:
+        """Br40 -> Bl64 by the whole pipeline."""
+        pipeline = self._pipeline(objective)
+        return self.validation.score(lambda hu, spacing_mm, target: pipeline(hu, spacing_mm).images[0])
+
+    def save(self, objective: nn.Module, folder: Path, summary: dict) -> None:
+        """Write the pipeline and the summary."""
+        self._pipeline(objective).save_pretrained(folder)
+        (folder / "metrics.json").write_text(json.dumps({"latent": summary}, indent=2) + "\n")
+
+    def _pipeline(self, objective: nn.Module) -> DiffusionCTPipeline:
+        pipeline = DiffusionCTPipeline(
+            self.autoencoder, objective.denoiser, self.scheduler,
+            default_num_inference_steps=self.options.default_steps, standard_name=self.options.standard_kernel,
+        )  # fmt: skip
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline

@@ -26,14 +26,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from agreement import REGION_PIXELS, REGIONS_A_SLICE
+from agreement import far_from, read_pair
 from diffusionct_pipeline import DiffusionCTPipeline
-from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.evaluation.agreement import REPRODUCIBLE, agreement_by_class, ccc, relative_error
-from diffusionct_pipeline.evaluation.regions import first_to_last, square_regions
 from diffusionct_pipeline.evaluation.texture import texture_table
 from diffusionct_pipeline.evaluation.uncertainty import sample_intervals
-from diffusionct_pipeline.image_processor import GRID, UNMEASURED_HU
+from diffusionct_pipeline.image_processor import GRID
 from diffusionct_pipeline.pipeline import sample_seed
 from diffusionct_pipeline.radiomics import extract
 from diffusionct_pipeline.simulation.degradation import smooth
@@ -173,12 +171,7 @@ def simulated(rows, count, offset, features):
 
 def real(rows, soft_folder, sharp_folder):
     """The same for both directions of a real pair, over squares; the reference is a far slice."""
-    names = sorted(path.name for path in soft_folder.glob("*.dcm"))
-    scans = {folder: [read_slice(folder / name) for name in names] for folder in (soft_folder, sharp_folder)}
-    hu = {
-        folder: [np.where(item.padding, np.float32(UNMEASURED_HU), item.hu) for item in scan]
-        for folder, scan in scans.items()
-    }
+    scans, hu, masks = read_pair(soft_folder, sharp_folder)
     table = {}
     for title, source, target, sources in (
         ("soft to sharp", soft_folder, sharp_folder, REAL_SOURCES),
@@ -187,18 +180,17 @@ def real(rows, soft_folder, sharp_folder):
         for name, smoothing in sources.items():
             images = {}
             for i, item in enumerate(scans[source]):
-                far = (i + len(names) // 2) % len(names)
+                far = far_from(i, len(masks))
                 load = rows.pipe.image_processor.load
-                reference = rows.pipe.reference_tokens(load(hu[target][far], scans[target][far].spacing_mm, "reference"))
+                far_slices = load(hu[target][far], scans[target][far].spacing_mm, "reference")
+                reference = rows.pipe.reference_tokens(far_slices)
                 given = hu[source][i]
                 if smoothing is not None:
                     family, strength = smoothing
                     given = smooth(torch.from_numpy(given), family, strength).round().numpy()
-                inside = [m for m in square_regions(hu[soft_folder][i], REGION_PIXELS) if not item.padding[m].any()]
-                masks = first_to_last(inside, REGIONS_A_SLICE)
                 goal = hu[target][i]
                 for row, output in rows.of(given, goal, item.spacing_mm, i, reference)[0].items():
-                    images.setdefault(row, []).append((output.clip(goal.min()), goal, masks))
+                    images.setdefault(row, []).append((output.clip(goal.min()), goal, masks[i]))
             table[f"real pair, {title}, {name}"] = {row: figures(made) for row, made in images.items()}
     return table
 

@@ -94,29 +94,40 @@ def pairs(seeds, smoothing):
         yield pair if smoothing is None else with_smoothed_source(pair, *smoothing)
 
 
-def on_pair(arguments):
-    """A real pair both ways; for every slice systems are fitted on another one, far from it where there is one."""
-    scans = {
-        folder: [read_slice(path) for path in sorted(folder.glob("*.dcm"))]
-        for folder in (arguments.soft, arguments.sharp)
-    }
+def read_pair(soft, sharp):
+    """A real pair: folder -> slices, folder -> HU of each with air where nothing was measured, and squares of each slice.
+
+    Slices of equal file names are one; no square reaches out of the field of view.
+    """
+    names = sorted(path.name for path in soft.glob("*.dcm"))
+    scans = {folder: [read_slice(folder / name) for name in names] for folder in (soft, sharp)}
     measured = {
         folder: [np.where(item.padding, np.float32(UNMEASURED_HU), item.hu) for item in scan]
         for folder, scan in scans.items()
     }
     masks = []
-    for item in scans[arguments.soft]:  # no squares that reach out of the field of view
+    for item in scans[soft]:
         inside = [mask for mask in square_regions(item.hu, REGION_PIXELS) if not item.padding[mask].any()]
         masks.append(first_to_last(inside, REGIONS_A_SLICE))
+    return scans, measured, masks
+
+
+def far_from(i, count):
+    """Number of the slice to learn from for slice `i` of `count`."""
+    return (i + count // 2) % count
+
+
+def on_pair(arguments):
+    """A real pair both ways; for every slice systems are fitted on another one, far from it where there is one."""
+    scans, measured, masks = read_pair(arguments.soft, arguments.sharp)
     table = {}
     for name, source, target in (
         ("soft -> sharp", arguments.soft, arguments.sharp),
         ("sharp -> soft", arguments.sharp, arguments.soft),
     ):
         systems, rows = make_systems(arguments, "the target's"), {}
-        count = len(masks)
-        for i in range(count):
-            far = (i + count // 2) % count
+        for i in range(len(masks)):
+            far = far_from(i, len(masks))
             known = FittingPair(measured[source][far], measured[target][far], scans[source][far].spacing_mm)
             for system_name, system in systems.items():
                 output = system.fit([known]).standardize(measured[source][i], scans[source][i].spacing_mm)

@@ -14,6 +14,8 @@ kernel as reference. Rows:
     DDPM, n steps         the pipeline
     mean of 8 samples     of the latents, then decoded once
     true Z_B              the target's own latent (cut at -1024 HU, where its file is)
+    repeat scan           nothing of the source: the target's kernel, the same tumour, other noise; simulated ones only.
+                          What the source does not hold cannot come closer than this
 
 Prints concordance and the share of ten figures within 15 % (evaluation.texture) over tumours, or over squares of a real
 slice, with 95 % intervals over resampled tumours, RMSE and bias; of the pipeline also how often 90 % intervals of the ten
@@ -150,13 +152,15 @@ def simulated(rows, count, offset, features):
     """Case -> row -> figures, over tumours of held-out phantoms."""
     images = {name: {} for name in SOURCES}
     covered = {name: [] for name in SOURCES}
-    for number, pair in enumerate(tqdm(tumour_pairs(take(TEST, count, offset)), total=count, desc="simulated")):
+    seeds = take(TEST, count, offset)
+    scans = zip(tumour_pairs(seeds), tumour_pairs(seeds, repeat=1))
+    for number, (pair, again) in enumerate(tqdm(scans, total=count, desc="simulated")):
         tumours, _ = measured_regions(pair)
         for name, smoothing in SOURCES.items():
             source = (pair if smoothing is None else with_smoothed_source(pair, *smoothing)).hu[SOURCE]
             target = pair.hu[TARGET]
             made, samples = rows.of(source, target, pair.spacing_mm, number, samples=COVERAGE_SAMPLES)
-            for row, output in made.items():
+            for row, output in (made | {"repeat scan": again.hu[TARGET]}).items():
                 images[name].setdefault(row, []).append((output.clip(target.min()), target, tumours))
             covered[name] += coverage(samples.clip(target.min()), target, tumours)
     table = {}

@@ -1,8 +1,9 @@
-"""Make the scans that both phases learn from: phantoms and sharp CT in the projection domain.
+"""Make the scans that both phases learn from: phantoms and sharp CT in the projection domain, and filtered real scans.
 
     python training/simulate_scans.py --output runs/scans --groups 240 --objects DIR [DIR ...] --processes 2
+        --filtered-groups 60 --filtered DIR [DIR ...]
 
-About 13 s a scan and core; scans that are there already are left as they are, so the command can be repeated.
+About 13 s a simulated scan and core, 1 s a filtered one; scans that are there already are left as they are, so the command can be repeated.
 """
 
 import argparse
@@ -21,6 +22,8 @@ def simulate(process: int, arguments: argparse.Namespace) -> None:
         arguments.output,
         arguments.groups,
         load_objects(arguments.objects),
+        arguments.filtered_groups,
+        load_objects(arguments.filtered),
         arguments.standard_kernel,
         arguments.size,
         process,
@@ -35,6 +38,8 @@ if __name__ == "__main__":
     parser.add_argument("--output", type=Path, default=Path("runs/scans"), help="folder for the scans")
     parser.add_argument("--groups", type=int, default=240, help="groups of two scans of four slices")
     parser.add_argument("--objects", nargs="*", default=[], help="folders of sharp CT (DICOM) or .npz packs")
+    parser.add_argument("--filtered-groups", type=int, default=0, help="groups of filtered real scans")
+    parser.add_argument("--filtered", nargs="*", default=[], help="the same of CT of any kernel, to filter")
     parser.add_argument("--standard-kernel", default="Bl64", help="first kernel of every scan")
     parser.add_argument("--size", type=int, default=512, help="side of a slice in pixels")
     parser.add_argument("--processes", type=int, default=1, help="that share the groups, a core each")

@@ -16,6 +16,9 @@ REACH = 3  # pixels: 7 x 7 neighbourhoods
 SPATIAL_SIGMA = 1.6  # pixels
 EDGE_SIGMAS = 2.2  # differences beyond this many noise standard deviations count as edges, at threshold 1
 GUIDED_SIGMAS, DIFFUSION_SIGMAS, WAVELET_MEDIANS = 1.5, 1.5, 2.2  # the same for the other families
+SIGMA_SIGMAS, COSINE_MEDIANS = 1.8, 4.0
+SIGMA_REACH, SIGMA_STRIDE = 6, 2  # pixels: every second one of 13 x 13
+COSINE_BLOCK, COSINE_STRIDE = 8, 2
 DIFFUSION_STEPS, DIFFUSION_RATE = 10, 0.2
 WAVELET_LEVELS = 3
 WAVELET_TAPS = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # cubic B-spline
@@ -58,18 +61,31 @@ def smooth_like_iterative(hu: torch.Tensor, strength: float) -> torch.Tensor:
 
 def bilateral(hu: torch.Tensor, threshold: float) -> torch.Tensor:
     """Tomasi and Manduchi 1998, its range width following the noise."""
-    edge = EDGE_SIGMAS * threshold * _noise_level(hu)
+    return _mean_of_like(hu, EDGE_SIGMAS * threshold * _noise_level(hu), REACH, 1, SPATIAL_SIGMA)
+
+
+def sigma_filter(hu: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Lee 1983: the mean of like pixels of a wide neighbourhood, near or far."""
+    return _mean_of_like(hu, SIGMA_SIGMAS * threshold * _noise_level(hu), SIGMA_REACH, SIGMA_STRIDE, float("inf"))
+
+
+def cosine(hu: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Hard thresholds in the cosine transform of overlapping blocks (Yu and Sapiro 2011), by each coefficient's median."""
+    n = torch.arange(COSINE_BLOCK)
+    basis = torch.cos(torch.pi / COSINE_BLOCK * (n + 0.5) * n[:, None]) * (2 / COSINE_BLOCK) ** 0.5
+    basis[0] /= 2**0.5
+    blocks = torch.einsum("ky,lx->klyx", basis, basis).reshape(-1, 1, COSINE_BLOCK, COSINE_BLOCK).to(hu.device)
     height, width = hu.shape
-    padded = _reflected(hu, REACH)
-    total, weights = torch.zeros_like(hu), torch.zeros_like(hu)
-    for dy in range(-REACH, REACH + 1):
-        for dx in range(-REACH, REACH + 1):
-            other = padded[REACH + dy : REACH + dy + height, REACH + dx : REACH + dx + width]
-            near = (dy * dy + dx * dx) / (2 * SPATIAL_SIGMA**2)
-            weight = torch.exp(-near - (other - hu) ** 2 / (2 * edge**2))
-            total += weight * other
-            weights += weight
-    return total / weights
+    extra = [COSINE_BLOCK + (-side) % COSINE_STRIDE for side in (width, height)]
+    padded = F.pad(hu[None, None], (COSINE_BLOCK, extra[0], COSINE_BLOCK, extra[1]), mode="reflect")
+    coefficients = F.conv2d(padded, blocks, stride=COSINE_STRIDE)
+    tissue = coefficients[:, :1] > LOWEST_TISSUE_HU * COSINE_BLOCK
+    medians = coefficients.abs().flatten(2)[..., tissue.flatten() if tissue.any() else slice(None)].median(2).values
+    limits = COSINE_MEDIANS * threshold * medians[..., None, None]
+    limits[:, 0] = 0  # means of blocks
+    kept = coefficients * (coefficients.abs() > limits)
+    summed = F.conv_transpose2d(kept, blocks, stride=COSINE_STRIDE) * (COSINE_STRIDE / COSINE_BLOCK) ** 2
+    return summed[0, 0, COSINE_BLOCK : COSINE_BLOCK + height, COSINE_BLOCK : COSINE_BLOCK + width]
 
 
 def guided(hu: torch.Tensor, threshold: float) -> torch.Tensor:
@@ -126,12 +142,29 @@ TRAINING_SMOOTHERS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
     "guided": guided,
     "anisotropic diffusion": anisotropic_diffusion,
     "wavelet": wavelet,
+    "sigma": sigma_filter,
+    "cosine": cosine,
 }
 HELD_OUT_SMOOTHERS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
     "non-local means": non_local_means,
     "total variation": total_variation,
 }
 SMOOTHERS = TRAINING_SMOOTHERS | HELD_OUT_SMOOTHERS
+
+
+def _mean_of_like(hu: torch.Tensor, edge: torch.Tensor, reach: int, stride: int, sigma: float) -> torch.Tensor:
+    """Mean of neighbours up to `reach` pixels away, weighted by their likeness in HU and by their nearness."""
+    height, width = hu.shape
+    padded = _reflected(hu, reach)
+    total, weights = torch.zeros_like(hu), torch.zeros_like(hu)
+    for dy in range(-reach, reach + 1, stride):
+        for dx in range(-reach, reach + 1, stride):
+            other = padded[reach + dy : reach + dy + height, reach + dx : reach + dx + width]
+            near = (dy * dy + dx * dx) / (2 * sigma**2)
+            weight = torch.exp(-near - (other - hu) ** 2 / (2 * edge**2))
+            total += weight * other
+            weights += weight
+    return total / weights
 
 
 def _box(image: torch.Tensor) -> torch.Tensor:

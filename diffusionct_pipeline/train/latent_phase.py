@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..losses import PlacewiseDiffusionLoss
 from ..models import ReferenceUNet1DModel, TextureAutoencoder
 from ..models.texture.channels import patient_mean, patient_weight
-from ..models.texture.reference_unet_1d import IN_PATIENT, SMALLEST_DEVIATION
+from ..models.texture.reference_unet_1d import IN_PATIENT, REFERENCE_TOKENS, SMALLEST_DEVIATION
 from ..training_data.texture_pairs import load_texture_pairs
 from .options import LatentOptions
 from .pipeline_phase import PipelinePhase
@@ -65,7 +65,7 @@ class ReferenceDiffusion(nn.Module):
 
         Args:
             latent_a, latent_b: (B, C, L), normalized.
-            reference: (B, T, C), normalized, T the number of the denoiser's own tokens.
+            reference: (B, T, C), normalized, T a multiple of the number of the denoiser's own tokens.
             to_standard: (B,) bool, whether these take the reference's place.
             noise, timestep: Of `PlacewiseDiffusionLoss.draw`.
         """
@@ -101,7 +101,7 @@ class LatentPhase(PipelinePhase):
     @torch.no_grad()
     def batch(self, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         """Arguments of the objective for a step."""
-        tokens = len(self.objective.denoiser.standard)
+        tokens = _tokens_in_training(self.objective.denoiser)
         share = 1.0 if self.is_curve else self.options.standard_share  # the curve is the standard's
         drawn = self._draw(self.options.batch_size, share, tokens, generator)
         return drawn[:2] if self.is_curve else (*drawn, *self.diffusion.draw(drawn[1], generator))
@@ -143,9 +143,15 @@ class LatentPhase(PipelinePhase):
     @torch.no_grad()
     def _measure_deviation(self, denoiser: ReferenceUNet1DModel) -> None:
         generator = torch.Generator(self.device).manual_seed(self.options.seed)
-        share, tokens = self.options.standard_share, len(denoiser.standard)
+        share, tokens = self.options.standard_share, _tokens_in_training(denoiser)
         latent_a, latent_b, reference, to_standard = self._draw(STATISTICS_PAIRS, share, tokens, generator)
         difference = (latent_b - denoiser.origin(latent_a, reference, to_standard))[:, denoiser.channels.power]
         weight = patient_weight(latent_a)
         deviation = ((difference.square() * weight).sum((0, 2)) / weight.sum()).sqrt()
         denoiser.deviation[denoiser.channels.power] = deviation.clamp(min=SMALLEST_DEVIATION)
+
+
+def _tokens_in_training(denoiser: ReferenceUNet1DModel) -> int:
+    """As many of a reference as later, and a multiple of the denoiser's own."""
+    own = len(denoiser.standard)
+    return own * max(1, REFERENCE_TOKENS // own)

@@ -98,7 +98,7 @@ class LatentOptions(ScanTrainOptions):
     part: str = option("curve", 'what of the denoiser to train: first its "curve", then, with --init, the "diffusion"')
     init: str = option("", "folder of a denoiser to go on training; none: random weights")
     block_out_channels: list[int] = option([64, 96, 128], "widths of the denoiser")
-    standard_tokens: int = option(64, "learnt tokens of the standard, and tokens of a reference in training")
+    standard_tokens: int = option(64, "learnt tokens of the standard")
     last_step_share: float = option(0.3, "share of the draws at pure noise; 1 trains a regression")
     standard_kernel: str = option("Bl64", "kernel of the standard, the first of every scan")
     default_steps: int = option(5, "denoising steps that the saved pipeline recommends")

@@ -1,6 +1,6 @@
-"""Scans of phantoms and of sharp CT in the projection domain, made once and stored: what both phases learn from.
+"""Scans of phantoms and of sharp CT in the projection domain, and filtered real scans: what both phases learn from.
 
-    FOLDER/scan_00500.npz    one scan: several slices, each under several kernels from one noisy sinogram
+    FOLDER/scan_00500.npz    one scan: several slices, each under several kernels from one noisy sinogram, or under filters
 
 Scans 2k and 2k + 1 are a group: other objects, doses, pixels and slice thicknesses under the same kernels, so that one
 gives the other a reference.
@@ -30,10 +30,12 @@ from ..simulation import (
     simulate_pair,
 )
 from ..simulation.kernels import get_kernel
+from .filtered_scans import draw_filters, filter_scan
 from .objects import TrainingObject
 from .splits import SCANS, take
 
 SLICES = 4  # of each scan
+KERNELS_OF_SCAN = 5
 SOFT_KERNELS = ("Br36", "Br40", "Br44", "B30f", "GE_STANDARD")
 THICKNESS_MM = (1.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 LOWEST_MAS, HIGHEST_MAS = 20, 300
@@ -52,16 +54,20 @@ class StoredScan:
     Attributes:
         hu: int16 (slices, kernels, H, W), not cut at -1024.
         spacing_mm: Side of a pixel.
+        has_standard: Whether the first kernel is the standard.
     """
 
     hu: np.ndarray
     spacing_mm: float
+    has_standard: bool
 
 
 def simulate_groups(
     folder: str | Path,
     groups: int,
     objects: Sequence[TrainingObject] = (),
+    filtered_groups: int = 0,
+    filtered: Sequence[TrainingObject] = (),
     standard_kernel: str = "Bl64",
     size: int = 512,
     process: int = 0,
@@ -73,12 +79,14 @@ def simulate_groups(
 
     Every third group scans `objects` once more (20 to 100 mAs, 1 mm), where there are any, the others phantoms (20 to
     300 mAs, 1 to 5 mm). Pixels of 0.5 to 0.9 mm; five kernels: the standard, two of the table, a soft one, one of any
-    shape.
+    shape. The filtered groups come after these.
 
     Args:
         folder: Where to.
         groups: How many; group k has the seeds 2k and 2k + 1 of the split `SCANS`.
         objects: Sharp slices.
+        filtered_groups: How many of `filtered`.
+        filtered: Slices of any kernel, see filtered_scans.py.
         standard_kernel: First kernel of every scan.
         size: Side of a slice in pixels.
         process, processes: This process makes the groups k with k % processes == process.
@@ -86,8 +94,11 @@ def simulate_groups(
         progress: Called with each group that is done.
 
     Raises:
-        ValueError: for a size that the networks cannot take, an unknown kernel, or more groups than the split has seeds.
+        ValueError: for a size that the networks cannot take, an unknown kernel, more groups than the split has seeds, or
+            filtered groups without slices.
     """
+    if filtered_groups and not filtered:
+        raise ValueError(f"`filtered_groups` is {filtered_groups}, but `filtered` holds no slice.")
     if size < SMALLEST_SIZE or size % GRID:
         raise ValueError(f"`size` is {size}; legal are multiples of {GRID} from {SMALLEST_SIZE}.")
     get_kernel(standard_kernel)
@@ -95,21 +106,26 @@ def simulate_groups(
     folder.mkdir(parents=True, exist_ok=True)
     widest = max([detectors_needed(item.hu, item.spacing_mm) for item in objects], default=0)
     scanner, wide_scanner = Scanner(), Scanner(n_detectors=max(widest, Scanner().n_detectors))
-    for index in range(process, groups, processes):
+    for index in range(process, groups + filtered_groups, processes):
         if max_seconds and time.monotonic() - started > max_seconds:
             return
         first, second = take(SCANS, 2, 2 * index)
-        kernels = _kernels(standard_kernel, torch.Generator().manual_seed(first))
+        generator = torch.Generator().manual_seed(first)
+        is_filtered = index >= groups
+        filters = draw_filters(KERNELS_OF_SCAN, generator) if is_filtered else []
+        kernels = [] if is_filtered else _kernels(standard_kernel, generator)
         for seed in (first, second):
             if scan_path(folder, seed).exists():
                 continue
-            if objects and index % EVERY_NTH_OF_OBJECTS == 0:
-                slices = _scan_objects(seed, objects, kernels, size, wide_scanner)
+            if is_filtered:
+                own = torch.Generator().manual_seed(seed)
+                hu, spacing_mm = filter_scan(filtered, filters, SLICES, size, UNCUT_HU, own)
+            elif objects and index % EVERY_NTH_OF_OBJECTS == 0:
+                hu, spacing_mm = _stacked(_scan_objects(seed, objects, kernels, size, wide_scanner))
             else:
-                slices = _scan_phantom(seed, kernels, size, scanner)
-            hu = np.stack([np.stack(list(one.hu.values())) for one in slices]).astype(np.int16)
+                hu, spacing_mm = _stacked(_scan_phantom(seed, kernels, size, scanner))
             with whole_file(scan_path(folder, seed)) as part, open(part, "wb") as file:
-                np.savez(file, hu=hu, spacing_mm=np.float32(slices[0].spacing_mm))
+                np.savez(file, hu=hu, spacing_mm=np.float32(spacing_mm), has_standard=not is_filtered)
         progress(index)
 
 
@@ -134,7 +150,7 @@ def stored_groups(folder: str | Path) -> list[tuple[int, int]]:
 def read_scan(path: str | Path) -> StoredScan:
     """Read a scan."""
     with np.load(path) as stored:
-        return StoredScan(stored["hu"], float(stored["spacing_mm"]))
+        return StoredScan(stored["hu"], float(stored["spacing_mm"]), bool(stored["has_standard"]))
 
 
 def _scan_phantom(seed: int, kernels: list[Kernel], size: int, scanner: Scanner) -> list[SimulatedPair]:
@@ -167,6 +183,11 @@ def _scan_objects(
         rekernel_slice(item.hu, item.spacing_mm, options, seed=SLICES * seed + i, scanner=scanner)
         for i, item in enumerate(slices)
     ]
+
+
+def _stacked(slices: Sequence[SimulatedPair]) -> tuple[np.ndarray, float]:
+    """int16 HU (slices, kernels, H, W), and the side of a pixel in mm."""
+    return np.stack([np.stack(list(one.hu.values())) for one in slices]).astype(np.int16), slices[0].spacing_mm
 
 
 def _dose_and_spacing(generator: torch.Generator, highest_mas: float) -> tuple[float, float]:

@@ -19,12 +19,13 @@ from ..models.texture.channels import patient_weight
 from ..simulation.degradation import TRAINING_SMOOTHERS, smooth
 from .scans import SLICES, UNCUT_HU, read_scan, scan_path, stored_groups
 
-SMOOTHED_KERNELS = (1, 2, 3, 3, 3, 4)  # of a scan: every one but the standard, the soft one three times
+SMOOTHED_KERNELS = (1, 1, 2, 2, 3, 3, 3, 3, 3, 3, 4, 4)  # of a scan: all but the standard, most often the soft one
 CUT_HU = (-1024.0, UNCUT_HU)  # lowest HU, by vendor
-LOWEST_STRENGTH, LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.2, 0.6, 1.8
+LOWEST_STRENGTH, LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.2, 0.6, 2.2
 TWICE_SMOOTHED_SHARE = 0.3
 LARGEST_CURVE = 0.7  # of the random curves that are added to log power, at 12 lp/cm
 CURVED_SHARE = 0.5  # of the pairs
+SAME_SHARE = 0.2  # of those to a reference: A and B differ by curves alone
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class TexturePairs:
     """N slices in V variants (kernel and smoothing), and P pairs of variants of each.
 
     Slices 4k to 4k + 3 are of one scan, 8k to 8k + 7 of one group, whose variants are the same; 0 is the plain
-    standard.
+    standard, and no target in scans that have none.
 
     Attributes:
         stored: (N, V, C, L) float16 latents of the files.
@@ -72,19 +73,25 @@ class TexturePairs:
 
         Mirrored at random, and half of those to a reference under kernels that were never simulated: a smooth curve is
         added to the log power of A, another one to that of B and its reference. Not of those to the standard: how
-        strong its noise will be follows from a kernel that is known.
+        strong its noise will be follows from a kernel that is known. A fifth of those to a reference are one variant
+        twice, under two curves.
         """
         device = generator.device
         rand = lambda *shape: torch.rand(shape, generator=generator, device=device)  # noqa: E731
-        # 1. Slices, and a pair of each.
+        # 1. Slices, and a pair of each; filtered scans have no standard.
+        is_standard = self.pairs[..., 1] == 0  # [N,P]
+        with_standard = is_standard.any(1).nonzero()[:, 0]  # [M]
+        wish = rand(count) < standard_share if len(with_standard) else torch.zeros(count, dtype=bool, device=device)
         index = (rand(count) * len(self)).long()
-        is_standard = self.pairs[index, :, 1] == 0  # [B,P]
-        wish = rand(count) < standard_share
-        fits = (is_standard == wish[:, None]).float()
+        if len(with_standard):
+            index = torch.where(wish, with_standard[(rand(count) * len(with_standard)).long()], index)
+        fits = (is_standard[index] == wish[:, None]).float()
         pair = torch.multinomial(fits, 1, generator=generator)[:, 0]
         a, b = self.pairs[index, pair].unbind(1)
+        same = (rand(count) < SAME_SHARE) & ~wish
+        b = torch.where(same, a, b)
         latent_a, latent_b = self.stored[index, a].float(), self.uncut[index, b].float()
-        phase = self.phase_agreement[index, pair].float()
+        phase = torch.where(same[:, None, None], 1.0, self.phase_agreement[index, pair].float())
         # 2. One or two other slices of the scan give the reference: of the same dose, which they tell with the kernel.
         scan, own = index - index % SLICES, index % SLICES
         others = (own[:, None] + 1 + (rand(count, 2) * (SLICES - 1)).long()) % SLICES + scan[:, None]
@@ -102,7 +109,7 @@ class TexturePairs:
             )
         # 4. Kernels of any other shape.
         rings = phase.shape[1]
-        curved = ((rand(count) < CURVED_SHARE) & ~wish).float()[:, None, None]
+        curved = (same | (rand(count) < CURVED_SHARE) & ~wish).float()[:, None, None]
         latent_a[:, -rings:] += curved * _curves(count, rings, generator)
         curve = curved * _curves(count, rings, generator)
         latent_b[:, -rings:] += curve
@@ -120,7 +127,7 @@ def load_texture_pairs(
     groups: int = 0,
     progress: Callable[[int], None] = lambda group: None,
 ) -> TexturePairs:
-    """Encode the scans of a folder; what was encoded before by an autoencoder that measures alike is read instead.
+    """Encode the scans of a folder; what was encoded before with the same settings is read instead.
 
     Args:
         folder: Of scans, see scans.py; encoded groups are written beside them.
@@ -129,26 +136,28 @@ def load_texture_pairs(
         progress: Called with the seed of each group that is there.
     """
     config = autoencoder.config
-    measure = json.dumps({name: config[name] for name in ("rings", "max_lp_cm", "power_floor")})
+    settings = {name: config[name] for name in ("rings", "max_lp_cm", "power_floor")}
+    settings |= {"smoothed": SMOOTHED_KERNELS, "families": list(TRAINING_SMOOTHERS), "highest": HIGHEST_THRESHOLD}
+    made_with = json.dumps(settings)
     parts = []
     for seeds in stored_groups(folder)[: groups or None]:
         path = Path(folder) / f"texture_{seeds[0]:05d}.safetensors"
-        part = _read(path, measure)
+        part = _read(path, made_with)
         if part is None:
             part = _encode_group([read_scan(scan_path(folder, seed)) for seed in seeds], seeds[0], autoencoder)
             with whole_file(path) as whole:
-                save_file(part, whole, {"measure": measure})
+                save_file(part, whole, {"made_with": made_with})
         parts.append(part)
         progress(seeds[0])
     names = ("stored", "uncut", "pairs", "phase_agreement")
     return TexturePairs(*(torch.cat([part.pop(name) for part in parts]) for name in names))
 
 
-def _read(path: Path, measure: str) -> dict[str, torch.Tensor] | None:
+def _read(path: Path, made_with: str) -> dict[str, torch.Tensor] | None:
     if not path.exists():
         return None
     with safe_open(path, "pt") as file:
-        if file.metadata().get("measure") != measure:
+        if file.metadata().get("made_with") != made_with:
             return None
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
 
@@ -173,8 +182,9 @@ def _encode_group(scans: list, seed: int, autoencoder: TextureAutoencoder) -> di
             for name, kind in samples.items():
                 latents = [autoencoder.encode(sample, spacing)[0] for sample in kind]
                 made[name].append(torch.cat(latents)[None].half())
-            pairs = [(a, 0) for a in range(1, count)]
-            pairs += [(a, int(draw.choice([b for b in range(1, count) if b != a]))) for a in range(count)]
+            other = lambda a: int(draw.choice([b for b in range(1, count) if b != a]))  # noqa: E731
+            pairs = [(a, 0 if scan.has_standard else other(a)) for a in range(1, count)]
+            pairs += [(a, other(a)) for a in range(count)]
             phases = [
                 autoencoder.spectrum.phase_agreement(samples["stored"][a], samples["uncut"][b], spacing).flatten(2)
                 for a, b in pairs

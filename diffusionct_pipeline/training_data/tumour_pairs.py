@@ -15,13 +15,15 @@ from ..simulation.degradation import smooth
 SOURCE, TARGET = "Br40", "Bl64"
 FEWEST_PIXELS = 64  # of a tumour: smaller ones have no texture to speak of
 SQUARE_PIXELS, SQUARES = 32, 6
+NEXT_SCAN = 1_000_000  # added to the seed of the noise: beyond every split
 
 
-def tumour_pairs(seeds: range) -> Iterator[SimulatedPair]:
+def tumour_pairs(seeds: range, repeat: int = 0) -> Iterator[SimulatedPair]:
     """Br40/Bl64 pairs through the tumours of phantoms, one tumour each in turn.
 
     Args:
         seeds: Seeds of the phantoms (see splits.py); also of dose, pixel spacing and noise.
+        repeat: Number of the scan: the same patient and protocol, other noise.
 
     Yields:
         `SimulatedPair`s: 1 mm slices at 20 to 150 mAs, log-uniform, with pixels of 0.55 to 0.85 mm.
@@ -35,7 +37,7 @@ def tumour_pairs(seeds: range) -> Iterator[SimulatedPair]:
         options = ScanOptions(
             kernels=(SOURCE, TARGET), mas=20.0 * 7.5**dose, spacing_mm=round(0.55 + 0.3 * spacing, 3)
         )
-        yield simulate_pair(phantom, tumour.centre_mm[2], options, seed=seed, scanner=scanner)
+        yield simulate_pair(phantom, tumour.centre_mm[2], options, seed=seed + NEXT_SCAN * repeat, scanner=scanner)
 
 
 def with_smoothed_source(pair: SimulatedPair, family: str, strength: float) -> SimulatedPair:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusionct_pipeline.training_data import scans
 from diffusionct_pipeline.training_data.objects import TrainingObject
+from diffusionct_pipeline.training_data.filtered_scans import SOFT, UNFILTERED
 from diffusionct_pipeline.training_data.scans import SLICES, read_scan, scan_path, simulate_groups, stored_groups
 from diffusionct_pipeline.training_data.splits import SCANS
 from helpers.scans import simulate_coarsely
@@ -78,6 +79,20 @@ class TestSimulateGroups:
         of_scan = [scanned[i : i + SLICES] for i in range(0, len(scanned), SLICES)]
         assert all(len({(spacing, options.mas) for spacing, options, _ in one}) == 1 for one in of_scan)
         assert all(20 <= options.mas <= 100 and options.kernels[0].name == "Bl64" for _, options, _ in scanned)
+
+    def test_filtered_groups_come_last_and_have_no_standard(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(scans, "_scan_phantom", lambda *_: [fake_slice()])
+        hu = torch.randn(64, 96, generator=torch.Generator().manual_seed(0)) * 20
+        filtered = [TrainingObject(hu.to(torch.int16), 0.7)]
+        simulate_groups(tmp_path, 1, filtered_groups=2, filtered=filtered, size=64)
+        groups = stored_groups(tmp_path)
+        assert [read_scan(scan_path(tmp_path, seed)).has_standard for pair in groups for seed in pair] == [True] * 2 + [False] * 4
+        scan = read_scan(scan_path(tmp_path, groups[1][0]))
+        assert scan.hu.shape == (SLICES, scans.KERNELS_OF_SCAN, 64, 64) and 0.59 < scan.spacing_mm < 0.81
+        np.testing.assert_array_equal(scan.hu[0, UNFILTERED], filtered[0].hu[:, 16:80])
+        assert scan.hu[0, SOFT].std() < 0.8 * scan.hu[0, UNFILTERED].std()
+        with pytest.raises(ValueError, match="filtered"):
+            simulate_groups(tmp_path, 1, filtered_groups=1, size=64)
 
     def test_it_begins_no_group_after_its_time(self, tmp_path, monkeypatch):
         monkeypatch.setattr(scans, "_scan_phantom", lambda *_: [fake_slice()])

@@ -17,6 +17,10 @@ from .target_curve import TargetCurve
 REFERENCE_TOKENS = 256  # positions of a reference that the denoiser looks at
 IN_PATIENT = 0.5  # weight from which on a position of a reference is a token
 SMALLEST_DEVIATION = 1e-2  # of a channel of what is sampled
+SLOW_LP_CM = 1.25  # up to here power is anatomy, by which places look alike, as by their local mean
+LIKE_MEAN, LIKE_POWER = 0.15, 0.4  # how far these may be apart
+FEW_MATCHES = 0.002  # share of a reference's positions; a place with less of its like hardly counts
+UNMATCHED = 0.1  # positions' worth of the plain difference of means, for a reference that is alike nowhere
 
 
 class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
@@ -27,10 +31,11 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
     convolutions whose taps are a row apart, those above and below.
 
     What is diffused is the normalized difference of Z_B from `origin`: Z_A moved by one curve for the whole slice. To
-    the standard `TargetCurve` says it, which knows its kernel. To a reference it is the difference of the means, and
-    the network sees the power of slice and reference only as it differs from their means: whatever a kernel adds to the
-    log power of either moves the result by as much, by construction, so that kernels unlike all of the training are
-    followed. What the network adds is what place, smoothing and anatomy change.
+    the standard `TargetCurve` says it, which knows its kernel. To a reference it is the mean difference of power at
+    places that look alike (`matched_step`), and the network sees the power of slice and reference only as it differs
+    from their means, and how far it scatters: whatever a kernel adds to the log power of either moves the result by as
+    much, by construction, so that kernels unlike all of the training are followed. What the network adds is what
+    place, smoothing and anatomy change.
 
     Args:
         rings: Of the latent's power, see `LatentChannels`.
@@ -61,8 +66,8 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         standard_tokens: int = 64,
         token_channels: int = 96,
         max_lp_cm: float = 12.0,
-        reference_from_lp_cm: float = 1.0,
-        reference_to_lp_cm: float = 2.5,
+        reference_from_lp_cm: float = 0.75,
+        reference_to_lp_cm: float = 1.5,
     ):
         super().__init__()
         self.channels = LatentChannels(rings)
@@ -72,13 +77,17 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         self.register_buffer("is_power", is_power, persistent=False)
         noise_dominated = ramp(rings, reference_from_lp_cm, reference_to_lp_cm, max_lp_cm)
         self.register_buffer("noise_dominated", noise_dominated, persistent=False)
+        slow = ((torch.linspace(0, max_lp_cm, rings)[1:] <= SLOW_LP_CM).nonzero()[:, 0] + 1).tolist()
+        self.likeness = {self.channels.mean.start: LIKE_MEAN} | {self.channels.power.start + ring: LIKE_POWER for ring in slow}
         self.standard = nn.Parameter(torch.zeros(standard_tokens, total))
         self.register_buffer("deviation", torch.ones(total))  # of Z_B from `origin`, measured in training
         self.curve = TargetCurve(rings)
         embedding = 2 * width
         self.time_features = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(width, embedding)
-        self.mean_embedding = nn.Sequential(nn.Linear(2 * total, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.mean_embedding = nn.Sequential(
+            nn.Linear(2 * (total + rings), embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
         self.token_embedding = nn.Sequential(
             nn.Linear(2 * total, token_channels), nn.SiLU(), nn.Linear(token_channels, token_channels)
         )
@@ -126,6 +135,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
             timestep: Whole number, or tensor of shape () or (B,).
             latent_a: Z_A, (B, C, L), normalized.
             reference: Tokens, (1, T, C) or (B, T, C), normalized, see `tokens_of`; None for the checkpoint's standard.
+                With `to_standard`, T is a multiple of `standard_tokens`.
             row_length: Positions in a row of the slice; None for square slices.
             to_standard: (B,) bool, which slices go to the checkpoint's standard after all; for training.
             return_dict: Whether to return a `UNet1DOutput` rather than a tuple.
@@ -141,16 +151,22 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         if length % row:
             raise ValueError(f"`row_length` is {row}, but L is {length}; legal are its divisors.")
         tokens, standard = self._target(reference, to_standard, batch)
-        moved = (self.origin(latent_a, reference, to_standard) - latent_a) * standard[..., None]  # alike everywhere
-        # 1. Means of the slice and of the reference, and each position's distance from them; to a reference, power only
-        #    as it differs from its mean.
+        # 1. Means and scatter of the slice and of the reference, and each position's distance from the means; to a
+        #    reference, power only as it differs from its mean.
         mean_a, mean_b = patient_mean(latent_a), tokens.mean(1)  # [B,C]
+        scatter_a, scatter_b = patient_mean((latent_a - mean_a[..., None]).square()).sqrt(), tokens.std(1, correction=0)
+        scatter = torch.cat([scatter_a, scatter_b - scatter_a], 1).unflatten(1, (2, -1))[:, :, self.channels.power]
+        moved = (self.origin(latent_a, reference, to_standard) - latent_a)[..., 0]  # [B,C], alike everywhere
+        unmatched = torch.zeros_like(moved)
+        unmatched[:, self.channels.power] = (mean_b - mean_a)[:, self.channels.power] * self.noise_dominated
+        moved = torch.where(standard > 0, moved, unmatched - moved)[..., None].expand_as(latent_a)
         hidden_level = (1 - standard) * self.is_power  # [B,C]
         latent_a, tokens = latent_a - (hidden_level * mean_a)[..., None], tokens - (hidden_level * mean_b)[:, None]
         mean_a, mean_b = (mean * (1 - hidden_level) for mean in (mean_a, mean_b))
         timestep = torch.as_tensor(timestep, device=sample.device).expand(batch)
         embedding = self.time_embedding(self.time_features(timestep).to(sample.dtype))
-        embedding = embedding + self.mean_embedding(torch.cat([mean_a, mean_b - mean_a], 1))  # [B,E]
+        known = torch.cat([mean_a, mean_b - mean_a, scatter.flatten(1)], 1)
+        embedding = embedding + self.mean_embedding(known)  # [B,E]
         tokens = self.token_embedding(torch.cat([tokens, tokens - mean_a[:, None]], 2))  # [B,T,D]
         hidden = torch.cat([sample, latent_a, latent_a - mean_a[..., None], moved.to(sample.dtype)], 1)  # [B,4C,L]
 
@@ -191,7 +207,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         power = self.channels.power
         with torch.autocast(latent_a.device.type, enabled=False):  # gains follow from it
             latent_a, tokens = latent_a.float(), tokens.float()
-            step = (tokens.mean(1) - patient_mean(latent_a))[:, power] * self.noise_dominated
+            step = matched_step(latent_a, tokens, self.likeness)[:, power] * self.noise_dominated
             curve = step if reference is not None and to_standard is None else self.curve(latent_a, tokens)
             curve = torch.where(standard > 0, curve, step)  # [B,rings]
             moved = torch.zeros_like(latent_a[..., :1])
@@ -223,7 +239,35 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         tokens = reference.expand(batch, -1, -1)
         if to_standard is None:
             return tokens, tokens.new_zeros(batch, 1)
-        return torch.where(to_standard[:, None, None], self.standard, tokens), to_standard[:, None].to(tokens.dtype)
+        standard = self.standard.repeat(tokens.shape[1] // len(self.standard), 1)  # as often seen, as much attended to
+        return torch.where(to_standard[:, None, None], standard, tokens), to_standard[:, None].to(tokens.dtype)
+
+
+def matched_step(latent_a: torch.Tensor, tokens: torch.Tensor, likeness: dict[int, float]) -> torch.Tensor:
+    """Mean difference of a reference from a slice over places that look alike.
+
+    Slices of one scan differ in how much bone, lung and edges they show, by more than kernels do at low frequency. So
+    every position of the slice is compared with positions of the reference of like local mean and slow power
+    (Nadaraya-Watson), which hardly depends on the kernel; positions without their like count less.
+
+    Args:
+        latent_a: Z_A, (B, C, L), normalized.
+        tokens: (B, T, C), normalized.
+        likeness: Channels that tell it, and how far alike places may be apart there.
+
+    Returns:
+        (B, C).
+    """
+    own = latent_a.transpose(1, 2)  # [B,L,C]
+    channels, scale = list(likeness), latent_a.new_tensor(list(likeness.values()))
+    distance = torch.cdist(own[..., channels] / scale, tokens[..., channels] / scale)  # [B,L,T]
+    weight = torch.exp(-distance.square() / 2)
+    matches = weight.mean(2, keepdim=True)  # [B,L,1]
+    seen = weight @ tokens / (tokens.shape[1] * matches.clamp(min=1e-12))
+    counts = patient_weight(latent_a).transpose(1, 2) * matches / (matches + FEW_MATCHES)
+    unmatched = tokens.mean(1) - patient_mean(latent_a)
+    total = (counts * (seen - own)).sum(1) + UNMATCHED * unmatched
+    return total / (counts.sum(1) + UNMATCHED)
 
 
 def tokens_of(latent: torch.Tensor, count: int = REFERENCE_TOKENS) -> torch.Tensor:

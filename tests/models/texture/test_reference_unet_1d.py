@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusionct_pipeline.models import ReferenceUNet1DModel
 from diffusionct_pipeline.models.texture.channels import LatentChannels, patient_mean, patient_weight
-from diffusionct_pipeline.models.texture.reference_unet_1d import tokens_of
+from diffusionct_pipeline.models.texture.reference_unet_1d import matched_step, tokens_of
 from helpers.tiny import LATENT_CHANNELS, RINGS, tiny_denoiser
 
 MEAN, POWER = LatentChannels.mean, LatentChannels(RINGS).power
@@ -111,11 +111,37 @@ class TestOrigin:
 
     def test_where_noise_dominates_it_has_the_mean_of_the_reference(self, model):
         _, _, latent_a, reference = inputs()
-        latent_a[:, MEAN] = 0.4  # all tissue
+        latent_a[:, MEAN], reference[..., MEAN] = 0.4, 0.4  # all tissue, so that all places are alike
         mean = patient_mean(model.origin(latent_a, reference))
         last = model.channels.total - 1
         assert model.noise_dominated[-1] == 1
         torch.testing.assert_close(mean[:, last], reference.mean(1)[:, last])
+
+
+class TestMatchedStep:
+    """Slice and reference of two tissues, one of them noisier, in different shares; the kernel adds 2 everywhere."""
+
+    LIKENESS = {MEAN.start: 0.15}
+
+    def places(self, quiet, noisy):
+        """(quiet + noisy, C)"""
+        places = torch.zeros(quiet + noisy, LATENT_CHANNELS)
+        places[:, MEAN] = 0.2
+        places[quiet:, MEAN] = 0.9
+        places[quiet:, POWER] = 3.0
+        return places
+
+    def test_says_what_the_kernel_adds_whatever_the_anatomy(self):
+        slice_, reference = self.places(30, 10), self.places(5, 25)
+        reference[:, POWER] += 2
+        step = matched_step(slice_.T[None], reference[None], self.LIKENESS)
+        torch.testing.assert_close(step[:, POWER], torch.full((1, RINGS), 2.0), atol=0.02, rtol=0)
+        assert reference.mean(0)[POWER][0] - slice_.mean(0)[POWER][0] > 3  # the plain difference of means is wrong
+
+    def test_of_places_that_are_alike_nowhere_is_the_difference_of_the_means(self):
+        slice_, reference = self.places(10, 0), self.places(0, 10)
+        step = matched_step(slice_.T[None], reference[None], self.LIKENESS)
+        torch.testing.assert_close(step[:, POWER], torch.full((1, RINGS), 3.0), atol=1e-3, rtol=0)
 
 
 class TestKernelsOfAnyShape:

@@ -8,6 +8,7 @@
 # Options of the stages, with what they are otherwise:
 #   SCANS="--groups 240 --processes 2"  AUTOENCODER="--max-steps 4000"  CURVE="--max-steps 4000 --batch-size 64"
 #   LATENT="--max-steps 20000"  EXPORT=""
+# What the embedded checkpoint has beside: SCANS="... --filtered-groups 50 --filtered DIR [DIR ...]", CT of any kernel.
 set -euo pipefail
 out=$1
 shift

@@ -19,6 +19,7 @@ from ..radiomics import FEATURE_CLASSES, feature_class
 from .agreement import ALL
 
 LEVEL = 0.9  # 5 to 95 %
+WIDENING = 1.0  # of intervals about their median; benchmarks/ablation.py --split validation says what is needed
 _ROUNDING = 1e-12  # relative, by which equal features may differ
 
 
@@ -46,12 +47,16 @@ def fewest_samples(level: float = LEVEL) -> int:
     return math.ceil(round(2 / (1 - level), 6))
 
 
-def sample_intervals(samples: ArrayLike, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+def sample_intervals(
+    samples: ArrayLike, level: float = LEVEL, widening: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Central intervals over samples.
 
     Args:
         samples: (K, ...), of anything; NaN is undefined.
         level: Share of draws that an interval shall hold, in (0, 1).
+        widening: Both ends' distances from the median are multiplied by this: a model errs in more than it samples, so
+            that the intervals over samples alone hold the truth less often than `level`.
 
     Returns:
         Lower and upper ends, (...); NaN where any sample is undefined.
@@ -63,8 +68,22 @@ def sample_intervals(samples: ArrayLike, level: float = LEVEL) -> tuple[np.ndarr
     require_samples(len(samples), level)
     defined = np.isfinite(samples).all(0)
     ends = [(1 - level) / 2, (1 + level) / 2]
-    low, high = np.quantile(np.where(defined, samples, 0), ends, axis=0, method="weibull")
+    low, middle, high = np.quantile(np.where(defined, samples, 0), [ends[0], 0.5, ends[1]], axis=0, method="weibull")
+    low, high = middle - widening * (middle - low), middle + widening * (high - middle)
     return np.where(defined, low, np.nan), np.where(defined, high, np.nan)
+
+
+def needed_widening(samples: ArrayLike, truth: ArrayLike, level: float = LEVEL) -> np.ndarray:
+    """The least `widening` with which each interval holds the true value, (...); NaN where anything is undefined.
+
+    Its quantile at `level` over held-out pairs is what makes intervals of new pairs hold the truth as often (split
+    conformal prediction; Angelopoulos and Bates 2023, section 2.2).
+    """
+    low, high = sample_intervals(samples, level)
+    middle, truth = np.median(np.asarray(samples, float), 0), np.asarray(truth, float)
+    distance = np.abs(truth - middle)
+    reach = np.where(truth < middle, middle - low, high - middle)
+    return np.divide(distance, reach, out=np.where(distance > 0, np.inf, 0 * distance), where=reach > 0)
 
 
 def require_samples(count: int, level: float = LEVEL) -> None:

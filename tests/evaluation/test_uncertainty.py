@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffusionct_pipeline.evaluation import coverage_by_class, sample_intervals
-from diffusionct_pipeline.evaluation.uncertainty import covers, fewest_samples, relative_width
+from diffusionct_pipeline.evaluation.uncertainty import covers, fewest_samples, needed_widening, relative_width
 from diffusionct_pipeline.radiomics import FEATURE_CLASSES, feature_names
 
 
@@ -34,6 +34,25 @@ class TestSampleIntervals:
         assert (fewest_samples(), fewest_samples(0.5)) == (20, 4)
         with pytest.raises(ValueError, match="19 samples are too few for intervals of 90%; they need 20"):
             sample_intervals(np.zeros((19, 3)))
+
+
+class TestWidening:
+    def test_moves_both_ends_away_from_the_median(self):
+        values = np.exp(np.random.default_rng(0).normal(size=(21, 4)))
+        (low, high), (lower, higher) = sample_intervals(values), sample_intervals(values, widening=3)
+        middle = np.median(values, 0)
+        np.testing.assert_allclose((middle - lower, higher - middle), (3 * (middle - low), 3 * (high - middle)))
+
+    def test_what_is_needed_just_holds_the_truth(self):
+        draw = np.random.default_rng(1)
+        values, truth = draw.normal(size=(20, 500)), draw.normal(size=500) * 4
+        needed = needed_widening(values, truth)
+        widest = np.quantile(needed, 0.9)
+        assert covers(*sample_intervals(values), truth).mean() == (needed <= 1).mean() < 0.5
+        assert covers(*sample_intervals(values, widening=widest), truth).mean() == pytest.approx(0.9, abs=0.005)
+
+    def test_without_any_spread_nothing_or_infinity(self):
+        np.testing.assert_array_equal(needed_widening(np.ones((20, 2)), [1.0, 2.0]), [0, np.inf])
 
 
 class TestCovers:

@@ -25,7 +25,7 @@ from ..agreement import (
 )
 from ..combat import combat
 from ..image_metrics import SCORED_WINDOW_HU, bias_hu, noise_power_spectrum, nps_distance, psnr, rmse_hu, ssim
-from ..uncertainty import LEVEL, coverage_by_class, covers, relative_width, sample_intervals
+from ..uncertainty import LEVEL, WIDENING, coverage_by_class, covers, relative_width, sample_intervals
 from .plots import (
     plot_bland_altman,
     plot_class_boxes,
@@ -189,7 +189,7 @@ def write_intervals(evaluation: Evaluation, path: Path) -> None:
         rows.writerow(["system", "region", "class", "feature", "standard", "first_sample", "p5", "p95", "covered",
                        "relative_width", "samples"])  # fmt: skip
         for system, samples in evaluation.samples.items():
-            low, high = sample_intervals(samples)
+            low, high = sample_intervals(samples, widening=WIDENING)
             held, width = covers(low, high, target), relative_width(low, high, target)
             for k, region in enumerate(evaluation.regions):
                 for j, name in enumerate(names):
@@ -369,7 +369,7 @@ def _uncertainty(evaluation: Evaluation) -> list[str]:
     names = feature_names(evaluation.settings)
     lines = ["## Uncertainty\n"]
     for system, samples in evaluation.samples.items():
-        classes = coverage_by_class(*sample_intervals(samples), evaluation.features[evaluation.standard], names)
+        classes = coverage_by_class(*sample_intervals(samples, widening=WIDENING), evaluation.features[evaluation.standard], names)
         rows = tuple(
             (name, f"{row.pairs:,}", _share(row.covered), _share(row.median_width), f"{row.undefined:.1%}")
             for name, row in classes.items()
@@ -379,10 +379,10 @@ def _uncertainty(evaluation: Evaluation) -> list[str]:
         columns = ("Class", "pairs", "standard within", "median width, relative", "undefined pairs")
         lines.append(Table(title, columns, rows).markdown())
     lines.append(
-        f"If the standard were one more sample, {LEVEL:.0%} of the intervals would hold it. A smaller share means that "
-        "the model is surer than it may be, or biased; a larger one that it is less sure than it could be. Features of "
-        "one region are not independent. Percentiles are at rank p (K + 1) of K samples (Weibull); all numbers: "
-        "intervals.csv.\n"
+        f"Intervals are the 5th to 95th percentiles of the samples, {WIDENING} times as far from the median: what made "
+        f"{LEVEL:.0%} of them hold the truth on simulated tumours. A smaller share means that the model is surer than it "
+        "may be here, or biased; a larger one that it is less sure than it could be. Features of one region are not "
+        "independent. Percentiles are at rank p (K + 1) of K samples (Weibull); all numbers: intervals.csv.\n"
     )
     return lines
 

@@ -19,6 +19,7 @@ from .pipeline_phase import PipelinePhase
 
 TRAIN_TIMESTEPS = 1000
 CURVE_ERROR = 0.05  # of a ring, normalized, from which on errors of the curve count linearly
+SAME_SHARE = 0.2  # of the pairs to a reference: nothing but a curve is between A and B, and nothing is to be added
 STATISTICS_PAIRS = 512  # over which the deviation of what is diffused is measured
 
 
@@ -117,7 +118,7 @@ class LatentPhase(PipelinePhase):
 
         `share` of them have it.
         """
-        drawn = self.pairs.draw(count, share, tokens, generator)
+        drawn = self.pairs.draw(count, share, tokens, generator, SAME_SHARE)
         normalize = self.autoencoder.normalize
         reference = normalize(drawn.reference.transpose(1, 2)).transpose(1, 2)
         return normalize(drawn.latent_a), normalize(drawn.latent_b), reference, drawn.to_standard

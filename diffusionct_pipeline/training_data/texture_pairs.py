@@ -25,7 +25,6 @@ LOWEST_STRENGTH, LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.2, 0.6, 2.2
 TWICE_SMOOTHED_SHARE = 0.3
 LARGEST_CURVE = 0.7  # of the random curves that are added to log power, at 12 lp/cm
 CURVED_SHARE = 0.5  # of the pairs
-SAME_SHARE = 0.2  # of those to a reference: A and B differ by curves alone
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,15 @@ class TexturePairs:
     def __len__(self) -> int:
         return len(self.stored)
 
-    def draw(self, count: int, standard_share: float, tokens: int, generator: torch.Generator) -> TextureBatch:
+    def draw(
+        self, count: int, standard_share: float, tokens: int, generator: torch.Generator, same_share: float = 0.0
+    ) -> TextureBatch:
         """`count` pairs at random, the standard in `standard_share` of them, with `tokens` reference positions each.
 
         Mirrored at random, and half of those to a reference under kernels that were never simulated: a smooth curve is
         added to the log power of A, another one to that of B and its reference. Not of those to the standard: how
-        strong its noise will be follows from a kernel that is known. A fifth of those to a reference are one variant
-        twice, under two curves.
+        strong its noise will be follows from a kernel that is known. `same_share` of those to a reference are one
+        variant twice, under two curves.
         """
         device = generator.device
         rand = lambda *shape: torch.rand(shape, generator=generator, device=device)  # noqa: E731
@@ -88,7 +89,7 @@ class TexturePairs:
         fits = (is_standard[index] == wish[:, None]).float()
         pair = torch.multinomial(fits, 1, generator=generator)[:, 0]
         a, b = self.pairs[index, pair].unbind(1)
-        same = (rand(count) < SAME_SHARE) & ~wish
+        same = (rand(count) < same_share) & ~wish
         b = torch.where(same, a, b)
         latent_a, latent_b = self.stored[index, a].float(), self.uncut[index, b].float()
         phase = torch.where(same[:, None, None], 1.0, self.phase_agreement[index, pair].float())

@@ -174,8 +174,9 @@ def simulated(rows, seeds, features):
             "needed widening": float(np.quantile(of_case, LEVEL)),
         }
     if features:
-        made = images["plain"][f"DDPM, {rows.pipe.config.default_num_inference_steps} steps"]
-        table["1,401 features, plain"] = features_by_class(images["plain"]["input"], made)
+        names = {"output": f"DDPM, {rows.pipe.config.default_num_inference_steps} steps"}
+        compared = {row: images["plain"][names.get(row, row)] for row in ("input", "output", "repeat scan")}
+        table["1,401 features, plain"] = features_by_class(compared)
     return table
 
 
@@ -237,17 +238,17 @@ def widenings(samples, target, masks):
     return list(needed_widening(tables, texture_table((target, mask) for mask in masks)).ravel())
 
 
-def features_by_class(before, after):
-    """Class -> concordance and share of features within 15 %, of the input and of the output, over all tumours."""
-    tables = {}
-    for name, images, side in (("input", before, 0), ("output", after, 0), ("target", after, 1)):
-        tables[name] = [extract(made[side], mask) for made in images for mask in made[2]]
-    names = list(tables["target"][0])
-    values = {key: np.array([[row[name] for name in names] for row in rows], float) for key, rows in tables.items()}
+def features_by_class(compared):
+    """Row and class -> concordance and share of features within 15 %, over all tumours of each row's images."""
+    extracted = {row: [extract(made[0], mask) for made in images for mask in made[2]] for row, images in compared.items()}
+    target = [extract(made[1], mask) for made in next(iter(compared.values())) for mask in made[2]]
+    names = list(target[0])
+    as_table = lambda regions: np.array([[region[name] for name in names] for region in regions], float)  # noqa: E731
     result = {}
-    for key in ("input", "output"):
-        for cls, row in agreement_by_class(values[key], values["target"], names).items():
-            result[f"{key}, {cls}"] = {"CCC": row.ccc_mean, "within 15 %": row.reproducible / row.features}
+    for row, regions in extracted.items():
+        for cls, agreement in agreement_by_class(as_table(regions), as_table(target), names).items():
+            values = {"CCC": agreement.ccc_mean, "within 15 %": agreement.reproducible / agreement.features}
+            result[f"{row}, {cls}"] = values
     return result
 
 

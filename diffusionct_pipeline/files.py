@@ -1,13 +1,24 @@
-"""Files and folders that are whole or absent."""
+"""Files and folders that are whole or absent, also after a kill; and a folder that one process at a time writes to."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+LOCK_FILE = ".diffusionct.lock"
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without them answer
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
 
 
 @contextlib.contextmanager
@@ -18,14 +29,20 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         path: Its folder is made if needed; an existing file is replaced.
 
     Raises:
-        OSError: if it cannot be written; nothing is left behind.
+        OSError: naming `path`, if it cannot be written; nothing is left behind.
     """
     path = Path(path)
     part = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
+        with open(part, "rb+") as file:  # else a power failure may leave the name without the bytes
+            os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:
+        if error.filename not in (None, str(part)):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         with contextlib.suppress(OSError):  # it was renamed, or its folder never came to be
             part.unlink()
@@ -77,6 +94,64 @@ def require_writable(folder: str | os.PathLike) -> None:
         probe.unlink()
     except OSError as error:
         raise type(error)(f'"{folder}" cannot be written to: {error.strerror or error}.') from error
+
+
+def remove_temporaries(folder: str | os.PathLike) -> None:
+    """Remove what killed processes left of `whole_file` below a folder that no other process writes to.
+
+    A folder below it that has a lock of its own is left to whoever holds that.
+    """
+    for parent, folders, files in os.walk(folder):
+        if LOCK_FILE in files and Path(parent) != Path(folder):
+            folders.clear()
+            continue
+        for name in filter(TEMPORARY.fullmatch, files):
+            with contextlib.suppress(OSError):  # it only takes space
+                os.unlink(os.path.join(parent, name))
+
+
+@contextlib.contextmanager
+def locked_folder(folder: str | os.PathLike) -> Iterator[None]:
+    """Keep other processes that ask for the same lock out of an existing folder while the block runs.
+
+    The lock is the kernel's, on the file `LOCK_FILE`, so that a killed process holds none. The file is removed at the
+    end. There is no lock on Windows and on file systems that know none.
+
+    Raises:
+        BlockingIOError: naming the folder, which another process holds.
+        OSError: naming the file that cannot be made.
+    """
+    path = Path(folder, LOCK_FILE)
+    descriptor = _open_locked(path)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the folder may be gone, and another one in its place
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                path.unlink()
+        os.close(descriptor)
+
+
+def _open_locked(path: Path) -> int:
+    """Descriptor of a file that is locked and is still called `path`; errors as of `locked_folder`."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise BlockingIOError(error.errno, "another run is writing to this folder", str(path.parent)) from error
+        except FileNotFoundError:  # whoever held it removed it between our two calls
+            pass
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return descriptor
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
 
 
 def _temporary(path: Path) -> Path:

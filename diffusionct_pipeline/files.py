@@ -16,6 +16,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+BUSY = "another run is writing to this folder"
 LOCK_FILE = ".diffusionct.lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without them answer
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
@@ -86,14 +87,9 @@ def require_writable(folder: str | os.PathLike) -> None:
     Raises:
         OSError: naming the folder and the reason.
     """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f'"{folder}" is a file; the output must be a folder.')
-    try:
+    with _writable(folder) as folder:
         write_whole(probe := _temporary(folder / "probe"), b"")
         probe.unlink()
-    except OSError as error:
-        raise type(error)(f'"{folder}" cannot be written to: {error.strerror or error}.') from error
 
 
 def remove_temporaries(folder: str | os.PathLike) -> None:
@@ -112,17 +108,18 @@ def remove_temporaries(folder: str | os.PathLike) -> None:
 
 @contextlib.contextmanager
 def locked_folder(folder: str | os.PathLike) -> Iterator[None]:
-    """Keep other processes that ask for the same lock out of an existing folder while the block runs.
+    """Make a folder if needed and keep other processes that ask for the same lock out of it while the block runs.
 
     The lock is the kernel's, on the file `LOCK_FILE`, so that a killed process holds none. The file is removed at the
     end. There is no lock on Windows and on file systems that know none.
 
     Raises:
         BlockingIOError: naming the folder, which another process holds.
-        OSError: naming the file that cannot be made.
+        OSError: naming the folder that cannot be written to, and the reason.
     """
-    path = Path(folder, LOCK_FILE)
-    descriptor = _open_locked(path)
+    with _writable(folder) as folder:
+        path = folder / LOCK_FILE
+        descriptor = _open_locked(path)
     try:
         yield
     finally:
@@ -143,7 +140,7 @@ def _open_locked(path: Path) -> int:
                 return descriptor
         except BlockingIOError as error:
             os.close(descriptor)
-            raise BlockingIOError(error.errno, "another run is writing to this folder", str(path.parent)) from error
+            raise BlockingIOError(error.errno, BUSY, str(path.parent)) from error
         except FileNotFoundError:  # whoever held it removed it between our two calls
             pass
         except OSError as error:
@@ -152,6 +149,21 @@ def _open_locked(path: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _writable(folder: str | os.PathLike) -> Iterator[Path]:
+    """The folder, made if needed; an OSError in the block names it."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f'"{folder}" is a file; the output must be a folder.')
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise type(error)(f'"{folder}" cannot be written to: {error.strerror or error}.') from error
 
 
 def _temporary(path: Path) -> Path:

@@ -19,7 +19,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from .dicom import CTSeries, FolderScan, read_slice, scan_folder, write_slice
-from .files import locked_folder, remove_temporaries, require_writable, whole_file, write_whole
+from .files import locked_folder, remove_temporaries, whole_file, write_whole
 from .finished import finished_samples, finished_slice
 from .folder_job import FolderOptions, Job, generator_for, make_job
 from .image_processor import HUSlice
@@ -105,7 +105,6 @@ def standardize_folder(
 
     # 2. One model and one reference for all.
     job = make_job(scan, output, options, progress)
-    require_writable(output)
 
     # 3. Series by series; the report is written whatever happens.
     with locked_folder(output):

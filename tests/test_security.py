@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,22 @@ class TestCheckpoints:
         assert list(tmp_path.rglob("*.bin")) and not list(tmp_path.rglob("*.safetensors"))
         with pytest.raises(OSError, match="safetensors"):
             DiffusionCTPipeline.from_pretrained(str(tmp_path))
+
+
+    @pytest.mark.parametrize("where", ["pipeline", "component"])
+    def test_that_bring_code_are_refused_before_it_runs(self, tmp_path, model, where):
+        folder, ran = tmp_path / "checkpoint", tmp_path / "ran"
+        shutil.copytree(model, folder)
+        index = json.loads((folder / "model_index.json").read_text())
+        if where == "pipeline":
+            index["_class_name"], place = ["code", "Pipeline"], folder
+        else:
+            index["denoiser"], place = ["code", "Denoiser"], folder / "denoiser"
+        (place / "code.py").write_text(f"open({str(ran)!r}, 'w')")
+        (folder / "model_index.json").write_text(json.dumps(index))
+        with pytest.raises(ValueError, match="trust_remote_code"):
+            DiffusionCTPipeline.from_pretrained(str(folder))
+        assert not ran.exists()
 
 
 # Names of folders, which nothing may carry on, and values of headers, which only derived headers carry on.

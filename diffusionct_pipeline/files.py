@@ -56,12 +56,15 @@ def write_whole(path: str | os.PathLike, data: bytes | str) -> None:
 
 
 @contextlib.contextmanager
-def whole_folder(path: str | os.PathLike, replace: bool = False) -> Iterator[Path]:
-    """A new temporary folder beside `path`, renamed to `path` when the block ends well, removed when it does not.
+def whole_folder(
+    path: str | os.PathLike, replace: bool = False, temporaries: str | os.PathLike | None = None
+) -> Iterator[Path]:
+    """A new temporary folder, renamed to `path` when the block ends well, removed when it does not.
 
     Args:
         path: Its parents are made if needed. An empty folder is replaced.
         replace: Whether a folder that is not empty is replaced too.
+        temporaries: Where the temporary folder is, on the same file system; None: beside `path`.
 
     Raises:
         FileExistsError: if `path` is there and may not be replaced; before the block is run.
@@ -70,7 +73,7 @@ def whole_folder(path: str | os.PathLike, replace: bool = False) -> Iterator[Pat
     path = Path(path)
     if path.exists() and not replace and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f'"{path}" exists already; choose a new folder or remove it.')
-    part = _temporary(path)
+    part = _temporary(path if temporaries is None else Path(temporaries, path.name))
     try:
         part.mkdir(parents=True)
         yield part

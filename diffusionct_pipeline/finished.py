@@ -20,6 +20,7 @@ def finished_slice(path: Path, source: CTSlice, seed: int, derivation: Derivatio
     A header is made as for a new image: from the source as it is now, the model, the options and the noise seed, with
     the hash of the source's pixels. Before the pixels of the file, whose hash it holds too, it must give every byte of
     the file. Files that are absent, damaged, of other options, of a source that has changed or of somebody else do not.
+    Device and batch size are no options in this sense: they move the last bits only, and no UID.
 
     Args:
         path: Where the derived image would be.

@@ -23,7 +23,7 @@ from .run_report import REPORT_FILE, SeriesEntry, make_report, relative_path
 from .sample_files import SAMPLES_FOLDER
 from .seeds import MAX_SEED
 
-REPORT_SECONDS = 10.0  # between reports of a run that goes on: a kill loses no more, and 448 slices write it ten times
+REPORT_SECONDS = 10.0  # between reports: what a killed run did last is lost in it, and long series spend no time on it
 GONE = "was removed or replaced while the run went on"
 NOT_ENDED = "not ended: it still runs, or was killed"
 
@@ -133,15 +133,18 @@ class Job:
         if not self.has_output():
             self.stopped = self.stopped or f'"{self.output}" {GONE}'
             return
-        found = set()
-        for parent, _, files in os.walk(self.output):
-            found |= {os.path.relpath(os.path.join(parent, name), self.output) for name in files if name[0] != "."}
         reason = "was written or found finished, and removed while the run went on"
         self.lost = [
-            {"path": name, "reason": f'"{self.output / name}" {reason}'} for name in sorted(self.results - found)
+            {"path": name, "reason": f'"{self.output / name}" {reason}'}
+            for name in sorted(self.results)
+            if not (self.output / name).is_file()
         ]
-        if not self.stopped:
-            self.others = sorted(found - self.results - {REPORT_FILE})
+        if self.stopped:  # what it did not get to may well be of an earlier run with the same options
+            return
+        for parent, _, files in os.walk(self.output):
+            names = {os.path.relpath(os.path.join(parent, name), self.output) for name in files if name[0] != "."}
+            self.others += names - self.results - {REPORT_FILE}
+        self.others.sort()
 
     def report(self, ended: bool = False) -> dict[str, Any]:
         """Write the report as far as the run has come; one that cannot be written counts at the end only."""

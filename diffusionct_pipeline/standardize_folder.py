@@ -53,8 +53,8 @@ def standardize_folder(
 ) -> dict[str, Any]:
     """Standardize a DICOM file, or all CT series below a folder.
 
-    Every slice becomes the bytes that the pipeline gives it in Python with the same seed. What an earlier run with the
-    same input, model and options has finished is left as it is, and so a run that was interrupted is gone on with; see
+    Every slice becomes the bytes that the pipeline gives it in Python with the same seed. A run that was interrupted is
+    resumed: what an earlier one with the same input, model and options has finished stays as it is, see
     `finished_slice`. Results of another model, of other options or of a source that has changed are made anew.
 
     Args:
@@ -110,8 +110,8 @@ def standardize_folder(
     with locked_folder(output):
         remove_temporaries(output)
         job.folder = output.stat()
-        job.count(0)
         try:
+            job.count(0)
             for series in scan.series:
                 standardize_series(job, series)
                 if job.stopped:
@@ -212,7 +212,7 @@ def failures_listed(job: Job, entry: SeriesEntry, paths: list[Path]) -> Iterator
 
 
 def is_finished(job: Job, entry: SeriesEntry, series: CTSeries, hu_slice: HUSlice) -> bool:
-    """Whether an earlier run wrote what this one would write; then it is counted, and its picture drawn if asked for."""
+    """Whether an earlier run wrote what this one would; then it is counted, and its picture drawn if asked for."""
     if job.options.overwrite:
         return False
     source, name = hu_slice.source, job.name(hu_slice.source.path)

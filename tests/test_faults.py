@@ -1,4 +1,4 @@
-"""Whatever happens while a folder is standardized: nothing is lost, half-written or left over, and the error has a name."""
+"""Whatever happens to a run: nothing is lost, half-written or left over, and the error names the path."""
 
 import builtins
 import errno
@@ -229,11 +229,13 @@ def kill(model, scans, work, trials):
 
 
 class TestKills:
-    @pytest.mark.parametrize("trials", [pytest.param(8, id="few"), pytest.param(200, marks=pytest.mark.slow, id="many")])
+    @pytest.mark.parametrize(
+        "trials", [pytest.param(8, id="few"), pytest.param(200, marks=pytest.mark.slow, id="many")]
+    )
     def test_at_random_times_cost_nothing_but_time(self, tmp_path, model, trials):
         scans = write_scans(tmp_path / "in", [(series, number) for series in (1, 2) for number in range(1, 5)])
         found = kill(model, scans, tmp_path / "work", trials)
         assert found["problems"] == []
-        assert found["killed"] > trials / 2 and found["killed midway"] > trials / 10, found
+        assert found["killed midway"] >= max(trials // 10, 1), found
         if trials > 100:
             assert found["temporaries"] and found["reports"] > found["killed midway"] / 2, found

@@ -116,6 +116,12 @@ class TestWholeFolder:
             raise RuntimeError
         assert names(tmp_path) == []
 
+    def test_is_made_where_temporaries_may_be(self, tmp_path):
+        with whole_folder(tmp_path / "out", temporaries=tmp_path / "kept") as part:
+            assert part.parent == tmp_path / "kept"
+            (part / "file").write_text("whole")
+        assert names(tmp_path) == ["kept", "out"] and names(tmp_path / "kept") == []
+
     def test_replaces_an_empty_folder_and_a_full_one_only_when_asked(self, tmp_path):
         (tmp_path / "out").mkdir()
         with whole_folder(tmp_path / "out") as part:

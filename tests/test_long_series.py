@@ -9,7 +9,7 @@ from helpers.runs import REPORT, tree, write_scans
 from helpers.tiny import tiny_pipeline
 
 SLICES = 1000
-GROWTH_MB = 10.0  # between slice 200 and the last; HU and cells of 800 slices of 48 x 64 pixels, if kept, would take 20 MB
+GROWTH_MB = 10.0  # between slice 200 and the last; HU and cells of 800 slices of 48 x 64, if kept, would take 20 MB
 
 MEASURED = """
 import gc, json, sys

@@ -1,4 +1,4 @@
-"""A second run leaves alone what it would write again, makes the rest, and tells the two apart by what files hold."""
+"""A second run resumes: it leaves alone what it would write again, told by what files hold, and makes the rest."""
 
 import json
 import os
@@ -148,7 +148,9 @@ class TestWhatIsNotTakenForFinished:
         standardize_folder(scans, tmp_path / "new", model=model, num_samples=2)
         assert tree(tmp_path / "out") == tree(tmp_path / "new")
 
-    @pytest.mark.parametrize("option", [{"seed": 1}, {"num_inference_steps": 1}, {"reference": "2"}, {"model": "other"}])
+    @pytest.mark.parametrize(
+        "option", [{"seed": 1}, {"num_inference_steps": 1}, {"reference": "2"}, {"model": "other"}], ids=str
+    )
     def test_that_of_other_options(self, scans, tmp_path, model, option):
         standardize_folder(scans, tmp_path / "out", model=model)
         if "model" in option:

@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--samples", type=sample_count, default=1, metavar="K", help="samples of each slice: the derived file is the "
         "first, whatever K; with more than 1 all of them and their spread go to OUT/samples (default: %(default)s)"
     )  # fmt: skip
-    add("--overwrite", action="store_true", help="make all anew; without it, what an earlier run with the same input, "
-        "model and options has finished stays, and an interrupted run is gone on with")  # fmt: skip
+    add("--overwrite", action="store_true", help="make all anew; without it an interrupted run is resumed: what an "
+        "earlier one with the same input, model and options has finished stays")  # fmt: skip
     add("--preview", action="store_true", help="also write pictures (input, output, difference, spread of the samples) "
         "to OUT/preview: the middle slice of each series and one a quarter to either side")  # fmt: skip
 
@@ -62,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
             progress=progress,
         )
     before = report["finished_before"]
-    done = f"{report['written'] + before} of {report['slices']} slices in {len(report['series'])} series are standardized"
+    done = f"{report['written'] + before} of {report['slices']} slices in {len(report['series'])} series"
+    done += " are standardized"
     print(f"{done}, {before} of them by an earlier run" if before else done)
     if report["samples_folder"]:
         print(f"{options.samples} samples of each in its folder {report['samples_folder']}")

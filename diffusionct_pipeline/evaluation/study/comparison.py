@@ -105,8 +105,8 @@ def evaluate_series(
 ) -> Evaluation:
     """Compare series with a standard series of the same scan and write a report.
 
-    What is measured is kept beside `out`, in a hidden folder, until the report is there: after an interruption the same
-    call, or one with other series of the same regions, goes on with it.
+    What is measured is kept beside `out`, in a hidden folder, until the report is there: a call after an
+    interruption, the same or one with other series of the same regions, resumes with it.
 
     Args:
         standard: Folder with the series that the others should look like.
@@ -141,7 +141,7 @@ def evaluate_series(
             standard, candidates, mask,
             baseline=baseline, labels=labels, samples=samples, workers=workers, progress=progress, kept=kept,
         )  # fmt: skip
-        with whole_folder(out) as part:
+        with whole_folder(out, temporaries=kept) as part:
             write_report(evaluation, part, mask=mask, use_combat=use_combat)
     return evaluation
 

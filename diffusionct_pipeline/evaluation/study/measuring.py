@@ -32,7 +32,7 @@ ALONE = 32  # regions of all series, 20 to 40 ms each, up to which starting proc
 def kept_until_done(out: Path) -> Iterator[Path]:
     """A hidden folder beside `out` for what is measured, which one process at a time has.
 
-    It is removed at the end and after an error; what interrupts or kills the process leaves it, to go on with.
+    It is removed at the end and after an error; an interrupted or killed process leaves it, to be resumed.
 
     Raises:
         OSError: naming the folder, if it cannot be made or another process has it.

@@ -232,7 +232,7 @@ class TestGoingOn:
             assert path.read_bytes() == (tmp_path / "new/out" / path.name).read_bytes()
 
     @pytest.mark.parametrize("change", ["other settings", "other pixels", "damaged", "other code"])
-    def test_what_was_measured_of_something_else_is_not_taken(self, folders, mask, tmp_path, monkeypatch, noise, change):
+    def test_what_was_measured_of_something_else_is_not_taken(self, mask, tmp_path, monkeypatch, noise, change):
         settings, region = DEFAULT_SETTINGS, np.load(mask)["mask"] == 1
         kept = measuring.MeasuredFeatures(tmp_path / "kept", settings)
         kept.write(noise, region, extract(noise, region))

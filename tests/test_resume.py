@@ -255,7 +255,6 @@ class TestTheReport:
 class TestTheCommand:
     def test_says_what_was_finished_and_makes_it_anew_with_overwrite(self, scans, tmp_path, model, capsys):
         line = ["standardize", str(scans), str(tmp_path / "out"), "--model", model]
-        (tmp_path / "out/1").mkdir(parents=True)
         said = []
         for more in ([], [], ["--overwrite"]):
             assert main([*line, *more]) == 0

@@ -41,7 +41,7 @@ def main():
     parser.add_argument("output", type=Path)
     parser.add_argument("--model", help="checkpoint; the embedded one by default")
     arguments = parser.parse_args()
-    report = standardize_folder(arguments.source, arguments.output, model=arguments.model)
+    report = standardize_folder(arguments.source, arguments.output, model=arguments.model, overwrite=True)
     series = report["series"][0]
     pairs = list(written(arguments.source, arguments.output))
     result = {

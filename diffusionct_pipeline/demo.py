@@ -70,7 +70,7 @@ def demo(
         )
         simulate(out, options, progress=lambda done, _: tell(done))
     report = standardize_folder(
-        scan / SOURCE, out / "standardized", model=model, progress=lambda done, _: tell(SLICES + done)
+        scan / SOURCE, out / "standardized", model=model, overwrite=True, progress=lambda done, _: tell(SLICES + done)
     )
     if report["failures"] or report["stopped"]:
         raise ValueError(f"the demo could not standardize its own scan: {report}")

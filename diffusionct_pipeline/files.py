@@ -1,13 +1,25 @@
-"""Files and folders that are whole or absent."""
+"""Files and folders that are whole or absent, also after a kill; and a folder that one process at a time writes to."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+BUSY = "another run is writing to this folder"
+LOCK_FILE = ".diffusionct.lock"
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without them answer
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
 
 
 @contextlib.contextmanager
@@ -18,14 +30,20 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         path: Its folder is made if needed; an existing file is replaced.
 
     Raises:
-        OSError: if it cannot be written; nothing is left behind.
+        OSError: naming `path`, if it cannot be written; nothing is left behind.
     """
     path = Path(path)
     part = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
+        with open(part, "rb+") as file:  # else a power failure may leave the name without the bytes
+            os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:
+        if error.filename not in (None, str(part)):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         with contextlib.suppress(OSError):  # it was renamed, or its folder never came to be
             part.unlink()
@@ -38,12 +56,15 @@ def write_whole(path: str | os.PathLike, data: bytes | str) -> None:
 
 
 @contextlib.contextmanager
-def whole_folder(path: str | os.PathLike, replace: bool = False) -> Iterator[Path]:
-    """A new temporary folder beside `path`, renamed to `path` when the block ends well, removed when it does not.
+def whole_folder(
+    path: str | os.PathLike, replace: bool = False, temporaries: str | os.PathLike | None = None
+) -> Iterator[Path]:
+    """A new temporary folder, renamed to `path` when the block ends well, removed when it does not.
 
     Args:
         path: Its parents are made if needed. An empty folder is replaced.
         replace: Whether a folder that is not empty is replaced too.
+        temporaries: Where the temporary folder is, on the same file system; None: beside `path`.
 
     Raises:
         FileExistsError: if `path` is there and may not be replaced; before the block is run.
@@ -52,7 +73,7 @@ def whole_folder(path: str | os.PathLike, replace: bool = False) -> Iterator[Pat
     path = Path(path)
     if path.exists() and not replace and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f'"{path}" exists already; choose a new folder or remove it.')
-    part = _temporary(path)
+    part = _temporary(path if temporaries is None else Path(temporaries, path.name))
     try:
         part.mkdir(parents=True)
         yield part
@@ -69,12 +90,81 @@ def require_writable(folder: str | os.PathLike) -> None:
     Raises:
         OSError: naming the folder and the reason.
     """
+    with _writable(folder) as folder:
+        write_whole(probe := _temporary(folder / "probe"), b"")
+        probe.unlink()
+
+
+def remove_temporaries(folder: str | os.PathLike) -> None:
+    """Remove what killed processes left of `whole_file` below a folder that no other process writes to.
+
+    A folder below it that has a lock of its own is left to whoever holds that.
+    """
+    for parent, folders, files in os.walk(folder):
+        if LOCK_FILE in files and Path(parent) != Path(folder):
+            folders.clear()
+            continue
+        for name in filter(TEMPORARY.fullmatch, files):
+            with contextlib.suppress(OSError):  # it only takes space
+                os.unlink(os.path.join(parent, name))
+
+
+@contextlib.contextmanager
+def locked_folder(folder: str | os.PathLike) -> Iterator[None]:
+    """Make a folder if needed and keep other processes that ask for the same lock out of it while the block runs.
+
+    The lock is the kernel's, on the file `LOCK_FILE`, so that a killed process holds none. The file is removed at the
+    end. There is no lock on Windows and on file systems that know none.
+
+    Raises:
+        BlockingIOError: naming the folder, which another process holds.
+        OSError: naming the folder that cannot be written to, and the reason.
+    """
+    with _writable(folder) as folder:
+        path = folder / LOCK_FILE
+        descriptor = _open_locked(path)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the folder may be gone, and another one in its place
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                path.unlink()
+        os.close(descriptor)
+
+
+def _open_locked(path: Path) -> int:
+    """Descriptor of a file that is locked and is still called `path`; errors as of `locked_folder`."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise BlockingIOError(error.errno, BUSY, str(path.parent)) from error
+        except FileNotFoundError:  # whoever held it removed it between our two calls
+            pass
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return descriptor
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _writable(folder: str | os.PathLike) -> Iterator[Path]:
+    """The folder, made if needed; an OSError in the block names it."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f'"{folder}" is a file; the output must be a folder.')
     try:
-        write_whole(probe := _temporary(folder / "probe"), b"")
-        probe.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    except BlockingIOError:
+        raise
     except OSError as error:
         raise type(error)(f'"{folder}" cannot be written to: {error.strerror or error}.') from error
 

@@ -85,6 +85,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
     ) -> DiffusionCTPipeline:
         """Load a checkpoint: None for the embedded one, a folder, or "user/repo" on the Hub.
 
+        Weights are read from safetensors files only, unless `use_safetensors` says otherwise: others may hold code.
+
         Raises:
             ValueError: if the name is neither a checkpoint folder nor of the form "user/repo".
         """
@@ -95,7 +97,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 f'`pretrained_model_name_or_path` is "{name}"; legal is a folder with {cls.config_name}, '
                 'a Hub name "user/repo", or nothing for the embedded checkpoint.'
             )
-        return super().from_pretrained(str(name), **kwargs)
+        return super().from_pretrained(str(name), **{"use_safetensors": True, **kwargs})
 
     def to(self, *args: Any, **kwargs: Any) -> DiffusionCTPipeline:
         """Move or cast as in diffusers; what the models name in `_keep_in_fp32_modules` stays float32."""

@@ -1,4 +1,5 @@
-"""What derived images say of how they were made, so that their UIDs change whenever their pixels can."""
+"""What derived images say of how they were made: their UIDs change whenever the method can change their pixels, and the
+hash of the source's pixels stands beside that of their own."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from . import __version__, image_processor, models, noise
 from .dicom import CTSlice, derive_slice, hounsfield
 
 ID_DIGITS = 16  # hexadecimal, of SHA-256
+SEAL = "; SHA-256 of pixels: "
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,22 @@ class Derivation:
     def derive(self, hu: np.ndarray, source: CTSlice, seed: int) -> Dataset:
         """Standardized HU (H, W) of a slice, made with a noise seed -> derived CT image."""
         options = {"num_inference_steps": self.num_inference_steps, "reference": self.reference, "seed": seed}
-        return derive_slice(source, hu, target_name=self.target_name, model_id=self.model_id, options=options)
+        derived = derive_slice(source, hu, target_name=self.target_name, model_id=self.model_id, options=options)
+        seal(derived, source)
+        return derived
+
+
+def seal(derived: Dataset, source: CTSlice) -> None:
+    """Write hashes of the source's pixels and of its own into a derived image, in place of earlier ones.
+
+    A file that an earlier run wrote can so be told from a damaged one, and from one of a source that has changed since
+    and kept its UID.
+    """
+    ours = derived.ContributingEquipmentSequence[-1]
+    made_from = pixels_id([source.hu], [source.spacing_mm])
+    result = hashlib.sha256(derived.PixelData).hexdigest()[:ID_DIGITS]
+    text = ours.ContributionDescription.partition(SEAL)[0]
+    ours.ContributionDescription = f"{text}{SEAL}source {made_from}, result {result}"
 
 
 def model_id(components: Mapping[str, Any]) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,9 +41,10 @@ class SeriesEntry:
         uid, description, spacing_mm, thickness_mm, gaps, duplicates: As in `CTSeries`.
         slices: How many it has.
         written: How many were standardized and written.
-        kernel_in, kernel_out: Kernel of the first slice that was written, as its source and it name it.
-        clipped_pixels: Pixels beyond the HU that the source's bit depth holds.
-        seconds_per_slice: Reading and writing included; None before the first one is written.
+        finished_before: How many were found as this run would have written them.
+        kernel_in, kernel_out: Kernel of the first slice that is there, as its source and it name it.
+        clipped_pixels: Pixels beyond the HU that the source's bit depth holds, in the slices that were written.
+        seconds_per_slice: Of those that were written, reading and writing included; None before the first one.
         failures: "path" and "reason" of each slice that was not written.
     """
 
@@ -49,6 +52,7 @@ class SeriesEntry:
     description: str
     slices: int
     written: int = 0
+    finished_before: int = 0
     spacing_mm: float
     thickness_mm: float | None
     kernel_in: str | None = None
@@ -75,7 +79,7 @@ class SeriesEntry:
 
 def make_report(
     *,
-    source: Path,
+    folder: Path,
     output: Path,
     derivation: Derivation,
     options: dict[str, Any],
@@ -83,48 +87,74 @@ def make_report(
     slices: int,
     entries: list[SeriesEntry],
     skipped: list[Skipped],
+    lost: list[dict[str, str]],
+    others: list[str],
     stopped: str,
     started: float,
     begun: float,
+    ended: float | None,
 ) -> dict[str, Any]:
     """Everything about a run, as JSON values.
 
     Args:
-        source, output: Input and output of the run; paths in the report are relative to `source`.
+        folder, output: Input and output folder. Paths in the report are relative to them, and IN and OUT stand for them
+            in its sentences: folders are often named after patients.
         derivation: Of `DiffusionCTPipeline.derivation`.
         options: The options that the run had; `num_samples` among them.
         samples_folder: Folder in `output` with the samples of each slice; None where there is one sample.
         slices: How many there were to standardize.
         entries: One for each series that was begun.
         skipped: What the folder holds beside them.
+        lost: "path" and "reason" of each result that was removed while the run went on.
+        others: Files in `output` that are not of this run, such as results of other inputs or options.
         stopped: Why the run ended early, "" if it did not.
-        started, begun: `time.time()` before the model was loaded, and after it.
+        started, begun, ended: `time.time()` before the model was loaded, after it, and at the end; None before that.
     """
     junk, unusable = [], []
     for item in skipped:
-        line = {"path": str(relative_path(item.path, source)), "reason": item.reason}
+        line = {"path": str(relative_path(item.path, folder)), "reason": item.reason}
         (junk if is_junk(item) else unusable).append(line)
     versions = {"python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__}
-    return {
+    report = {
         "diffusionct_version": __version__,
         "versions": versions,
         "model_id": derivation.model_id,
         "target": derivation.target_name,
-        "input": str(source),
-        "output": str(output),
         "options": options,
         "samples_folder": samples_folder,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "started": utc(started),
+        "ended": None if ended is None else utc(ended),
         "seconds_to_load": round(begun - started, 2),
         "seconds": round(time.time() - started, 2),
         "slices": slices,
         "written": sum(entry.written for entry in entries),
-        "failures": sum(len(entry.failures) for entry in entries) + len(unusable),
+        "finished_before": sum(entry.finished_before for entry in entries),
+        "failures": sum(len(entry.failures) for entry in entries) + len(unusable) + len(lost),
         "stopped": stopped,
         "series": [asdict(entry) for entry in entries],
         "unusable": unusable,
+        "lost": lost,
+        "others": others,
         "skipped": junk,
     }
+    return without_folders(report, {"IN": folder, "OUT": output})
+
+
+def without_folders(value: Any, folders: Mapping[str, Path]) -> Any:
+    """JSON values, or a text, with names for folders wherever a quoted path is one of them or begins with it."""
+    if isinstance(value, dict):
+        return {key: without_folders(inner, folders) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [without_folders(inner, folders) for inner in value]
+    if isinstance(value, str):
+        for name, folder in sorted(folders.items(), key=lambda pair: -len(str(pair[1]))):  # one may lie in the other
+            value = re.sub(rf"""(?<=["']){re.escape(str(folder))}(?=["'{re.escape(os.sep)}])""", name, value)
+    return value
+
+
+def utc(seconds: float) -> str:
+    """`time.time()` as text."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def is_junk(skipped: Skipped) -> bool:
@@ -134,6 +164,6 @@ def is_junk(skipped: Skipped) -> bool:
     return skipped.kind in JUNK_KINDS
 
 
-def relative_path(path: Path, source: Path) -> Path:
-    """Path of a file below `source`; the name where `source` is the file."""
-    return Path(path.name) if path == source else Path(os.path.relpath(path, source))
+def relative_path(path: Path, folder: Path) -> Path:
+    """Path of a file below a folder."""
+    return Path(os.path.relpath(path, folder))

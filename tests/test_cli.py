@@ -87,13 +87,25 @@ class TestCommands:
 
 
 class TestProgressBar:
-    def test_appears_with_the_first_call_and_counts(self, capsys):
+    def test_appears_with_the_first_call_and_counts(self, capsys, monkeypatch):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
         with ProgressBar("fly", unit="mile") as progress:
             assert progress.bar is None
             progress(0, 5)
             progress(3, 5)
             assert (progress.bar.n, progress.bar.total, progress.bar.unit) == (3, 5, "mile")
-        assert progress.bar.disable or "3/5" in capsys.readouterr().err
+        assert "3/5" in capsys.readouterr().err
+
+    def test_a_log_gets_a_line_at_the_start_a_minute_and_the_end(self, capsys, monkeypatch):
+        clock = iter(range(10**6))
+        monkeypatch.setattr("diffusionct_pipeline.commands._shared.time.monotonic", lambda: next(clock) * 0.2)
+        with ProgressBar("standardize") as progress:
+            for done in range(449):
+                progress(done, 448)
+        lines = capsys.readouterr().err.splitlines()
+        assert progress.bar is None
+        assert lines == ["standardize: 0 of 448 slices, 0 s", "standardize: 300 of 448 slices, 60 s",
+                         "standardize: 448 of 448 slices, 90 s"]  # fmt: skip
 
     def test_that_never_appeared_closes(self):
         with ProgressBar("fly"):

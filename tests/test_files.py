@@ -1,8 +1,20 @@
-"""What is written is whole or absent."""
+"""What is written is whole or absent, and a folder can be kept for one process."""
+
+import errno
+import subprocess
+import sys
 
 import pytest
 
-from diffusionct_pipeline.files import require_writable, whole_file, whole_folder, write_whole
+from diffusionct_pipeline import files
+from diffusionct_pipeline.files import (
+    LOCK_FILE,
+    locked_folder,
+    require_writable,
+    whole_file,
+    whole_folder,
+    write_whole,
+)
 
 
 def names(folder):
@@ -24,6 +36,73 @@ class TestWholeFile:
         assert (tmp_path / "file").read_bytes() == b"old" and names(tmp_path) == ["file"]
 
 
+    def test_an_error_of_the_file_system_names_the_file(self, tmp_path):
+        with pytest.raises(OSError) as error, whole_file(tmp_path / "file"):
+            raise OSError(errno.ENOSPC, "No space left on device")  # as `write` does: without a name
+        assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "file"))
+        with pytest.raises(OSError) as error, whole_file(tmp_path / "file"):
+            open(tmp_path / "another")
+        assert error.value.filename == str(tmp_path / "another")
+
+    def test_is_on_the_disk_before_it_has_its_name(self, tmp_path, monkeypatch):
+        synced = []
+        monkeypatch.setattr(files.os, "fsync", lambda descriptor: synced.append((tmp_path / "file").exists()))
+        write_whole(tmp_path / "file", "text")
+        assert synced == [False]
+
+
+class TestLockedFolder:
+    def test_keeps_others_out_and_leaves_nothing(self, tmp_path):
+        with locked_folder(tmp_path / "new"):
+            with pytest.raises(BlockingIOError) as error, locked_folder(tmp_path / "new"):
+                pytest.fail("the block must not run")
+            assert error.value.filename == str(tmp_path / "new")
+        with locked_folder(tmp_path / "new"):
+            assert names(tmp_path / "new") == [LOCK_FILE]
+        assert names(tmp_path / "new") == []
+
+    def test_is_free_after_a_kill(self, tmp_path):
+        code = (
+            "import os, signal, sys; from diffusionct_pipeline.files import locked_folder\n"
+            "with locked_folder(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)"
+        )
+        assert subprocess.run([sys.executable, "-c", code, tmp_path]).returncode == -9
+        assert names(tmp_path) == [LOCK_FILE]
+        with locked_folder(tmp_path):
+            pass
+        assert names(tmp_path) == []
+
+    def test_is_not_held_through_a_file_that_its_holder_has_removed(self, tmp_path, monkeypatch):
+        """Two runs that open the file of a third, which ends before they lock it, must not both hold the folder."""
+        locks = []
+
+        def flock(descriptor, operation, original=files.fcntl.flock):
+            if not locks:
+                (tmp_path / LOCK_FILE).unlink()
+            locks.append(descriptor)
+            original(descriptor, operation)
+
+        monkeypatch.setattr(files.fcntl, "flock", flock)
+        with locked_folder(tmp_path), pytest.raises(BlockingIOError), locked_folder(tmp_path):
+            pytest.fail("the block must not run")
+        assert len(locks) == 3
+
+    def test_is_open_to_all_on_a_file_system_without_locks(self, tmp_path, monkeypatch):
+        def flock(*_):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(files.fcntl, "flock", flock)
+        with locked_folder(tmp_path):
+            pass
+        assert names(tmp_path) == []
+
+    def test_that_is_removed_meanwhile_is_no_error(self, tmp_path):
+        with locked_folder(tmp_path / "out"):
+            (tmp_path / "out" / LOCK_FILE).unlink()
+            (tmp_path / "out").rmdir()
+        assert names(tmp_path) == []
+
+
 class TestWholeFolder:
     def test_appears_when_it_is_complete(self, tmp_path):
         with whole_folder(tmp_path / "out") as part:
@@ -36,6 +115,12 @@ class TestWholeFolder:
             (part / "file").write_text("half")
             raise RuntimeError
         assert names(tmp_path) == []
+
+    def test_is_made_where_temporaries_may_be(self, tmp_path):
+        with whole_folder(tmp_path / "out", temporaries=tmp_path / "kept") as part:
+            assert part.parent == tmp_path / "kept"
+            (part / "file").write_text("whole")
+        assert names(tmp_path) == ["kept", "out"] and names(tmp_path / "kept") == []
 
     def test_replaces_an_empty_folder_and_a_full_one_only_when_asked(self, tmp_path):
         (tmp_path / "out").mkdir()

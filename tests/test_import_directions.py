@@ -32,15 +32,17 @@ LAYERS = {
     "provenance": 4,
     "preview": 4,
     "training_data": 4,
+    "finished": 5,
     "pipeline": 5,
     "run_report": 5,
     "systems": 6,
     "train": 6,
-    "standardize_folder": 6,
+    "folder_job": 6,
+    "standardize_folder": 7,
     "evaluation.study": 7,
-    "demo": 7,
-    "commands": 8,
-    "cli": 9,
+    "demo": 8,
+    "commands": 9,
+    "cli": 10,
 }
 # The first layer is numpy and scipy; only the simulator may use torch.
 WITHOUT_TORCH = (

@@ -19,7 +19,8 @@ from PIL import Image
 from pydicom.uid import EnhancedCTImageStorage, SecondaryCaptureImageStorage
 
 from diffusionct_pipeline import DiffusionCTPipeline, standardize_folder as module
-from diffusionct_pipeline.dicom import Skipped, SkippedKind
+from diffusionct_pipeline.dicom import Skipped, SkippedKind, read_slice
+from diffusionct_pipeline.provenance import pixels_id
 from diffusionct_pipeline.run_report import is_junk
 from diffusionct_pipeline.standardize_folder import FolderOptions, preview_indices, standardize_folder
 
@@ -83,7 +84,8 @@ class TestAFolder:
     def test_a_second_run_writes_the_same_bytes(self, scans, tmp_path, model):
         standardize_folder(scans, tmp_path / "out", model=model)
         first = dicom_tree(tmp_path / "out")
-        standardize_folder(scans, tmp_path / "out", model=model, batch_size=1)
+        report = standardize_folder(scans, tmp_path / "out", model=model, batch_size=1, overwrite=True)
+        assert (report["written"], report["finished_before"]) == (3, 0)
         assert dicom_tree(tmp_path / "out") == first
 
     def test_seed_steps_and_reference_each_change_the_result(self, scans, tmp_path, model):
@@ -200,15 +202,17 @@ class TestJunk:
 class TestOptions:
     def test_the_report_says_what_was_used(self, scans, tmp_path, model):
         report = standardize_folder(scans, tmp_path / "out", model=model, reference=scans / "b", device="cpu")
+        reference = read_slice(scans / "b/deep/1.dcm")
         assert report["options"] == {
             "model": model,
-            "reference": str(scans / "b"),
+            "reference": pixels_id([reference.hu], [reference.spacing_mm]),
             "num_inference_steps": DiffusionCTPipeline.from_pretrained(model).config.default_num_inference_steps,
             "seed": 0,
             "device": "cpu",
             "batch_size": None,
             "num_samples": 1,
             "preview": False,
+            "overwrite": False,
         }
 
     def test_are_those_of_the_function(self):

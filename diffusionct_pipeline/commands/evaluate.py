@@ -43,4 +43,6 @@ def run(options: argparse.Namespace) -> int:
     for remark in evaluation.remarks:
         print(f"note: {remark}", file=sys.stderr)
     print(f"{len(evaluation.regions)} regions in {len(evaluation.features)} series compared: {options.out}/report.md")
+    if evaluation.measured_before:
+        print(f"{evaluation.measured_before} measurements were those of an earlier run that was interrupted")
     return EXIT_OK

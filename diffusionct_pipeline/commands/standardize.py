@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
 import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
 
 from ._shared import EXIT_FAILURE, EXIT_OK, MODEL_HELP, ProgressBar
 
 TEXT = "standardize a DICOM file or all CT series of a folder; other files in it are skipped"
 EXAMPLE = "diffusionct standardize scans/patient_01 standardized/patient_01 --preview"
 
-LISTED_FAILURES = 10  # on the screen; the report has them all
+SHOWN_FAILURES = 10
+LISTED = "run_report.json lists them"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--samples", type=sample_count, default=1, metavar="K", help="samples of each slice: the derived file is the "
         "first, whatever K; with more than 1 all of them and their spread go to OUT/samples (default: %(default)s)"
     )  # fmt: skip
+    add("--overwrite", action="store_true", help="make all anew; without it an interrupted run is resumed: what an "
+        "earlier one with the same input, model and options has finished stays")  # fmt: skip
     add("--preview", action="store_true", help="also write pictures (input, output, difference, spread of the samples) "
         "to OUT/preview: the middle slice of each series and one a quarter to either side")  # fmt: skip
 
@@ -37,7 +45,8 @@ def run(options: argparse.Namespace) -> int:
     """Standardize, and print what was written and what failed; a failure of any file is a failure."""
     from ..standardize_folder import standardize_folder
 
-    with ProgressBar("standardize", unit="slice" if options.samples == 1 else "sample") as progress:
+    bar = ProgressBar("standardize", unit="slice" if options.samples == 1 else "sample")
+    with patients_kept_out_of_the_log(options), bar as progress:
         report = standardize_folder(
             options.input,
             options.output,
@@ -49,22 +58,56 @@ def run(options: argparse.Namespace) -> int:
             batch_size=options.batch_size,
             num_samples=options.samples,
             preview=options.preview,
+            overwrite=options.overwrite,
             progress=progress,
         )
-    done = f"{report['written']} of {report['slices']} slices in {len(report['series'])} series"
-    print(f"{done} written to {report['output']}")
+    before = report["finished_before"]
+    done = f"{report['written'] + before} of {report['slices']} slices in {len(report['series'])} series"
+    done += " are standardized"
+    print(f"{done}, {before} of them by an earlier run" if before else done)
     if report["samples_folder"]:
         print(f"{options.samples} samples of each in its folder {report['samples_folder']}")
     if report["skipped"]:
-        print(f"{len(report['skipped'])} other files skipped; run_report.json lists them")
-    failures = [item for entry in report["series"] for item in entry["failures"]] + report["unusable"]
-    for item in failures[:LISTED_FAILURES]:
+        print(f"{len(report['skipped'])} other files skipped; {LISTED}")
+    if report["others"]:
+        print(f"note: OUT also holds {len(report['others'])} files that are not of this run; {LISTED}", file=sys.stderr)
+    failures = [item for entry in report["series"] for item in entry["failures"]] + report["unusable"] + report["lost"]
+    for item in failures[:SHOWN_FAILURES]:
         print(f"failed: {item['reason']}", file=sys.stderr)
-    if len(failures) > LISTED_FAILURES:
-        print(f"... and {len(failures) - LISTED_FAILURES} more in run_report.json", file=sys.stderr)
+    if len(failures) > SHOWN_FAILURES:
+        print(f"... and {len(failures) - SHOWN_FAILURES} more; {LISTED}", file=sys.stderr)
     if report["stopped"]:
         print(f"stopped early: {report['stopped']}", file=sys.stderr)
     return EXIT_FAILURE if failures or report["stopped"] else EXIT_OK
+
+
+@contextlib.contextmanager
+def patients_kept_out_of_the_log(options: argparse.Namespace) -> Iterator[None]:
+    """In log lines IN, OUT and REFERENCE stand for the folders that were given, which may be named after a patient.
+
+    Warnings of pydicom are left out: they quote the values of headers that they complain of.
+    """
+    from ..run_report import without_folders
+
+    folders = {"OUT": Path(options.output)}
+    for name, path in (("IN", options.input), ("REFERENCE", options.reference)):
+        if path is not None:
+            folders[name] = Path(path) if Path(path).is_dir() else Path(path).parent
+
+    def shorten(record: logging.LogRecord) -> bool:
+        record.msg, record.args = without_folders(record.getMessage(), folders), None
+        return record.name.partition(".")[0] != "pydicom"
+
+    handlers = list(logging.getLogger().handlers)
+    for handler in handlers:
+        handler.addFilter(shorten)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pydicom")
+            yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(shorten)
 
 
 def sample_count(text: str) -> int:

@@ -10,10 +10,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,19 +21,16 @@ from ...dicom import read_slice
 from ...dicom.reading import read_dataset
 from ...files import require_writable, whole_folder
 from ...optional import import_optional
-from ...radiomics import DEFAULT_SETTINGS, Features, RadiomicSettings, extract, feature_names
+from ...radiomics import DEFAULT_SETTINGS, Features, RadiomicSettings, feature_names
 from ...sample_files import SliceSamples, find_samples
 from ..geometry import Geometry, Series, find_series, match_slices
 from ..masks import read_mask
 from ..uncertainty import require_samples
+from .measuring import MeasuredFeatures, Progress, Source, Task, kept_until_done, measure_all
 from .report import write_report
 
 PathLike: TypeAlias = str | os.PathLike
-Progress: TypeAlias = Callable[[int, int], None]  # done, total
-Source: TypeAlias = str | tuple[str, int]  # a system, or one of its samples
-Task: TypeAlias = tuple[Source, int, np.ndarray, np.ndarray]  # source, region, (slices, rows, columns) HU and mask
 
-ALONE = 32  # regions of all series, 20 to 40 ms each, up to which starting processes costs more than it saves
 SAME_SPACING = 1e-3  # relative; headers round spacings to 3 to 6 digits
 
 
@@ -73,6 +68,7 @@ class Evaluation:
         settings: Of the features.
         remarks: What a reader must know: missing slices, split regions.
         samples: Name of a candidate that samples were given of -> its features over them, (K, regions, 1401).
+        measured_before: How many regions of a series or sample an interrupted run had measured.
     """
 
     standard: str
@@ -86,6 +82,7 @@ class Evaluation:
     settings: RadiomicSettings
     remarks: list[str] = field(default_factory=list)
     samples: dict[str, np.ndarray] = field(default_factory=dict)
+    measured_before: int = 0
 
     @property
     def systems(self) -> dict[str, np.ndarray]:
@@ -107,6 +104,9 @@ def evaluate_series(
     progress: Progress | None = None,
 ) -> Evaluation:
     """Compare series with a standard series of the same scan and write a report.
+
+    What is measured is kept beside `out`, in a hidden folder, until the report is there: a call after an
+    interruption, the same or one with other series of the same regions, resumes with it.
 
     Args:
         standard: Folder with the series that the others should look like.
@@ -136,12 +136,13 @@ def evaluate_series(
     _check_out(out, inputs)
     require_writable(out.parent)
     import_optional("matplotlib")  # now: the figures come last
-    evaluation = compare_series(
-        standard, candidates, mask,
-        baseline=baseline, labels=labels, samples=samples, workers=workers, progress=progress,
-    )  # fmt: skip
-    with whole_folder(out) as part:
-        write_report(evaluation, part, mask=mask, use_combat=use_combat)
+    with kept_until_done(out) as kept:
+        evaluation = compare_series(
+            standard, candidates, mask,
+            baseline=baseline, labels=labels, samples=samples, workers=workers, progress=progress, kept=kept,
+        )  # fmt: skip
+        with whole_folder(out, temporaries=kept) as part:
+            write_report(evaluation, part, mask=mask, use_combat=use_combat)
     return evaluation
 
 
@@ -156,8 +157,11 @@ def compare_series(
     settings: RadiomicSettings = DEFAULT_SETTINGS,
     workers: int | None = None,
     progress: Progress | None = None,
+    kept: Path | None = None,
 ) -> Evaluation:
     """Extract the features of every region of the mask from every series; arguments as in `evaluate_series`.
+
+    `kept` is a folder for what is measured, and for what an interrupted run has measured; None for none.
 
     A region is measured in three dimensions where the slices around it form a volume; where they do not (a gap, or
     slices far apart for their thickness) each part is a region of its own.
@@ -186,7 +190,8 @@ def compare_series(
         images[name] = np.stack([hu[i] for i in shown])
     tasks += _sample_tasks(files, regions, places, geometry, settings)
     values: dict[Source, list[Features | None]] = {source: [None] * len(regions) for source, *_ in tasks}
-    for source, k, result in _extract_all(tasks, settings, workers, progress):
+    measured_before = MeasuredFeatures(kept, settings)
+    for source, k, result in measure_all(tasks, settings, workers, progress, measured_before):
         values[source][k] = result
     # 4. Everything in one place.
     inside = np.zeros((len(shown), *geometry.shape[1:]), bool)
@@ -209,6 +214,7 @@ def compare_series(
             name: np.stack([measured[source] for source in measured if isinstance(source, tuple) and source[0] == name])
             for name in files
         },
+        measured_before=measured_before.found,
     )
 
 
@@ -390,33 +396,3 @@ def _read_samples(path: Path, geometry: Geometry) -> np.ndarray:
     except ValueError as error:
         raise ValueError(f'"{path}": {error}') from None
     return record.samples
-
-
-def _extract_all(
-    tasks: list[Task], settings: RadiomicSettings, workers: int | None, progress: Progress | None
-) -> Iterator[tuple[Source, int, Features]]:
-    """Yield (source, region, Features) as they come; a task is (source, region, hu, mask)."""
-    total, done = len(tasks), 0
-
-    def tell() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
-    workers = min(workers or os.cpu_count() or 1, total)
-    if workers == 1 or total <= ALONE:
-        for name, k, hu, mask in tasks:
-            yield name, k, extract(hu, mask, settings=settings)
-            tell()
-        return
-    # Fresh processes: forking one that has run torch or a thread pool may hang.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
-        waiting = {pool.submit(extract, hu, mask, None, settings): (name, k) for name, k, hu, mask in tasks}
-        for future in as_completed(waiting):
-            result: Features = future.result()
-            yield *waiting[future], result
-            tell()
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -1,6 +1,7 @@
 """Series in, report out: identity agrees, what does not fit is refused, and OUT is whole or absent."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from scipy.ndimage import gaussian_filter
 from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.evaluation import compare_series, evaluate_series, relative_error
 from diffusionct_pipeline.evaluation.geometry import find_series
-from diffusionct_pipeline.radiomics import extract, feature_names
+from diffusionct_pipeline.evaluation.study import measuring
+from diffusionct_pipeline.radiomics import DEFAULT_SETTINGS, extract, feature_names
 
 pytest.importorskip("matplotlib")
 
@@ -60,7 +62,7 @@ class TestCompare:
             assert evaluation.undefined["standard"][k] == whole.undefined
 
     def test_two_processes_give_what_one_gives(self, folders, mask, monkeypatch):
-        monkeypatch.setattr("diffusionct_pipeline.evaluation.study.comparison.ALONE", 0)
+        monkeypatch.setattr("diffusionct_pipeline.evaluation.study.measuring.ALONE", 0)
         one = compare_series(folders[0], folders[1:], mask, workers=1)
         two = compare_series(folders[0], folders[1:], mask, workers=2)
         for name in one.features:
@@ -206,6 +208,55 @@ class TestReport:
         with pytest.raises(OSError, match="no space"):
             evaluate_series(folders[0], [folders[1]], mask, out, labels=[4])
         assert list(out.parent.iterdir()) == []
+
+
+class TestGoingOn:
+    def interrupted(self, folders, mask, out, after):
+        def interrupt(done, total):
+            if done == after:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_series(folders[0], folders[1:], mask, out, progress=interrupt)
+
+    def test_what_an_interrupted_run_measured_is_not_measured_again(self, folders, mask, tmp_path, monkeypatch):
+        evaluate_series(folders[0], folders[1:], mask, tmp_path / "whole/out")
+        self.interrupted(folders, mask, tmp_path / "new/out", after=5)
+        calls = []
+        monkeypatch.setattr(measuring, "extract", lambda *a, **o: calls.append(a) or extract(*a, **o))
+        evaluation = evaluate_series(folders[0], folders[1:], mask, tmp_path / "new/out")
+        # What was measured of the standard is found for its copy too, as only pixels count.
+        assert evaluation.measured_before >= 5 and evaluation.measured_before + len(calls) == 12
+        assert [path.name for path in (tmp_path / "new").iterdir()] == ["out"], "nothing is kept after the report"
+        for path in (tmp_path / "whole/out").iterdir():
+            assert path.read_bytes() == (tmp_path / "new/out" / path.name).read_bytes()
+
+    @pytest.mark.parametrize("change", ["other settings", "other pixels", "damaged", "other code"])
+    def test_what_was_measured_of_something_else_is_not_taken(self, mask, tmp_path, monkeypatch, noise, change):
+        settings, region = DEFAULT_SETTINGS, np.load(mask)["mask"] == 1
+        kept = measuring.MeasuredFeatures(tmp_path / "kept", settings)
+        kept.write(noise, region, extract(noise, region))
+        assert kept.read(noise, region) == pytest.approx(extract(noise, region), nan_ok=True, abs=0, rel=0)
+        if change == "other settings":
+            settings = dataclasses.replace(settings, entropy_window=settings.entropy_window + 2)
+        elif change == "other pixels":
+            noise = noise + (np.arange(noise.size) == 7).reshape(noise.shape)
+        elif change == "damaged":
+            (path,) = (tmp_path / "kept").iterdir()
+            path.write_text(path.read_text()[:-100])
+        else:
+            monkeypatch.setattr(measuring.np, "__version__", "0")
+        assert measuring.MeasuredFeatures(tmp_path / "kept", settings).read(noise, region) is None
+
+    def test_one_run_at_a_time(self, folders, mask, tmp_path):
+        with measuring.kept_until_done(tmp_path / "out"), pytest.raises(BlockingIOError, match="another run"):
+            evaluate_series(folders[0], folders[1:], mask, tmp_path / "out")
+
+    def test_the_command_says_so(self, folders, mask, tmp_path, capsys):
+        self.interrupted(folders, mask, tmp_path / "new/out", after=12)
+        line = ["evaluate", "--standard", folders[0], "--candidate", *folders[1:], "--mask", mask]
+        assert main([*map(str, line), "--out", str(tmp_path / "new/out")]) == 0
+        assert "12 measurements were those of an earlier run that was interrupted" in capsys.readouterr().out
 
 
 class TestCommand:

@@ -9,7 +9,7 @@ import pytest
 from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.evaluation import compare_series, evaluate_series
-from diffusionct_pipeline.evaluation.study import comparison
+from diffusionct_pipeline.evaluation.study import comparison, measuring
 from diffusionct_pipeline.evaluation.uncertainty import coverage_by_class, sample_intervals
 from diffusionct_pipeline.radiomics import feature_names
 from diffusionct_pipeline.sample_files import SliceSamples
@@ -59,8 +59,8 @@ def quick(monkeypatch):
         result.undefined = {}
         return result
 
-    monkeypatch.setattr(comparison, "extract", measure)
-    monkeypatch.setattr(comparison, "ALONE", 10**6)
+    monkeypatch.setattr(measuring, "extract", measure)
+    monkeypatch.setattr(measuring, "ALONE", 10**6)
 
 
 def compare(scan, **options):
@@ -76,7 +76,7 @@ class TestCompare:
         np.testing.assert_allclose(measured[:, 0, 0], expected, rtol=1e-5)
 
     def test_the_first_sample_has_the_features_of_the_candidate(self, scan, monkeypatch):
-        monkeypatch.setattr(comparison, "ALONE", 10**6)
+        monkeypatch.setattr(measuring, "ALONE", 10**6)
         monkeypatch.setattr(comparison, "require_samples", lambda count: None)
         for path in scan[2].iterdir():  # two samples are quicker
             with np.load(path) as file:

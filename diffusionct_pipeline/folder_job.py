@@ -1,0 +1,245 @@
+"""What stays the same for all slices of a run over a folder, and how far the run has come."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from .dicom import FolderScan
+from .files import write_whole
+from .pipeline import DiffusionCTPipeline
+from .provenance import Derivation
+from .run_report import REPORT_FILE, SeriesEntry, make_report, relative_path
+from .sample_files import SAMPLES_FOLDER
+from .seeds import MAX_SEED
+
+REPORT_SECONDS = 10.0  # between reports: what a killed run did last is lost in it, and long series spend no time on it
+GONE = "was removed or replaced while the run went on"
+NOT_ENDED = "not ended: it still runs, or was killed"
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """How a run standardizes; `standardize_folder` explains each."""
+
+    model: str | os.PathLike | None = None
+    reference: str | os.PathLike | None = None
+    num_inference_steps: int | None = None
+    seed: int = 0
+    device: str | None = None
+    batch_size: int | None = None
+    num_samples: int = 1
+    preview: bool = False
+    overwrite: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """The options, the checkpoint by its name."""
+        return {**asdict(self), "model": "embedded" if self.model is None else str(self.model)}
+
+
+@dataclass
+class Job:
+    """A run over a folder.
+
+    Attributes:
+        scan: What there is to do, and what was left out.
+        output: Output folder.
+        options: The caller's, with `num_inference_steps` and `device` as they are used.
+        pipe: The one pipeline.
+        reference_tokens: [1,T,C]; None for the checkpoint's standard.
+        derivation: What derived files say about their making.
+        progress: Called with the samples done and all.
+        started: `time.time()` before the model was loaded.
+        begun: `time.time()` after that.
+        done: Slices dealt with, failed ones included.
+        shown: Samples that the progress knows of.
+        stopped: Why the run ends early, "" while it goes on.
+        entries: Of each series that was begun.
+        results: Files below `output` that were written or found finished, relative.
+        lost: Those of them that are not there at the end, with the reason.
+        others: Files below `output`, relative, which are not of this run; known at the end.
+        folder: Which folder `output` is, as it is when the run begins.
+        reported: `time.monotonic()` of the last report.
+    """
+
+    scan: FolderScan
+    output: Path
+    options: FolderOptions
+    pipe: DiffusionCTPipeline
+    reference_tokens: torch.Tensor | None
+    derivation: Derivation
+    progress: Callable[[int, int], None]
+    started: float
+    begun: float
+    done: int = 0
+    shown: int = 0
+    stopped: str = ""
+    entries: list[SeriesEntry] = field(default_factory=list)
+    results: set[str] = field(default_factory=set)
+    lost: list[dict[str, str]] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    folder: os.stat_result | None = None
+    reported: float = -math.inf
+
+    @property
+    def total(self) -> int:
+        """Slices to standardize."""
+        return sum(len(series.paths) for series in self.scan.series)
+
+    def count(self, slices: int) -> None:
+        """Tell the progress of slices that are dealt with, with all their samples, and the report now and then."""
+        self.done += slices
+        self.show()
+        if time.monotonic() - self.reported > REPORT_SECONDS:
+            self.report()
+
+    def show(self, samples: int = 0) -> None:
+        """Tell the progress of so many samples of slices that are not dealt with; it never goes back."""
+        self.shown = max(self.shown, self.done * self.options.num_samples + samples)
+        self.progress(self.shown, self.total * self.options.num_samples)
+
+    def name(self, path: Path) -> Path:
+        """What the report and OUT call a file of IN."""
+        return relative_path(path, self.scan.folder)
+
+    def has_output(self) -> bool:
+        """Whether the output folder is still the one that the run began with."""
+        try:
+            return self.folder is None or os.path.samestat(self.folder, self.output.stat())
+        except OSError:
+            return False
+
+    def require_output(self) -> None:
+        """Writing would make the output folder anew, without what it held; or fill the disk that it was mounted over.
+
+        Raises:
+            FileNotFoundError: naming the folder, if it is not the one that the run began with.
+        """
+        if not self.has_output():
+            raise FileNotFoundError(errno.ENOENT, GONE, str(self.output))
+
+    def close(self) -> None:
+        """Compare the output folder with what it should hold: `lost` and, of a run that was not stopped, `others`."""
+        if not self.has_output():
+            self.stopped = self.stopped or f'"{self.output}" {GONE}'
+            return
+        reason = "was written or found finished, and removed while the run went on"
+        self.lost = [
+            {"path": name, "reason": f'"{self.output / name}" {reason}'}
+            for name in sorted(self.results)
+            if not (self.output / name).is_file()
+        ]
+        if self.stopped:  # what it did not get to may well be of an earlier run with the same options
+            return
+        for parent, _, files in os.walk(self.output):
+            names = {os.path.relpath(os.path.join(parent, name), self.output) for name in files if name[0] != "."}
+            self.others += names - self.results - {REPORT_FILE}
+        self.others.sort()
+
+    def report(self, ended: bool = False) -> dict[str, Any]:
+        """Write the report as far as the run has come; one that cannot be written counts at the end only."""
+        report = make_report(
+            folder=self.scan.folder,
+            output=self.output,
+            derivation=self.derivation,
+            # As in the derived headers: the hash of a reference, whose path may name a patient.
+            options={**self.options.as_json(), "reference": self.derivation.reference},
+            samples_folder=SAMPLES_FOLDER if self.options.num_samples > 1 else None,
+            slices=self.total,
+            entries=self.entries,
+            skipped=self.scan.skipped,
+            lost=self.lost,
+            others=self.others,
+            stopped=self.stopped if ended else NOT_ENDED,
+            started=self.started,
+            begun=self.begun,
+            ended=time.time() if ended else None,
+        )
+        try:
+            self.require_output()
+            write_whole(self.output / REPORT_FILE, json.dumps(report, indent=2) + "\n")
+        except OSError as error:
+            report["stopped"] = report["stopped"] or f"{REPORT_FILE} cannot be written: {error.strerror}"
+        self.reported = time.monotonic()
+        return report
+
+
+def make_job(
+    scan: FolderScan,
+    output: Path,
+    options: FolderOptions,
+    progress: Callable[[int, int], None] | None,
+) -> Job:
+    """Load the model, check the options and measure the texture of the reference.
+
+    Raises:
+        ValueError, OSError: naming the option and the reason.
+    """
+    started = time.time()
+    pipe = load_pipeline(options.model, options.device)
+    steps = options.num_inference_steps
+    steps = pipe.config.default_num_inference_steps if steps is None else steps
+    pipe.check_inputs(steps, None, options.batch_size, "dicom", [], options.num_samples)
+    generator_for(options.seed)
+    references = []
+    if options.reference is not None:
+        references = pipe.image_processor.load(options.reference, None, "reference")
+    return Job(
+        scan=scan,
+        output=output,
+        options=replace(options, num_inference_steps=steps, device=str(pipe._execution_device)),
+        pipe=pipe,
+        reference_tokens=pipe.reference_tokens(references, options.batch_size),
+        derivation=pipe.derivation(steps, references),
+        progress=progress or (lambda done, total: None),
+        started=started,
+        begun=time.time(),
+    )
+
+
+def load_pipeline(model: str | os.PathLike | None = None, device: str | None = None) -> DiffusionCTPipeline:
+    """Load a checkpoint and put it on a device; None as in `standardize_folder`.
+
+    Raises:
+        ValueError: naming the model or device and the reason.
+    """
+    try:
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise ValueError(f'device "{device}" cannot be used: {first_line(error)}') from error
+    try:
+        diffusers.utils.logging.disable_progress_bar()  # three small files
+        pipe = DiffusionCTPipeline.from_pretrained(model)
+    except Exception as error:  # what a damaged checkpoint or an unreachable Hub raises depends on the damage
+        name = "the embedded model" if model is None else f'model "{model}"'
+        raise ValueError(f"{name} cannot be loaded: {first_line(error)}") from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(place)
+
+
+def generator_for(seed: int) -> torch.Generator:
+    """A generator of a seed.
+
+    Raises:
+        ValueError: naming the seed.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"`seed` is {seed}; legal is an integer of 0 to 2^63 - 1.")
+    return torch.Generator().manual_seed(seed)
+
+
+def first_line(error: Exception) -> str:
+    """First line of an error's message, or its type."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -19,7 +19,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from .errors import DicomError
+from .decoding import decode
+from .errors import DicomError, SkippedKind
 from .headers import header_numbers, header_value
 
 UNCOMPRESSED = (
@@ -145,7 +146,8 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
     if "PixelData" not in dataset:
         raise DicomError(f"{name} has no pixel data; the file is truncated or holds only a header.")
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax not in UNCOMPRESSED:
+    compressed = syntax not in UNCOMPRESSED
+    if compressed:
         try:
             decoder = get_decoder(syntax)
         except NotImplementedError as error:
@@ -160,7 +162,11 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
         if len(dataset.PixelData) < expected:
             raise DicomError(f"{name} is truncated: {len(dataset.PixelData)} of {expected} bytes of pixel data.")
     try:
-        cells = pixel_array(dataset, raw=True, correct_unused_bits=False)
+        cells = decode(dataset) if compressed else pixel_array(dataset, raw=True, correct_unused_bits=False)
+    except MemoryError:
+        raise
+    except ChildProcessError as error:
+        raise DicomError(f"{name} is compressed ({syntax.name}), and {error}", SkippedKind.UNREADABLE) from error
     except Exception as error:  # each decoder has its own exceptions
         reason = " ".join(str(error).split())
         raise DicomError(f"{name} has pixel data that no installed decoder reads: damaged, truncated or of a rare kind "

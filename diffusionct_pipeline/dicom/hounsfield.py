@@ -161,6 +161,9 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
         expected = 2 * int(dataset.Rows) * int(dataset.Columns)
         if len(dataset.PixelData) < expected:
             raise DicomError(f"{name} is truncated: {len(dataset.PixelData)} of {expected} bytes of pixel data.")
+        if len(dataset.PixelData) > expected:
+            raise DicomError(f"{name} has {len(dataset.PixelData)} bytes of pixel data; {dataset.Rows} x "
+                             f"{dataset.Columns} pixels take {expected}: its Rows or Columns are wrong.")
     try:
         cells = decode(dataset) if compressed else pixel_array(dataset, raw=True, correct_unused_bits=False)
     except MemoryError:

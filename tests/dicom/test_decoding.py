@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pydicom
 import pytest
-from helpers.dicom import make_slice, ramp, save
+from helpers.dicom import convert, make_slice, ramp, save
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from diffusionct_pipeline.dicom import DicomError, decoder, decoding, read_slice
@@ -174,15 +174,32 @@ class TestDamage:
             read_slice(path)
         np.testing.assert_array_equal(read_slice(packed(tmp_path / "next.dcm")).hu, NOISE_HU)
 
-    def test_another_shape_than_the_header_says_is_refused(self, tmp_path):
+    @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless], ids=lambda syntax: syntax.name)
+    @pytest.mark.parametrize("shape", [(60, 66), (128, 64), (64, 32)])
+    def test_another_shape_than_the_header_says_is_refused(self, tmp_path, syntax, shape):
+        """Most decoders would give a sheared image, or a part."""
         with pytest.raises(DicomError, match="odd.dcm"):
-            read_slice(packed(tmp_path / "odd.dcm", syntax=JPEGLSLossless, Rows=60, Columns=66))
+            read_slice(packed(tmp_path / "odd.dcm", syntax=syntax, Rows=shape[0], Columns=shape[1]))
 
     def test_what_decoders_print_is_no_answer(self, process, slice_, monkeypatch):
         patch = "from diffusionct_pipeline.dicom import decoder; d = decoder.decode; decoder.decode = " \
             "lambda *request: (print('warning', flush=True), os.write(1, b'warning'), d(*request))[-1]; "
         monkeypatch.setattr(decoding, "PROGRAM", "import os; " + decoding.PROGRAM.replace("from ", patch + "from ", 1))
         np.testing.assert_array_equal(process.decode(slice_), NOISE_HU + 1024)
+
+
+class TestCodedShape:
+    @pytest.mark.parametrize("command", ["dcmcjpeg +e1", "dcmcjpeg +eb", "dcmcjpls", "gdcmconv --j2k"])
+    def test_is_that_of_the_image(self, command, tmp_path):
+        source = save(make_slice(ramp(48, 40)), tmp_path / "source.dcm")
+        tool, *options = command.split()
+        convert(tool, *options, source, tmp_path / "packed.dcm")
+        pixels = pydicom.dcmread(tmp_path / "packed.dcm").PixelData
+        assert decoder.coded_shape(next(pydicom.encaps.generate_frames(pixels, number_of_frames=1))) == (48, 40)
+
+    @pytest.mark.parametrize("frame", [b"", b"\xff\xd8", bytes(100), b"\xff\xd8" + bytes(100)])
+    def test_is_unknown_where_there_is_none(self, frame):
+        assert decoder.coded_shape(frame) is None
 
 
 class TestCallers:

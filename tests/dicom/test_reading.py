@@ -169,6 +169,7 @@ class TestRefusals:
             ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "perpendicular"),
             ({"PixelData": None}, "no pixel data"),
             ({"PixelData": b"\0" * 100}, "truncated: 100 of 512 bytes"),
+            ({"Rows": 15}, "512 bytes of pixel data; 15 x 16 pixels take 480: its Rows or Columns are wrong"),
         ],
     )
     def test_of_an_unsuitable_image(self, header, reason, tmp_path):

@@ -32,6 +32,7 @@ LAYERS = {
     "provenance": 4,
     "preview": 4,
     "training_data": 4,
+    "checkpoint": 4,
     "pipeline": 5,
     "run_report": 5,
     "systems": 6,

@@ -21,6 +21,7 @@ from pydicom.pixels.utils import as_pixel_options
 
 from .decoder import MEMORY_LIMIT, READY, REPLY, SECONDS_A_SLICE
 
+PIPE_SIZE = 1 << 20  # bytes, where the platform can: a slice of 512 x 512 pixels at once, without turns of both sides
 PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from diffusionct_pipeline.dicom.decoder import main; main()"
 
 
@@ -85,6 +86,7 @@ class DecoderProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                pipesize=PIPE_SIZE,
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # its threads reserve address space, which is limited
             )
             self._receive(bytearray(len(READY)))

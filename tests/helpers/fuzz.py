@@ -284,12 +284,13 @@ def independent_hu(path):
     try:
         dataset = pydicom.dcmread(path, force=True)
         bits, high = int(dataset.BitsStored), dataset.get("HighBit")
-        if high is None or high == "" or int(high) == bits - 1:
-            stored = dataset.pixel_array.astype(np.int64)
-        else:
+        shift = 0 if high is None or high == "" else int(high) + 1 - bits
+        stored = dataset.pixel_array.astype(np.int64)
+        if shift:  # which pydicom does not know
             stored = pydicom.pixels.pixel_array(dataset, raw=True, correct_unused_bits=False).astype(np.int64) & 0xFFFF
-            stored = (stored >> (int(high) + 1 - bits)) & ((1 << bits) - 1)
-            stored -= (stored >> (bits - 1)) * (int(dataset.PixelRepresentation) << bits)
+        # Bits above BitsStored mean nothing; pydicom drops them from uncompressed pixels only.
+        stored = (stored >> shift) & ((1 << bits) - 1)
+        stored -= (stored >> (bits - 1)) * (int(dataset.PixelRepresentation) << bits)
         return stored * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
     except Exception:
         return None

@@ -12,12 +12,10 @@ import torch
 from diffusers.schedulers import SchedulerMixin
 from safetensors import safe_open
 
+from . import models
 from .registration import PACKAGE
 
-NETWORKS = {  # component -> its classes
-    "autoencoder": ("AutoencoderResNet18", "TextureAutoencoder"),
-    "denoiser": ("ConditionalUNet1DModel", "ReferenceUNet1DModel"),
-}
+NETWORKS = ("autoencoder", "denoiser")  # components that have weights
 
 
 @contextmanager
@@ -43,12 +41,10 @@ def require_own_components(index: Mapping[str, Any]) -> None:
     Raises:
         ValueError: naming the component and what is legal.
     """
-    for component, classes in NETWORKS.items():
-        if index.get(component) not in ([PACKAGE, name] for name in classes):
-            raise ValueError(
-                f"model_index.json names {index.get(component)!r} as {component}; legal are {', '.join(classes)} of "
-                f"{PACKAGE}."
-            )
+    for component in NETWORKS:
+        if index.get(component) not in ([PACKAGE, name] for name in models.__all__):
+            legal = f"{', '.join(models.__all__)} of {PACKAGE}"
+            raise ValueError(f"model_index.json names {index.get(component)!r} as {component}; legal are {legal}.")
     match index.get("scheduler"):
         case ["diffusers", str(name)] if is_scheduler(getattr(diffusers, name, None)):
             return

@@ -102,7 +102,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
             )
         with checkpoint_named(str(name)):
             pipe = super().from_pretrained(str(name), **{"use_safetensors": True} | kwargs)
-            for component in NETWORKS.keys() - kwargs.keys():
+            for component in set(NETWORKS) - kwargs.keys():
                 model = getattr(pipe, component)
                 require_whole(component, model)
                 require_finite(component, model)

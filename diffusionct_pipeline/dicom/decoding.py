@@ -99,12 +99,14 @@ class DecoderProcess:
         Raises:
             RuntimeError: The process ended.
         """
-        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+        with contextlib.suppress(OSError):  # a broken pipe: then there is no answer either
             self._process.stdin.write(request)
             self._process.stdin.flush()
         head = bytearray(REPLY.size)
         self._receive(head)
         is_decoded, length = REPLY.unpack(head)
+        if is_decoded and length != cells.nbytes:
+            raise RuntimeError(f"The decoder gave {length} of {cells.nbytes} bytes.")
         answer = memoryview(cells).cast("B") if is_decoded else bytearray(length)
         self._receive(answer)
         return "" if is_decoded else answer.decode(errors="replace")

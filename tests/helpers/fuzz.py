@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from diffusionct_pipeline.dicom import DicomError, read_slice, write_slice
+from diffusionct_pipeline.dicom import DicomError, read_slice, scan_folder, write_slice
 from diffusionct_pipeline.simulation import ScanOptions, simulate_pair, write_series
 from pydicom.data import get_testdata_file
 from pydicom.uid import (
@@ -297,8 +297,15 @@ def independent_hu(path):
 
 
 def verdict(path):
-    """What became of a file: "refused", "equal", "alone" (accepted, pydicom gives no pixels), or what is wrong."""
+    """What became of the one file of a folder: "refused", "equal", "alone" (accepted, pydicom gives no pixels), or what
+    is wrong."""
     begun = time.monotonic()
+    try:
+        scan = scan_folder(path.parent)
+    except Exception as error:
+        return f"the folder: {type(error).__name__}: {error}"
+    if len(scan.series) + len(scan.skipped) != 1 or any(str(path) not in skipped.reason for skipped in scan.skipped):
+        return f"the folder: {scan}"
     try:
         slice_ = read_slice(path)
     except DicomError as error:

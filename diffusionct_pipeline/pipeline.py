@@ -86,11 +86,11 @@ class DiffusionCTPipeline(DiffusionPipeline):
     ) -> DiffusionCTPipeline:
         """Load a checkpoint: None for the embedded one, a folder, or "user/repo" on the Hub.
 
-        Only safetensors files are read unless `use_safetensors=False` is passed: other kinds can hold code.
+        Only safetensors files are read: other kinds can hold code.
 
         Raises:
             ValueError: if the name is neither a checkpoint folder nor of the form "user/repo", or the checkpoint is
-                damaged, not whole or names foreign classes.
+                damaged, not whole or names foreign classes, or `use_safetensors` is not True.
             OSError: if a file is missing or damaged, or the Hub cannot be reached.
         """
         name = PRETRAINED if pretrained_model_name_or_path is None else pretrained_model_name_or_path
@@ -100,8 +100,11 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 f'`pretrained_model_name_or_path` is "{name}"; legal is a folder with {cls.config_name}, '
                 'a Hub name "user/repo", or nothing for the embedded checkpoint.'
             )
+        if kwargs.setdefault("use_safetensors", True) is not True:
+            found = kwargs["use_safetensors"]
+            raise ValueError(f"`use_safetensors` is {found!r}; legal is True: other files can hold code.")
         with checkpoint_named(str(name)):
-            pipe = super().from_pretrained(str(name), **{"use_safetensors": True} | kwargs)
+            pipe = super().from_pretrained(str(name), **kwargs)
             for component in set(NETWORKS) - kwargs.keys():
                 model = getattr(pipe, component)
                 require_whole(component, model)

@@ -251,7 +251,8 @@ def _square_spacing(dataset: Dataset, name: str) -> float:
     if abs(spacing[0] - spacing[1]) > SQUARE_TOLERANCE * max(spacing):
         raise DicomError(f"{name} has pixel spacing ({spacing[0]:g}, {spacing[1]:g}) mm; only square pixels are "
                          "supported. Resample the series first.")
-    side_mm = spacing[0] * min(int(dataset.Rows), int(dataset.Columns))  # the shorter: reformats are as long as a patient
+    # The shorter side: reformats are as long as a patient.
+    side_mm = spacing[0] * min(int(dataset.Rows), int(dataset.Columns))
     if side_mm > LARGEST_FIELD_OF_VIEW_MM:
         raise DicomError(f"{name} has PixelSpacing {spacing[0]:g} mm, so that its {dataset.Rows} x {dataset.Columns} "
                          f"pixels span {side_mm:g} mm; legal is at most {LARGEST_FIELD_OF_VIEW_MM:g} mm.")

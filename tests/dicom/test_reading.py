@@ -210,7 +210,7 @@ class TestRefusals:
             ({"RescaleSlope": "NaN"}, "RescaleSlope 'NaN'; 1 finite numbers"),
             ({"RescaleIntercept": -1e300}, r"RescaleIntercept \(0028,1052\) -1e\+300; legal is -65536 to 65536 HU"),
             ({"Rows": 65535}, "65535 for Rows; expected 1 to 8192"),
-            ({"PixelSpacing": [4, 4], "hu": np.zeros((300, 600))}, r"300 x 600 pixels span 1200 mm; legal is at most 1000"),
+            ({"PixelSpacing": [4, 4], "hu": np.zeros((300, 600))}, "300 x 600 pixels span 1200 mm; legal is at most"),
             ({"PixelSpacing": [0.7]}, "2 finite numbers"),
             ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "perpendicular"),
             ({"PixelData": None}, "no pixel data"),

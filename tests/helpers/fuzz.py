@@ -40,8 +40,8 @@ SYNTAXES = (*COMPRESSED, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Ex
             ImplicitVRLittleEndian, JPEG2000, JPEGBaseline8Bit, JPEGLosslessSV1, MPEG2MPML, "1.2.3", "")  # fmt: skip
 LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"OL", b"SQ", b"UC", b"UN", b"UR", b"UT")  # with a length of 4 bytes
 VRS = (*LONG_VRS, b"UI", b"DS", b"IS", b"US", b"SS", b"FD", b"AT", b"PN", b"CS", b"LO", b"DA", b"??", b"\0\0", b"ui")
-NUMBERS = (b"NaN", b"inf", b"-inf", b"1e300", b"-1e300", b"1e-300", b"0", b"", b"-1", b"1\\2\\3", b"99999999999", b"1,5",
-           b"0x10", b"\xd9\xa3", b"1e", b"--1", b"65535", b"1e5", b"\\", b" " * 20, b"7" * 300)  # fmt: skip
+NUMBERS = (b"NaN", b"inf", b"-inf", b"1e300", b"-1e300", b"1e-300", b"0", b"", b"-1", b"1\\2\\3", b"99999999999",
+           b"1,5", b"0x10", b"\xd9\xa3", b"1e", b"--1", b"65535", b"1e5", b"\\", b" " * 20, b"7" * 300)  # fmt: skip
 CHARACTER_SETS = (b"ISO_IR 192", b"ISO_IR 100", b"ISO 2022 IR 87", b"\\ISO 2022 IR 149", b"GB18030", b"nonsense",
                   b"ISO_IR 192\\ISO 2022 IR 58", b"\xff\xfe", b"\\\\\\")  # fmt: skip
 NUMERIC = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel")

@@ -9,8 +9,10 @@ from .options import (
     LatentOptions,
     LiteralAutoencoderOptions,
     LiteralLatentOptions,
+    SystemOptions,
     parse_options,
 )
+from .system_phase import SystemPhase
 
 __all__ = [
     "AutoencoderOptions",
@@ -21,6 +23,8 @@ __all__ = [
     "LiteralAutoencoderPhase",
     "LiteralLatentOptions",
     "LiteralLatentPhase",
+    "SystemOptions",
+    "SystemPhase",
     "parse_options",
     "train",
 ]

@@ -31,6 +31,7 @@ from .provenance import Derivation
 from .run_report import REPORT_FILE, SeriesEntry, make_report, relative_path
 from .sample_files import SAMPLES_FOLDER, SliceSamples, samples_path, spread_hu
 from .seeds import MAX_SEED
+from .systems import SystemPipeline, load_system
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class FolderOptions:
     batch_size: int | None = None
     num_samples: int = 1
     preview: bool = False
+    system: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The options for the report."""
@@ -82,7 +84,7 @@ class Job:
     source: Path
     output: Path
     options: FolderOptions
-    pipe: DiffusionCTPipeline
+    pipe: DiffusionCTPipeline | SystemPipeline
     reference_tokens: torch.Tensor | None
     derivation: Derivation
     progress: Callable[[int, int], None]
@@ -119,6 +121,7 @@ def standardize_folder(
     batch_size: int | None = None,
     num_samples: int = 1,
     preview: bool = False,
+    system: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Standardize a DICOM file, or all CT series below a folder.
@@ -128,7 +131,7 @@ def standardize_folder(
     Args:
         source: DICOM file, or folder with any number of series and other files.
         output: Folder for the results, not inside `source`; earlier results in it are replaced.
-        model: Checkpoint folder or "user/repo" on the Hub; None for the embedded checkpoint.
+        model: Checkpoint folder or "user/repo" on the Hub; None for the embedded checkpoint. With `system`, its folder.
         reference: DICOM file or folder with one series whose texture to take; None for the checkpoint's standard.
         num_inference_steps: Denoising steps; None takes what the checkpoint recommends.
         seed: Seed of the noise, which the slices of a series share.
@@ -138,6 +141,7 @@ def standardize_folder(
             one, all of them and their spread go to `output/samples/PATH.npz`, see `SliceSamples`.
         preview: Whether to write pictures of `PREVIEW_SLICES` slices a series to `output/preview`, with the spread
             where there are several samples.
+        system: Name of a system of the comparison (`systems.load_system`) that takes the pipeline's place.
         progress: Called as progress(done, total) at the start and after each sample of each slice; those of a failed
             slice count as done.
 
@@ -159,6 +163,7 @@ def standardize_folder(
         batch_size=batch_size,
         num_samples=num_samples,
         preview=preview,
+        system=system,
     )
     # 1. What there is to do, before anything is loaded.
     source, output = Path(source), Path(output)
@@ -256,7 +261,11 @@ def make_job(
     Raises:
         ValueError, OSError: naming the option and the reason.
     """
-    pipe = load_pipeline(options.model, options.device)
+    if options.system is None:
+        pipe = load_pipeline(options.model, options.device)
+    else:
+        system = load_system(options.system, options.model)
+        pipe = SystemPipeline(options.system, system, options.model, usable_device(options.device))
     steps = options.num_inference_steps
     steps = pipe.config.default_num_inference_steps if steps is None else steps
     pipe.check_inputs(steps, None, options.batch_size, "dicom", [], options.num_samples)
@@ -282,11 +291,7 @@ def load_pipeline(model: str | os.PathLike | None = None, device: str | None = N
     Raises:
         ValueError: naming the model or device and the reason.
     """
-    try:
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ValueError(f'device "{device}" cannot be used: {first_line(error)}') from error
+    place = usable_device(device)
     try:
         diffusers.utils.logging.disable_progress_bar()  # three small files
         pipe = DiffusionCTPipeline.from_pretrained(model)
@@ -295,6 +300,20 @@ def load_pipeline(model: str | os.PathLike | None = None, device: str | None = N
         raise ValueError(f"{name} cannot be loaded: {first_line(error)}") from error
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(place)
+
+
+def usable_device(device: str | None) -> torch.device:
+    """A device by name; None is the first GPU, else the CPU.
+
+    Raises:
+        ValueError: naming the device and the reason.
+    """
+    try:
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise ValueError(f'device "{device}" cannot be used: {first_line(error)}') from error
+    return place
 
 
 def standardize_series(job: Job, series: CTSeries) -> None:

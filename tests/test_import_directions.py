@@ -35,12 +35,12 @@ LAYERS = {
     "pipeline": 5,
     "run_report": 5,
     "systems": 6,
-    "train": 6,
-    "standardize_folder": 6,
+    "train": 7,
+    "standardize_folder": 7,
     "evaluation.study": 7,
-    "demo": 7,
-    "commands": 8,
-    "cli": 9,
+    "demo": 8,
+    "commands": 9,
+    "cli": 10,
 }
 # The first layer is numpy and scipy; only the simulator may use torch.
 WITHOUT_TORCH = (

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from .as_pipeline import SystemPipeline
 from .diffusionct import DiffusionCT
+from .encoder_decoder import EncoderDecoder
 from .linear_filter import LinearFilter
 from .pix2pix import Pix2Pix
 from .protocol import FittingPair, System
@@ -31,4 +33,47 @@ TRAINABLE: dict[str, type[TrainedSystem]] = {
     "pix2pix": Pix2Pix,
 }
 
-__all__ = ["SYSTEMS", "TRAINABLE", "DiffusionCT", "FittingPair", "LinearFilter", "System", "Unchanged"]
+# Those, and what is loaded from a folder that other scripts wrote.
+ALL_SYSTEMS = {
+    **{name: getattr(make, "func", make) for name, make in SYSTEMS.items()},
+    **TRAINABLE,
+    "encoder-decoder": EncoderDecoder,
+    "DiffusionCT (literal)": DiffusionCT,
+}
+WITHOUT_FILES = ("input", "DiffusionCT")
+
+
+def load_system(name: str, folder: str | Path | None = None) -> System:
+    """A system as it was saved.
+
+    Args:
+        name: In `ALL_SYSTEMS`.
+        folder: What its `save_pretrained` wrote; None for those that need none.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    if name not in ALL_SYSTEMS:
+        raise ValueError(f"`system` is {name!r}; legal are {', '.join(map(repr, ALL_SYSTEMS))}.")
+    if folder is None and name in WITHOUT_FILES:
+        return SYSTEMS[name]()
+    if folder is None:
+        raise ValueError(f"`model` is missing; {name} is loaded from the folder that training/train_system.py wrote.")
+    try:
+        return ALL_SYSTEMS[name].from_pretrained(folder)
+    except Exception as error:  # what a damaged or foreign folder raises depends on the damage
+        raise ValueError(f'"{folder}" cannot be loaded as {name}: {error}') from error
+
+
+__all__ = [
+    "ALL_SYSTEMS",
+    "SYSTEMS",
+    "TRAINABLE",
+    "DiffusionCT",
+    "FittingPair",
+    "LinearFilter",
+    "System",
+    "SystemPipeline",
+    "Unchanged",
+    "load_system",
+]

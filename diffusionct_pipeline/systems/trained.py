@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,6 +103,18 @@ class TrainedSystem(ModelMixin, ConfigMixin):
     def make_training(self, crop: int) -> SystemTraining:
         """What trains this system on images of `crop` pixels."""
         raise NotImplementedError
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> TrainedSystem:
+        """What `save_pretrained` wrote.
+
+        Raises:
+            ValueError, OSError: naming the folder and the reason.
+        """
+        saved = cls.load_config(folder).get("_class_name")
+        if saved != cls.__name__:
+            raise ValueError(f'"{folder}" holds a {saved}, not a {cls.__name__}; name the system that it was trained as.')
+        return super().from_pretrained(folder, **options)
 
     def fit(self, pairs: Iterable[FittingPair]) -> TrainedSystem:
         """Learns nothing: training did."""

@@ -10,20 +10,28 @@ from functools import partial
 from pathlib import Path
 
 from .as_pipeline import SystemPipeline
+from .band_energies import BandEnergies
+from .conditional_gaussian import ConditionalGaussian
 from .diffusionct import DiffusionCT
 from .encoder_decoder import EncoderDecoder
+from .histogram_matching import HistogramMatching
 from .linear_filter import LinearFilter
 from .pix2pix import Pix2Pix
 from .protocol import FittingPair, System
 from .trained import TrainedSystem
+from .transfer_ratio import TransferRatio
 from .unchanged import Unchanged
 from .unet_l1 import UNetL1
 
 # Work as they are, or after `fit` with a few pairs.
 SYSTEMS: dict[str, Callable[[], System]] = {
     "input": Unchanged,
+    "histogram matching": HistogramMatching,
     "linear filter, least squares": partial(LinearFilter, "least_squares"),
     "linear filter, power": partial(LinearFilter, "power"),
+    "band energies": BandEnergies,
+    "transfer ratio": TransferRatio,
+    "conditional Gaussian": ConditionalGaussian,
     "DiffusionCT": DiffusionCT,
     "DiffusionCT, reference": partial(DiffusionCT, by_reference=True),
 }
@@ -69,11 +77,15 @@ __all__ = [
     "ALL_SYSTEMS",
     "SYSTEMS",
     "TRAINABLE",
+    "BandEnergies",
+    "ConditionalGaussian",
     "DiffusionCT",
     "FittingPair",
+    "HistogramMatching",
     "LinearFilter",
     "System",
     "SystemPipeline",
+    "TransferRatio",
     "Unchanged",
     "load_system",
 ]

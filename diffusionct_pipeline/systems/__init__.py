@@ -12,14 +12,21 @@ from pathlib import Path
 from .as_pipeline import SystemPipeline
 from .band_energies import BandEnergies
 from .conditional_gaussian import ConditionalGaussian
+from .cvh_ct import CVHCT
+from .cyclegan import CycleGAN
+from .ddpm import DDPM
 from .diffusionct import DiffusionCT
 from .encoder_decoder import EncoderDecoder
+from .ganai import GANai
 from .histogram_matching import HistogramMatching
 from .linear_filter import LinearFilter
 from .pix2pix import Pix2Pix
 from .protocol import FittingPair, System
+from .radiomicgan import RadiomicGAN
+from .stan_ct import STANCT
 from .trained import TrainedSystem
 from .transfer_ratio import TransferRatio
+from .uda_ct import UDACT
 from .unchanged import Unchanged
 from .unet_l1 import UNetL1
 
@@ -39,6 +46,13 @@ SYSTEMS: dict[str, Callable[[], System]] = {
 TRAINABLE: dict[str, type[TrainedSystem]] = {
     "U-Net, L1": UNetL1,
     "pix2pix": Pix2Pix,
+    "CycleGAN": CycleGAN,
+    "GANai": GANai,
+    "STAN-CT": STANCT,
+    "RadiomicGAN": RadiomicGAN,
+    "CVH-CT": CVHCT,
+    "UDA-CT": UDACT,
+    "DDPM": DDPM,
 }
 
 # Those, and what is loaded from a folder that other scripts wrote.

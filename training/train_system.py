@@ -4,7 +4,7 @@
     accelerate launch training/train_system.py --system pix2pix --output runs/systems/pix2pix ... --resume latest
 """
 
-from diffusionct_pipeline.train import SystemOptions, SystemPhase, parse_options, train
+from diffusionct_pipeline.train import SystemOptions, parse_options, train_system
 
 if __name__ == "__main__":
-    train(parse_options(SystemOptions, __doc__), SystemPhase)
+    train_system(parse_options(SystemOptions, __doc__))

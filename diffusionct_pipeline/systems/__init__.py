@@ -94,6 +94,7 @@ __all__ = [
     "BandEnergies",
     "ConditionalGaussian",
     "DiffusionCT",
+    "EncoderDecoder",
     "FittingPair",
     "HistogramMatching",
     "LinearFilter",

@@ -17,7 +17,7 @@ MOST_ROUNDS, TOLERANCE = 50, 1e-3  # scaling a band changes its neighbours a lit
 
 
 class BandEnergies(FittedSystem):
-    """Gallardo-Estrella et al. 2016 (Eur Radiol 26:478): sum of bands, each scaled to the reference's energy.
+    """Gallardo-Estrella et al. 2016 (doi:10.1007/s00330-015-3824-y): bands, each scaled to the reference's energy.
 
     A slice is L_0 = F_1 + ... + F_n + L_n, F_i = L_(i-1) - L_i being what the next Gaussian takes away; each F_i is
     multiplied by lambda_i = e_i of the reference / e_i of the slice, e_i being the standard deviation in the lungs, and

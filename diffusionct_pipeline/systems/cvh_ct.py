@@ -15,7 +15,7 @@ DOMAIN_WEIGHT = 10.0  # [G]: as the cycle's; the abstract names no weight
 
 
 class CVHCT(CycleGAN):
-    """Selim et al. 2021 (arXiv:2110.09718, "Cross-vendor CT image data harmonization using CVH-CT"), from its abstract [A].
+    """Selim et al. 2021 ("Cross-Vendor CT Image Data Harmonization Using CVH-CT", arXiv:2110.09693), abstract [A].
 
     What it says: CycleGAN, self-attention in the generator, a VGG-19 domain loss. Where the attention is and how the
     domain is measured (Gram matrices of relu1_2, relu2_2, relu3_4, relu4_4) is our reading [G].

@@ -22,7 +22,7 @@ HISTOGRAM_BINS = 32  # of the joint histogram that pairs are compared by [G]
 
 
 class GANai(TrainedSystem):
-    """Liang et al. 2019 (arXiv:1907.02169, "GANai: standardizing CT images using GANs with alternating improvement") [C].
+    """Liang et al. 2019 (ICHI, "GANai: Standardizing CT Images using GAN with Alternative Improvement") [C].
 
     The release uses only the unconditional discriminator in the generator's loss, and its ensemble is never asked: what
     the paper intends is here, the generator faces both, and must also fool those of the phase before.

@@ -16,7 +16,7 @@ PATCH, STRIDE = 128, 64  # pixels: patches of the paper; they overlap by half [G
 
 
 class STANCT(GANai):
-    """Selim et al. 2020 (arXiv:2004.01307, "STAN-CT: standardizing CT image using generative adversarial networks") [C].
+    """Selim et al. 2020 ("STAN-CT: Standardizing CT Image using GAN", arXiv:2004.01307) [C].
 
     Latent loss: mean |E(G(x)) - E(y)|, E the generator's own encoder. Feature loss: mean over blocks of D_c of
     |phi(y) - phi(G(x))|, which the discriminator makes large and the generator small [G].

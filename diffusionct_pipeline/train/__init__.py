@@ -12,7 +12,7 @@ from .options import (
     SystemOptions,
     parse_options,
 )
-from .system_phase import SystemPhase
+from .system_phase import SystemPhase, train_system
 
 __all__ = [
     "AutoencoderOptions",
@@ -27,4 +27,5 @@ __all__ = [
     "SystemPhase",
     "parse_options",
     "train",
+    "train_system",
 ]

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_args, get_type_hints
 
+from ..systems import SYSTEMS, TRAINABLE
+from ..systems.trained import Recipe
+
 LITERAL_LOSSES = ["l2=1"]
 
 Options = TypeVar("Options", bound="TrainOptions")
@@ -183,11 +186,12 @@ class SystemOptions(ImageTrainOptions):
     max_grad_norm: float = option(0.0, "gradients are clipped to this norm; 0 means not at all, as published")
 
     def __post_init__(self) -> None:
-        from ..systems import TRAINABLE
-
-        if self.system not in TRAINABLE:
-            raise ValueError(f"`system` is {self.system!r}; legal are {', '.join(map(repr, TRAINABLE))}.")
-        recipe = TRAINABLE[self.system].recipe
+        if self.system not in SYSTEMS | TRAINABLE:
+            raise ValueError(
+                f"`system` is {self.system!r}; legal are {', '.join(map(repr, SYSTEMS | TRAINABLE))}. The encoder-decoder and "
+                "the paper's own recipe have scripts of their own, training/train_literal_*.py."
+            )
+        recipe = getattr(SYSTEMS.get(self.system) or TRAINABLE[self.system], "recipe", Recipe(crop=128))
         self.crop = self.crop or recipe.crop
         self.batch_size = self.batch_size or recipe.batch_size
         self.learning_rate = self.learning_rate or recipe.learning_rate

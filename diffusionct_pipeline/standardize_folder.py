@@ -56,8 +56,9 @@ class FolderOptions:
 
     def as_json(self) -> dict[str, Any]:
         """The options for the report."""
+        chosen = {name: value for name, value in asdict(self).items() if name != "system" or value is not None}
         return {
-            **asdict(self),
+            **chosen,
             "model": "embedded" if self.model is None else str(self.model),
             "reference": None if self.reference is None else str(self.reference),
         }

@@ -182,7 +182,7 @@ class SystemOptions(ImageTrainOptions):
     crop: int = option(0, "side of a training crop in pixels, a multiple of 32; 0: the recipe's")
     batch_size: int = option(0, "pairs a step and process; 0: the recipe's")
     learning_rate: float = option(0.0, "peak learning rate; linear warm-up, cosine decay to 0; 0: the recipe's")
-    weight_decay: float = option(0.0, "not used: the systems have optimizers of their own")
+    weight_decay: float = option(0.0, "has no effect: the optimizers are the systems' own")
     max_grad_norm: float = option(0.0, "gradients are clipped to this norm; 0 means not at all, as published")
 
     def __post_init__(self) -> None:
@@ -191,6 +191,8 @@ class SystemOptions(ImageTrainOptions):
                 f"`system` is {self.system!r}; legal are {', '.join(map(repr, SYSTEMS | TRAINABLE))}. The encoder-decoder and "
                 "the paper's own recipe have scripts of their own, training/train_literal_*.py."
             )
+        if self.weight_decay:
+            raise ValueError(f"`weight_decay` is {self.weight_decay}; legal is 0: the optimizers are the systems' own.")
         recipe = getattr(SYSTEMS.get(self.system) or TRAINABLE[self.system], "recipe", Recipe(crop=128))
         self.crop = self.crop or recipe.crop
         self.batch_size = self.batch_size or recipe.batch_size

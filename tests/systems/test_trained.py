@@ -15,35 +15,15 @@ from diffusionct_pipeline.systems.networks import ImagePool, PatchDiscriminator,
 from diffusionct_pipeline.systems.radiomicgan import WINDOWS
 from diffusionct_pipeline.systems.stitching import stitched
 from diffusionct_pipeline.systems.uda_ct import Reversal
-from diffusionct_pipeline.train import SystemOptions, SystemPhase, train
+from diffusionct_pipeline.train import SystemOptions, SystemPhase, system_phase, train
+from helpers.tiny_systems import TINY, noise_hu, tiny_system
 from safetensors.torch import save_file
 
 SPACING, CROP = 0.7, 64
-RESNET = {"latent_channels": 8, "block_out_channels": [8, 8, 8, 8, 16], "decoder_channels": [8] * 5}
-TINY = {
-    "U-Net, L1": RESNET,
-    "pix2pix": {"downs": 4, "base_channels": 4},
-    "CycleGAN": {"base_channels": 4, "blocks": 1},
-    "GANai": {"downs": 4, "base_channels": 4},
-    "STAN-CT": {"downs": 4, "base_channels": 4},
-    "RadiomicGAN": {"vgg_channels": 4, "base_channels": 4},
-    "CVH-CT": {"base_channels": 8, "blocks": 1, "vgg_channels": 4},
-    "UDA-CT": RESNET | {"base_channels": 4},
-    "DDPM": {"block_out_channels": [4, 8], "norm_groups": 2, "num_inference_steps": 2},
-}
-
-
-def tiny(name):
-    torch.manual_seed(0)
-    return TRAINABLE[name](**TINY[name]).eval()
 
 
 def training(name):
-    return tiny(name).make_training(CROP)
-
-
-def noise_hu(seed, shape=(50, 97)):
-    return np.random.default_rng(seed).normal(0, 100, shape).astype(np.float32)
+    return tiny_system(name).make_training(CROP)
 
 
 def batch(count=3, seed=0):
@@ -78,7 +58,7 @@ def test_every_trained_system_is_tested():
 @pytest.mark.parametrize("name", TRAINABLE)
 class TestEverySystem:
     def test_any_size_in_the_same_size_out(self, name):
-        system = tiny(name)
+        system = tiny_system(name)
         assert isinstance(system, System) and system.target_kernel == "Bl64" and system.fit([]) is system
         for shape in ((50, 97), (32, 32)):
             hu = noise_hu(1, shape)
@@ -122,6 +102,45 @@ def test_resumed_gan_equals_an_uninterrupted_one(tmp_path, monkeypatch):
     run("CycleGAN", tmp_path / "twice", max_steps=4, resume="latest")
     once, twice = (load_system("CycleGAN", tmp_path / name).state_dict() for name in ("once", "twice"))
     assert all(torch.equal(once[name], twice[name]) for name in once)
+
+
+class TestValidation:
+    @pytest.fixture
+    def scored(self, monkeypatch):
+        """Validation gives these scores, one after the other."""
+
+        def script(*scores):
+            left = list(scores)
+
+            class Scripted:
+                def __init__(self, count):
+                    assert count > 0
+
+                def score(self, standardize):
+                    assert standardize(noise_hu(0, (64, 64)), SPACING, None).shape == (64, 64)
+                    return {"rmse_hu": 1.0, "within_15_percent": left.pop(0)}
+
+            monkeypatch.setattr(system_phase, "ValidationSet", Scripted)
+
+        return script
+
+    @pytest.mark.parametrize(("scores", "best"), [((0.2, 0.9, 0.1, 0.3), 2), ((0.2, 0.1, 0.1, 0.3), 4)])
+    def test_the_best_is_saved(self, scored, tmp_path, monkeypatch, scores, best):
+        scored(*scores)
+        seen = []
+        validate = SystemPhase.validate
+
+        def watched(phase, objective):
+            seen.append({name: value.clone() for name, value in objective.system.state_dict().items()})
+            return validate(phase, objective)
+
+        monkeypatch.setattr(SystemPhase, "validate", watched)
+        run("pix2pix", tmp_path, max_steps=3, validation_steps=1)
+        saved = load_system("pix2pix", tmp_path).state_dict()
+        assert all(torch.equal(saved[name], seen[best - 1][name]) for name in saved)
+        summary = json.loads((tmp_path / "metrics.json").read_text())["system"]
+        assert summary["validation"]["within_15_percent"] == max(scores)
+        assert summary["parameters"] == sum(value.numel() for value in tiny_system("pix2pix").parameters())
 
 
 class TestGANai:
@@ -207,7 +226,7 @@ class TestRadiomicGAN:
         assert [id(p) for p in objective.parameters()] == weights
 
     def test_what_the_window_clips_is_given_back(self):
-        system = tiny("RadiomicGAN")
+        system = tiny_system("RadiomicGAN")
         hu = torch.zeros(1, 1, CROP, CROP)
         hu[..., 0, 0], hu[..., 0, 1] = 2000.0, -2000.0
         clipped = hu.clamp(WINDOWS[-1].low, WINDOWS[-1].high)
@@ -221,7 +240,7 @@ class TestRadiomicGAN:
         system = phase.objective.system
         assert (system.encoder.features[0].weight == 0.01).all() and system.remark == ""
         assert not any(p.requires_grad for p in system.encoder.parameters())
-        assert tiny("RadiomicGAN").remark == tiny("CVH-CT").remark == "random VGG-19"
+        assert tiny_system("RadiomicGAN").remark == tiny_system("CVH-CT").remark == "random VGG-19"
 
     def test_pretrained_weights_of_a_system_without_vgg_are_refused(self, tmp_path):
         with pytest.raises(ValueError, match="no VGG-19"):
@@ -230,7 +249,7 @@ class TestRadiomicGAN:
 
 class TestCVHCT:
     def test_attention_starts_as_the_identity(self):
-        attention = tiny("CVH-CT").generator.attention
+        attention = tiny_system("CVH-CT").generator.attention
         hidden = torch.randn(1, 32, 8, 8, generator=generator())
         assert attention.gamma == 0 and torch.equal(attention(hidden), hidden)
         torch.nn.init.constant_(attention.gamma, 1.0)
@@ -288,7 +307,7 @@ class TestPairs:
 
 class TestDDPM:
     def test_failed_slices_are_counted(self, monkeypatch):
-        system, hu = tiny("DDPM"), noise_hu(0)
+        system, hu = tiny_system("DDPM"), noise_hu(0)
         system.standardize(hu, SPACING)
         system.failed = 0
         assert system.slices == 1 and system.remark == ""
@@ -302,7 +321,7 @@ class TestDDPM:
         assert ddpm_module.has_failed(hu + 60, hu) and ddpm_module.has_failed(hu * math.nan, hu)
 
     def test_the_seed_decides(self):
-        system, hu = tiny("DDPM"), noise_hu(0)
+        system, hu = tiny_system("DDPM"), noise_hu(0)
         first = system.standardize(hu, SPACING)
         np.testing.assert_array_equal(system.standardize(hu, SPACING), first)
         system.seed = 1
@@ -338,7 +357,7 @@ class TestSharedParts:
         assert rows.max() - rows.min() + 1 == 70
 
     def test_foreign_folders_are_refused_by_name(self, tmp_path):
-        tiny("pix2pix").save_pretrained(tmp_path)
+        tiny_system("pix2pix").save_pretrained(tmp_path)
         with pytest.raises(ValueError, match="Pix2Pix.*not a GANai"):
             load_system("GANai", tmp_path)
         with pytest.raises(ValueError, match="legal are 'input'"):

@@ -84,14 +84,16 @@ def make_systems(arguments, record):
     wanted = arguments.systems or [*SYSTEMS, *record, ORACLE]
     fitting = [name for name in SYSTEMS if name in wanted]
     known = [FittingPair(pair.hu[SOURCE], pair.hu[TARGET], pair.spacing_mm) for pair in fitting_pairs()] if fitting else []
-    systems = {name: SYSTEMS[name]().fit(known) for name in fitting}
+    systems = {name: SYSTEMS[name]() for name in fitting}
     systems |= {name: load_system(name, arguments.record.parent / record[name]["folder"]) for name in record if name in wanted}
-    if ORACLE in wanted and "encoder-decoder" in systems:
-        systems[ORACLE] = systems["encoder-decoder"]
-    for system in systems.values():
+    for name, system in systems.items():
         network = getattr(system, "pipe", system)
         if hasattr(network, "to"):
             network.to(arguments.device)
+        if name in fitting:
+            system.fit(known)
+    if ORACLE in wanted and "encoder-decoder" in systems:
+        systems[ORACLE] = systems["encoder-decoder"]
     return systems
 
 

@@ -18,6 +18,7 @@ L1_WEIGHT = 100.0  # Liang et al. 2019, as pix2pix
 PREVIOUS_GENERATOR_SHARE = 0.3  # of the discriminators' steps are against the generator before the last phase
 PREVIOUS_FOOLED = 0.9  # what the discriminators of the phase before must give to fakes
 LONGEST_PHASE = 2000  # steps: the exit tests can deadlock, comparators' specification
+LONGEST_SHARE = 0.05  # of the budget [G]: in a short training one phase would last until its end
 HISTOGRAM_BINS = 32  # of the joint histogram that pairs are compared by [G]
 
 
@@ -65,6 +66,7 @@ class GANaiTraining(SystemTraining):
         for name in ("of_generator", "won"):
             self.register_buffer(name, torch.zeros((), dtype=torch.bool))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.register_buffer("began", torch.zeros((), dtype=torch.float64))  # share of the budget that was done
 
     def optimizers(self, learning_rate: float) -> dict[str, Optimizer]:
         """Generator; both discriminators."""
@@ -75,7 +77,7 @@ class GANaiTraining(SystemTraining):
 
     def turns(self, done: float) -> Sequence[str]:
         """The turn of the phase; the next one begins where this one is won, or has lasted too long."""
-        if self.won or self.steps >= LONGEST_PHASE:
+        if self.won or self.steps >= LONGEST_PHASE or done - self.began > LONGEST_SHARE:
             if self.of_generator:  # those that it has just fooled
                 self.previous[1].load_state_dict(self.conditional.state_dict())
                 self.previous[2].load_state_dict(self.unconditional.state_dict())
@@ -84,6 +86,7 @@ class GANaiTraining(SystemTraining):
             self.of_generator.logical_not_()
             self.won.zero_()
             self.steps.zero_()
+            self.began.fill_(done)
         self.steps += 1
         return ("generator",) if self.of_generator else ("discriminator",)
 

@@ -151,6 +151,12 @@ class TestGANai:
             turns += objective.turns(0.0)
         assert turns == (["discriminator"] * 3 + ["generator"] * 3) * 2
 
+    def test_no_phase_takes_more_than_its_share_of_a_short_budget(self):
+        objective, turns = training("GANai"), []
+        for step in range(40):
+            turns += objective.turns(step / 40)
+        assert 18 <= turns.count("generator") <= 22
+
     def test_a_phase_that_is_won_ends(self):
         objective = training("GANai")
         assert objective.turns(0.0) == ("discriminator",)

@@ -10,6 +10,7 @@ from .padding import reflected_to
 from .patch_discriminator import start_small
 
 DOWNSAMPLING = 4
+QUERIES_AT_ONCE = 4096  # a 512 x 512 slice has 16,384 positions: all at once would take gigabytes
 KEY_SHARE = 8  # channels for one of queries and keys, Zhang et al. 2019, section 3
 
 
@@ -71,7 +72,8 @@ class SelfAttention(nn.Module):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         projected = self.to_keys(hidden).flatten(2).transpose(1, 2)  # [B,hw,2k+C]
         query, key, value = projected.split([self.key_channels, self.key_channels, hidden.shape[1]], -1)
-        attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # eq. 1 has no scale
+        rows = query.split(QUERIES_AT_ONCE, 1)
+        attended = torch.cat([F.scaled_dot_product_attention(row, key, value, scale=1.0) for row in rows], 1)  # eq. 1
         return hidden + self.gamma * self.out(attended.transpose(1, 2).unflatten(2, hidden.shape[-2:]))
 
 

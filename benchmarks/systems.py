@@ -3,10 +3,10 @@
     training/train_systems.sh 3600 runs/systems                      # the rivals, an hour each
     python benchmarks/systems.py runs/systems/record.json --json table.json
 
-Br40 -> Bl64 through tumours of phantoms of the test split, tumours and squares of other tissue. One row a system: parameters,
-seconds of training, seconds a slice here, root mean square error and mean difference in HU, mean concordance correlation of
-the ten figures of `evaluation.texture`, the share of figures within 15 %. Systems without training are fitted on pairs of
-training phantoms. Figures that others published stand below: of other data, for reference only.
+Br40 -> Bl64 through tumours of phantoms of the test split, tumours and squares of other tissue. One row a system:
+parameters, seconds of training, seconds a slice here, mean concordance correlation of the ten figures of
+`evaluation.texture`, the share of figures within 15 %, root mean square error and mean difference in HU. Systems without
+training are fitted on pairs of training phantoms. Published figures stand below: of other data, for reference only.
 """
 
 import argparse
@@ -38,7 +38,7 @@ ORACLE = "encoder-decoder, of the target"
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("record", type=Path, nargs="?", help="of training/train_systems.sh; none: systems without training")
+    parser.add_argument("record", type=Path, nargs="?", help="of training/train_systems.sh; none: without the rivals")
     parser.add_argument("--systems", nargs="+", metavar="NAME", help="default: all")
     parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -46,11 +46,10 @@ def main():
     arguments = parser.parse_args()
     table = measure(arguments)
     for name, row in table.items():
-        cells = "  ".join(f"{key} {value:10.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items())
-        print(f"{name:44s}{cells}")
+        print(f"{name:40s}" + "  ".join(f"{key} {value:.4g}" for key, value in row.items()))
     print(f"\npublished CCC, other data: {', '.join(CLASSES)}")
     for name, values in PUBLISHED.items():
-        print(f"{name:44s}" + "  ".join(f"{value:.2f}" for value in values))
+        print(f"{name:40s}" + "  ".join(f"{value:.2f}" for value in values))
     if arguments.json:
         arguments.json.write_text(json.dumps(table, indent=2) + "\n")
 
@@ -83,9 +82,11 @@ def make_systems(arguments, record):
     """Name -> system: those without training, fitted, and those of the record, on the device."""
     wanted = arguments.systems or [*SYSTEMS, *record, ORACLE]
     fitting = [name for name in SYSTEMS if name in wanted]
-    known = [FittingPair(pair.hu[SOURCE], pair.hu[TARGET], pair.spacing_mm) for pair in fitting_pairs()] if fitting else []
+    simulated = fitting_pairs() if fitting else ()
+    known = [FittingPair(pair.hu[SOURCE], pair.hu[TARGET], pair.spacing_mm) for pair in simulated]
     systems = {name: SYSTEMS[name]() for name in fitting}
-    systems |= {name: load_system(name, arguments.record.parent / record[name]["folder"]) for name in record if name in wanted}
+    trained = [name for name in record if name in wanted]
+    systems |= {name: load_system(name, arguments.record.parent / record[name]["folder"]) for name in trained}
     for name, system in systems.items():
         network = getattr(system, "pipe", system)
         if hasattr(network, "to"):

@@ -18,7 +18,8 @@ if __name__ == "__main__":
     systems = {}
     for name, folder in zip(arguments.systems[::2], arguments.systems[1::2], strict=True):
         (summary,) = json.loads((Path(folder) / "metrics.json").read_text()).values()
-        systems[name] = {"folder": str(Path(folder).resolve().relative_to(arguments.record.resolve().parent)), **summary}
+        relative = Path(folder).resolve().relative_to(arguments.record.resolve().parent)
+        systems[name] = {"folder": str(relative), **summary}
     if "DiffusionCT (literal)" in systems:  # both phases
         systems["DiffusionCT (literal)"]["seconds"] += systems["encoder-decoder"]["seconds"]
     write_whole(arguments.record, json.dumps({"budget_seconds": arguments.budget, "systems": systems}, indent=2) + "\n")

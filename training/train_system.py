@@ -1,4 +1,4 @@
-"""Train a rival of the comparison, or fit one that needs no training, and save it for `diffusionct standardize --system`.
+"""Train a rival of the comparison, or fit one that needs no training, for `diffusionct standardize --system`.
 
     accelerate launch training/train_system.py --system pix2pix --output runs/systems/pix2pix --objects DIR [DIR ...]
     accelerate launch training/train_system.py --system pix2pix --output runs/systems/pix2pix ... --resume latest

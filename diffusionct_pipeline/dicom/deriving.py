@@ -281,7 +281,13 @@ def _describe_series(derived: Dataset, suffix: str, series_number: int | None) -
 
 
 def _describe_derivation(
-    derived: Dataset, source: CTSlice, source_uid: str, target_name: str, model_id: str, options: dict[str, Any], system: str
+    derived: Dataset,
+    source: CTSlice,
+    source_uid: str,
+    target_name: str,
+    model_id: str,
+    options: dict[str, Any],
+    system: str,
 ) -> None:
     """What the image was made from, how, and by whom."""
     # 1. In words.

@@ -56,7 +56,7 @@ TRAINABLE: dict[str, type[TrainedSystem]] = {
 }
 
 # Those, and what is loaded from a folder that other scripts wrote.
-ALL_SYSTEMS = {
+ALL_SYSTEMS: dict[str, type[System]] = {
     **{name: getattr(make, "func", make) for name, make in SYSTEMS.items()},
     **TRAINABLE,
     "encoder-decoder": EncoderDecoder,

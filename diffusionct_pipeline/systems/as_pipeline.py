@@ -68,8 +68,8 @@ class SystemPipeline:
         num_samples = ignored[-1]
         if num_inference_steps is not None or num_samples != 1:
             raise ValueError(
-                f"`num_inference_steps` is {num_inference_steps} and `num_samples` is {num_samples}; with `system` legal "
-                "are None and 1."
+                f"`num_inference_steps` is {num_inference_steps} and `num_samples` is {num_samples}; with `system` None "
+                "and 1 are legal."
             )
 
     def reference_tokens(self, references: Sequence[HUSlice], batch_size: int | None = None) -> None:
@@ -109,7 +109,8 @@ class SystemPipeline:
 def system_id(name: str, folder: str | Path | None) -> str:
     """Name and a hash of all that a system's pixels depend on: its files, the constants of the code, the version."""
     package = importlib.import_module(__package__)
-    modules = [importlib.import_module(found.name) for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+    found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    modules = [importlib.import_module(module.name) for module in found]
     settings = {"version": __version__, "constants": pixel_constants() | constants_of(modules)}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for path in sorted(Path(folder).rglob("*")) if folder else []:

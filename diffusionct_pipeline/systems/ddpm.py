@@ -14,7 +14,7 @@ from ..image_processor import to_hu, to_model
 from .networks import reflected_to
 from .trained import Recipe, SystemTraining, TrainedSystem
 
-STEPS = 50  # of DDIM, comparators' specification
+STEPS = 50  # of DDIM [G]: beyond, Song et al. 2021, table 1, gain little
 TRAIN_TIMESTEPS = 1000
 # A kernel leaves slow content alone. A slice whose local mean (Gaussian of so many pixels) has moved by more than this
 # (root mean square over the slice) has other anatomy, or none: it failed.

@@ -17,7 +17,7 @@ from .trained import CT_RANGE, Recipe, SystemTraining, TrainedSystem, adam
 L1_WEIGHT = 100.0  # Liang et al. 2019, as pix2pix
 PREVIOUS_GENERATOR_SHARE = 0.3  # of the discriminators' steps are against the generator before the last phase
 PREVIOUS_FOOLED = 0.9  # what the discriminators of the phase before must give to fakes
-LONGEST_PHASE = 2000  # steps: the exit tests can deadlock, comparators' specification
+LONGEST_PHASE = 2000  # steps [G]: the exit tests can wait for each other for ever
 LONGEST_SHARE = 0.05  # of the budget [G]: in a short training one phase would last until its end
 HISTOGRAM_BINS = 32  # of the joint histogram that pairs are compared by [G]
 
@@ -148,9 +148,9 @@ def difficulty(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """
     cosine = 1 - nn.functional.cosine_similarity(x.flatten(1) + 1, y.flatten(1) + 1)  # air is 0
     further = []
-    for source, target in zip(x, y):
-        level = [((side.flatten() + 1) / 2 * HISTOGRAM_BINS).long().clamp(0, HISTOGRAM_BINS - 1) for side in (source, target)]
-        counts = torch.bincount(level[0] * HISTOGRAM_BINS + level[1], minlength=HISTOGRAM_BINS**2)
+    levels = [((side.flatten(1) + 1) / 2 * HISTOGRAM_BINS).long().clamp(0, HISTOGRAM_BINS - 1) for side in (x, y)]
+    for source, target in zip(*levels):
+        counts = torch.bincount(source * HISTOGRAM_BINS + target, minlength=HISTOGRAM_BINS**2)
         joint = (counts / counts.sum()).view(HISTOGRAM_BINS, HISTOGRAM_BINS)
         of_x, of_y = joint.sum(1), joint.sum(0)
         entropies = entropy(of_x) + entropy(of_y)

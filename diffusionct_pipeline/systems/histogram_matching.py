@@ -9,7 +9,7 @@ import numpy as np
 from .fitted import FittedSystem
 from .protocol import FittingPair
 
-LOWEST_HU, HIGHEST_HU = -1024, 3072  # comparators' specification
+LOWEST_HU, HIGHEST_HU = -1024, 3072  # 12 bits
 GRID_HU = np.arange(LOWEST_HU, HIGHEST_HU + 1)
 
 

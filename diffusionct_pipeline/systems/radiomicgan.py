@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from .networks import PatchDiscriminator, VGG19Features, logistic, reflected_to
 from .trained import HURange, Recipe, SystemTraining, TrainedSystem, adam
 
-L1_WEIGHT = 100.0  # Selim et al. 2021, comparators' specification
-WINDOW_LOW = -1024.0
-WINDOWS = tuple(HURange(WINDOW_LOW, WINDOW_LOW + width) for width in (255, 511, 1023, 1500))  # window training
+L1_WEIGHT = 100.0  # Selim et al. 2021
+WINDOW_LOW, WINDOW_WIDTHS = -1024.0, (255.0, 511.0, 1023.0, 1500.0)  # HU, window training
+WINDOWS = tuple(HURange(WINDOW_LOW, WINDOW_LOW + width) for width in WINDOW_WIDTHS)
 POOLINGS = 8  # of the encoder: a block four is at an eighth
 
 

@@ -10,7 +10,7 @@ from .networks import UNetGenerator
 from .stitching import stitched
 from .trained import CT_RANGE, Recipe, SystemTraining, TrainedSystem
 
-LATENT_WEIGHT = 1.0  # Selim et al. 2020, comparators' specification
+LATENT_WEIGHT = 1.0  # Selim et al. 2020
 FEATURE_WEIGHT = 1.0  # [G]
 PATCH, STRIDE = 128, 64  # pixels: patches of the paper; they overlap by half [G]
 

@@ -43,7 +43,9 @@ class HURange:
         return hu - hu.clamp(self.low, self.high)
 
 
-CT_RANGE = HURange(-1024.0, 3072.0)  # a public recipe of paired kernels, comparators' specification
+# Where a public recipe for paired kernels clips [C]; numbers by name, so that derived UIDs change with them.
+LOWEST_HU, HIGHEST_HU = -1024.0, 3072.0
+CT_RANGE = HURange(LOWEST_HU, HIGHEST_HU)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class TrainedSystem(ModelMixin, ConfigMixin):
         """
         saved = cls.load_config(folder).get("_class_name")
         if saved != cls.__name__:
-            raise ValueError(f'"{folder}" holds a {saved}, not a {cls.__name__}; name the system that it was trained as.')
+            raise ValueError(f'"{folder}" holds a {saved}, not a {cls.__name__}; name what it was trained as.')
         return super().from_pretrained(folder, **options)
 
     def fit(self, pairs: Iterable[FittingPair]) -> TrainedSystem:

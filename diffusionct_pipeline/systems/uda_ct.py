@@ -17,7 +17,7 @@ from .networks import PatchDiscriminator, least_squares, logistic
 from .trained import Recipe, SystemTraining, TrainedSystem, adam
 from .unet_l1 import UNetL1
 
-PAIRED_WEIGHT = 100.0  # all weights: comparators' specification [G]
+PAIRED_WEIGHT = 100.0  # all weights [G]: those of pix2pix and CycleGAN, the classifier well below
 ADVERSARIAL_WEIGHT = 1.0
 DOMAIN_WEIGHT = 0.1
 IDENTITY_WEIGHT = 10.0
@@ -29,8 +29,8 @@ STEEPNESS = 10.0  # of the ramp of lambda, Ganin et al. 2016, section 5.2.2
 class UDACT(UNetL1):
     """Selim et al. 2022 ("UDA-CT: a general framework for CT image standardization"), our reading [G].
 
-    No text or code of its losses was at hand: a ResNet-18 U-Net for both halves of a batch; L1 where there is a pair, an
-    unconditional discriminator and low-pass consistency where there is none; targets stay as they are (identity); a
+    No text or code of its losses was at hand. One ResNet-18 U-Net for both halves of a batch; L1 where there is a pair,
+    an unconditional discriminator where there is none; low-pass consistency; targets stay as they are (identity); a
     classifier of source and target on the latent, through gradient reversal (Ganin et al. 2016, eq. 8 to 10).
 
     Args:

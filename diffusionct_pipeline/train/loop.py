@@ -74,7 +74,7 @@ def train(options: TrainOptions, make_phase: Callable[[TrainOptions, torch.devic
     accelerator = Accelerator(
         mixed_precision=options.mixed_precision, cpu=options.cpu, log_with=options.tracker or None,
         project_dir=options.output,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # a turn trains some of the networks
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # a turn trains some networks
     )  # fmt: skip
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)

@@ -177,7 +177,7 @@ class SystemOptions(ImageTrainOptions):
     """A rival of the comparison. What the recipe of a system says is taken where an option is 0."""
 
     system: str = option("", "name of the system, see `diffusionct info`")
-    network: list[str] = option([], "NAME=VALUE of arguments of its networks, e.g. base_channels=32; none: as published")
+    network: list[str] = option([], "NAME=VALUE of its networks' arguments, as base_channels=32; none: as published")
     vgg: str = option("", "VGG-19 weights (.safetensors, torchvision's layout) where a system has one; none: random")
     crop: int = option(0, "side of a training crop in pixels, a multiple of 32; 0: the recipe's")
     batch_size: int = option(0, "pairs a step and process; 0: the recipe's")
@@ -188,12 +188,14 @@ class SystemOptions(ImageTrainOptions):
     def __post_init__(self) -> None:
         if self.system not in SYSTEMS | TRAINABLE:
             raise ValueError(
-                f"`system` is {self.system!r}; legal are {', '.join(map(repr, SYSTEMS | TRAINABLE))}. The encoder-decoder and "
-                "the paper's own recipe have scripts of their own, training/train_literal_*.py."
+                f"`system` is {self.system!r}; legal are {', '.join(map(repr, SYSTEMS | TRAINABLE))}. The encoder-decoder "
+                "and the paper's own recipe have scripts of their own, training/train_literal_*.py."
             )
         if self.weight_decay:
             raise ValueError(f"`weight_decay` is {self.weight_decay}; legal is 0: the optimizers are the systems' own.")
-        recipe = getattr(SYSTEMS.get(self.system) or TRAINABLE[self.system], "recipe", Recipe(crop=128))
+        if self.system in SYSTEMS and (self.network or self.vgg):
+            raise ValueError(f"`network` and `vgg` have no effect: {self.system} is fitted; leave them out.")
+        recipe = TRAINABLE[self.system].recipe if self.system in TRAINABLE else Recipe(crop=128)
         self.crop = self.crop or recipe.crop
         self.batch_size = self.batch_size or recipe.batch_size
         self.learning_rate = self.learning_rate or recipe.learning_rate

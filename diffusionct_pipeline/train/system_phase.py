@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,7 +57,9 @@ class SystemPhase:
     """What loop.train needs to know of a system of `systems.TRAINABLE`."""
 
     def __init__(self, options: SystemOptions, device: torch.device):
-        self.options, self.device = options, device
+        self.options = options
+        if not options.resume and PartialState().is_main_process:
+            shutil.rmtree(Path(options.output) / BEST, ignore_errors=True)  # of another run
         system = TRAINABLE[options.system](**options.network_arguments)
         self.recipe = system.recipe
         self.objective = system.make_training(options.crop)
@@ -116,7 +119,7 @@ class SystemPhase:
             return
         networks = [module for module in self.objective.modules() if isinstance(module, VGG19Features)]
         if not networks:
-            raise ValueError(f"`vgg` is \"{self.options.vgg}\", but {self.options.system} has no VGG-19; leave it out.")
+            raise ValueError(f'`vgg` is "{self.options.vgg}", but {self.options.system} has no VGG-19; leave it out.')
         for network in networks:
             network.load(self.options.vgg)
         self.objective.system.register_to_config(pretrained_vgg=True)

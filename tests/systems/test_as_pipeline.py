@@ -64,7 +64,8 @@ def test_every_system_writes_what_it_gives_in_python(name, folders, scan, tmp_pa
 
 
 def test_derived_files_name_the_system(folders, scan, tmp_path):
-    assert main(["standardize", str(scan), str(tmp_path / "out"), "--system", "STAN-CT", "--model", str(folders("STAN-CT"))]) == 0
+    chosen = ["--system", "STAN-CT", "--model", str(folders("STAN-CT"))]
+    assert main(["standardize", str(scan), str(tmp_path / "out"), *chosen]) == 0
     derived = pydicom.dcmread(tmp_path / "out" / "1.dcm")
     assert derived.SeriesDescription.endswith(" STAN-CT") and "model STAN-CT " in derived.DerivationDescription
     assert derived.ContributingEquipmentSequence[-1].ManufacturerModelName == "STAN-CT"

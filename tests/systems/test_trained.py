@@ -1,5 +1,6 @@
 """What makes each trained rival itself, and what all of them do, at sizes of milliseconds."""
 
+import itertools
 import json
 import math
 
@@ -155,7 +156,7 @@ class TestGANai:
         objective, turns = training("GANai"), []
         for step in range(40):
             turns += objective.turns(step / 40)
-        assert 18 <= turns.count("generator") <= 22
+        assert max(len(list(phase)) for _, phase in itertools.groupby(turns)) == 3
 
     def test_a_phase_that_is_won_ends(self):
         objective = training("GANai")
@@ -264,7 +265,8 @@ class TestCVHCT:
 
     def test_domain_loss_compares_with_the_mean_of_the_domain(self):
         objective = training("CVH-CT")
-        mean, grams = objective.domains["target"], [torch.rand(2, c, c, generator=generator()) for c in objective.vgg.widths]
+        mean = objective.domains["target"]
+        grams = [torch.rand(2, width, width, generator=generator()) for width in objective.vgg.widths]
         mean.see([each.mean(0, keepdim=True) for each in grams])
         assert mean.distance([each.mean(0, keepdim=True) for each in grams]) == pytest.approx(0, abs=1e-5)
         assert mean.distance([2 * each.mean(0, keepdim=True) for each in grams]) == pytest.approx(1, abs=1e-4)
@@ -349,7 +351,7 @@ class TestSharedParts:
         pool, draw = ImagePool(3, 8), generator()
         first = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 1, 8, 8)
         assert torch.equal(pool(first, draw), first)  # it fills
-        later = [pool(torch.full((1, 1, 8, 8), 10.0 + number), draw)[0, 0, 0, 0].item() for number in range(20)]
+        later = [pool(torch.full((1, 1, 8, 8), 10.0 + i), draw)[0, 0, 0, 0].item() for i in range(20)]
         assert any(value < 10 for value in later) and any(value == 10 + i for i, value in enumerate(later))
 
     def test_a_score_sees_70_pixels(self):

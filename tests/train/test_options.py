@@ -47,6 +47,7 @@ def test_help_explains_every_option(cls, capsys):
         (SystemOptions, ["--system", "encoder-decoder"]),
         (SystemOptions, ["--system", "pix2pix", "--weight-decay", "0.1"]),
         (SystemOptions, ["--system", "pix2pix", "--network", "base_channels"]),
+        (SystemOptions, ["--system", "band energies", "--network", "base_channels=8"]),
     ],
 )
 def test_wrong_usage_exits_with_2(cls, wrong, capsys):

@@ -40,7 +40,8 @@ def run(tmp_path):
         calls.write_text("")
         environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls), "PYTHONPATH": str(ROOT)}
         command = ["bash", str(ROOT / "training/train_systems.sh"), "600", str(tmp_path / "out"), *objects]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | environment | settings)
+        environment = os.environ | environment | settings
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
         called = []
         for line in calls.read_text().splitlines():
             launch, script, *arguments = shlex.split(line)

@@ -27,7 +27,9 @@ class ResNetGenerator(nn.Module):
         super().__init__()
         w = base_channels
         self.encoder = nn.Sequential(
-            *_padded_convolution(1, w, 7), *_normed(nn.Conv2d(w, 2 * w, 3, 2, 1)), *_normed(nn.Conv2d(2 * w, 4 * w, 3, 2, 1))
+            *_padded_convolution(1, w, 7),
+            *_normed(nn.Conv2d(w, 2 * w, 3, 2, 1)),
+            *_normed(nn.Conv2d(2 * w, 4 * w, 3, 2, 1)),
         )
         self.blocks = nn.Sequential(*(ResidualBlock(4 * w) for _ in range(blocks)))
         self.attention = SelfAttention(4 * w) if attention else nn.Identity()

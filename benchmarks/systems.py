@@ -5,17 +5,20 @@
 
 Br40 -> Bl64 through tumours of phantoms of the test split, tumours and squares of other tissue. One row a system:
 parameters, seconds of training, seconds a slice here, mean concordance correlation of the ten figures of
-`evaluation.texture`, the share of figures within 15 %, root mean square error and mean difference in HU. Systems without
-training are fitted on pairs of training phantoms. Published figures stand below: of other data, for reference only.
+`evaluation.texture`, the share of figures within 15 %, root mean square error and mean difference in HU, distance of the
+noise power spectra. Systems without training are fitted on pairs of training phantoms. Published figures stand below: of
+other data, for reference only.
 """
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 
 import torch
 from agreement import agreement
+from diffusionct_pipeline.evaluation.image_metrics import nps_distance
 from diffusionct_pipeline.systems import SYSTEMS, FittingPair, load_system
 from diffusionct_pipeline.train.system_phase import fitting_pairs
 from diffusionct_pipeline.training_data.splits import TEST, take
@@ -58,7 +61,8 @@ def measure(arguments):
     """Name of each row -> its cells."""
     record = json.loads(arguments.record.read_text())["systems"] if arguments.record else {}
     systems = make_systems(arguments, record)
-    images, seconds = {name: [] for name in systems}, dict.fromkeys(systems, 0.0)
+    images, distances = ({name: [] for name in systems} for _ in range(2))
+    seconds = dict.fromkeys(systems, 0.0)
     for pair in tqdm(tumour_pairs(take(TEST, arguments.pairs)), total=arguments.pairs):
         tumours, squares = measured_regions(pair)
         for name, system in systems.items():
@@ -66,6 +70,7 @@ def measure(arguments):
             output = system.standardize(pair.hu[TARGET if name == ORACLE else SOURCE], pair.spacing_mm)
             seconds[name] += time.perf_counter() - started
             images[name].append((output, pair.hu[TARGET], [*tumours, *squares]))
+            distances[name].append(noise_distance(output, pair.hu[TARGET], pair.spacing_mm))
     table = {}
     for name, system in systems.items():
         cells = {
@@ -74,8 +79,17 @@ def measure(arguments):
             "s a slice": seconds[name] / arguments.pairs,
         }
         remark = getattr(system, "remark", "")
-        table[f"{name} ({remark})" if remark else name] = cells | agreement(images[name])
+        cells |= agreement(images[name]) | {"noise power dB": sum(distances[name]) / arguments.pairs}
+        table[f"{name} ({remark})" if remark else name] = cells
     return table
+
+
+def noise_distance(output, target, spacing_mm):
+    """Distance of noise power in dB over the slice; not a number where an output has none at some frequency."""
+    try:
+        return nps_distance(output, target, spacing_mm)
+    except ValueError:
+        return math.nan
 
 
 def make_systems(arguments, record):

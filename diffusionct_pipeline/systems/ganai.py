@@ -110,7 +110,7 @@ class GANaiTraining(SystemTraining):
         loss = sum(logistic(score, real) for side, real in zip(scores, (True, False)) for score in side)
         real, false = (torch.stack([is_real(score) for score in side]) for side in scores)
         wins = self.system.real_wins
-        self._judge((real > wins).all() & (false < 1 - wins).all())
+        self._judge(not old and bool((real > wins).all() and (false < 1 - wins).all()))
         return {"discriminator": loss, "loss": loss}
 
     def generators(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -120,7 +120,7 @@ class GANaiTraining(SystemTraining):
         with torch.no_grad():
             before = self.previous[1](torch.cat([x, fake], 1)), self.previous[2](fake)
         fooled = all(is_real(score) > self.system.real_wins for score in scores)
-        self._judge(torch.tensor(fooled and all(is_real(score) > PREVIOUS_FOOLED for score in before)))
+        self._judge(fooled and all(is_real(score) > PREVIOUS_FOOLED for score in before))
         adversarial = sum(logistic(score, True) for score in scores)
         l1 = (fake.float() - y).abs().mean()
         more = self.further_losses(x, y, fake)
@@ -135,10 +135,10 @@ class GANaiTraining(SystemTraining):
         """Weighted losses of the generator that a variant adds."""
         return {}
 
-    def _judge(self, won: torch.Tensor) -> None:
-        """The same on all processes, or they would wait for each other for ever."""
-        votes = reduce(won.float().to(self.steps.device), "mean")
-        self.won.fill_(bool(votes == 1))
+    def _judge(self, won: bool) -> None:
+        """All processes must have won: in different phases they would wait for each other for ever."""
+        votes = reduce(torch.tensor(float(won), device=self.won.device), "mean")
+        self.won.fill_(votes.item() == 1)
 
 
 def difficulty(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -100,7 +100,7 @@ def train(options: TrainOptions, make_phase: Callable[[TrainOptions, torch.devic
     # 2. Steps.
     objective.train()
     while clock.step < options.max_steps and _time_left(accelerator, options, clock):
-        done, values, batches = _share_done(options, clock), {"loss": 0.0}, []
+        done, values, batches = _share_done(accelerator, options, clock), {"loss": 0.0}, []
         for micro in range(options.gradient_accumulation):
             generator.manual_seed(_batch_seed(options, clock.step, micro, accelerator.process_index))
             batches.append(phase.batch(generator))  # in float32: bfloat16 would round HU to multiples of 4
@@ -165,11 +165,14 @@ def _adamw(objective: nn.Module, options: TrainOptions) -> AdamW:
     return AdamW(trained, options.learning_rate, betas=(0.9, 0.99), weight_decay=options.weight_decay)
 
 
-def _share_done(options: TrainOptions, clock: Clock) -> float:
-    """Share of the budget that is spent, 0 to 1."""
+def _share_done(accelerator: Accelerator, options: TrainOptions, clock: Clock) -> float:
+    """Share of the budget that is spent, 0 to 1, the same for all processes: what to train depends on it."""
     done = clock.step / options.max_steps
     if options.max_seconds:
-        done = max(done, clock.seconds / options.max_seconds)
+        seconds = clock.seconds
+        if accelerator.num_processes > 1:
+            seconds = accelerator.reduce(torch.tensor(seconds, device=accelerator.device), "mean").item()
+        done = max(done, seconds / options.max_seconds)
     return min(1.0, done)
 
 

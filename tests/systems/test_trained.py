@@ -165,14 +165,16 @@ class TestGANai:
         assert objective.turns(0.0) == ("generator",) and not objective.won
         assert objective.turns(0.0) == ("generator",)
 
-    def test_discriminators_have_won_when_they_tell_both(self, monkeypatch):
+    @pytest.mark.parametrize(("share_of_old", "won"), [(0.0, True), (1.0, False)])
+    def test_discriminators_have_won_when_they_tell_both(self, monkeypatch, share_of_old, won):
+        monkeypatch.setattr(ganai_module, "PREVIOUS_GENERATOR_SHARE", share_of_old)
         objective = training("GANai")
         x, y = (torch.zeros(1, 1, CROP, CROP), torch.ones(1, 1, CROP, CROP))
         certain = torch.full((1, 1, 2, 2), 9.0)
         of_real = [True, False]
         monkeypatch.setattr(objective, "scores", lambda *_: (certain,) * 2 if of_real.pop(0) else (-certain,) * 2)
         objective.discriminators(x, y, generator())
-        assert objective.won
+        assert objective.won == won  # never by an old generator's fakes
 
     def test_the_generator_must_fool_the_previous_discriminators_too(self, monkeypatch):
         objective = training("GANai")

@@ -81,6 +81,8 @@ def load_system(name: str, folder: str | Path | None = None) -> System:
         return SYSTEMS[name]()
     if folder is None:
         raise ValueError(f"`model` is missing; {name} is loaded from the folder that training/train_system.py wrote.")
+    if not Path(folder).is_dir():
+        raise ValueError(f'`model` is "{folder}", which is no folder; {name} is loaded from what its training wrote.')
     try:
         return ALL_SYSTEMS[name].from_pretrained(folder)
     except Exception as error:  # what a damaged or foreign folder raises depends on the damage

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from diffusionct_pipeline.systems.networks import ImagePool, PatchDiscriminator,
 from diffusionct_pipeline.systems.radiomicgan import WINDOWS
 from diffusionct_pipeline.systems.stitching import stitched
 from diffusionct_pipeline.systems.uda_ct import Reversal
-from diffusionct_pipeline.train import SystemOptions, SystemPhase, system_phase, train
+from diffusionct_pipeline.train import SystemOptions, SystemPhase, loop, system_phase, train, train_system
 from helpers.tiny_systems import TINY, noise_hu, tiny_system
 from safetensors.torch import save_file
 
@@ -37,8 +38,6 @@ def generator(seed=0):
 
 
 def options(name, folder, **more):
-
-
     network = [f"{key}={json.dumps(value)}" for key, value in TINY[name].items()]
     settings = {
         "batch_size": 2, "crop": CROP, "phantom_slices": 0, "max_steps": 2, "validation_steps": 0,
@@ -94,8 +93,6 @@ class TestEverySystem:
 
 
 def test_resumed_gan_equals_an_uninterrupted_one(tmp_path, monkeypatch):
-    from diffusionct_pipeline.train import loop
-
     run("CycleGAN", tmp_path / "once", max_steps=4)
     monkeypatch.setattr(loop, "_time_left", lambda _, __, clock: clock.step < 2)
     run("CycleGAN", tmp_path / "twice", max_steps=4)
@@ -142,6 +139,23 @@ class TestValidation:
         summary = json.loads((tmp_path / "metrics.json").read_text())["system"]
         assert summary["validation"]["within_15_percent"] == max(scores)
         assert summary["parameters"] == sum(value.numel() for value in tiny_system("pix2pix").parameters())
+
+
+def test_a_system_without_training_is_fitted_by_the_same_script(tmp_path, monkeypatch):
+    pair = SimpleNamespace(hu={"Br40": noise_hu(0), "Bl64": 2 * noise_hu(0)}, spacing_mm=SPACING)
+    monkeypatch.setattr(system_phase, "fitting_pairs", lambda: [pair])
+    train_system(SystemOptions(system="band energies", output=str(tmp_path)))
+    output = load_system("band energies", tmp_path).standardize(noise_hu(0), SPACING)
+    assert output.std() == pytest.approx(pair.hu["Bl64"].std(), rel=0.01)
+    assert json.loads((tmp_path / "metrics.json").read_text())["system"]["steps"] == 0
+
+
+def test_the_best_of_another_run_is_forgotten(tmp_path):
+    (tmp_path / "best").mkdir()
+    SystemPhase(options("pix2pix", tmp_path, resume="latest"), torch.device("cpu"))
+    assert (tmp_path / "best").is_dir()
+    SystemPhase(options("pix2pix", tmp_path), torch.device("cpu"))
+    assert not (tmp_path / "best").exists()
 
 
 class TestGANai:
@@ -374,3 +388,5 @@ class TestSharedParts:
             load_system("GAN", tmp_path)
         with pytest.raises(ValueError, match="`model` is missing"):
             load_system("GANai")
+        with pytest.raises(ValueError, match="no folder"):  # and nothing is looked for on the Hub
+            load_system("GANai", "user/repo")

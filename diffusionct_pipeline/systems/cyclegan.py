@@ -13,7 +13,7 @@ from .networks import ImagePool, PatchDiscriminator, ResNetGenerator, least_squa
 from .trained import CT_RANGE, Recipe, SystemTraining, TrainedSystem, adam
 
 CYCLE_WEIGHT = 10.0  # Zhu et al. 2017, section 4: lambda of eq. 3
-IDENTITY_WEIGHT = 5.0  # section 5.2: half of lambda
+IDENTITY_WEIGHT = 5.0  # half of lambda, sections 5.2 and 7.1
 POOL_IMAGES = 50  # section 4
 
 
@@ -102,7 +102,7 @@ class CycleGANTraining(SystemTraining):
             like_y = self.targets(self.system.generator(x), generator)
             like_x = self.sources(self.back(y), generator)
         loss = sum(
-            (least_squares(critic(real), True) + least_squares(critic(fake), False)) / 2  # halved: section 4
+            (least_squares(critic(real), True) + least_squares(critic(fake), False)) / 2  # halved: section 7.1
             for critic, real, fake in ((self.of_target, y, like_y), (self.of_source, x, like_x))
         )
         return {"discriminator": loss, "loss": loss}

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from .networks import PatchDiscriminator, UNetGenerator, least_squares
 from .trained import CT_RANGE, Recipe, SystemTraining, TrainedSystem, adam
 
-L1_WEIGHT = 100.0  # Isola et al. 2017, section 3.3: lambda of eq. 4
+L1_WEIGHT = 100.0  # Isola et al. 2017, section 4.2: lambda of eq. 4
 
 
 class Pix2Pix(TrainedSystem):

@@ -16,7 +16,7 @@ from .trained import HURange, Recipe, SystemTraining, TrainedSystem, adam
 L1_WEIGHT = 100.0  # Selim et al. 2021
 WINDOW_LOW, WINDOW_WIDTHS = -1024.0, (255.0, 511.0, 1023.0, 1500.0)  # HU, window training
 WINDOWS = tuple(HURange(WINDOW_LOW, WINDOW_LOW + width) for width in WINDOW_WIDTHS)
-POOLINGS = 8  # of the encoder: a block four is at an eighth
+DOWNSAMPLING = 8  # block four of the encoder is at an eighth
 
 
 class RadiomicGAN(TrainedSystem):
@@ -49,7 +49,7 @@ class RadiomicGAN(TrainedSystem):
 
     def draw(self, scaled: torch.Tensor) -> torch.Tensor:
         """(B, 1, H, W) in -1 to 1, a window -> the same with the target's texture."""
-        features = self.encoder(reflected_to(scaled, POOLINGS))
+        features = self.encoder(reflected_to(scaled, DOWNSAMPLING))
         *skips, hidden = (adapter(feature) for adapter, feature in zip(self.adapters, features))
         for block, skip in zip(self.decoder, reversed(skips)):
             hidden = block(torch.cat([F.interpolate(hidden, scale_factor=2, mode="nearest"), skip], 1))

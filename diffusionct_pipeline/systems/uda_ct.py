@@ -31,7 +31,7 @@ class UDACT(UNetL1):
 
     No text or code of its losses was at hand. One ResNet-18 U-Net for both halves of a batch; L1 where there is a pair,
     an unconditional discriminator where there is none; low-pass consistency; targets stay as they are (identity); a
-    classifier of source and target on the latent, through gradient reversal (Ganin et al. 2016, eq. 8 to 10).
+    classifier of source and target on the latent, through gradient reversal (Ganin et al. 2016, section 4.2).
 
     Args:
         latent_channels, block_out_channels, layers_per_block, decoder_channels: Of `AutoencoderResNet18`.
@@ -110,7 +110,7 @@ class UDACTTraining(SystemTraining):
 
 
 class Reversal(torch.autograd.Function):
-    """The identity, whose gradient is reversed (Ganin et al. 2016, eq. 17 and 18)."""
+    """The identity, whose gradient is reversed (Ganin et al. 2016, section 4.2)."""
 
     @staticmethod
     def forward(context: torch.autograd.function.FunctionCtx, values: torch.Tensor, strength: float) -> torch.Tensor:

@@ -22,6 +22,7 @@ from .provenance import Derivation
 from .run_report import REPORT_FILE, SeriesEntry, make_report, relative_path
 from .sample_files import SAMPLES_FOLDER
 from .seeds import MAX_SEED
+from .systems import SystemPipeline, load_system
 
 REPORT_SECONDS = 10.0  # between reports: what a killed run did last is lost in it, and long series spend no time on it
 GONE = "was removed or replaced while the run went on"
@@ -41,10 +42,12 @@ class FolderOptions:
     num_samples: int = 1
     preview: bool = False
     overwrite: bool = False
+    system: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The options, the checkpoint by its name."""
-        return {**asdict(self), "model": "embedded" if self.model is None else str(self.model)}
+        chosen = {name: value for name, value in asdict(self).items() if name != "system" or value is not None}
+        return {**chosen, "model": "embedded" if self.model is None else str(self.model)}
 
 
 @dataclass
@@ -75,7 +78,7 @@ class Job:
     scan: FolderScan
     output: Path
     options: FolderOptions
-    pipe: DiffusionCTPipeline
+    pipe: DiffusionCTPipeline | SystemPipeline
     reference_tokens: torch.Tensor | None
     derivation: Derivation
     progress: Callable[[int, int], None]
@@ -186,7 +189,11 @@ def make_job(
         ValueError, OSError: naming the option and the reason.
     """
     started = time.time()
-    pipe = load_pipeline(options.model, options.device)
+    if options.system is None:
+        pipe = load_pipeline(options.model, options.device)
+    else:
+        system = load_system(options.system, options.model)
+        pipe = SystemPipeline(options.system, system, options.model, usable_device(options.device))
     steps = options.num_inference_steps
     steps = pipe.config.default_num_inference_steps if steps is None else steps
     pipe.check_inputs(steps, None, options.batch_size, "dicom", [], options.num_samples)
@@ -213,11 +220,7 @@ def load_pipeline(model: str | os.PathLike | None = None, device: str | None = N
     Raises:
         ValueError: naming the model or device and the reason.
     """
-    try:
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ValueError(f'device "{device}" cannot be used: {first_line(error)}') from error
+    place = usable_device(device)
     try:
         diffusers.utils.logging.disable_progress_bar()  # three small files
         pipe = DiffusionCTPipeline.from_pretrained(model)
@@ -226,6 +229,20 @@ def load_pipeline(model: str | os.PathLike | None = None, device: str | None = N
         raise ValueError(f"{name} cannot be loaded: {first_line(error)}") from error
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(place)
+
+
+def usable_device(device: str | None) -> torch.device:
+    """A device by name; None is the first GPU, else the CPU.
+
+    Raises:
+        ValueError: naming the device and the reason.
+    """
+    try:
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise ValueError(f'device "{device}" cannot be used: {first_line(error)}') from error
+    return place
 
 
 def generator_for(seed: int) -> torch.Generator:

@@ -7,8 +7,9 @@ import hashlib
 import importlib
 import json
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,11 @@ def pixel_constants() -> dict[str, Any]:
     modules = [hounsfield, image_processor, noise]
     for found in pkgutil.walk_packages(models.__path__, f"{models.__name__}."):
         modules.append(importlib.import_module(found.name))
+    return constants_of(modules)
+
+
+def constants_of(modules: Iterable[ModuleType]) -> dict[str, Any]:
+    """"module.NAME" -> value of every numeric constant in modules."""
     return {
         f"{module.__name__}.{name}": plain(value)
         for module in modules

@@ -49,6 +49,7 @@ def standardize_folder(
     num_samples: int = 1,
     preview: bool = False,
     overwrite: bool = False,
+    system: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Standardize a DICOM file, or all CT series below a folder.
@@ -60,7 +61,7 @@ def standardize_folder(
     Args:
         source: DICOM file, or folder with any number of series and other files.
         output: Folder for the results, not inside `source`. One run at a time writes to it.
-        model: Checkpoint folder or "user/repo" on the Hub; None for the embedded checkpoint.
+        model: Checkpoint folder or "user/repo" on the Hub; None for the embedded checkpoint. With `system`, its folder.
         reference: DICOM file or folder with one series whose texture to take; None for the checkpoint's standard.
         num_inference_steps: Denoising steps; None takes what the checkpoint recommends.
         seed: Seed of the noise, which the slices of a series share.
@@ -71,6 +72,7 @@ def standardize_folder(
         preview: Whether to write pictures of `PREVIEW_SLICES` slices a series to `output/preview`, with the spread
             where there are several samples.
         overwrite: Whether to make what is finished again.
+        system: Name of a system of the comparison (`systems.load_system`) that takes the pipeline's place.
         progress: Called as progress(done, total) at the start and after each sample of each slice; those of a failed
             slice count as done.
 
@@ -95,6 +97,7 @@ def standardize_folder(
         num_samples=num_samples,
         preview=preview,
         overwrite=overwrite,
+        system=system,
     )
     # 1. What there is to do, before anything is loaded.
     source, output = Path(source), Path(output)

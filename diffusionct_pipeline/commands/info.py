@@ -36,7 +36,7 @@ def info() -> str:
     """The facts as text."""
     from ..pipeline import PRETRAINED
     from ..simulation import KERNELS
-    from ..systems import SYSTEMS
+    from ..systems import ALL_SYSTEMS
 
     return "\n".join(
         [
@@ -45,7 +45,7 @@ def info() -> str:
             section("optional", [f"{name} {version(name)} ({use})" for name, _, use in OPTIONAL.values()]),
             section("embedded checkpoint", checkpoint(PRETRAINED)),
             section("kernels", [", ".join(KERNELS)]),
-            section("systems", SYSTEMS),
+            section("systems", ALL_SYSTEMS),
             section("devices", devices()),
         ]
     )

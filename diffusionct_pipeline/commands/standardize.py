@@ -25,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("input", metavar="IN", help="DICOM file or folder; only read")
     add("output", metavar="OUT", help="folder outside of IN; mirrors the paths of IN and gets run_report.json")
     add("--model", metavar="M", help=MODEL_HELP)
+    add("--system", metavar="NAME", help="a system of the comparison in DiffusionCT's place (`diffusionct info` names "
+        "them), with the folder that training/train_system.py wrote as --model")  # fmt: skip
     add("--reference", metavar="R", help="DICOM file, or folder with one series, whose texture to take; default: the "
         "checkpoint's own standard")  # fmt: skip
     add("--steps", type=int, metavar="N", help="denoising steps; default: what the checkpoint recommends")
@@ -59,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
             num_samples=options.samples,
             preview=options.preview,
             overwrite=options.overwrite,
+            system=options.system,
             progress=progress,
         )
     before = report["finished_before"]

@@ -128,6 +128,7 @@ def derive_slice(
     options: dict[str, Any] | None = None,
     series_number: int | None = None,
     now: datetime.datetime | None = None,
+    system: str = "",
 ) -> Dataset:
     """Build the derived CT image of a standardized slice.
 
@@ -144,6 +145,7 @@ def derive_slice(
         now: Time of processing, in the time zone of the source; written as creation, content, series and
             contribution time. None writes no time of processing at all: content and series keep the times of the
             acquisition they show. This is the default because two runs with the same seed shall give the same bytes.
+        system: Name of the system of the comparison that made the pixels; "" for DiffusionCT's own pipeline.
 
     Returns:
         A dataset for `write_slice`, Explicit VR Little Endian, with the source's rescale and bit depth. Its attribute
@@ -176,7 +178,7 @@ def derive_slice(
         _describe_series(derived, series_description_suffix, series_number)
         derived.ConvolutionKernel = synthetic_kernel_name(target_name)
         # 4. What it was made from, and how.
-        _describe_derivation(derived, source, source_uid, target_name, model_id, options)
+        _describe_derivation(derived, source, source_uid, target_name, model_id, options, system)
         if now is not None:
             _stamp(derived, now)
         # 5. What the source should have said but does not.
@@ -284,7 +286,13 @@ def _describe_series(derived: Dataset, suffix: str, series_number: int | None) -
 
 
 def _describe_derivation(
-    derived: Dataset, source: CTSlice, source_uid: str, target_name: str, model_id: str, options: dict[str, Any]
+    derived: Dataset,
+    source: CTSlice,
+    source_uid: str,
+    target_name: str,
+    model_id: str,
+    options: dict[str, Any],
+    system: str,
 ) -> None:
     """What the image was made from, how, and by whom."""
     # 1. In words.
@@ -295,6 +303,8 @@ def _describe_derivation(
     derived.DerivationDescription = (_ascii(description) + (f". Source: {earlier}" if earlier else ""))[:SHORT_TEXT]
     # 2. In codes. CID 7203 has smoothing and edge enhancement, but nothing for a learned change of texture.
     step = _code("KERNELSTD", "99DIFFUSIONCT", "Kernel standardization by a diffusion model")
+    if system:
+        step = _code("KERNELSTDSYSTEM", "99DIFFUSIONCT", f"Kernel standardization by {_ascii(system)}"[:LONG_STRING])
     derived.DerivationCodeSequence = [*(derived.get("DerivationCodeSequence") or []), step]
     # 3. The source image and its series.
     reference = Dataset()
@@ -311,7 +321,8 @@ def _describe_derivation(
     # 4. Who did it, after those who worked on the source.
     equipment = Dataset()
     equipment.PurposeOfReferenceCodeSequence = [_code("109102", "DCM", "Processing Equipment")]
-    equipment.Manufacturer, equipment.ManufacturerModelName = MANUFACTURER, "DiffusionCTPipeline"
+    equipment.Manufacturer = MANUFACTURER
+    equipment.ManufacturerModelName = _ascii(system or "DiffusionCTPipeline")[:LONG_STRING]
     equipment.SoftwareVersions = [__version__, _ascii(model_id)[:LONG_STRING]]
     equipment.ContributionDescription = _ascii(f"Standardized to the texture of {target_name}")
     derived.ContributingEquipmentSequence = [*(derived.get("ContributingEquipmentSequence") or []), equipment]

@@ -7,18 +7,102 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
+from .as_pipeline import SystemPipeline
+from .band_energies import BandEnergies
+from .conditional_gaussian import ConditionalGaussian
+from .cvh_ct import CVHCT
+from .cyclegan import CycleGAN
+from .ddpm import DDPM
 from .diffusionct import DiffusionCT
+from .encoder_decoder import EncoderDecoder
+from .ganai import GANai
+from .histogram_matching import HistogramMatching
 from .linear_filter import LinearFilter
+from .pix2pix import Pix2Pix
 from .protocol import FittingPair, System
+from .radiomicgan import RadiomicGAN
+from .stan_ct import STANCT
+from .trained import TrainedSystem
+from .transfer_ratio import TransferRatio
+from .uda_ct import UDACT
 from .unchanged import Unchanged
+from .unet_l1 import UNetL1
 
+# Work as they are, or after `fit` with a few pairs.
 SYSTEMS: dict[str, Callable[[], System]] = {
     "input": Unchanged,
+    "histogram matching": HistogramMatching,
     "linear filter, least squares": partial(LinearFilter, "least_squares"),
     "linear filter, power": partial(LinearFilter, "power"),
+    "band energies": BandEnergies,
+    "transfer ratio": TransferRatio,
+    "conditional Gaussian": ConditionalGaussian,
     "DiffusionCT": DiffusionCT,
     "DiffusionCT, reference": partial(DiffusionCT, by_reference=True),
 }
+# Networks that training/train_system.py trains; without it their weights are random.
+TRAINABLE: dict[str, type[TrainedSystem]] = {
+    "U-Net, L1": UNetL1,
+    "pix2pix": Pix2Pix,
+    "CycleGAN": CycleGAN,
+    "GANai": GANai,
+    "STAN-CT": STANCT,
+    "RadiomicGAN": RadiomicGAN,
+    "CVH-CT": CVHCT,
+    "UDA-CT": UDACT,
+    "DDPM": DDPM,
+}
 
-__all__ = ["SYSTEMS", "DiffusionCT", "FittingPair", "LinearFilter", "System", "Unchanged"]
+# Those, and what is loaded from a folder that other scripts wrote.
+ALL_SYSTEMS: dict[str, type[System]] = {
+    **{name: getattr(make, "func", make) for name, make in SYSTEMS.items()},
+    **TRAINABLE,
+    "encoder-decoder": EncoderDecoder,
+    "DiffusionCT (literal)": DiffusionCT,
+}
+WITHOUT_FILES = ("input", "DiffusionCT")
+
+
+def load_system(name: str, folder: str | Path | None = None) -> System:
+    """A system as it was saved.
+
+    Args:
+        name: In `ALL_SYSTEMS`.
+        folder: What its `save_pretrained` wrote; None for those that need none.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    if name not in ALL_SYSTEMS:
+        raise ValueError(f"`system` is {name!r}; legal are {', '.join(map(repr, ALL_SYSTEMS))}.")
+    if folder is None and name in WITHOUT_FILES:
+        return SYSTEMS[name]()
+    if folder is None:
+        raise ValueError(f"`model` is missing; {name} is loaded from the folder that training/train_system.py wrote.")
+    if not Path(folder).is_dir():
+        raise ValueError(f'`model` is "{folder}", which is no folder; {name} is loaded from what its training wrote.')
+    try:
+        return ALL_SYSTEMS[name].from_pretrained(folder)
+    except Exception as error:  # what a damaged or foreign folder raises depends on the damage
+        raise ValueError(f'"{folder}" cannot be loaded as {name}: {error}') from error
+
+
+__all__ = [
+    "ALL_SYSTEMS",
+    "SYSTEMS",
+    "TRAINABLE",
+    "BandEnergies",
+    "ConditionalGaussian",
+    "DiffusionCT",
+    "EncoderDecoder",
+    "FittingPair",
+    "HistogramMatching",
+    "LinearFilter",
+    "System",
+    "SystemPipeline",
+    "TransferRatio",
+    "Unchanged",
+    "load_system",
+]

@@ -7,17 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from scipy.fft import fftfreq, irfft2, rfft2, rfftfreq
+from scipy.fft import rfft2
 
 from ..files import write_whole
 from .protocol import FittingPair
+from .rings import BINS, fill, filtered, padded, ring_sums
 
-BINS = 96
-MAX_LP_MM = 1.4  # the corner of the Fourier plane at 0.5 mm; beyond, the last bin holds
-PADDING = 32  # pixels by reflection, so that the borders do not wrap around
 FITS = ("least_squares", "power")
 FILE = "linear_filter.json"
-CT_NUMBER_OFFSET = 1000.0  # added to HU, so that air is 0
 
 
 class LinearFilter:
@@ -42,13 +39,13 @@ class LinearFilter:
         """Fit the gains on pairs; returns itself."""
         numerator, denominator = np.zeros(BINS), np.zeros(BINS)
         for source, target, spacing_mm in pairs:
-            s, t = (rfft2(_padded(hu)) for hu in (source, target))
-            ring = np.clip(np.rint(_position(_padded(source).shape, spacing_mm)).astype(int), 0, BINS - 1).ravel()
+            shape = padded(source).shape
+            s, t = (rfft2(padded(hu)) for hu in (source, target))
             top = (t * s.conj()).real if self.fit_by == "least_squares" else np.abs(t) ** 2
-            numerator += np.bincount(ring, top.ravel(), BINS)
-            denominator += np.bincount(ring, (np.abs(s) ** 2).ravel(), BINS)
+            numerator += ring_sums(top, shape, spacing_mm)
+            denominator += ring_sums(np.abs(s) ** 2, shape, spacing_mm)
         seen = denominator > 0
-        gain = np.interp(np.arange(BINS), np.flatnonzero(seen), numerator[seen] / denominator[seen])
+        gain = fill(numerator / np.where(seen, denominator, 1), seen)
         self.gain = np.sqrt(gain) if self.fit_by == "power" else gain
         return self
 
@@ -67,10 +64,7 @@ class LinearFilter:
         """
         if self.gain is None:
             raise ValueError("the linear filter has no gains yet; call `fit` with training pairs first.")
-        padded = _padded(hu)
-        gain = np.interp(_position(padded.shape, pixel_spacing), np.arange(BINS), self.gain)
-        filtered = irfft2(rfft2(padded) * gain, s=padded.shape)
-        return (filtered[PADDING:-PADDING, PADDING:-PADDING] - CT_NUMBER_OFFSET).astype(np.float32)
+        return filtered(hu, self.gain, pixel_spacing).astype(np.float32)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the gains to `folder`/linear_filter.json."""
@@ -89,12 +83,3 @@ class LinearFilter:
         system.gain = None if saved["gain"] is None else np.array(saved["gain"])
         return system
 
-
-def _padded(hu: np.ndarray) -> np.ndarray:
-    return np.pad(np.asarray(hu, np.float64) + CT_NUMBER_OFFSET, PADDING, mode="reflect")
-
-
-def _position(shape: tuple[int, int], spacing_mm: float) -> np.ndarray:
-    """Fractional bin of every frequency of `rfft2`."""
-    cycles_per_pixel = np.hypot(fftfreq(shape[0])[:, None], rfftfreq(shape[1])[None])
-    return cycles_per_pixel / spacing_mm / MAX_LP_MM * (BINS - 1)

@@ -9,8 +9,10 @@ from .options import (
     LatentOptions,
     LiteralAutoencoderOptions,
     LiteralLatentOptions,
+    SystemOptions,
     parse_options,
 )
+from .system_phase import SystemPhase, train_system
 
 __all__ = [
     "AutoencoderOptions",
@@ -21,6 +23,9 @@ __all__ = [
     "LiteralAutoencoderPhase",
     "LiteralLatentOptions",
     "LiteralLatentPhase",
+    "SystemOptions",
+    "SystemPhase",
     "parse_options",
     "train",
+    "train_system",
 ]

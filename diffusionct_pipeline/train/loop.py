@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import nn
+from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 
 from ..seeds import MAX_SEED
 from .checkpoints import Clock, averaged, find_checkpoint, save_checkpoint
 from .options import TrainOptions
 
-PLACES = ("output", "scans", "objects", "autoencoder", "init", "resume")  # folders of one machine
+PLACES = ("output", "scans", "objects", "autoencoder", "init", "resume", "vgg")  # folders of one machine
 
 
 class Phase(Protocol):
@@ -41,6 +42,20 @@ class Phase(Protocol):
         """Write what was trained."""
 
 
+@runtime_checkable
+class AlternatingPhase(Phase, Protocol):
+    """A phase whose step is one turn or several, each with an optimizer of its own: a GAN.
+
+    Its objective takes the turn as its last argument.
+    """
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Turn -> optimizer of what is trained in it, with its peak learning rate."""
+
+    def turns(self, done: float) -> Sequence[str]:
+        """Turns of the next step, after a share `done` (0 to 1) of the budget."""
+
+
 def train(options: TrainOptions, make_phase: Callable[[TrainOptions, torch.device], Phase]) -> dict:
     """Run a phase to its end and save it.
 
@@ -59,13 +74,16 @@ def train(options: TrainOptions, make_phase: Callable[[TrainOptions, torch.devic
     accelerator = Accelerator(
         mixed_precision=options.mixed_precision, cpu=options.cpu, log_with=options.tracker or None,
         project_dir=options.output,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # a turn trains some networks
     )  # fmt: skip
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
     phase = make_phase(options, accelerator.device)
-    trained = [p for p in phase.objective.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, options.learning_rate, betas=(0.9, 0.99), weight_decay=options.weight_decay)
-    objective, optimizer = accelerator.prepare(phase.objective, optimizer)
+    alternating = isinstance(phase, AlternatingPhase)
+    optimizers = phase.optimizers() if alternating else {"": _adamw(phase.objective, options)}
+    peaks = {turn: optimizer.param_groups[0]["lr"] for turn, optimizer in optimizers.items()}
+    objective, *prepared = accelerator.prepare(phase.objective, *optimizers.values())
+    optimizers = dict(zip(optimizers, prepared))
     average = averaged(accelerator.unwrap_model(objective), options.ema_decay)
     clock = Clock()
     accelerator.register_for_checkpointing(average, clock)
@@ -82,24 +100,32 @@ def train(options: TrainOptions, make_phase: Callable[[TrainOptions, torch.devic
     # 2. Steps.
     objective.train()
     while clock.step < options.max_steps and _time_left(accelerator, options, clock):
-        rate = _learning_rate(options, clock)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        done, values, batches = _share_done(accelerator, options, clock), {"loss": 0.0}, []
         for micro in range(options.gradient_accumulation):
             generator.manual_seed(_batch_seed(options, clock.step, micro, accelerator.process_index))
-            batch = phase.batch(generator)  # in float32: bfloat16 would round HU to multiples of 4
-            with accelerator.autocast():
-                losses = objective(*batch)
-            accelerator.backward(losses["loss"] / options.gradient_accumulation)
-        norm = accelerator.clip_grad_norm_(trained, options.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+            batches.append(phase.batch(generator))  # in float32: bfloat16 would round HU to multiples of 4
+        for turn in phase.turns(done) if alternating else optimizers:
+            optimizer = optimizers[turn]
+            trained = [p for group in optimizer.param_groups for p in group["params"]]
+            rate = peaks[turn] * _schedule(options, clock.step, done)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            for batch in batches:
+                with accelerator.autocast():
+                    losses = objective(*batch, turn) if alternating else objective(*batch)
+                accelerator.backward(losses["loss"] / options.gradient_accumulation)
+            total = values["loss"] + losses["loss"].item()
+            values |= {name: value.item() for name, value in losses.items()} | {"loss": total}
+            norm = accelerator.clip_grad_norm_(trained, options.max_grad_norm or math.inf)
+            optimizer.step()
+            for each in optimizers.values():  # a generator's loss also leaves gradients in the discriminator
+                each.zero_grad(set_to_none=True)
         average.update_parameters(accelerator.unwrap_model(objective))
         clock.step += 1
         clock.seconds = time.monotonic() - started
 
         # 3. Say, validate, checkpoint.
-        metrics = {k: v.item() for k, v in losses.items()} | {"grad_norm": float(norm), "learning_rate": rate}
+        metrics = values | {"grad_norm": float(norm), "learning_rate": rate}
         if not math.isfinite(metrics["loss"]):
             raise FloatingPointError(f"the loss is {metrics['loss']} at step {clock.step}; try a lower learning rate")
         if _due(options.validation_steps, clock.step):
@@ -134,12 +160,26 @@ def train(options: TrainOptions, make_phase: Callable[[TrainOptions, torch.devic
     return summary
 
 
-def _learning_rate(options: TrainOptions, clock: Clock) -> float:
+def _adamw(objective: nn.Module, options: TrainOptions) -> AdamW:
+    trained = [p for p in objective.parameters() if p.requires_grad]
+    return AdamW(trained, options.learning_rate, betas=(0.9, 0.99), weight_decay=options.weight_decay)
+
+
+def _share_done(accelerator: Accelerator, options: TrainOptions, clock: Clock) -> float:
+    """Share of the budget that is spent, 0 to 1, the same for all processes: what to train depends on it."""
     done = clock.step / options.max_steps
     if options.max_seconds:
-        done = max(done, clock.seconds / options.max_seconds)
-    warm = min(1.0, (clock.step + 1) / max(1, options.warmup_steps))
-    return options.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        seconds = clock.seconds
+        if accelerator.num_processes > 1:
+            seconds = accelerator.reduce(torch.tensor(seconds, device=accelerator.device), "mean").item()
+        done = max(done, seconds / options.max_seconds)
+    return min(1.0, done)
+
+
+def _schedule(options: TrainOptions, step: int, done: float) -> float:
+    """Share of the peak learning rate: linear warm-up, cosine decay to 0."""
+    warm = min(1.0, (step + 1) / max(1, options.warmup_steps))
+    return warm * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _time_left(accelerator: Accelerator, options: TrainOptions, clock: Clock) -> bool:

@@ -4,10 +4,11 @@ from diffusionct_pipeline.train import (
     LatentOptions,
     LiteralAutoencoderOptions,
     LiteralLatentOptions,
+    SystemOptions,
     parse_options,
 )
 
-ALL = [AutoencoderOptions, LatentOptions, LiteralAutoencoderOptions, LiteralLatentOptions]
+ALL = [AutoencoderOptions, LatentOptions, LiteralAutoencoderOptions, LiteralLatentOptions, SystemOptions]
 
 
 def test_every_field_is_an_option():
@@ -43,13 +44,17 @@ def test_help_explains_every_option(cls, capsys):
         (LatentOptions, ["--part", "everything"]),
         (LiteralAutoencoderOptions, ["--crop", "100"]),
         (LiteralLatentOptions, ["--crop", "32"]),
+        (SystemOptions, ["--system", "encoder-decoder"]),
+        (SystemOptions, ["--system", "pix2pix", "--weight-decay", "0.1"]),
+        (SystemOptions, ["--system", "pix2pix", "--network", "base_channels"]),
+        (SystemOptions, ["--system", "band energies", "--network", "base_channels=8"]),
     ],
 )
 def test_wrong_usage_exits_with_2(cls, wrong, capsys):
     with pytest.raises(SystemExit) as stop:
         parse_options(cls, argv=wrong)
     assert stop.value.code == 2
-    assert wrong[0].lstrip("-") in capsys.readouterr().err.replace("_", "-")
+    assert wrong[-2].lstrip("-") in capsys.readouterr().err.replace("_", "-")
 
 
 @pytest.mark.parametrize(
@@ -73,3 +78,10 @@ def test_losses_are_weighted_by_name():
     assert LiteralAutoencoderOptions(losses=["l2=1", "spectrum=0.2"]).loss_weights == {"l2": 1.0, "spectrum": 0.2}
     with pytest.raises(ValueError, match="spectrum=0.4"):
         LiteralAutoencoderOptions(losses=["l2=much"])
+
+
+def test_a_systems_recipe_stands_where_nothing_is_said():
+    plain = SystemOptions(system="GANai")
+    assert (plain.crop, plain.batch_size, plain.learning_rate, plain.max_grad_norm) == (256, 1, 2e-4, 0)
+    said = SystemOptions(system="GANai", crop=128, batch_size=4, network=["base_channels=32", "downs=7"])
+    assert (said.crop, said.batch_size) == (128, 4) and said.network_arguments == {"base_channels": 32, "downs": 7}

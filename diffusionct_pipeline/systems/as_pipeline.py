@@ -1,0 +1,121 @@
+"""A system of the comparison where the folder command wants a pipeline: derived DICOM then names the system."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from pydicom.dataset import Dataset
+
+from .. import __version__
+from ..dicom import CTSlice, derive_slice
+from ..image_processor import UNMEASURED_HU, CTImageProcessor, HUSlice
+from ..provenance import ID_DIGITS, Derivation, constants_of, pixel_constants, seal
+from .protocol import System
+
+
+@dataclass(frozen=True)
+class SystemDerivation(Derivation):
+    """What images say that a system of the comparison made.
+
+    Attributes:
+        system: Its name.
+    """
+
+    system: str
+
+    def derive(self, hu: np.ndarray, source: CTSlice, seed: int) -> Dataset:
+        """Standardized HU (H, W) of a slice, made with a noise seed -> derived CT image."""
+        derived = derive_slice(
+            source, hu, target_name=self.target_name, model_id=self.model_id, options={"seed": seed},
+            series_description_suffix=f" {self.system}", system=self.system,
+        )  # fmt: skip
+        seal(derived, source)
+        return derived
+
+
+class SystemPipeline:
+    """What `standardize_folder` asks of a pipeline.
+
+    Args:
+        name: Of the system.
+        system: Loaded.
+        folder: Where from; its files are hashed. None for a system that has no files.
+        device: Where networks run.
+    """
+
+    config = SimpleNamespace(default_num_inference_steps=None)
+    image_processor = CTImageProcessor()
+
+    def __init__(self, name: str, system: System, folder: str | Path | None, device: torch.device):
+        self.name, self.system, self.folder, self._execution_device = name, system, folder, device
+        if isinstance(system, torch.nn.Module):
+            system.to(device)
+
+    def check_inputs(self, num_inference_steps: int | None, *ignored: Any) -> None:
+        """Refuse what a system cannot do.
+
+        Raises:
+            ValueError: for denoising steps or several samples.
+        """
+        num_samples = ignored[-1]
+        if num_inference_steps is not None or num_samples != 1:
+            raise ValueError(
+                f"`num_inference_steps` is {num_inference_steps} and `num_samples` is {num_samples}; with `system` None "
+                "and 1 are legal."
+            )
+
+    def reference_tokens(self, references: Sequence[HUSlice], batch_size: int | None = None) -> None:
+        """There are none.
+
+        Raises:
+            ValueError: if there are references.
+        """
+        if references:
+            raise ValueError("`reference` has no effect with `system`; leave one of them out.")
+
+    def derivation(self, num_inference_steps: int | None, references: Sequence[HUSlice] = ()) -> SystemDerivation:
+        """What derived DICOM says."""
+        target = self.system.target_kernel or "reference"
+        return SystemDerivation(system_id(self.name, self.folder), target, 0, "standard", self.name)
+
+    def batches(self, slices: Sequence[HUSlice], batch_size: int | None) -> list[list[int]]:
+        """One by one."""
+        return [[number] for number in range(len(slices))]
+
+    def noise_seeds(self, slices: Sequence[HUSlice], generator: torch.Generator) -> list[int]:
+        """That of the run for every slice."""
+        return [generator.initial_seed()] * len(slices)
+
+    def standardize_batch(self, slices: Sequence[HUSlice], seeds: Sequence[int], *ignored: Any) -> list[np.ndarray]:
+        """Slices -> (H, W) float32 HU each; what was not measured is air to the system, and keeps its value."""
+        results = []
+        for item, seed in zip(slices, seeds):
+            if hasattr(self.system, "seed"):
+                self.system.seed = seed
+            measured = np.where(item.padding, np.float32(UNMEASURED_HU), item.hu)
+            hu = self.system.standardize(measured, item.spacing_mm)
+            results.append(np.where(item.padding, item.hu, hu))
+        return results
+
+
+def system_id(name: str, folder: str | Path | None) -> str:
+    """Name and a hash of all that a system's pixels depend on: its files, the constants of the code, the version."""
+    package = importlib.import_module(__package__)
+    found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    modules = [importlib.import_module(module.name) for module in found]
+    settings = {"version": __version__, "constants": pixel_constants() | constants_of(modules)}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for path in sorted(Path(folder).rglob("*")) if folder else []:
+        if path.suffix in (".json", ".safetensors") and "checkpoints" not in path.parts and path.name != "metrics.json":
+            digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return f"{name} {digest.hexdigest()[:ID_DIGITS]}"

@@ -181,12 +181,12 @@ def write_agreement(agreements: Agreements, path: Path, has_ccc: bool) -> None:
 
 
 def write_intervals(evaluation: Evaluation, path: Path) -> None:
-    """One row per candidate with samples, region and feature: percentiles over the samples and the standard's value."""
+    """One row per candidate with samples, region and feature: the interval over the samples and the standard's value."""
     names = feature_names(evaluation.settings)
     target = evaluation.features[evaluation.standard]
     with open(path, "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["system", "region", "class", "feature", "standard", "first_sample", "p5", "p95", "covered",
+        rows.writerow(["system", "region", "class", "feature", "standard", "first_sample", "low", "high", "covered",
                        "relative_width", "samples"])  # fmt: skip
         for system, samples in evaluation.samples.items():
             low, high = sample_intervals(samples, widening=WIDENING)

@@ -10,7 +10,7 @@ from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.evaluation import compare_series, evaluate_series
 from diffusionct_pipeline.evaluation.study import comparison, measuring
-from diffusionct_pipeline.evaluation.uncertainty import coverage_by_class, sample_intervals
+from diffusionct_pipeline.evaluation.uncertainty import WIDENING, coverage_by_class, sample_intervals
 from diffusionct_pipeline.radiomics import feature_names
 from diffusionct_pipeline.sample_files import SliceSamples
 
@@ -139,16 +139,15 @@ class TestReport:
         standard, candidate, samples, mask = scan
         evaluation = evaluate_series(standard, [candidate], mask, tmp_path / "out", samples=[samples])
         text = (tmp_path / "out/report.md").read_text()
-        classes = coverage_by_class(
-            *sample_intervals(evaluation.samples["candidate"]), evaluation.features["standard"], feature_names()
-        )
+        low, high = sample_intervals(evaluation.samples["candidate"], widening=WIDENING)
+        classes = coverage_by_class(low, high, evaluation.features["standard"], feature_names())
         assert "## Uncertainty" in text and f"| all | 1,401 | {classes['all'].covered:.0%} |" in text
         with open(tmp_path / "out/intervals.csv", newline="") as file:
             rows = list(csv.DictReader(file))
         assert len(rows) == 1401 and {row["samples"] for row in rows} == {"20"}
         first = rows[0]
-        assert float(first["p5"]) < float(first["p95"])
-        held = float(first["p5"]) <= float(first["standard"]) <= float(first["p95"])
+        assert (float(first["low"]), float(first["high"])) == pytest.approx((low[0, 0], high[0, 0]))
+        held = float(first["low"]) <= float(first["standard"]) <= float(first["high"])
         assert first["covered"] == str(int(held))
 
     def test_of_a_run_without_samples_has_no_such_section(self, scan, quick, tmp_path):

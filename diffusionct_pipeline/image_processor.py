@@ -17,6 +17,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from .dicom import CTSlice, kernel_name, read_series, read_slice
+from .dicom.headers import LEGAL_RANGES
 from .dicom.hounsfield import OUTSIDE_FIELD_OF_VIEW_HU
 from .dicom.reading import SQUARE_TOLERANCE
 
@@ -28,7 +29,7 @@ HU_CENTRE, HU_SCALE = -150.0, 500.0  # lung -850 -> -1.4, soft tissue 40 -> 0.4,
 LOWEST_SEEN_HU, HIGHEST_SEEN_HU = OUTSIDE_FIELD_OF_VIEW_HU, 3071.0
 UNMEASURED_HU = -1024.0  # air, stands for pixels without a measurement
 LEGAL_HU = (-32768.0, 65535.0)  # what 16 stored bits can hold at slope 1: anything else is no CT
-LEGAL_SPACING_MM = (0.05, 5.0)  # a 50 mm field of view on 1024 pixels; a 500 mm one on 100
+LEGAL_SPACING_MM = LEGAL_RANGES["PixelSpacing"][:2]
 GRID = 32  # the encoder halves five times
 PREVIEW_WINDOW_HU = (-1350.0, 150.0)  # the usual lung window: centre -600, width 1500
 KINDS = "a path, a Dataset, a folder with one series, a HU array or tensor (H, W) or (N, H, W), or a list of these"

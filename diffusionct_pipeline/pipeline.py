@@ -19,6 +19,7 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.schedulers import SchedulerMixin
 
+from .checkpoint import NETWORKS, checkpoint_named, require_finite, require_own_components, require_whole
 from .image_processor import GRID, CTImageProcessor, HUSlice
 from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
 from .models.texture.reference_unet_1d import REFERENCE_TOKENS, evenly, tokens_of
@@ -85,10 +86,12 @@ class DiffusionCTPipeline(DiffusionPipeline):
     ) -> DiffusionCTPipeline:
         """Load a checkpoint: None for the embedded one, a folder, or "user/repo" on the Hub.
 
-        Weights are read from safetensors files only, unless `use_safetensors` says otherwise: others may hold code.
+        Only safetensors files are read: other kinds can hold code.
 
         Raises:
-            ValueError: if the name is neither a checkpoint folder nor of the form "user/repo".
+            ValueError: if the name is neither a checkpoint folder nor of the form "user/repo", or the checkpoint is
+                damaged, not whole or names foreign classes, or `use_safetensors` is not True.
+            OSError: if a file is missing or damaged, or the Hub cannot be reached.
         """
         name = PRETRAINED if pretrained_model_name_or_path is None else pretrained_model_name_or_path
         is_hub_name = isinstance(name, str) and name.count("/") == 1 and all(name.split("/"))
@@ -97,7 +100,23 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 f'`pretrained_model_name_or_path` is "{name}"; legal is a folder with {cls.config_name}, '
                 'a Hub name "user/repo", or nothing for the embedded checkpoint.'
             )
-        return super().from_pretrained(str(name), **{"use_safetensors": True, **kwargs})
+        if kwargs.setdefault("use_safetensors", True) is not True:
+            found = kwargs["use_safetensors"]
+            raise ValueError(f"`use_safetensors` is {found!r}; legal is True: other files can hold code.")
+        with checkpoint_named(str(name)):
+            pipe = super().from_pretrained(str(name), **kwargs)
+            for component in set(NETWORKS) - kwargs.keys():
+                model = getattr(pipe, component)
+                require_whole(component, model)
+                require_finite(component, model)
+        return pipe
+
+    @classmethod
+    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in diffusers, which calls this before it looks at a component: foreign classes are refused."""
+        index = super().load_config(*args, **kwargs)
+        require_own_components(index)
+        return index
 
     def to(self, *args: Any, **kwargs: Any) -> DiffusionCTPipeline:
         """Move or cast as in diffusers; what the models name in `_keep_in_fp32_modules` stays float32."""

@@ -29,6 +29,7 @@ LAYERS = {
     "losses": 3,
     "image_processor": 3,
     "pipeline_output": 3,
+    "checkpoint": 4,
     "provenance": 4,
     "preview": 4,
     "training_data": 4,

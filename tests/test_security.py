@@ -109,8 +109,8 @@ class TestCheckpoints:
             DiffusionCTPipeline.from_pretrained(str(tmp_path))
 
 
-    @pytest.mark.parametrize("where", ["pipeline", "component"])
-    def test_that_bring_code_are_refused_before_it_runs(self, tmp_path, model, where):
+    @pytest.mark.parametrize(("where", "reason"), [("pipeline", "trust_remote_code"), ("component", "legal are")])
+    def test_that_bring_code_are_refused_before_it_runs(self, tmp_path, model, where, reason):
         folder, ran = tmp_path / "checkpoint", tmp_path / "ran"
         shutil.copytree(model, folder)
         index = json.loads((folder / "model_index.json").read_text())
@@ -120,7 +120,7 @@ class TestCheckpoints:
             index["denoiser"], place = ["code", "Denoiser"], folder / "denoiser"
         (place / "code.py").write_text(f"open({str(ran)!r}, 'w')")
         (folder / "model_index.json").write_text(json.dumps(index))
-        with pytest.raises(ValueError, match="trust_remote_code"):
+        with pytest.raises(ValueError, match=reason):
             DiffusionCTPipeline.from_pretrained(str(folder))
         assert not ran.exists()
 

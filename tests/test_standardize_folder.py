@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from helpers.dicom import dciodvfy_errors, make_slice, ramp, save
+from helpers.dicom import dciodvfy_errors, jpeg2000_with, make_slice, ramp, save
 from helpers.tiny import tiny_pipeline
 from PIL import Image
 from pydicom.uid import EnhancedCTImageStorage, SecondaryCaptureImageStorage
@@ -155,6 +155,13 @@ class TestBadFiles:
         report = standardize_folder(scans, tmp_path / "out", model=model)
         assert [item["path"] for item in report["unusable"]] == [os.path.join("a", "9.dcm")]
         assert (report["written"], report["failures"]) == (3, 1)
+
+    def test_one_that_makes_its_decoder_abort_does_not_stop_the_rest(self, scans, tmp_path, model):
+        save(jpeg2000_with(HU, "bits", 44, number=9), scans / "a/9.dcm")
+        report = standardize_folder(scans, tmp_path / "out", model=model)
+        (failure,) = report["series"][0]["failures"]
+        assert (report["written"], report["failures"], report["stopped"]) == (3, 1, "")
+        assert failure["path"] == os.path.join("a", "9.dcm") and "9.dcm" in failure["reason"]
 
     def test_junk_is_skipped_with_its_reason_and_is_no_failure(self, scans, tmp_path, model):
         (scans / "notes.txt").write_text("hello")

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataelem import DataElement
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import BaseTag
 from pydicom.uid import (
@@ -32,7 +33,7 @@ from pydicom.uid import (
 from pydicom.valuerep import DSfloat, format_number_as_ds
 
 from .. import __version__
-from .errors import DicomError
+from .errors import DicomError, damage_named
 from .headers import header_texts
 from .hounsfield import PixelFormat, hu_to_cells, read_cells
 from .reading import CTSlice
@@ -149,7 +150,7 @@ def derive_slice(
         `clipped_pixels` counts the pixels outside the padding whose HU that bit depth cannot hold.
 
     Raises:
-        DicomError: The source has no SOPInstanceUID to refer to.
+        DicomError: The source has no SOPInstanceUID to refer to, or is damaged.
         ValueError: `hu` has another shape than the source or is not finite, or `options` is not JSON.
     """
     hu = np.asarray(hu)
@@ -157,28 +158,30 @@ def derive_slice(
         raise ValueError(f"hu has shape {hu.shape}, but {source.name} has {source.hu.shape}.")
     options = dict(options or {})
     identity = {**options, "target": target_name}
+    derived_uid("", model_id, identity)  # options that are no JSON are not the source's fault
     # 1. Pixels: rescale, bit depth and padding of the source.
     padding_cells = read_cells(source.dataset, source.name) if source.padding.any() else None
     cells, clipped = hu_to_cells(hu, source.pixels, source.padding, padding_cells)
     if clipped:
         low, high = source.pixels.hu_range
         logger.info("%s: %d pixels clipped to [%g, %g] HU.", source.name, clipped, low, high)
-    # 2. Patient, study, geometry and acquisition are those of the source.
-    derived = _public_copy(source.dataset, source.name)
-    for keyword in DROPPED_KEYWORDS:
-        derived.pop(keyword, None)
-    # 3. A new instance in a new series.
-    source_uid = _instance_uid(source)
-    _identify(derived, source, source_uid, model_id, identity)
-    _describe_series(derived, series_description_suffix, series_number)
-    derived.ConvolutionKernel = synthetic_kernel_name(target_name)
-    # 4. What it was made from, and how.
-    _describe_derivation(derived, source, source_uid, target_name, model_id, options)
-    if now is not None:
-        _stamp(derived, now)
-    # 5. What the source should have said but does not.
-    _complete(derived, source)
-    set_pixels(derived, cells, source.pixels)
+    with damage_named(source.name):
+        # 2. Patient, study, geometry and acquisition are those of the source.
+        derived = _public_copy(source.dataset, source.name)
+        for keyword in DROPPED_KEYWORDS:
+            derived.pop(keyword, None)
+        # 3. A new instance in a new series.
+        source_uid = _instance_uid(source)
+        _identify(derived, source, source_uid, model_id, identity)
+        _describe_series(derived, series_description_suffix, series_number)
+        derived.ConvolutionKernel = synthetic_kernel_name(target_name)
+        # 4. What it was made from, and how.
+        _describe_derivation(derived, source, source_uid, target_name, model_id, options)
+        if now is not None:
+            _stamp(derived, now)
+        # 5. What the source should have said but does not.
+        _complete(derived, source)
+        set_pixels(derived, cells, source.pixels)
     derived.clipped_pixels = clipped
     return derived
 
@@ -233,6 +236,8 @@ def _public_copy(dataset: Dataset, name: str) -> Dataset:
             continue
         try:
             element = dataset[tag]
+            if dictionary_has_tag(tag) and element.VR not in dictionary_VR(tag):  # such as "US or SS"
+                raise ValueError(f"its VR is {element.VR}, not {dictionary_VR(tag)}")
             if element.VR == "SQ":
                 value = [_public_copy(item, name) for item in element.value]
             else:

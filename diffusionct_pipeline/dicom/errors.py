@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+from collections.abc import Iterator
 
 
 class SkippedKind(enum.Enum):
@@ -31,3 +33,23 @@ class DicomError(ValueError):
     def __init__(self, message: str, kind: SkippedKind = SkippedKind.UNUSABLE) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+@contextlib.contextmanager
+def damage_named(name: str) -> Iterator[None]:
+    """The border to pydicom: whatever the bytes of a damaged file make it raise becomes a `DicomError`.
+
+    Args:
+        name: The file, as messages call it.
+
+    Raises:
+        DicomError: Naming the file.
+        MemoryError: As it came, it may not be the file's fault.
+    """
+    try:
+        yield
+    except (DicomError, MemoryError):
+        raise
+    except Exception as error:  # pydicom converts on access; what a broken value raises depends on its type
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DicomError(f"{name} is a damaged DICOM file: {reason}") from error

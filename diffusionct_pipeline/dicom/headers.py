@@ -6,8 +6,17 @@ import math
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from .errors import DicomError
+
+# Keyword -> lowest value, highest value, unit: what no scanner exceeds, so that a number beyond is damaged.
+LEGAL_RANGES = {
+    "PixelSpacing": (0.05, 5.0, "mm"),  # a 50 mm field of view on 1024 pixels; a 500 mm one on 100
+    "RescaleIntercept": (-65536.0, 65536.0, "HU"),  # 16 bits may count from either end
+    "RescaleSlope": (-100.0, 100.0, "HU"),  # 10 would do for the densest metal
+    "SliceThickness": (0.01, 1000.0, "mm"),  # 1000: a projection of the whole chest
+}
 
 
 def header_value(dataset: Dataset, keyword: str, name: str) -> Any:
@@ -34,7 +43,7 @@ def header_numbers(dataset: Dataset, keyword: str, name: str, count: int) -> tup
     """`count` finite numbers of an attribute, or None where it is absent or empty.
 
     Raises:
-        DicomError: Another number of values, or one that is not finite or not a number.
+        DicomError: Another number of values, or one that is not finite, not a number or beyond `LEGAL_RANGES`.
     """
     value = header_value(dataset, keyword, name)
     if value is None:
@@ -46,6 +55,10 @@ def header_numbers(dataset: Dataset, keyword: str, name: str, count: int) -> tup
         raise DicomError(f"{name} has {keyword} {value!r}; {count} numbers were expected.") from error
     if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
         raise DicomError(f"{name} has {keyword} {value!r}; {count} finite numbers were expected.")
+    low, high, unit = LEGAL_RANGES.get(keyword, (-math.inf, math.inf, ""))
+    if not all(low <= number <= high for number in numbers):
+        found = ", ".join(f"{number:g}" for number in numbers)
+        raise DicomError(f"{name} has {keyword} {Tag(keyword)} {found}; legal is {low:g} to {high:g} {unit}.")
     return numbers
 
 

@@ -19,7 +19,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from .errors import DicomError
+from .decoding import decode
+from .errors import DicomError, SkippedKind
 from .headers import header_numbers, header_value
 
 UNCOMPRESSED = (
@@ -97,8 +98,8 @@ def pixel_format(dataset: Dataset, name: str) -> PixelFormat:
     # 2. 16-bit cells, of which BitsStored count.
     layout = {}
     for keyword, legal in {
-        "Rows": range(1, 1 << 16),
-        "Columns": range(1, 1 << 16),
+        "Rows": range(1, 8193),  # four times the largest matrix of a scanner: what decoding may take has an end
+        "Columns": range(1, 8193),
         "BitsAllocated": (16,),
         "BitsStored": range(1, 17),
         "PixelRepresentation": (0, 1),
@@ -119,8 +120,8 @@ def pixel_format(dataset: Dataset, name: str) -> PixelFormat:
     intercept = header_numbers(dataset, "RescaleIntercept", name, 1)
     if slope is None or intercept is None:
         raise DicomError(f"{name} has no rescale slope and intercept; its values cannot be turned into HU.")
-    if slope[0] == 0:
-        raise DicomError(f"{name} has RescaleSlope 0; every pixel would have the same HU.")
+    if abs(slope[0]) < 1e-3:  # 16 bits would span 65 HU
+        raise DicomError(f"{name} has RescaleSlope {slope[0]:g}; every pixel would have nearly the same HU.")
     unit = str(header_value(dataset, "RescaleType", name) or "HU")
     if unit != "HU":
         raise DicomError(f"{name} has RescaleType {unit!r}; only Hounsfield units (HU) are supported.")
@@ -145,7 +146,8 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
     if "PixelData" not in dataset:
         raise DicomError(f"{name} has no pixel data; the file is truncated or holds only a header.")
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax not in UNCOMPRESSED:
+    compressed = syntax not in UNCOMPRESSED
+    if compressed:
         try:
             decoder = get_decoder(syntax)
         except NotImplementedError as error:
@@ -159,8 +161,15 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
         expected = 2 * int(dataset.Rows) * int(dataset.Columns)
         if len(dataset.PixelData) < expected:
             raise DicomError(f"{name} is truncated: {len(dataset.PixelData)} of {expected} bytes of pixel data.")
+        if len(dataset.PixelData) > expected:
+            raise DicomError(f"{name} has {len(dataset.PixelData)} bytes of pixel data; {dataset.Rows} x "
+                             f"{dataset.Columns} pixels take {expected}: its Rows or Columns are wrong.")
     try:
-        cells = pixel_array(dataset, raw=True, correct_unused_bits=False)
+        cells = decode(dataset) if compressed else pixel_array(dataset, raw=True, correct_unused_bits=False)
+    except ChildProcessError as error:
+        raise DicomError(f"{name} is compressed ({syntax.name}), and {error}", SkippedKind.UNREADABLE) from error
+    except MemoryError:
+        raise
     except Exception as error:  # each decoder has its own exceptions
         reason = " ".join(str(error).split())
         raise DicomError(f"{name} has pixel data that no installed decoder reads: damaged, truncated or of a rare kind "

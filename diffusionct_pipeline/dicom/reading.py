@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     UID,
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -26,13 +28,17 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from .errors import DicomError, SkippedKind
+from .errors import DicomError, SkippedKind, damage_named
 from .headers import header_numbers, header_texts, header_value
 from .hounsfield import PixelFormat, cells_to_hu, pixel_format, read_cells
 
 logger = logging.getLogger(__name__)
 
+LARGEST_FILE_META = 1024  # bytes at the start, among which the transfer syntax is named
+GROUP_LENGTH_END = 144  # offset behind preamble, prefix and FileMetaInformationGroupLength
+LARGEST_INFLATED = 256 << 20  # bytes; the largest legal slice takes half of it
 SQUARE_TOLERANCE = 1e-3  # relative; headers round spacings to 3 to 6 digits
+LARGEST_FIELD_OF_VIEW_MM = 1000.0  # the bores of CT scanners end at 0.9 m
 UNIT_VECTOR_TOLERANCE = 1e-2  # headers with direction cosines of two digits exist
 
 
@@ -82,8 +88,9 @@ def read_slice(source: str | os.PathLike | Dataset) -> CTSlice:
     path = None if isinstance(source, Dataset) else Path(source)
     dataset = source if path is None else read_dataset(path)
     header = SliceHeader.of(dataset, path)
-    dataset = _with_transfer_syntax(dataset, header.name)
-    hu, padding = cells_to_hu(read_cells(dataset, header.name), header.pixels)
+    with damage_named(header.name):
+        dataset = _with_transfer_syntax(dataset, header.name)
+        hu, padding = cells_to_hu(read_cells(dataset, header.name), header.pixels)
     return CTSlice(
         dataset=dataset,
         hu=hu,
@@ -123,25 +130,26 @@ class SliceHeader:
             DicomError: It is not that of a single, grey CT slice of known scale.
         """
         name = _name(path)
-        if len(dataset) == 0:
-            raise DicomError(f"{name} is truncated: its header cannot be read to the end.")
-        _require_ct_image(dataset, name)
-        pixels = pixel_format(dataset, name)
-        return cls(
-            path=path,
-            name=name,
-            uid=str(header_value(dataset, "SOPInstanceUID", name) or ""),
-            series_uid=str(header_value(dataset, "SeriesInstanceUID", name) or ""),
-            description=str(header_value(dataset, "SeriesDescription", name) or ""),
-            shape=(int(dataset.Rows), int(dataset.Columns)),
-            pixels=pixels,
-            spacing_mm=_square_spacing(dataset, name),
-            thickness_mm=_optional_number(dataset, "SliceThickness", name),
-            orientation=_orientation(dataset, name),
-            position=_optional_numbers(dataset, "ImagePositionPatient", name, 3),
-            slice_location=_optional_number(dataset, "SliceLocation", name),
-            instance_number=_optional_number(dataset, "InstanceNumber", name) or 0.0,
-        )
+        with damage_named(name):
+            if len(dataset) == 0:
+                raise DicomError(f"{name} is truncated: its header cannot be read to the end.")
+            _require_ct_image(dataset, name)
+            pixels = pixel_format(dataset, name)
+            return cls(
+                path=path,
+                name=name,
+                uid=str(header_value(dataset, "SOPInstanceUID", name) or ""),
+                series_uid=str(header_value(dataset, "SeriesInstanceUID", name) or ""),
+                description=str(header_value(dataset, "SeriesDescription", name) or ""),
+                shape=(int(dataset.Rows), int(dataset.Columns)),
+                pixels=pixels,
+                spacing_mm=_square_spacing(dataset, name),
+                thickness_mm=_optional_number(dataset, "SliceThickness", name),
+                orientation=_orientation(dataset, name),
+                position=_optional_numbers(dataset, "ImagePositionPatient", name, 3),
+                slice_location=_optional_number(dataset, "SliceLocation", name),
+                instance_number=_optional_number(dataset, "InstanceNumber", name) or 0.0,
+            )
 
     @property
     def position_mm(self) -> float:
@@ -159,9 +167,10 @@ def read_dataset(path: Path, header_only: bool = False) -> Dataset:
     """
     if path.is_dir():
         raise DicomError(f'"{path}" is a folder, not a file.')
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about values of odd attributes that are not used here
+    with damage_named(f'"{path}"'), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about values of odd attributes that are not used here
+        try:
+            _require_modest_size(path)
             try:
                 return pydicom.dcmread(path, stop_before_pixels=header_only)
             except InvalidDicomError:
@@ -169,14 +178,23 @@ def read_dataset(path: Path, header_only: bool = False) -> Dataset:
                 if not _starts_like_dicom(path):
                     raise
                 return pydicom.dcmread(path, stop_before_pixels=header_only, force=True)
-    except InvalidDicomError as error:
-        if path.stat().st_size == 0:
-            raise DicomError(f'"{path}" is empty.', SkippedKind.EMPTY) from error
-        raise DicomError(f'"{path}" is not a DICOM file.', SkippedKind.NOT_DICOM) from error
-    except OSError as error:
-        raise DicomError(f'"{path}" cannot be read: {error.strerror or error}.', SkippedKind.UNREADABLE) from error
-    except Exception as error:  # damaged headers raise whatever their bytes lead pydicom into
-        raise DicomError(f'"{path}" is a damaged DICOM file: {error}') from error
+        except InvalidDicomError as error:
+            if path.stat().st_size == 0:
+                raise DicomError(f'"{path}" is empty.', SkippedKind.EMPTY) from error
+            raise DicomError(f'"{path}" is not a DICOM file.', SkippedKind.NOT_DICOM) from error
+        except OSError as error:
+            raise DicomError(f'"{path}" cannot be read: {error.strerror or error}.', SkippedKind.UNREADABLE) from error
+
+
+def _require_modest_size(path: Path) -> None:
+    """Refuse a deflated dataset that is large beyond reason, which pydicom would inflate whole."""
+    with open(path, "rb") as file:
+        if DeflatedExplicitVRLittleEndian.encode() not in file.read(LARGEST_FILE_META):
+            return
+        file.seek(GROUP_LENGTH_END + pydicom.filereader.read_file_meta_info(path).FileMetaInformationGroupLength)
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), LARGEST_INFLATED + 1)
+    if len(inflated) > LARGEST_INFLATED:
+        raise DicomError(f'"{path}" inflates to more than {LARGEST_INFLATED >> 20} MiB, too much for a slice.')
 
 
 def _starts_like_dicom(path: Path) -> bool:
@@ -230,11 +248,14 @@ def _square_spacing(dataset: Dataset, name: str) -> float:
     spacing = header_numbers(dataset, "PixelSpacing", name, 2)
     if spacing is None:
         raise DicomError(f"{name} has no pixel spacing; the size of its pixels in mm is needed.")
-    if min(spacing) <= 0:
-        raise DicomError(f"{name} has pixel spacing ({spacing[0]:g}, {spacing[1]:g}) mm; both must be above 0.")
     if abs(spacing[0] - spacing[1]) > SQUARE_TOLERANCE * max(spacing):
         raise DicomError(f"{name} has pixel spacing ({spacing[0]:g}, {spacing[1]:g}) mm; only square pixels are "
                          "supported. Resample the series first.")
+    # The shorter side: reformats are as long as a patient.
+    side_mm = spacing[0] * min(int(dataset.Rows), int(dataset.Columns))
+    if side_mm > LARGEST_FIELD_OF_VIEW_MM:
+        raise DicomError(f"{name} has PixelSpacing {spacing[0]:g} mm, so that its {dataset.Rows} x {dataset.Columns} "
+                         f"pixels span {side_mm:g} mm; legal is at most {LARGEST_FIELD_OF_VIEW_MM:g} mm.")
     return float(spacing[0])
 
 

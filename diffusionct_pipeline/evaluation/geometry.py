@@ -10,6 +10,7 @@ import numpy as np
 
 from ..dicom import DicomError, scan_folder
 from ..dicom.folders import STEP_TOLERANCE
+from ..dicom.headers import header_texts, header_value
 from ..dicom.reading import SliceHeader, read_dataset
 
 SAME_VOXEL = 0.1  # of a voxel's side: headers round to 2 digits or more, another grid is off by half a voxel on average
@@ -121,6 +122,7 @@ def find_series(folder: str | os.PathLike) -> Series:
         if header.position is None or header.orientation is None:
             raise DicomError(f"{header.name} has no ImagePositionPatient or ImageOrientationPatient; where its pixels "
                              "lie in the patient is needed.")
+    frames = [header_value(d, "FrameOfReferenceUID", header.name) for d, header in zip(datasets, headers)]
     along, down = np.reshape(headers[0].orientation, (2, 3))
     geometry = Geometry(
         (len(headers), *series.shape),
@@ -128,10 +130,9 @@ def find_series(folder: str | os.PathLike) -> Series:
         np.stack([np.cross(along, down), down, along]),
         np.stack([header.position for header in headers]),
         series.thickness_mm,
-        frozenset(str(d.FrameOfReferenceUID) for d in datasets if d.get("FrameOfReferenceUID")),
+        frozenset(str(frame) for frame in frames if frame),
     )
-    kernel = datasets[0].get("ConvolutionKernel") or ""
-    kernel = kernel if isinstance(kernel, str) else "/".join(kernel)
+    kernel = "/".join(header_texts(datasets[0], "ConvolutionKernel", headers[0].name))
     return Series(Path(folder), series.paths, geometry, kernel, list(series.gaps))
 
 

@@ -6,6 +6,7 @@ tags, which pydicom reads and scikit-image fills.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # Segmentation, Label Map Segmentation
 RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
 MAX_LABELS = 1000  # more different values are an image, not a mask
+MOST_TIMES = 8  # voxels, in those of the series, up to which a mask is read to say where it lies instead
 PARALLEL = 1 - 1e-4  # cosine of axes that may be the same; whether the voxels are is checked at the corners
 
 
@@ -66,8 +68,12 @@ def read_mask(
             else:
                 modality = dataset.get("Modality", "unknown")
                 raise ValueError(f"is DICOM of modality {modality}; must be SEG or RTSTRUCT")
+    except (ImportError, MemoryError):
+        raise
     except ValueError as error:
         raise ValueError(f'mask "{path}" {str(error).removeprefix(chr(34) + str(path) + chr(34)).strip()}') from error
+    except Exception as error:  # what a damaged file makes its reader raise depends on the damage
+        raise ValueError(f'mask "{path}" is damaged: {type(error).__name__}: {error}') from error
     regions = {region: mask for region, mask in regions.items() if mask.any()}
     missing = [label for label in wanted or () if label not in regions]
     if missing:
@@ -97,21 +103,38 @@ def _read_npz(path: Path, geometry: Geometry) -> np.ndarray:
         with np.load(path, allow_pickle=False) as file:
             if "mask" not in file:
                 raise ValueError(f"holds {sorted(file)}; must hold an array named mask")
-            array = file["mask"]
-    except ValueError:
+            shape, dtype = _npy_header(file, "mask.npy")
+            if shape != geometry.shape:
+                raise ValueError(f"has shape {shape}, the image series {geometry.shape} (slices, rows, columns):\n"
+                                 f"  series: {geometry}")
+            if dtype.kind not in "biuf":
+                raise ValueError(f"holds values of type {dtype}; a mask has integer labels")
+            return file["mask"]
+    except (ValueError, MemoryError):
         raise
     except Exception as error:  # a damaged archive raises what zipfile, zlib or numpy meet first
         raise ValueError(f"is a damaged .npz file: {error}") from error
-    if array.shape != geometry.shape:
-        raise ValueError(f"has shape {array.shape}, the image series {geometry.shape} (slices, rows, columns):\n"
-                         f"  series: {geometry}")
-    return array
+
+
+def _npy_header(file: np.lib.npyio.NpzFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array of an archive, before memory is taken for what may be terabytes of zeros."""
+    with file.zip.open(name) as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+        return shape, dtype
 
 
 def _read_image(path: Path, geometry: Geometry) -> np.ndarray:
     SimpleITK = import_optional("SimpleITK")
     try:
-        image = SimpleITK.ReadImage(str(path))
+        reader = SimpleITK.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        size = reader.GetSize()
+        if math.prod(size) > MOST_TIMES * math.prod(geometry.shape):  # more than the wrong grid: memory would end
+            raise ValueError(f"holds {size} voxels, the image series {geometry.shape} (slices, rows, columns)")
+        image = reader.Execute()
     except RuntimeError as error:
         raise ValueError(f"cannot be read: {str(error).strip().splitlines()[-1]}") from error
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
@@ -207,6 +230,8 @@ def _read_rtstruct(dataset: Dataset, geometry: Geometry, wanted: list[str] | Non
         regions[name] = np.zeros(geometry.shape, bool)
         for contour in contours:
             points_mm = np.reshape(np.asarray(contour.ContourData, float), (-1, 3))
+            if not np.isfinite(points_mm).all():
+                raise ValueError(f"has a contour of {name!r} with coordinates that are NaN or infinite")
             index, polygon = _contour_on_slice(points_mm, name, geometry)
             regions[name][index] ^= polygon2mask(geometry.shape[1:], polygon)
     return regions

@@ -1,9 +1,11 @@
+import zlib
+
 import numpy as np
 import pydicom
 import pytest
-from helpers.dicom import convert, make_slice, ramp, save
+from helpers.dicom import ROOT, convert, make_slice, ramp, save
 from pydicom.data import get_testdata_file
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGLSLossless
 
 from diffusionct_pipeline.dicom import DicomError, hounsfield, kernel_name, read_slice
 
@@ -148,6 +150,43 @@ class TestKernelName:
         assert kernel_name(pydicom.dcmread(path), "a slice") == "Br40d"
 
 
+class TestDamage:
+    """What pydicom raises for a damaged file is of any kind; what leaves here names the file."""
+
+    def damaged(self, path, old, new):
+        data = save(make_slice(), path).read_bytes()
+        assert data.count(old) == 1
+        path.write_bytes(data.replace(old, new))
+        return path
+
+    @pytest.mark.parametrize("vr", [b"UI", b"SQ", b"??", b"AT"])
+    def test_another_vr_of_the_pixel_data(self, vr, tmp_path):
+        path = self.damaged(tmp_path / "odd.dcm", b"\xe0\x7f\x10\x00OW", b"\xe0\x7f\x10\x00" + vr)
+        with pytest.raises(DicomError, match="odd.dcm"):
+            read_slice(path)
+
+    def test_a_deflated_bomb(self, tmp_path):
+        dataset = make_slice()
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        path = save(dataset, tmp_path / "bomb.dcm")
+        whole = path.read_bytes()
+        head = 144 + pydicom.dcmread(path).file_meta.FileMetaInformationGroupLength
+        deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+        block = bytes(1 << 20)
+        path.write_bytes(whole[:head] + b"".join(deflate.compress(block) for _ in range(300)) + deflate.flush())
+        assert path.stat().st_size < 1 << 20
+        with pytest.raises(DicomError, match="bomb.dcm.*inflates to more than 256 MiB"):
+            read_slice(path)
+
+    def test_too_little_memory_is_not_the_fault_of_the_file(self, tmp_path, monkeypatch):
+        def fail(*arguments, **options):
+            raise MemoryError
+
+        monkeypatch.setattr(hounsfield, "pixel_array", fail)
+        with pytest.raises(MemoryError):
+            read_slice(save(make_slice(), tmp_path / "slice.dcm"))
+
+
 class TestRefusals:
     """Every refusal names the file and the reason."""
 
@@ -164,11 +203,19 @@ class TestRefusals:
             ({"RescaleSlope": None}, "no rescale"),
             ({"PixelSpacing": None}, "no pixel spacing"),
             ({"PixelSpacing": [0.7, 0.8]}, r"pixel spacing \(0.7, 0.8\) mm; only square pixels"),
-            ({"PixelSpacing": [0, 0]}, "must be above 0"),
+            ({"PixelSpacing": [0, 0]}, r"PixelSpacing \(0028,0030\) 0, 0; legal is 0.05 to 5 mm"),
+            ({"PixelSpacing": [1e300, 1e300]}, r"PixelSpacing \(0028,0030\) 1e\+300, 1e\+300; legal is 0.05 to 5 mm"),
+            ({"RescaleSlope": 1e300}, r"RescaleSlope \(0028,1053\) 1e\+300; legal is -100 to 100 HU"),
+            ({"RescaleSlope": 1e-9}, "RescaleSlope 1e-09; every pixel"),
+            ({"RescaleSlope": "NaN"}, "RescaleSlope 'NaN'; 1 finite numbers"),
+            ({"RescaleIntercept": -1e300}, r"RescaleIntercept \(0028,1052\) -1e\+300; legal is -65536 to 65536 HU"),
+            ({"Rows": 65535}, "65535 for Rows; expected 1 to 8192"),
+            ({"PixelSpacing": [4, 4], "hu": np.zeros((300, 600))}, "300 x 600 pixels span 1200 mm; legal is at most"),
             ({"PixelSpacing": [0.7]}, "2 finite numbers"),
             ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "perpendicular"),
             ({"PixelData": None}, "no pixel data"),
             ({"PixelData": b"\0" * 100}, "truncated: 100 of 512 bytes"),
+            ({"Rows": 15}, "512 bytes of pixel data; 15 x 16 pixels take 480: its Rows or Columns are wrong"),
         ],
     )
     def test_of_an_unsuitable_image(self, header, reason, tmp_path):

@@ -1,6 +1,7 @@
 """CT slices made to measure, and the validators and converters that may be installed."""
 
 import shutil
+import struct
 import subprocess
 
 import numpy as np
@@ -8,7 +9,8 @@ import pydicom
 import pytest
 from diffusionct_pipeline.dicom import derive_slice
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless
 
 ROOT = "1.2.826.0.1.3680043.8.498.77"  # pydicom's own root: these UIDs never leave the tests
 
@@ -58,6 +60,26 @@ def ramp(rows=16, columns=16, low=-1000.0, high=1500.0) -> np.ndarray:
 def save(dataset, path):
     pydicom.dcmwrite(path, dataset, enforce_file_format=True)
     return path
+
+
+def jpeg2000_with(hu, field, value, **options) -> Dataset:
+    """A slice as JPEG 2000 whose code stream has another value in its header (marker SIZ, ITU-T T.800 A.5.1).
+
+    Args:
+        hu: (H, W).
+        field: "bits" of a pixel, which GDCM believes and aborts; or "size" of image and tile, the side of a square.
+        value: What it says instead.
+    """
+    dataset = make_slice(hu, **options)
+    dataset.compress(JPEG2000Lossless, encoding_plugin="pylibjpeg")
+    frame = bytearray(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+    marker = frame.index(b"\xff\x51")
+    if field == "bits":
+        frame[marker + 40] = value - 1
+    else:
+        frame[marker + 6 : marker + 30] = struct.pack(">6I", value, value, 0, 0, value, value)
+    dataset.PixelData = encapsulate([bytes(frame)])
+    return dataset
 
 
 def convert(tool, *arguments):

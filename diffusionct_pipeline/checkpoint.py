@@ -1,0 +1,87 @@
+"""Checkpoints are only loaded whole, finite and made of this package's own classes; errors name the file or weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers.schedulers import SchedulerMixin
+from safetensors import safe_open
+
+from . import models
+from .registration import PACKAGE
+
+NETWORKS = ("autoencoder", "denoiser")  # components that have weights
+
+
+@contextmanager
+def checkpoint_named(name: str) -> Iterator[None]:
+    """Whatever a damaged checkpoint makes diffusers raise becomes a ValueError that names the checkpoint.
+
+    Raises:
+        ValueError: Naming it.
+        OSError, MemoryError: As they came; an OSError names its file.
+    """
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # depends on the damage
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f'checkpoint "{name}": {reason}') from error
+
+
+def require_own_components(index: Mapping[str, Any]) -> None:
+    """Refuse a model_index.json that names anything but this package's networks and a scheduler of diffusers.
+
+    Raises:
+        ValueError: naming the component and what is legal.
+    """
+    for component in NETWORKS:
+        if index.get(component) not in ([PACKAGE, name] for name in models.__all__):
+            legal = f"{', '.join(models.__all__)} of {PACKAGE}"
+            raise ValueError(f"model_index.json names {index.get(component)!r} as {component}; legal are {legal}.")
+    match index.get("scheduler"):
+        case ["diffusers", str(name)] if is_scheduler(getattr(diffusers, name, None)):
+            return
+        case found:
+            raise ValueError(f"model_index.json names {found!r} as scheduler; legal is a scheduler of diffusers.")
+
+
+def is_scheduler(value: Any) -> bool:
+    """Whether a value is a class of schedulers."""
+    return isinstance(value, type) and issubclass(value, SchedulerMixin)
+
+
+def require_whole(component: str, model: torch.nn.Module) -> None:
+    """Refuse a model some weights of which are not in its files, which diffusers leaves as they were made.
+
+    Args:
+        component: Name of the model in messages.
+        model: As `from_pretrained` of diffusers gave it.
+
+    Raises:
+        ValueError: naming the first weight that is missing, or is no weight of the model.
+    """
+    stored = set()
+    for path in sorted(Path(model.config["_name_or_path"]).glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            stored |= set(file.keys())
+    for names, problem in ((model.state_dict().keys() - stored, "lacks"), (stored - model.state_dict().keys(), "has")):
+        if names:
+            raise ValueError(f"the file of {component} {problem} {min(names)!r}; legal are all weights and no others.")
+
+
+def require_finite(component: str, model: torch.nn.Module) -> None:
+    """Refuse weights that are NaN or infinite.
+
+    Raises:
+        ValueError: naming the first such weight.
+    """
+    for name, weight in model.state_dict().items():
+        if not torch.isfinite(weight).all():
+            raise ValueError(f"weight {name!r} of {component} holds values that are NaN or infinite.")

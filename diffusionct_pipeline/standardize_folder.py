@@ -257,13 +257,13 @@ def standardize_missing(
 def standardize_slices(job: Job, slices: list[HUSlice]) -> list[tuple[np.ndarray, tuple[int, ...]]]:
     """Slices that go through the networks together -> list of (K samples in HU (K, H, W), their noise seeds)."""
     seeds = seeds_of(job, slices)  # [B][K]
+    encoded = job.pipe.encode_batch(slices)
     samples = []
     for number, of_sample in enumerate(zip(*seeds)):
         if number:
             job.show(number * len(slices))
-        samples.append(
-            job.pipe.standardize_batch(slices, of_sample, job.options.num_inference_steps, job.reference_tokens)
-        )
+        steps, tokens = job.options.num_inference_steps, job.reference_tokens
+        samples.append(job.pipe.standardize_batch(slices, of_sample, steps, tokens, encoded=encoded))
     return list(zip(map(np.stack, zip(*samples)), seeds))
 
 

@@ -7,7 +7,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,8 @@ class Job:
         others: Files below `output`, relative, which are not of this run; known at the end.
         folder: Which folder `output` is, as it is when the run begins.
         reported: `time.monotonic()` of the last report.
+        reader, writer: A thread each, which read and write while the networks work.
+        pending: Enters each slice of the batch that is being written, in order; see `settle`.
     """
 
     scan: FolderScan
@@ -90,6 +94,9 @@ class Job:
     others: list[str] = field(default_factory=list)
     folder: os.stat_result | None = None
     reported: float = -math.inf
+    reader: Executor | None = None
+    writer: Executor | None = None
+    pending: list[Callable[[], None]] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -102,6 +109,15 @@ class Job:
         self.show()
         if time.monotonic() - self.reported > REPORT_SECONDS:
             self.report()
+
+    def settle(self) -> None:
+        """Wait for the batch that is being written, and enter what became of its slices.
+
+        Called before anything else is entered, so that entries come in the order of the slices.
+        """
+        pending, self.pending = self.pending, []
+        for enter in pending:
+            enter()
 
     def show(self, samples: int = 0) -> None:
         """Tell the progress of so many samples of slices that are not dealt with; it never goes back."""
@@ -172,6 +188,16 @@ class Job:
             report["stopped"] = report["stopped"] or f"{REPORT_FILE} cannot be written: {error.strerror}"
         self.reported = time.monotonic()
         return report
+
+
+@contextmanager
+def background() -> Iterator[Executor]:
+    """A thread of one's own; at the end of the block it finishes what it has begun, and nothing else."""
+    thread = ThreadPoolExecutor(1)
+    try:
+        yield thread
+    finally:
+        thread.shutdown(cancel_futures=True)
 
 
 def make_job(

@@ -18,6 +18,7 @@ import diffusers
 import torch
 
 from .dicom import FolderScan
+from .fast import make_fast
 from .files import write_whole
 from .pipeline import DiffusionCTPipeline
 from .provenance import Derivation
@@ -43,6 +44,7 @@ class FolderOptions:
     num_samples: int = 1
     preview: bool = False
     overwrite: bool = False
+    fast: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The options, the checkpoint by its name."""
@@ -213,6 +215,8 @@ def make_job(
     """
     started = time.time()
     pipe = load_pipeline(options.model, options.device)
+    if options.fast:
+        make_fast(pipe)
     steps = options.num_inference_steps
     steps = pipe.config.default_num_inference_steps if steps is None else steps
     pipe.check_inputs(steps, None, options.batch_size, "dicom", [], options.num_samples)

@@ -26,7 +26,7 @@ from .models.texture.reference_unet_1d import REFERENCE_TOKENS, evenly, tokens_o
 from .models.weights import lay_out_weights, named_weights
 from .noise import scan_noise
 from .pipeline_output import DiffusionCTPipelineOutput
-from .provenance import Derivation, model_id, pixels_id
+from .provenance import FULL_PRECISION, Derivation, model_id, pixels_id
 from .registration import register
 from .seeds import MAX_SEED, derive_seed
 
@@ -461,14 +461,26 @@ class DiffusionCTPipeline(DiffusionPipeline):
             return nullcontext()
         return torch.autocast(self._execution_device.type, model.dtype)
 
+    @property
+    def precision(self) -> str:
+        """Type of the weights that `to` casts, "float32" or "bfloat16", say; several by name, if they differ."""
+        cast = {
+            str(weight.dtype).removeprefix("torch.")
+            for model in self.models
+            for _, weight, kept in named_weights(model)
+            if weight.is_floating_point() and not kept
+        }
+        return ", ".join(sorted(cast)) or FULL_PRECISION
+
     def derivation(self, num_inference_steps: int, references: Sequence[HUSlice] = ()) -> Derivation:
         """What derived DICOM says about a run with these references."""
+        model, precision = model_id(self.components), self.precision
         if not references:
-            return Derivation(model_id(self.components), self.config.standard_name, num_inference_steps, "standard")
+            return Derivation(model, self.config.standard_name, num_inference_steps, "standard", precision)
         kernels = {item.kernel for item in references}
         kernel = kernels.pop() if len(kernels) == 1 else ""
         pixels = pixels_id([item.hu for item in references], [item.spacing_mm for item in references])
-        return Derivation(model_id(self.components), kernel or "reference", num_inference_steps, pixels)
+        return Derivation(model, kernel or "reference", num_inference_steps, pixels, precision)
 
 
 def sample_seed(seed: int, number: int) -> int:

@@ -51,6 +51,7 @@ def standardize_folder(
     num_samples: int = 1,
     preview: bool = False,
     overwrite: bool = False,
+    fast: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Standardize a DICOM file, or all CT series below a folder.
@@ -73,6 +74,7 @@ def standardize_folder(
         preview: Whether to write pictures of `PREVIEW_SLICES` slices a series to `output/preview`, with the spread
             where there are several samples.
         overwrite: Whether to make what is finished again.
+        fast: Whether the networks run in bfloat16, see `make_fast`. Files have other UIDs then, and other pixels.
         progress: Called as progress(done, total) at the start and after each sample of each slice; those of a failed
             slice count as done.
 
@@ -97,6 +99,7 @@ def standardize_folder(
         num_samples=num_samples,
         preview=preview,
         overwrite=overwrite,
+        fast=fast,
     )
     # 1. What there is to do, before anything is loaded.
     source, output = Path(source), Path(output)

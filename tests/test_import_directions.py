@@ -38,12 +38,13 @@ LAYERS = {
     "run_report": 5,
     "systems": 6,
     "train": 6,
-    "folder_job": 6,
-    "standardize_folder": 7,
-    "evaluation.study": 7,
-    "demo": 8,
-    "commands": 9,
-    "cli": 10,
+    "fast": 6,
+    "folder_job": 7,
+    "standardize_folder": 8,
+    "evaluation.study": 8,
+    "demo": 9,
+    "commands": 10,
+    "cli": 11,
 }
 # The first layer is numpy and scipy; only the simulator may use torch.
 WITHOUT_TORCH = (

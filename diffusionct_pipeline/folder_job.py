@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -75,7 +75,7 @@ class Job:
         folder: Which folder `output` is, as it is when the run begins.
         reported: `time.monotonic()` of the last report.
         reader, writer: A thread each, which read and write while the networks work.
-        pending: Enters each slice of the batch that is being written, in order; see `settle`.
+        pending: The batch that is being written: of each slice the writing, and what enters it; see `settle`.
     """
 
     scan: FolderScan
@@ -98,7 +98,7 @@ class Job:
     reported: float = -math.inf
     reader: Executor | None = None
     writer: Executor | None = None
-    pending: list[Callable[[], None]] = field(default_factory=list)
+    pending: list[tuple[Future, Callable[[], None]]] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -118,8 +118,12 @@ class Job:
         Called before anything else is entered, so that entries come in the order of the slices.
         """
         pending, self.pending = self.pending, []
-        for enter in pending:
-            enter()
+        try:
+            while pending:
+                wait([pending[0][0]])  # an interruption here leaves it pending
+                pending.pop(0)[1]()
+        finally:
+            self.pending = pending
 
     def show(self, samples: int = 0) -> None:
         """Tell the progress of so many samples of slices that are not dealt with; it never goes back."""

@@ -212,9 +212,8 @@ def read_ahead(job: Job, series: CTSeries) -> Iterator[tuple[list[Path], list[Fu
     """Paths of a series in groups with their slices; while the caller works on a group, the next one is read."""
     size = job.options.batch_size or ACCELERATOR_BATCH
     groups = [series.paths[start : start + size] for start in range(0, len(series.paths), size)]
-    # Submitted before the group before it is yielded; the last one finds none to read.
     ahead = None
-    for paths in [*groups, []]:
+    for paths in [*groups, []]:  # after the last one nothing is left to read
         current, ahead = ahead, (paths, [job.reader.submit(job.pipe.image_processor.load, path) for path in paths])
         if current is not None:
             yield current
@@ -275,11 +274,11 @@ def standardize_missing(
         for hu_slice, (samples, seeds), is_missing in zip(slices, results, missing):
             if is_missing and not job.stopped:
                 writing = job.writer.submit(write_result, job, hu_slice, samples, seeds)
-                job.pending.append(partial(enter_written, job, entry, series, hu_slice, writing))
+                job.pending.append((writing, partial(enter_written, job, entry, series, hu_slice, writing)))
 
 
 def enter_written(job: Job, entry: SeriesEntry, series: CTSeries, hu_slice: HUSlice, writing: Future) -> None:
-    """Wait until a slice is written, and enter it."""
+    """Enter what became of a slice that was to be written."""
     with failures_listed(job, entry, [hu_slice.source.path]):
         derived, record = writing.result()
         finish_slice(job, entry, series, hu_slice, derived, record)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import diffusers
 import torch
 
 from .pipeline import DiffusionCTPipeline
+
+logger = logging.getLogger(__name__)
 
 FAST_TYPE = torch.bfloat16  # the range of float32: nothing in the networks needs scaling
 
@@ -17,7 +21,8 @@ def make_fast(pipe: DiffusionCTPipeline) -> DiffusionCTPipeline:
     so that derived UIDs are others than those of float32.
 
     A step of the denoiser is hundreds of small kernels, whose launches a CUDA graph ("reduce-overhead") joins. On a CPU
-    nothing is compiled: docs/performance.md has the measurement.
+    bfloat16 is slower than float32, and compiling takes what a thousand slices gain by it (docs/performance.md): there
+    it is of use to get what a GPU would give, to the last bits.
 
     Args:
         pipe: Changed in place; already on its device.
@@ -33,4 +38,6 @@ def make_fast(pipe: DiffusionCTPipeline) -> DiffusionCTPipeline:
         diffusers.utils.logging.set_verbosity(verbosity)
     if pipe.device.type == "cuda":
         pipe.denoiser.compile(mode="reduce-overhead")
+    else:
+        logger.warning("fast is for GPUs: on a CPU bfloat16 is slower than float32.")
     return pipe

@@ -74,7 +74,8 @@ def standardize_folder(
         preview: Whether to write pictures of `PREVIEW_SLICES` slices a series to `output/preview`, with the spread
             where there are several samples.
         overwrite: Whether to make what is finished again.
-        fast: Whether the networks run in bfloat16, see `make_fast`. Files have other UIDs then, and other pixels.
+        fast: Whether the networks run in bfloat16, for GPUs, see `make_fast`. Files have other UIDs then, and other
+            pixels.
         progress: Called as progress(done, total) at the start and after each sample of each slice; those of a failed
             slice count as done.
 

@@ -86,11 +86,11 @@ class TestThePipeline:
         assert pipe.precision == "float32"
         assert make_fast(pipe).precision == "bfloat16"
 
-    def test_is_compiled_on_a_gpu_only(self, monkeypatch):
+    def test_is_compiled_on_a_gpu_only(self, monkeypatch, caplog):
         compiled = []
         monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **options: compiled.append(options))
         make_fast(tiny_pipeline())
-        assert compiled == []
+        assert compiled == [] and "slower than float32" in caplog.text
         pipe = tiny_pipeline()
         monkeypatch.setattr(DiffusionCTPipeline, "device", torch.device("cuda"))
         make_fast(pipe)
@@ -121,5 +121,5 @@ class TestThePipeline:
 def test_the_command_has_it(scans, tmp_path, model, capfd):
     assert main(["standardize", str(scans), str(tmp_path / "out"), "--model", model, "--fast"]) == 0
     captured = capfd.readouterr()
-    assert "3 of 3 slices" in captured.out and "float32" not in captured.err
+    assert "3 of 3 slices" in captured.out and "should be kept in float32" not in captured.err
     assert "bfloat16" in pydicom.dcmread(tmp_path / "out/1/1.dcm").DerivationDescription

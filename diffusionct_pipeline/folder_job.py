@@ -7,9 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -74,8 +72,6 @@ class Job:
         others: Files below `output`, relative, which are not of this run; known at the end.
         folder: Which folder `output` is, as it is when the run begins.
         reported: `time.monotonic()` of the last report.
-        reader, writer: A thread each, which read and write while the networks work.
-        pending: The batch that is being written: of each slice the writing, and what enters it; see `settle`.
     """
 
     scan: FolderScan
@@ -96,9 +92,6 @@ class Job:
     others: list[str] = field(default_factory=list)
     folder: os.stat_result | None = None
     reported: float = -math.inf
-    reader: Executor | None = None
-    writer: Executor | None = None
-    pending: list[tuple[Future, Callable[[], None]]] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -111,19 +104,6 @@ class Job:
         self.show()
         if time.monotonic() - self.reported > REPORT_SECONDS:
             self.report()
-
-    def settle(self) -> None:
-        """Wait for the batch that is being written, and enter what became of its slices.
-
-        Called before anything else is entered, so that entries come in the order of the slices.
-        """
-        pending, self.pending = self.pending, []
-        try:
-            while pending:
-                wait([pending[0][0]])  # an interruption here leaves it pending
-                pending.pop(0)[1]()
-        finally:
-            self.pending = pending
 
     def show(self, samples: int = 0) -> None:
         """Tell the progress of so many samples of slices that are not dealt with; it never goes back."""
@@ -194,16 +174,6 @@ class Job:
             report["stopped"] = report["stopped"] or f"{REPORT_FILE} cannot be written: {error.strerror}"
         self.reported = time.monotonic()
         return report
-
-
-@contextmanager
-def background() -> Iterator[Executor]:
-    """A thread of one's own; at the end of the block it finishes what it has begun, and nothing else."""
-    thread = ThreadPoolExecutor(1)
-    try:
-        yield thread
-    finally:
-        thread.shutdown(cancel_futures=True)
 
 
 def make_job(

@@ -11,9 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from pydicom.dataset import Dataset
 from .dicom import CTSeries, FolderScan, read_slice, scan_folder, write_slice
 from .files import locked_folder, remove_temporaries, whole_file, write_whole
 from .finished import finished_samples, finished_slice
-from .folder_job import FolderOptions, Job, background, generator_for, make_job
+from .folder_job import FolderOptions, Job, generator_for, make_job
 from .image_processor import HUSlice
 from .optional import import_optional
 from .pipeline import ACCELERATOR_BATCH, sample_seed
@@ -113,7 +111,7 @@ def standardize_folder(
     job = make_job(scan, output, options, progress)
 
     # 3. Series by series; the report is written whatever happens.
-    with locked_folder(output), background() as job.reader, background() as job.writer:
+    with locked_folder(output):
         remove_temporaries(output)
         job.folder = output.stat()
         try:
@@ -172,52 +170,34 @@ def require_apart(scan: FolderScan, source: Path, output: Path) -> None:
 
 
 def standardize_series(job: Job, series: CTSeries) -> None:
-    """Standardize and write the slices of one series that are not finished, and add its entry to the report.
-
-    While the networks work on a batch, the slices after it are read and those before it are written.
-    """
+    """Standardize and write the slices of one series that are not finished, and add its entry to the report."""
     entry = SeriesEntry.of(series)
     job.entries.append(entry)
-    seconds = 0.0
-    try:
-        for paths, readings in read_ahead(job, series):
-            # 1. Read; a file that cannot be read costs nothing but itself.
-            begun, slices = time.perf_counter(), []
-            for path, reading in zip(paths, readings):
-                with failures_listed(job, entry, [path]):
-                    slices += reading.result()
-            waited = (time.perf_counter() - begun) / len(paths)
-            # 2. Standardize those that go through the networks together, and write each.
-            for batch in job.pipe.batches(slices, job.options.batch_size):
-                inputs = [slices[i] for i in batch]
-                missing = [False] * len(inputs)
-                for i, hu_slice in enumerate(inputs):
-                    with failures_listed(job, entry, [hu_slice.source.path]):
-                        missing[i] = not is_finished(job, entry, series, hu_slice)
-                if any(missing):
-                    begun = time.perf_counter()
-                    standardize_missing(job, entry, series, inputs, missing)
-                    seconds += time.perf_counter() - begun + waited * len(inputs)
-                if job.stopped:
-                    return
-            if entry.written:
-                entry.seconds_per_slice = round(seconds / entry.written, 3)
-    finally:  # what is written counts, also after Ctrl-C
-        begun = time.perf_counter()
-        job.settle()
-        if entry.written:
-            entry.seconds_per_slice = round((seconds + time.perf_counter() - begun) / entry.written, 3)
-
-
-def read_ahead(job: Job, series: CTSeries) -> Iterator[tuple[list[Path], list[Future]]]:
-    """Paths of a series in groups with their slices; while the caller works on a group, the next one is read."""
     size = job.options.batch_size or ACCELERATOR_BATCH
-    groups = [series.paths[start : start + size] for start in range(0, len(series.paths), size)]
-    ahead = None
-    for paths in [*groups, []]:  # after the last one nothing is left to read
-        current, ahead = ahead, (paths, [job.reader.submit(job.pipe.image_processor.load, path) for path in paths])
-        if current is not None:
-            yield current
+    seconds = 0.0
+    for start in range(0, len(series.paths), size):
+        # 1. Read; a file that cannot be read costs nothing but itself.
+        paths, begun = series.paths[start : start + size], time.perf_counter()
+        slices = []
+        for path in paths:
+            with failures_listed(job, entry, [path]):
+                slices += job.pipe.image_processor.load(path)
+        reading = (time.perf_counter() - begun) / len(paths)
+        # 2. Standardize those that go through the networks together, and write each.
+        for batch in job.pipe.batches(slices, job.options.batch_size):
+            inputs = [slices[i] for i in batch]
+            missing = [False] * len(inputs)
+            for i, hu_slice in enumerate(inputs):
+                with failures_listed(job, entry, [hu_slice.source.path]):
+                    missing[i] = not is_finished(job, entry, series, hu_slice)
+            if any(missing):
+                begun = time.perf_counter()
+                standardize_missing(job, entry, series, inputs, missing)
+                seconds += time.perf_counter() - begun + reading * len(inputs)
+            if job.stopped:
+                return
+        if entry.written:
+            entry.seconds_per_slice = round(seconds / entry.written, 3)
 
 
 @contextmanager
@@ -227,7 +207,6 @@ def failures_listed(job: Job, entry: SeriesEntry, paths: list[Path]) -> Iterator
         yield
     except Exception as error:  # one bad file must not stop the rest, whatever is bad about it
         logger.debug("failed: %s", paths, exc_info=True)
-        job.settle()
         reason = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
         entry.failures += [{"path": str(job.name(path)), "reason": reason} for path in paths]
         causes = [cause.errno for cause in (error, error.__cause__) if isinstance(cause, OSError)]
@@ -248,7 +227,6 @@ def is_finished(job: Job, entry: SeriesEntry, series: CTSeries, hu_slice: HUSlic
         record = finished_samples(samples_path(job.output, name), derived, source, seeds)
     if derived is None or (len(seeds) > 1 and record is None):
         return False
-    job.settle()
     finish_slice(job, entry, series, hu_slice, derived, record)
     entry.finished_before += 1
     job.count(1)
@@ -270,22 +248,14 @@ def standardize_missing(
     """
     wanted = [hu_slice for hu_slice, is_missing in zip(slices, missing) if is_missing]
     with failures_listed(job, entry, [hu_slice.source.path for hu_slice in wanted]):
-        results = standardize_slices(job, slices)
-        job.settle()  # one batch is written while the next is made, no more
-        for hu_slice, (samples, seeds), is_missing in zip(slices, results, missing):
-            if is_missing and not job.stopped:
-                writing = job.writer.submit(write_result, job, hu_slice, samples, seeds)
-                job.pending.append((writing, partial(enter_written, job, entry, series, hu_slice, writing)))
-
-
-def enter_written(job: Job, entry: SeriesEntry, series: CTSeries, hu_slice: HUSlice, writing: Future) -> None:
-    """Enter what became of a slice that was to be written."""
-    with failures_listed(job, entry, [hu_slice.source.path]):
-        derived, record = writing.result()
-        finish_slice(job, entry, series, hu_slice, derived, record)
-        entry.written += 1
-        entry.clipped_pixels += derived.clipped_pixels
-        job.count(1)
+        for hu_slice, (samples, seeds), is_missing in zip(slices, standardize_slices(job, slices), missing):
+            if is_missing:
+                with failures_listed(job, entry, [hu_slice.source.path]):
+                    derived, record = write_result(job, hu_slice, samples, seeds)
+                    finish_slice(job, entry, series, hu_slice, derived, record)
+                    entry.written += 1
+                    entry.clipped_pixels += derived.clipped_pixels
+                    job.count(1)
 
 
 def standardize_slices(job: Job, slices: list[HUSlice]) -> list[tuple[np.ndarray, tuple[int, ...]]]:
@@ -295,7 +265,6 @@ def standardize_slices(job: Job, slices: list[HUSlice]) -> list[tuple[np.ndarray
     samples = []
     for number, of_sample in enumerate(zip(*seeds)):
         if number:
-            job.settle()
             job.show(number * len(slices))
         steps, tokens = job.options.num_inference_steps, job.reference_tokens
         samples.append(job.pipe.standardize_batch(slices, of_sample, steps, tokens, encoded=encoded))

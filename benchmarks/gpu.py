@@ -6,8 +6,8 @@
 
 batches: milliseconds a slice of 512 x 512 in each stage (see stages.py) and the largest memory, for float32 and for what `--fast` does (bfloat16; on a GPU a compiled denoiser in a CUDA graph).
 Convolutions lie channels_last in both (`lay_out_weights`). The first run of every batch size warms up, and compiles.
-series: `--slices` files through `standardize_folder`, and the same work part by part, one after the other: what the
-run saves is what it overlaps.
+series: `--slices` files through `standardize_folder`, and the same work part by part: what is not "networks" is time in
+which the GPU waits, and what reading ahead and writing behind could save at most.
 agreement: mean CCC of the ten texture figures of held-out phantoms with the target, Br40 to Bl64, in both precisions,
 and of one precision with the other.
 """

@@ -1,18 +1,31 @@
-"""Seconds of a 512 x 512 slice in each stage of the pipeline: noise, encode, denoise, decode.
+"""Milliseconds of a 512 x 512 slice in each stage, from its file to the derived file.
 
     python benchmarks/stages.py                                        # CPU, one slice
+    python benchmarks/stages.py --dtype bfloat16                       # as `--fast`
     python benchmarks/stages.py --device cuda --batch 32 --dtype bfloat16 --compile
+
+The slices are neighbours in a series of noise, 1 mm apart and thick, as noise fields of neighbours share work. "all" is
+`standardize_batch`, by itself, on the slices after those of the stages. Reading and writing are files of the temporary
+folder: TMPDIR decides on which disk.
 """
 
 import argparse
+import copy
 import statistics
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
+import pydicom
 import torch
-from diffusionct_pipeline import DiffusionCTPipeline
+from diffusionct_pipeline.dicom import read_slice, write_slice
+from diffusionct_pipeline.dicom.deriving import set_pixels
+from diffusionct_pipeline.folder_job import load_pipeline
+from pydicom.data import get_testdata_file
 
-SIZE, SPACING_MM = 512, 0.7
+SPACING_MM, THICKNESS_MM = 0.7, 1.0
+STAGES = ("read", "noise", "encode", "denoise", "decode", "derive", "write", "all")
 
 
 def main():
@@ -20,56 +33,82 @@ def main():
     parser.add_argument("--model", help="checkpoint; the embedded one by default")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--steps", type=int, help="denoising steps; the checkpoint's own number by default")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the networks")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the denoiser")
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
-    pipe = DiffusionCTPipeline.from_pretrained(arguments.model).to(arguments.device, getattr(torch, arguments.dtype))
+    pipe = load_pipeline(arguments.model, arguments.device).to(getattr(torch, arguments.dtype))
     if arguments.compile:
         pipe.denoiser.compile()
-        pipe.autoencoder.incoherent_share.compile()
     steps = arguments.steps or pipe.config.default_num_inference_steps
-    hu = np.random.default_rng(0).normal(-400, 100, (arguments.batch, SIZE, SIZE)).astype(np.float32)
-    slices = pipe.image_processor.load(hu, SPACING_MM)
-    seeds = list(range(arguments.batch))
-    seconds = {name: [] for name in ("noise", "encode", f"denoise, {steps} steps", "decode", "all")}
-    for run in range(arguments.runs + 1):  # the first warms up
-        took = timed(pipe, slices, seeds, steps)
-        if run:
-            for name, value in zip(seconds, took):
-                seconds[name].append(value / arguments.batch)
-    print(f"{arguments.device}, batch {arguments.batch}, {arguments.dtype}, {torch.get_num_threads()} threads, per slice:")
-    for name, values in seconds.items():
-        print(f"  {name:20s} {statistics.median(values) * 1000:8.2f} ms")
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        timed(pipe, Path(folder), 0, arguments.batch, arguments.size, steps)
+        first = time.perf_counter() - begun
+        took = [timed(pipe, Path(folder), run, arguments.batch, arguments.size, steps) for run in range(1, arguments.runs + 1)]
+    threads = f"{torch.get_num_threads()} threads"
+    print(f"{arguments.device}, batch {arguments.batch}, {arguments.dtype}, {threads}, median ms a slice:")
+    for name in STAGES:
+        value = statistics.median(run[name] for run in took)
+        print(f"  {name:10s} {value:8.2f}" + (f"   {value / steps:.2f} a step of {steps}" if name == "denoise" else ""))
+    print(f"  first run of all stages, with whatever is compiled: {first:.1f} s")
 
 
 @torch.no_grad()
-def timed(pipe, slices, seeds, steps):
-    """Seconds of noise, encode, denoise, decode, and all of `standardize_batch`."""
-    device = pipe.device
+def timed(pipe, folder, run, batch, size, steps):
+    """Stage -> milliseconds a slice, of the `run`-th batch of a series."""
+    seconds = {}
 
-    def clock():
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
+    def clock(name, work):
+        begun = time.perf_counter()
+        result = work()
+        if pipe.device.type == "cuda":
+            torch.cuda.synchronize(pipe.device)
+        seconds[name] = time.perf_counter() - begun
+        return result
 
-    sample, spacing_mm = pipe.image_processor.preprocess(slices, device)
-    latent_a, skips = pipe.encode(sample, spacing_mm)
-    times = [clock()]
-    start = pipe.noise(slices, seeds, "latent", latent_a.shape[1:])
-    texture = pipe.noise(slices, seeds, "texture", sample.shape[1:])
-    times.append(clock())
-    latent_a, skips = pipe.encode(sample, spacing_mm)
-    times.append(clock())
+    paths = write_noise(folder, range(2 * run * batch, 2 * (run + 1) * batch), size)
+    derivation, processor = pipe.derivation(steps), pipe.image_processor
+    # 1. Stage by stage.
+    slices = clock("read", lambda: processor.load(paths[:batch]))
+    seeds = pipe.noise_seeds(slices)
+    grid = processor.preprocess(slices, pipe.device)
+    shape = grid[0].shape[1:]
+    latent_a, skips = clock("encode", lambda: pipe.encode(*grid))
+    start, texture = clock(
+        "noise",
+        lambda: (pipe.noise(slices, seeds, "latent", latent_a.shape[1:]), pipe.noise(slices, seeds, "texture", shape)),
+    )
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    latent_b = pipe.denoise(latent_a, None, steps, start, generators)
-    times.append(clock())
-    pipe.decode(latent_b, skips, texture)
-    times.append(clock())
-    pipe.standardize_batch(slices, seeds, steps)
-    times.append(clock())
-    return np.diff(times)
+    latent_b = clock("denoise", lambda: pipe.denoise(latent_a, None, steps, start, generators))
+    hu = processor.postprocess(clock("decode", lambda: pipe.decode(latent_b, skips, texture)), slices)
+    derived = clock(
+        "derive", lambda: [derivation.derive(one, item.source, seed) for one, item, seed in zip(hu, slices, seeds)]
+    )
+    clock("write", lambda: [write_slice(one, folder / "out" / path.name) for one, path in zip(derived, paths)])
+    # 2. All of the method on the slices after them, whose noise is not made yet.
+    following = processor.load(paths[batch:])
+    clock("all", lambda: pipe.standardize_batch(following, seeds, steps))
+    return {name: value / batch * 1000 for name, value in seconds.items()}
+
+
+def write_noise(folder, numbers, size):
+    """Slices of a series of noise: the one that pydicom brings along, with other pixels, at other places; their paths."""
+    template = read_slice(get_testdata_file("CT_small.dcm"))
+    paths = []
+    folder.mkdir(exist_ok=True)
+    for number in numbers:
+        dataset = copy.deepcopy(template.dataset)
+        dataset.SOPInstanceUID = f"{template.dataset.StudyInstanceUID}.{number}"
+        dataset.InstanceNumber, dataset.PixelSpacing, dataset.SliceThickness = number + 1, [SPACING_MM] * 2, THICKNESS_MM
+        dataset.ImagePositionPatient = [0, 0, number * THICKNESS_MM]
+        cells = np.random.default_rng(number).normal(800, 100, (size, size)).round().astype(template.pixels.dtype)
+        set_pixels(dataset, cells, template.pixels)
+        paths.append(folder / f"{number:04d}.dcm")
+        pydicom.dcmwrite(paths[-1], dataset, enforce_file_format=True)
+    return paths
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import diffusers
 import torch
 
 from .dicom import FolderScan
+from .fast import make_fast
 from .files import write_whole
 from .pipeline import DiffusionCTPipeline
 from .provenance import Derivation
@@ -43,6 +44,7 @@ class FolderOptions:
     preview: bool = False
     overwrite: bool = False
     system: str | None = None
+    fast: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The options, the checkpoint by its name."""
@@ -194,6 +196,10 @@ def make_job(
     else:
         system = load_system(options.system, options.model)
         pipe = SystemPipeline(options.system, system, options.model, usable_device(options.device))
+    if options.fast:
+        if options.system is not None:
+            raise ValueError("`fast` has no effect with `system`; leave one of them out.")
+        make_fast(pipe)
     steps = options.num_inference_steps
     steps = pipe.config.default_num_inference_steps if steps is None else steps
     pipe.check_inputs(steps, None, options.batch_size, "dicom", [], options.num_samples)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 
@@ -44,6 +45,11 @@ def scan_noise(
     weights = [math.exp(-0.5 * ((plane * distance - position_mm) / deviation) ** 2) for plane in planes]
     total = torch.zeros(*shape)
     for plane, weight in zip(planes, weights):
-        generator = torch.Generator().manual_seed(derive_seed(seed, f"plane {plane}"))
-        total += weight * torch.randn(*shape, generator=generator)
+        total += weight * _plane(tuple(shape), derive_seed(seed, f"plane {plane}"))
     return total / math.sqrt(sum(weight**2 for weight in weights))
+
+
+@lru_cache(maxsize=16)  # those of a slice and its latent: all but one or two are also those of the next slice
+def _plane(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """White noise of one plane; not to be changed in place."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from .models.texture.reference_unet_1d import REFERENCE_TOKENS, evenly, tokens_o
 from .models.weights import lay_out_weights, named_weights
 from .noise import scan_noise
 from .pipeline_output import DiffusionCTPipelineOutput
-from .provenance import Derivation, model_id, pixels_id
+from .provenance import FULL_PRECISION, Derivation, model_id, pixels_id
 from .registration import register
 from .seeds import MAX_SEED, derive_seed
 
@@ -36,6 +36,20 @@ ACCELERATOR_BATCH = 8  # a modest default, not tuned
 
 # step, timestep, {"latents": ..., "latent_a": ...} -> those to replace
 StepCallback = Callable[[int, torch.Tensor, dict[str, Any]], dict[str, Any]]
+
+
+class EncodedBatch(NamedTuple):
+    """Slices in the form that the networks see.
+
+    Attributes:
+        latent_a: Z_A, (B, C, L), normalized.
+        skips: What `decode` needs of them.
+        shape: (1, H, W), on the padded grid.
+    """
+
+    latent_a: torch.Tensor
+    skips: tuple
+    shape: torch.Size
 
 
 class DiffusionCTPipeline(DiffusionPipeline):
@@ -215,14 +229,17 @@ class DiffusionCTPipeline(DiffusionPipeline):
         batches = self.batches(slices, batch_size)
         with self.progress_bar(total=num_inference_steps * len(batches) * num_samples) as bar:
             for batch in batches:
+                inputs = [slices[i] for i in batch]
+                encoded = self.encode_batch(inputs)
                 for number, results in enumerate(samples):
                     results += self.standardize_batch(
-                        [slices[i] for i in batch],
+                        inputs,
                         [sample_seed(seeds[i], number) for i in batch],
                         num_inference_steps,
                         tokens,
                         latents_only=output_type == "latent",
                         on_step_end=on_step_end,
+                        encoded=encoded,
                     )
         self.maybe_free_model_hooks()
 
@@ -253,6 +270,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         reference: torch.Tensor | None = None,
         latents_only: bool = False,
         on_step_end: StepCallback | None = None,
+        encoded: EncodedBatch | None = None,
     ) -> list[np.ndarray] | list[torch.Tensor]:
         """The method: what `__call__` does to the slices of one batch, see `batches`.
 
@@ -263,18 +281,18 @@ class DiffusionCTPipeline(DiffusionPipeline):
             reference: What `reference_tokens` gave, (1, T, C) or None.
             latents_only: Whether to stop at the standardized latents.
             on_step_end: See `denoise`.
+            encoded: What `encode_batch` gave for the slices, to share it between samples; None encodes them.
 
         Returns:
             B standardized slices, float32 HU (H, W); or B latents Z_A', (C, L), normalized.
         """
         # 1. HU -> model range on a padded grid; texture goes with the latent, anatomy with the skips.
-        sample, spacing_mm = self.image_processor.preprocess(slices, self._execution_device)  # [B,1,H,W], [B]
-        latent_a, skips = self.encode(sample, spacing_mm)  # [B,C,L]
+        latent_a, skips, shape = encoded or self.encode_batch(slices)  # [B,C,L]
 
         # 2. p(Z_B | Z_A, reference): the latent DDPM.
         start = self.noise(slices, seeds, "latent", latent_a.shape[1:])  # [B,C,L]
         generators = [step_generator(seed, item) for seed, item in zip(seeds, slices)]
-        row_length = sample.shape[-1] // GRID
+        row_length = shape[-1] // GRID
         latent_b = self.denoise(
             latent_a, reference, num_inference_steps, start, generators, row_length, on_step_end
         )  # [B,C,L]
@@ -282,7 +300,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
             return list(latent_b)
 
         # 3. The standardized slices, back to HU and the original grid.
-        texture = self.noise(slices, seeds, "texture", sample.shape[1:])  # [B,1,H,W]
+        texture = self.noise(slices, seeds, "texture", shape)  # [B,1,H,W]
         standardized = self.decode(latent_b, skips, texture)  # [B,1,H,W]
         return self.image_processor.postprocess(standardized, slices)  # B x [H,W]
 
@@ -378,6 +396,12 @@ class DiffusionCTPipeline(DiffusionPipeline):
         ]
         return torch.stack(made).to(self._execution_device)
 
+    @torch.no_grad()
+    def encode_batch(self, slices: Sequence[HUSlice]) -> EncodedBatch:
+        """What of slices of one size does not depend on the noise, the same for all their samples."""
+        sample, spacing_mm = self.image_processor.preprocess(slices, self._execution_device)  # [B,1,H,W], [B]
+        return EncodedBatch(*self.encode(sample, spacing_mm), sample.shape[1:])
+
     def encode(self, sample: torch.Tensor, spacing_mm: torch.Tensor) -> tuple[torch.Tensor, tuple]:
         """(B, 1, H, W) in model range and (B,) in mm -> normalized latent (B, C, L), float32, and the skips."""
         with self.mixed_precision(self.autoencoder):
@@ -437,14 +461,26 @@ class DiffusionCTPipeline(DiffusionPipeline):
             return nullcontext()
         return torch.autocast(self._execution_device.type, model.dtype)
 
+    @property
+    def precision(self) -> str:
+        """Type of the weights that `to` casts, "float32" or "bfloat16", say; several by name, if they differ."""
+        cast = {
+            str(weight.dtype).removeprefix("torch.")
+            for model in self.models
+            for _, weight, kept in named_weights(model)
+            if weight.is_floating_point() and not kept
+        }
+        return ", ".join(sorted(cast)) or FULL_PRECISION
+
     def derivation(self, num_inference_steps: int, references: Sequence[HUSlice] = ()) -> Derivation:
         """What derived DICOM says about a run with these references."""
+        model, precision = model_id(self.components), self.precision
         if not references:
-            return Derivation(model_id(self.components), self.config.standard_name, num_inference_steps, "standard")
+            return Derivation(model, self.config.standard_name, num_inference_steps, "standard", precision)
         kernels = {item.kernel for item in references}
         kernel = kernels.pop() if len(kernels) == 1 else ""
         pixels = pixels_id([item.hu for item in references], [item.spacing_mm for item in references])
-        return Derivation(model_id(self.components), kernel or "reference", num_inference_steps, pixels)
+        return Derivation(model, kernel or "reference", num_inference_steps, pixels, precision)
 
 
 def sample_seed(seed: int, number: int) -> int:

@@ -21,6 +21,7 @@ from .dicom import CTSlice, derive_slice, hounsfield
 
 ID_DIGITS = 16  # hexadecimal, of SHA-256
 SEAL = "; SHA-256 of pixels: "
+FULL_PRECISION = "float32"
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,20 @@ class Derivation:
         target_name: Kernel whose texture the result has, or "reference".
         num_inference_steps: Denoising steps.
         reference: Hash of the reference's pixels, or "standard".
+        precision: Type of the networks' weights.
     """
 
     model_id: str
     target_name: str
     num_inference_steps: int
     reference: str
+    precision: str = FULL_PRECISION
 
     def derive(self, hu: np.ndarray, source: CTSlice, seed: int) -> Dataset:
         """Standardized HU (H, W) of a slice, made with a noise seed -> derived CT image."""
         options = {"num_inference_steps": self.num_inference_steps, "reference": self.reference, "seed": seed}
+        if self.precision != FULL_PRECISION:  # named only then: images of a full one keep the UIDs that they always had
+            options["precision"] = self.precision
         derived = derive_slice(source, hu, target_name=self.target_name, model_id=self.model_id, options=options)
         seal(derived, source)
         return derived

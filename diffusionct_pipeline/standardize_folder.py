@@ -50,6 +50,7 @@ def standardize_folder(
     preview: bool = False,
     overwrite: bool = False,
     system: str | None = None,
+    fast: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Standardize a DICOM file, or all CT series below a folder.
@@ -73,6 +74,8 @@ def standardize_folder(
             where there are several samples.
         overwrite: Whether to make what is finished again.
         system: Name of a system of the comparison (`systems.load_system`) that takes the pipeline's place.
+        fast: Whether the networks run in bfloat16, for GPUs, see `make_fast`. Files have other UIDs then, and other
+            pixels.
         progress: Called as progress(done, total) at the start and after each sample of each slice; those of a failed
             slice count as done.
 
@@ -98,6 +101,7 @@ def standardize_folder(
         preview=preview,
         overwrite=overwrite,
         system=system,
+        fast=fast,
     )
     # 1. What there is to do, before anything is loaded.
     source, output = Path(source), Path(output)
@@ -260,13 +264,13 @@ def standardize_missing(
 def standardize_slices(job: Job, slices: list[HUSlice]) -> list[tuple[np.ndarray, tuple[int, ...]]]:
     """Slices that go through the networks together -> list of (K samples in HU (K, H, W), their noise seeds)."""
     seeds = seeds_of(job, slices)  # [B][K]
+    encoded = job.pipe.encode_batch(slices)
     samples = []
     for number, of_sample in enumerate(zip(*seeds)):
         if number:
             job.show(number * len(slices))
-        samples.append(
-            job.pipe.standardize_batch(slices, of_sample, job.options.num_inference_steps, job.reference_tokens)
-        )
+        steps, tokens = job.options.num_inference_steps, job.reference_tokens
+        samples.append(job.pipe.standardize_batch(slices, of_sample, steps, tokens, encoded=encoded))
     return list(zip(map(np.stack, zip(*samples)), seeds))
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from diffusionct_pipeline import noise
 from diffusionct_pipeline.noise import scan_noise
 from diffusionct_pipeline.seeds import derive_seed
 
@@ -53,3 +54,18 @@ def test_the_global_generator_is_left_alone():
     before = torch.get_rng_state()
     scan_noise((8, 8), 0)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_neighbours_share_their_planes_and_get_the_bytes_they_have_alone(monkeypatch):
+    """Planes make most of the time of a noise field."""
+    drawn, original = [], torch.randn
+    monkeypatch.setattr(torch, "randn", lambda *shape, **options: drawn.append(shape) or original(*shape, **options))
+    positions = [0.0, 0.5, 1.0, 1.5, 2.0]
+    alone = []
+    for z in positions:
+        noise._plane.cache_clear()
+        alone.append(scan_noise((4, 9), 5, z, 1.0))
+    one_by_one, _ = len(drawn), drawn.clear()
+    noise._plane.cache_clear()
+    assert all(torch.equal(scan_noise((4, 9), 5, z, 1.0), other) for z, other in zip(positions, alone, strict=True))
+    assert len(drawn) == one_by_one // len(positions) + len(positions) - 1

@@ -149,7 +149,9 @@ class TestWhatIsNotTakenForFinished:
         assert tree(tmp_path / "out") == tree(tmp_path / "new")
 
     @pytest.mark.parametrize(
-        "option", [{"seed": 1}, {"num_inference_steps": 1}, {"reference": "2"}, {"model": "other"}], ids=str
+        "option",
+        [{"seed": 1}, {"num_inference_steps": 1}, {"reference": "2"}, {"model": "other"}, {"fast": True}],
+        ids=str,
     )
     def test_that_of_other_options(self, scans, tmp_path, model, option):
         standardize_folder(scans, tmp_path / "out", model=model)

@@ -91,6 +91,14 @@ class TestStandardize:
             source.dataset.SOPInstanceUID, derived.dataset.SOPInstanceUID,
         )  # fmt: skip
 
+    def test_a_slice_is_encoded_once_for_all_its_samples(self, scans, tmp_path, model, monkeypatch):
+        encoded, original = [], DiffusionCTPipeline.encode
+        monkeypatch.setattr(DiffusionCTPipeline, "encode", lambda *call: encoded.append(1) or original(*call))
+        standardize_folder(scans, tmp_path, model=model, num_samples=COUNT)
+        assert len(encoded) == 2
+        DiffusionCTPipeline.from_pretrained(model)(str(scans / "1/a.dcm"), num_samples=COUNT)
+        assert len(encoded) == 3
+
     def test_padding_has_no_spread(self, run):
         record = SliceSamples.read(run[0] / "samples/2/a.dcm.npz")
         assert (record.samples[:, :8, :8] == -2000).all() and (record.spread[:8, :8] == 0).all()

@@ -220,6 +220,7 @@ class TestOptions:
             "num_samples": 1,
             "preview": False,
             "overwrite": False,
+            "fast": False,
         }
 
     def test_are_those_of_the_function(self):

@@ -39,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--overwrite", action="store_true", help="make all anew; without it an interrupted run is resumed: what an "
         "earlier one with the same input, model and options has finished stays")  # fmt: skip
+    add("--fast", action="store_true", help="for GPUs, on a CPU it is slower: networks in bfloat16, compiled; the files have "
+        "other pixels and UIDs than without it")  # fmt: skip
     add("--preview", action="store_true", help="also write pictures (input, output, difference, spread of the samples) "
         "to OUT/preview: the middle slice of each series and one a quarter to either side")  # fmt: skip
 
@@ -62,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
             preview=options.preview,
             overwrite=options.overwrite,
             system=options.system,
+            fast=options.fast,
             progress=progress,
         )
     before = report["finished_before"]

@@ -31,7 +31,7 @@ class SystemDerivation(Derivation):
         system: Its name.
     """
 
-    system: str
+    system: str = ""
 
     def derive(self, hu: np.ndarray, source: CTSlice, seed: int) -> Dataset:
         """Standardized HU (H, W) of a slice, made with a noise seed -> derived CT image."""
@@ -86,7 +86,7 @@ class SystemPipeline:
     def derivation(self, num_inference_steps: int | None, references: Sequence[HUSlice] = ()) -> SystemDerivation:
         """What derived DICOM says."""
         target = self.system.target_kernel or "reference"
-        return SystemDerivation(system_id(self.name, self.folder), target, 0, "standard", self.name)
+        return SystemDerivation(system_id(self.name, self.folder), target, 0, "standard", system=self.name)
 
     def batches(self, slices: Sequence[HUSlice], batch_size: int | None) -> list[list[int]]:
         """One by one."""
@@ -96,7 +96,12 @@ class SystemPipeline:
         """That of the run for every slice."""
         return [generator.initial_seed()] * len(slices)
 
-    def standardize_batch(self, slices: Sequence[HUSlice], seeds: Sequence[int], *ignored: Any) -> list[np.ndarray]:
+    def encode_batch(self, slices: Sequence[HUSlice]) -> None:
+        """Nothing is shared between samples: there is one."""
+
+    def standardize_batch(
+        self, slices: Sequence[HUSlice], seeds: Sequence[int], *ignored: Any, **also_ignored: Any
+    ) -> list[np.ndarray]:
         """Slices -> (H, W) float32 HU each; what was not measured is air to the system, and keeps its value."""
         results = []
         for item, seed in zip(slices, seeds):

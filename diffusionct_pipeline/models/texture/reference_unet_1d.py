@@ -310,7 +310,7 @@ class ReferenceLayer1D(nn.Module):
         self.conv1 = nn.Conv1d(in_channels, out_channels, 3, padding=1)
         self.modulation = nn.Linear(embedding_channels, 2 * out_channels)
         self.norm2 = nn.GroupNorm(norm_groups, out_channels)
-        self.across_rows = nn.Conv1d(out_channels, out_channels, 3)  # dilated by the row
+        self.across_rows = nn.Conv1d(out_channels, out_channels, 3)  # its taps a row apart
         self.shortcut = nn.Conv1d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
         self.heads = out_channels // head_channels
         self.norm3 = nn.GroupNorm(norm_groups, out_channels)
@@ -327,9 +327,8 @@ class ReferenceLayer1D(nn.Module):
         scale, shift = self.modulation(F.silu(embedding))[..., None].chunk(2, 1)
         inner = self.conv1(F.silu(self.norm1(hidden)))
         inner = F.silu(self.norm2(inner) * (1 + scale) + shift)
-        inner = F.conv1d(
-            inner, self.across_rows.weight, self.across_rows.bias, padding=row_length, dilation=row_length
-        )
+        rows = inner.unflatten(2, (-1, row_length))  # a dilated conv1d, which takes twice the time on a CPU
+        inner = F.conv2d(rows, self.across_rows.weight[..., None], self.across_rows.bias, padding=(1, 0)).flatten(2)
         hidden = inner + self.shortcut(hidden)
         seen = self.norm3(hidden)
         own = self._attend(*self.qkv(seen).chunk(3, 1))

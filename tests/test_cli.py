@@ -215,6 +215,12 @@ class TestSimulate:
 
 
 class TestInfo:
+    def test_a_reader_that_stops_is_no_error(self):
+        code = "import sys; from diffusionct_pipeline.cli import main; sys.exit(main(['info']))"
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process.stdout.close()  # before anything is printed
+        assert process.stderr.read() == "" and process.wait() == 1
+
     def test_shows_versions_kernels_and_devices(self, capsys):
         assert main(["info"]) == 0
         shown = capsys.readouterr().out

@@ -12,15 +12,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..image_processor import HIGHEST_SEEN_HU, UNMEASURED_HU
 from ..models.texture.frequency import radial_frequency
 from .objects import TrainingObject
 
-HIGHEST_HU = 3071
-AIR_HU = -1024
 LARGEST_SCALING = 0.15  # of the pixels, up or down: patients of other sizes
 UNFILTERED, SOFT = 1, 3  # places in a scan; the places' smoothings are those of texture_pairs.SMOOTHED_KERNELS
-BOOST = (-1.0, 1.8)  # of log amplitude at its peak, in
-BOOST_PEAK_LP_CM, BOOST_WIDTH_LP_CM = (2.0, 8.0), (1.5, 4.0)
+BOOST = (-1.0, 1.8)  # of log amplitude at its peak
+BOOST_PEAK_LP_CM, BOOST_WIDTH_LP_CM = (2.0, 8.0), (1.5, 4.0)  # a Gaussian's
 UNBOOSTED_LP_CM = 1.5  # what is slower hardly changes, as under any kernel
 CUTOFF_LP_CM, SOFT_CUTOFF_LP_CM = (4.0, 14.0), (3.0, 6.0)  # where amplitude falls to 1 / e
 CUTOFF_SHARE = 0.6
@@ -74,7 +73,7 @@ def filter_scan(
     for _ in range(slices):
         hu = _fitted(same[choose(len(same))].hu.float(), size)
         filtered = torch.fft.irfft2(torch.fft.rfft2(hu) * gains, s=(size, size))
-        made.append(filtered.round().clamp(lowest_hu, HIGHEST_HU).to(torch.int16).numpy())
+        made.append(filtered.round().clamp(lowest_hu, HIGHEST_SEEN_HU).to(torch.int16).numpy())
     return np.stack(made), spacing_mm
 
 
@@ -89,4 +88,4 @@ def _fitted(hu: torch.Tensor, size: int) -> torch.Tensor:
     """(H, W) -> (size, size) about the same centre."""
     top, left = ((side - size) // 2 for side in hu.shape)
     bottom, right = (side - size - before for side, before in zip(hu.shape, (top, left)))
-    return F.pad(hu, (-left, -right, -top, -bottom), value=AIR_HU)
+    return F.pad(hu, (-left, -right, -top, -bottom), value=UNMEASURED_HU)

@@ -207,9 +207,12 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         power = self.channels.power
         with torch.autocast(latent_a.device.type, enabled=False):  # gains follow from it
             latent_a, tokens = latent_a.float(), tokens.float()
-            step = matched_step(latent_a, tokens, self.likeness)[:, power] * self.noise_dominated
-            curve = step if reference is not None and to_standard is None else self.curve(latent_a, tokens)
-            curve = torch.where(standard > 0, curve, step)  # [B,rings]
+            if reference is None:
+                curve = self.curve(latent_a, tokens)  # [B,rings]
+            else:
+                curve = matched_step(latent_a, tokens, self.likeness)[:, power] * self.noise_dominated
+            if to_standard is not None and reference is not None:
+                curve = torch.where(standard > 0, self.curve(latent_a, tokens), curve)
             moved = torch.zeros_like(latent_a[..., :1])
             moved[:, power] = curve[..., None]
         return latent_a + moved

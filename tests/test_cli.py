@@ -5,20 +5,12 @@ import sys
 
 import pytest
 from helpers.dicom import make_slice, ramp, save
-from helpers.tiny import tiny_pipeline
 
 from diffusionct_pipeline import __version__, commands
 from diffusionct_pipeline.cli import build_parser, main
 from diffusionct_pipeline.commands._shared import ProgressBar
 
 COMMANDS = ("demo", "standardize", "simulate", "evaluate", "info")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_pipeline().save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture

@@ -18,13 +18,6 @@ from diffusionct_pipeline.standardize_folder import standardize_folder
 HU = ramp(64, 64)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_pipeline().save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture
 def scans(tmp_path):
     hu = np.rint(np.random.default_rng(0).normal(0, 200, (64, 64)))

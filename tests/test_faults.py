@@ -12,7 +12,6 @@ from pathlib import Path
 import pydicom
 import pytest
 from helpers.runs import REPORT, tree, write_scans
-from helpers.tiny import tiny_pipeline
 
 from diffusionct_pipeline import files, folder_job, standardize_folder as module
 from diffusionct_pipeline.cli import main
@@ -20,13 +19,6 @@ from diffusionct_pipeline.files import LOCK_FILE, locked_folder
 from diffusionct_pipeline.standardize_folder import standardize_folder
 
 TESTS = Path(__file__).parent
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_pipeline().save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,6 @@ from diffusionct_pipeline.provenance import SEAL
 from diffusionct_pipeline.standardize_folder import standardize_folder
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_pipeline().save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture
 def scans(tmp_path):
     return write_scans(tmp_path / "in")

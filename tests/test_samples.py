@@ -24,13 +24,6 @@ COUNT = 3
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_pipeline().save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def scans(tmp_path_factory):
     """Two noisy slices of a series, one with padding that no sample may touch, in a folder of its own each."""
     folder = tmp_path_factory.mktemp("scans")

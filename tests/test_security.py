@@ -46,13 +46,6 @@ def finish(**found):
 """
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_pipeline().save_pretrained(folder)
-    return str(folder)
-
-
 def run(code, *arguments):
     """A Python process without a network and without settings that would keep the Hub's client from it."""
     environment = {

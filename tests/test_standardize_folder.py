@@ -14,7 +14,6 @@ import pydicom
 import pytest
 import torch
 from helpers.dicom import dciodvfy_errors, jpeg2000_with, make_slice, ramp, save
-from helpers.tiny import tiny_pipeline
 from PIL import Image
 from pydicom.uid import EnhancedCTImageStorage, SecondaryCaptureImageStorage
 
@@ -25,13 +24,6 @@ from diffusionct_pipeline.run_report import is_junk
 from diffusionct_pipeline.standardize_folder import FolderOptions, preview_indices, standardize_folder
 
 HU = ramp(48, 64)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_pipeline().save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from helpers.dicom import make_slice, save
 
+from diffusionct_pipeline.evaluation.geometry import find_series
+
 
 @pytest.fixture
 def write_stack(tmp_path):
@@ -22,3 +24,15 @@ def write_stack(tmp_path):
 def noise():
     """(5, 40, 48) HU of noisy soft tissue."""
     return np.rint(np.random.default_rng(0).normal(40, 60, (5, 40, 48)))
+
+
+@pytest.fixture
+def folder(write_stack, noise):
+    """The noise as a series."""
+    return write_stack(noise)
+
+
+@pytest.fixture
+def geometry(folder):
+    """Of that series."""
+    return find_series(folder).geometry

@@ -10,20 +10,9 @@ from helpers import fuzz
 from helpers.dicom import save
 
 from diffusionct_pipeline.evaluation import masks, read_mask
-from diffusionct_pipeline.evaluation.geometry import find_series
 
 IMAGE_FILES = ("mask.nii", "mask.nii.gz", "mask.nrrd", "mask.mha")
 NAMES = ("mask.npz", *IMAGE_FILES, "seg.dcm", "rtstruct.dcm")
-
-
-@pytest.fixture
-def folder(write_stack, noise):
-    return write_stack(noise)
-
-
-@pytest.fixture
-def geometry(folder):
-    return find_series(folder).geometry
 
 
 @pytest.fixture

@@ -15,16 +15,6 @@ ORIGIN_MM = np.array([-10.0, -20.0, 0.0])  # as `write_stack` places a series
 
 
 @pytest.fixture
-def folder(write_stack, noise):
-    return write_stack(noise)
-
-
-@pytest.fixture
-def geometry(folder):
-    return find_series(folder).geometry
-
-
-@pytest.fixture
 def labels(noise):
     """Two regions without any symmetry, on inner slices only."""
     mask = np.zeros(noise.shape, np.uint8)

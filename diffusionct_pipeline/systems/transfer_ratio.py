@@ -48,8 +48,9 @@ class TransferRatio(FittedSystem):
 def log_transfer(hu: np.ndarray, spacing_mm: float) -> np.ndarray:
     """Log amplitude (BINS,) over `RING_LP_MM`, smooth, 0 on average where only anatomy is seen."""
     image = padded(hu)
-    power = ring_sums(np.abs(rfft2(image)) ** 2, image.shape, spacing_mm)
-    count = ring_sums(np.ones(rfft2(image).shape), image.shape, spacing_mm)
+    spectrum = np.abs(rfft2(image)) ** 2
+    power = ring_sums(spectrum, image.shape, spacing_mm)
+    count = ring_sums(np.ones_like(spectrum), image.shape, spacing_mm)
     seen = count > 0
     log_amplitude = 0.5 * np.log(fill(power / np.where(seen, count, 1), seen) + 1e-9)
     smooth = make_smoothing_spline(RING_LP_MM[1:], log_amplitude[1:], lam=SMOOTHNESS)(RING_LP_MM)

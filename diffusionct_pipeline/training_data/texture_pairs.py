@@ -25,6 +25,8 @@ LOWEST_STRENGTH, LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.2, 0.6, 2.2
 TWICE_SMOOTHED_SHARE = 0.3
 LARGEST_CURVE = 0.7  # of the random curves that are added to log power, at 12 lp/cm
 CURVED_SHARE = 0.5  # of the pairs
+LEANING_SHARE, LEAN = 0.6, 0.8  # of the pairs; deviation of a lean, in log weight per deviation of a channel
+LEANED_CHANNELS = (1, 3, 4)  # of the latent: local mean and the two slowest powers, by which anatomy is told
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,12 @@ class TexturePairs:
         b = torch.where(same, a, b)
         latent_a, latent_b = self.stored[index, a].float(), self.uncut[index, b].float()
         phase = torch.where(same[:, None, None], 1.0, self.phase_agreement[index, pair].float())
-        # 2. One or two other slices of the scan give the reference: of the same dose, which they tell with the kernel.
+        # 2. One or two other slices of the scan give the reference: of the same dose, which they tell with the kernel;
+        #    of other anatomy where it leans.
         scan, own = index - index % SLICES, index % SLICES
         others = (own[:, None] + 1 + (rand(count, 2) * (SLICES - 1)).long()) % SLICES + scan[:, None]
         seen = self.stored[others, b[:, None]].float().transpose(1, 2).flatten(2)  # [B,C,2L]
-        weight = patient_weight(seen)[:, 0] + 1e-6
+        weight = (patient_weight(seen)[:, 0] + 1e-6) * _leaning(seen, generator)
         positions = torch.multinomial(weight, tokens, replacement=True, generator=generator)  # [B,T]
         reference = seen.transpose(1, 2).gather(1, positions[..., None].expand(-1, -1, seen.shape[1]))
         # 3. Mirror.
@@ -209,6 +212,16 @@ def _smoothed(hu: torch.Tensor, steps: list[tuple[str, float, float]]) -> torch.
     for family, strength, threshold in steps:
         hu = smooth(hu, family, strength, threshold)
     return hu
+
+
+def _leaning(seen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Weights (B, L) that prefer some anatomy: a reference of real scans may show more bone, lung or air than the slice."""
+    context = seen[:, list(LEANED_CHANNELS)]  # [B,3,L]
+    context = (context - context.mean(2, keepdim=True)) / context.std(2, keepdim=True).clamp(min=1e-3)
+    count, channels, _ = context.shape
+    lean = torch.randn(count, channels, 1, generator=generator, device=generator.device) * LEAN
+    lean *= (torch.rand(count, 1, 1, generator=generator, device=generator.device) < LEANING_SHARE).float()
+    return torch.exp((lean * context.clamp(-3, 3)).sum(1))
 
 
 def _curves(count: int, rings: int, generator: torch.Generator) -> torch.Tensor:

@@ -70,6 +70,16 @@ class TestDraw:
         torch.testing.assert_close(between, between[..., :1].expand_as(between), atol=1e-2, rtol=0)
         assert between[:, 1:].abs().amax((1, 2)).min() > 0.01
 
+    def test_some_references_lean_to_other_anatomy_and_the_rest_are_evenly_drawn(self, store):
+        stored = store.stored.clone()
+        mean = torch.linspace(-1, 1, SIDE**2)
+        stored[:, :, VARIANT] = mean  # the channel of the local mean
+        leaning = draw(TexturePairs(stored, stored, store.pairs, store.phase_agreement), tokens=200)
+        even = torch.rand(400, 200, generator=torch.Generator().manual_seed(1)).mul(SIDE**2).long()
+        shift, chance = (seen.mean(1).abs() for seen in (leaning.reference[..., VARIANT], mean[even]))
+        far = (shift > chance.max()).float().mean().item()
+        assert 0.3 < far < texture_pairs.LEANING_SHARE + 0.05
+
     def test_a_scan_without_the_standard_serves_those_to_a_reference_only(self, store):
         pairs = store.pairs.clone()
         pairs[: 2 * SLICES_OF_SCAN, :, 1] = 2

@@ -95,23 +95,13 @@ class Rows:
         several = sampled(pipe, default, samples)  # [K,C,L]
         latents = {steps: several[:1] if steps == default else sampled(pipe, steps) for steps in self.steps}
         pooled = pipe.denoiser.origin(latent_a, reference)
-        rows = {"input": source, "filter alone": self.filtered(pooled, skips, slices), "pooled style": drawn(pooled)}
+        rows = {"input": source, "filter alone": drawn(pooled, None), "pooled style": drawn(pooled)}
         if self.regression is not None:
             rows["regression"] = drawn(sampled(self.regression, 1))
         rows |= {f"DDPM, {steps} steps": drawn(latent) for steps, latent in latents.items()}
         rows[f"mean of {MEAN_OF} samples"] = drawn(several[:MEAN_OF].mean(0, keepdim=True))
         rows["true Z_B"] = drawn(pipe.encode(goal, spacing)[0])
         return rows, np.stack([drawn(one[None], texture) for one, texture in zip(several, textures)])
-
-    def filtered(self, latent, skips, slices):
-        """The gain alone: nothing of the power counts as new, and nothing is added."""
-        network = self.pipe.autoencoder.incoherent_share
-        network.forward, forward = (lambda latent_a, change: torch.zeros_like(change)), network.forward
-        try:
-            silent = torch.zeros_like(skips.sample)
-            return self.pipe.image_processor.postprocess(self.pipe.decode(latent, skips, silent), slices)[0]
-        finally:
-            network.forward = forward
 
 
 def main():

@@ -449,8 +449,11 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 x_t, latent_a = tensors["latents"], tensors["latent_a"]
         return self.denoiser.latent_of(x_t, latent_a, reference) if self.sees_reference else x_t
 
-    def decode(self, latent: torch.Tensor, skips: tuple, noise: torch.Tensor) -> torch.Tensor:
-        """Normalized latent (B, C, L), the skips of A and noise (B, 1, H, W) -> (B, 1, H, W), model range, float32."""
+    def decode(self, latent: torch.Tensor, skips: tuple, noise: torch.Tensor | None) -> torch.Tensor:
+        """Normalized latent (B, C, L), the skips of A and noise (B, 1, H, W) -> (B, 1, H, W), model range, float32.
+
+        Without noise nothing is synthesized.
+        """
         to_synthesize = (noise,) if isinstance(self.autoencoder, TextureAutoencoder) else ()
         with self.mixed_precision(self.autoencoder):
             return self.autoencoder.decode(self.autoencoder.denormalize(latent), skips, *to_synthesize).float()

@@ -42,6 +42,7 @@ LAYERS = {
     "folder_job": 7,
     "standardize_folder": 8,
     "evaluation.study": 8,
+    "study": 9,
     "demo": 9,
     "commands": 10,
     "cli": 11,

@@ -41,6 +41,8 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "conditional Gaussian": ConditionalGaussian,
     "DiffusionCT": DiffusionCT,
     "DiffusionCT, reference": partial(DiffusionCT, by_reference=True),
+    "DiffusionCT, pooled style": partial(DiffusionCT, without="diffusion"),
+    "DiffusionCT, filter alone": partial(DiffusionCT, without="synthesis"),
 }
 # Networks that training/train_system.py trains; without it their weights are random.
 TRAINABLE: dict[str, type[TrainedSystem]] = {

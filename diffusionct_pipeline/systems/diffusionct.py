@@ -1,19 +1,21 @@
-"""DiffusionCT as a system of the comparison: to its checkpoint's standard, or zero-shot to a reference."""
+"""DiffusionCT as a system of the comparison: to its checkpoint's standard, or zero-shot to a reference; and its parts."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..files import write_whole
+from ..image_processor import HUSlice
 from ..pipeline import DiffusionCTPipeline
 from .protocol import FittingPair
 
 REFERENCE_FILE = "reference.json"
+WHOLE, NO_DIFFUSION, NO_SYNTHESIS = "", "diffusion", "synthesis"
 
 
 class DiffusionCT:
@@ -24,7 +26,12 @@ class DiffusionCT:
         by_reference: Whether `fit` takes the texture of the pairs' targets as reference; the sources are not looked at.
             Otherwise the target is the checkpoint's standard, and `fit` does nothing.
         num_inference_steps: Denoising steps; None takes what the checkpoint recommends.
-        seed: Of the noise, the same for every slice.
+        seed: Of the noise of a scan.
+        without: What is left out, to see what it adds: "" for nothing; "diffusion": the slice's own power, moved by one
+            curve, takes the place of what is sampled; "synthesis": neither, the curve alone, as a filter.
+
+    Raises:
+        ValueError: if `without` is something else.
     """
 
     def __init__(
@@ -33,10 +40,13 @@ class DiffusionCT:
         by_reference: bool = False,
         num_inference_steps: int | None = None,
         seed: int = 0,
+        without: str = WHOLE,
     ):
+        if without not in (WHOLE, NO_DIFFUSION, NO_SYNTHESIS):
+            raise ValueError(f'`without` is {without!r}; legal are "", "diffusion" and "synthesis".')
         self.pipe = DiffusionCTPipeline.from_pretrained(model)
         self.pipe.set_progress_bar_config(disable=True)
-        self.by_reference, self.seed = by_reference, seed
+        self.by_reference, self.seed, self.without = by_reference, seed, without
         self.num_inference_steps = num_inference_steps or self.pipe.config.default_num_inference_steps
         self.reference: torch.Tensor | None = None  # [1,T,C]
 
@@ -59,11 +69,47 @@ class DiffusionCT:
         Raises:
             ValueError: if the reference is missing, or for HU and spacings that the pipeline refuses.
         """
+        return self.standardize_volume(hu[None], pixel_spacing)[0]
+
+    @torch.no_grad()
+    def standardize_volume(
+        self,
+        hu: np.ndarray,
+        pixel_spacing: float,
+        positions_mm: Sequence[float] | None = None,
+        thickness_mm: float | None = None,
+    ) -> np.ndarray:
+        """Slices of one scan, whose noise is a field in space.
+
+        Args:
+            hu: (N, H, W) HU.
+            pixel_spacing: mm.
+            positions_mm: Of each slice along their normal; None: all at 0.
+            thickness_mm: Of a slice; None is 1.
+
+        Returns:
+            (N, H, W) float32 HU.
+
+        Raises:
+            ValueError: as of `standardize`.
+        """
         if self.by_reference and self.reference is None:
             raise ValueError("the reference is missing; call `fit` with pairs first.")
-        slices = self.pipe.image_processor.load(hu, pixel_spacing)
-        seeds = self.pipe.noise_seeds(slices, torch.Generator().manual_seed(self.seed))
-        (result,) = self.pipe.standardize_batch(slices, seeds, self.num_inference_steps, self.reference)
+        pipe = self.pipe
+        slices = pipe.image_processor.place(pipe.image_processor.load(hu, pixel_spacing), positions_mm, thickness_mm)
+        seeds = pipe.noise_seeds(slices, torch.Generator().manual_seed(self.seed))
+        make = self._without_diffusion if self.without else self._whole
+        return np.stack([make(item, seed) for item, seed in zip(slices, seeds)])
+
+    def _whole(self, item: HUSlice, seed: int) -> np.ndarray:
+        (result,) = self.pipe.standardize_batch([item], [seed], self.num_inference_steps, self.reference)
+        return result
+
+    def _without_diffusion(self, item: HUSlice, seed: int) -> np.ndarray:
+        latent_a, skips, shape = self.pipe.encode_batch([item])  # [1,C,L]
+        moved = self.pipe.denoiser.origin(latent_a, self.reference)
+        noise = None if self.without == NO_SYNTHESIS else self.pipe.noise([item], [seed], "texture", shape)
+        (result,) = self.pipe.image_processor.postprocess(self.pipe.decode(moved, skips, noise), [item])
         return result
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -72,7 +118,7 @@ class DiffusionCT:
         tokens = None if self.reference is None else self.reference.tolist()
         settings = {
             "by_reference": self.by_reference, "num_inference_steps": self.num_inference_steps, "seed": self.seed,
-            "reference": tokens,
+            "without": self.without, "reference": tokens,
         }  # fmt: skip
         write_whole(Path(folder) / REFERENCE_FILE, json.dumps(settings, indent=2) + "\n")
 

@@ -12,9 +12,11 @@ from .options import (
     SystemOptions,
     parse_options,
 )
+from .rivals import RIVALS, RivalsOptions, train_rivals
 from .system_phase import SystemPhase, train_system
 
 __all__ = [
+    "RIVALS",
     "AutoencoderOptions",
     "AutoencoderPhase",
     "LatentOptions",
@@ -23,9 +25,11 @@ __all__ = [
     "LiteralAutoencoderPhase",
     "LiteralLatentOptions",
     "LiteralLatentPhase",
+    "RivalsOptions",
     "SystemOptions",
     "SystemPhase",
     "parse_options",
     "train",
+    "train_rivals",
     "train_system",
 ]

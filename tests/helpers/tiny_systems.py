@@ -4,19 +4,9 @@ import numpy as np
 import torch
 
 from diffusionct_pipeline.systems import TRAINABLE
+from diffusionct_pipeline.train.rivals import NETWORKS
 
-RESNET = {"latent_channels": 8, "block_out_channels": [8, 8, 8, 8, 16], "decoder_channels": [8] * 5}
-TINY = {
-    "U-Net, L1": RESNET,
-    "pix2pix": {"downs": 4, "base_channels": 4},
-    "CycleGAN": {"base_channels": 4, "blocks": 1},
-    "GANai": {"downs": 4, "base_channels": 4},
-    "STAN-CT": {"downs": 4, "base_channels": 4},
-    "RadiomicGAN": {"vgg_channels": 4, "base_channels": 4},
-    "CVH-CT": {"base_channels": 8, "blocks": 1, "vgg_channels": 4},
-    "UDA-CT": RESNET | {"base_channels": 4},
-    "DDPM": {"block_out_channels": [4, 8], "norm_groups": 2, "num_inference_steps": 2},
-}
+TINY = NETWORKS["tiny"]
 
 
 def tiny_system(name):

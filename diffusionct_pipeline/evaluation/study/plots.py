@@ -174,6 +174,47 @@ def plot_class_boxes(systems: Mapping[str, np.ndarray], target: np.ndarray, name
     return figure
 
 
+def plot_grids(
+    grids: Mapping[str, np.ndarray], names: Sequence[str], label: str, *, rows: str = "source", columns: str = "target"
+) -> Figure:
+    """Tables of shares as colours, side by side.
+
+    Args:
+        grids: title -> (len(names), len(names)), 0 to 1.
+        names: Of rows and columns.
+        label: What is shown.
+        rows, columns: What these are.
+    """
+    figure, cells = _figure(4.0 * len(grids) + 0.6, 3.9, 1, len(grids))
+    for axes, (title, grid) in zip(np.ravel(cells), grids.items()):
+        drawn = axes.imshow(grid, vmin=0, vmax=1, cmap="viridis")
+        for (i, j), value in np.ndenumerate(grid):
+            dark = value < 0.6  # of viridis
+            axes.text(j, i, f"{value:.0%}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
+        axes.set_xticks(range(len(names)), names, fontsize=7)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+        axes.set(xlabel=columns, ylabel=rows)
+        axes.set_title(title, fontsize=9)
+    figure.colorbar(drawn, ax=cells, label=label, shrink=0.8)
+    return figure
+
+
+def plot_accuracy_and_seconds(rows: Mapping[str, tuple[float, float]], *, ylabel: str, best: float | None = None) -> Figure:
+    """What a system costs and what it gives: name -> (seconds a slice, value); `best` is a line that none can pass."""
+    figure, axes = _figure(6.4, 4.4)
+    for i, (name, (seconds, value)) in enumerate(rows.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(seconds, value, "o", color=colour, markersize=4)
+        axes.annotate(name, (seconds, value), (4, 2), textcoords="offset points", fontsize=6, color=colour)
+    if best is not None:
+        axes.axhline(best, color="0.6", linewidth=0.8)
+        axes.annotate("repeat scan", (1, best), (-2, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
+                      fontsize=6, ha="right")  # fmt: skip
+    axes.set(xlabel="seconds a slice", ylabel=ylabel, xscale="log", ylim=(0, 1))
+    axes.margins(x=0.15)
+    return figure
+
+
 def plot_noise_power(spectra: Curves) -> Figure:
     """Noise power spectra: name -> (frequency in lp/cm, power in HU^2 mm^2), see `noise_power_spectrum`."""
     return _plot_curves(spectra, "noise power (HU² mm²)", logarithmic=True)

@@ -97,13 +97,14 @@ class TextureAutoencoder(ModelMixin, ConfigMixin, LatentStatistics):
         return latent, TextureSkips(sample, pixel_spacing, latent)
 
     @apply_forward_hook
-    def decode(self, latent: torch.Tensor, skips: TextureSkips, noise: torch.Tensor) -> torch.Tensor:
+    def decode(self, latent: torch.Tensor, skips: TextureSkips, noise: torch.Tensor | None) -> torch.Tensor:
         """Draw the anatomy of A with the texture of `latent`.
 
         Args:
             latent: (B, C, L), of the target's texture, not normalized; only its power counts.
             skips: What `encode` returned for A.
-            noise: White, of unit variance, (B, 1, H, W).
+            noise: White, of unit variance, (B, 1, H, W). None: no power counts as new and nothing is synthesized, a mere
+                filter.
 
         Returns:
             (B, 1, H, W), model range, float32.
@@ -114,5 +115,8 @@ class TextureAutoencoder(ModelMixin, ConfigMixin, LatentStatistics):
         log_power = latent.float()[:, self.channels.power].unflatten(2, grid)
         with torch.autocast(sample.device.type, enabled=False):
             change = log_power - latent_a[:, self.channels.power]
-            incoherent = self.incoherent_share(latent_a, change)
+            if noise is None:
+                incoherent, noise = torch.zeros_like(change), torch.zeros_like(sample)
+            else:
+                incoherent = self.incoherent_share(latent_a, change)
             return self.synthesis(sample, change, log_power, incoherent, noise, pixel_spacing)

@@ -1,0 +1,163 @@
+"""The rows of the comparison: systems by name, and what they are held against."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from .. import pipeline
+from ..seeds import derive_seed
+from ..systems import ALL_SYSTEMS, SYSTEMS, DiffusionCT, FittingPair, System, load_system
+from .options import StudyOptions
+from .test_sets import Case, TestSet
+
+ORACLE, REPEAT, REGRESSION = "encoder-decoder, of the target", "repeat scan", "DiffusionCT, regression"
+INPUT, TARGET_ROW = "input", "target"
+# Of the tables: without training, rivals, ours, and what no system can pass.
+ROWS = (
+    INPUT,
+    *(name for name in SYSTEMS if not name.startswith("DiffusionCT") and name != INPUT),
+    *(name for name in ALL_SYSTEMS if name not in SYSTEMS),
+    ORACLE,
+    *(name for name in SYSTEMS if name.startswith("DiffusionCT")),
+    REGRESSION,
+    REPEAT,
+)
+CODE = (
+    "systems", "models", "pipeline.py", "noise.py", "image_processor.py", "radiomics", "evaluation/image_metrics.py",
+    "study/contenders.py", "study/measuring.py",
+)  # fmt: skip
+
+
+class Contender(Protocol):
+    """A row.
+
+    Attributes:
+        name: Of the row.
+        identity: Hash of what its images depend on beside what it is given.
+        parameters: Weights of its networks.
+    """
+
+    name: str
+    identity: str
+    parameters: int
+
+    def can(self, test_set: TestSet) -> bool:
+        """Whether it gives what a test set asks for."""
+
+    def learn(self, pairs: Sequence[FittingPair]) -> None:
+        """Fit."""
+
+    def standardize(self, case: Case) -> np.ndarray:
+        """(S, H, W) float32 HU."""
+
+
+class OfSystem:
+    """A system of the comparison.
+
+    Args:
+        name: Of the row.
+        system: Loaded or new.
+        of_target: Whether it is given the target: what it does to a slice that is right already.
+    """
+
+    def __init__(self, name: str, system: System, of_target: bool = False):
+        self.name, self.system, self.of_target = name, system, of_target
+        weights = [weight for network in networks(system) for weight in network.state_dict().values()]
+        digest = hashlib.sha256(f"{code_hash()} {name} {torch.__version__}".encode())
+        for weight in weights:
+            digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        self.identity = digest.hexdigest()
+        self.parameters = sum(p.numel() for network in networks(system) for p in network.parameters())
+
+    def can(self, test_set: TestSet) -> bool:
+        """A system with a fixed target gives that only."""
+        return self.of_target or self.system.target_kernel in ("", test_set.target_kernel)
+
+    def learn(self, pairs: Sequence[FittingPair]) -> None:
+        """Fit."""
+        self.system.fit(pairs)
+
+    def standardize(self, case: Case) -> np.ndarray:
+        """(S, H, W) float32 HU: the whole scan where a system knows what that is, else slice by slice."""
+        hu = case.target if self.of_target else case.source
+        if hasattr(self.system, "standardize_volume"):
+            return self.system.standardize_volume(hu, case.spacing_mm, case.positions_mm, case.thickness_mm)
+        outputs = []
+        for number, one in enumerate(hu):
+            if hasattr(self.system, "seed"):  # noise of its own for every slice
+                self.system.seed = derive_seed(0, f"slice {number}")
+            outputs.append(self.system.standardize(one, case.spacing_mm))
+        return np.stack(outputs)
+
+
+class ScanOfCase:
+    """Nothing of the source: a scan that the case holds.
+
+    Args:
+        name: Of the row: "target", the truth, or `REPEAT`, the target's kernel, the same tumour and other noise: what the
+            source does not hold cannot come closer than this.
+    """
+
+    parameters = 0
+
+    def __init__(self, name: str):
+        self.name, self.identity = name, f"{name} {code_hash()}"
+
+    def can(self, test_set: TestSet) -> bool:
+        """Whether there are such scans."""
+        return all(self._scan(case) is not None for case in test_set.cases)
+
+    def learn(self, pairs: Sequence[FittingPair]) -> None:
+        """Nothing."""
+
+    def standardize(self, case: Case) -> np.ndarray:
+        """(S, H, W) float32 HU."""
+        return self._scan(case)
+
+    def _scan(self, case: Case) -> np.ndarray | None:
+        return {TARGET_ROW: case.target, REPEAT: case.repeat}[self.name]
+
+
+def contenders(options: StudyOptions, record: dict[str, Path]) -> Iterator[Contender]:
+    """Those that are asked for and there, one by one, in the order of `ROWS`.
+
+    Args:
+        options: Of the study.
+        record: Name -> folder of each system that was trained.
+    """
+    wanted = options.systems or ROWS
+    for name in (name for name in ROWS if name in wanted):
+        if name in SYSTEMS:
+            yield OfSystem(name, SYSTEMS[name]())
+        elif name in record:
+            yield OfSystem(name, load_system(name, record[name]))
+        elif name == ORACLE and "encoder-decoder" in record:
+            yield OfSystem(name, load_system("encoder-decoder", record["encoder-decoder"]), of_target=True)
+        elif name == REGRESSION and options.regression is not None:
+            yield OfSystem(name, DiffusionCT(options.regression, num_inference_steps=1))
+        elif name == REPEAT:
+            yield ScanOfCase(REPEAT)
+
+
+def networks(system: System) -> list[torch.nn.Module]:
+    """Of a system; none, where it is not made of any."""
+    pipe = getattr(system, "pipe", None)
+    return [part for part in ([system] if pipe is None else pipe.models) if isinstance(part, torch.nn.Module)]
+
+
+@lru_cache(maxsize=1)
+def code_hash() -> str:
+    """Of the sources that images and features come from."""
+    package, digest = Path(pipeline.__file__).parent, hashlib.sha256()
+    for part in CODE:
+        paths = sorted((package / part).rglob("*.py")) if (package / part).is_dir() else [package / part]
+        for path in paths:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

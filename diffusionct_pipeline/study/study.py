@@ -1,0 +1,101 @@
+"""Run the comparison: rivals, test sets, measurements, report; what is there already is not done again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from ..files import locked_folder, remove_temporaries
+from ..optional import import_optional
+from ..train.rivals import RIVALS, RivalsOptions, train_rivals, trained_systems
+from .any_to_any import SIX_KERNELS, any_to_any
+from .contenders import TARGET_ROW, ScanOfCase, contenders
+from .measuring import Measured, measure
+from .options import StudyOptions
+from .report import StudyResult, write_study
+from .test_sets import ScanStore, make_test_sets
+
+Progress: TypeAlias = Callable[[str, int, int], None]  # what, done, total
+
+KEPT = "kept"  # folder in OUT of scans and measurements
+
+
+def run_study(out: str | Path, options: StudyOptions | None = None, progress: Progress | None = None) -> StudyResult:
+    """Compare every system on every test set and write tables, figures and report.md.
+
+    A study that was interrupted goes on: scans and measurements are kept in `OUT/kept`, named by the hash of all that
+    they depend on, so that another call measures only what is new.
+
+    Args:
+        out: Folder.
+        options: None takes the defaults.
+        progress: Called as progress(what, done, total).
+
+    Returns:
+        StudyResult.
+
+    Raises:
+        ValueError, OSError: naming what cannot be used.
+        ImportError: without matplotlib.
+    """
+    options, out = options or StudyOptions(), Path(out)
+    tell = progress or (lambda what, done, total: None)
+    import_optional("matplotlib")  # now: the figures come last
+    with locked_folder(out):
+        remove_temporaries(out)
+        # 1. Rivals.
+        trained = options.trained or out / "systems"
+        if options.budget_seconds:
+            _train(options, trained)
+        record = trained_systems(trained)
+        # 2. Test sets.
+        store, test_sets = ScanStore(out / KEPT / "scans"), []
+        for test_set in make_test_sets(options, store):
+            test_sets.append(test_set)
+            tell("test sets", len(test_sets), 0)
+        # 3. Every row on every set.
+        folder = out / KEPT / "measured"
+        targets = {test_set.name: measure(ScanOfCase(TARGET_ROW), test_set, folder) for test_set in test_sets}
+        rows: dict[str, dict[str, Measured]] = {test_set.name: {} for test_set in test_sets}
+        parameters = {}
+        for contender in contenders(options, {name: trained / entry["folder"] for name, entry in record.items()}):
+            for test_set in test_sets:
+                done = 0
+
+                def tell_case(name: str = f"{contender.name}, {test_set.name}", total: int = len(test_set.cases)) -> None:
+                    nonlocal done
+                    done += 1
+                    tell(name, done, total)
+
+                measured = measure(contender, test_set, folder, tell_case)
+                if measured is not None:
+                    rows[test_set.name][contender.name] = measured
+            parameters[contender.name] = contender.parameters
+        # 4. Any kernel to any.
+        grids, pairs_done = None, 0
+        if options.any_to_any:
+
+            def tell_pair() -> None:
+                nonlocal pairs_done
+                pairs_done += 1
+                tell("any kernel to any", pairs_done, len(SIX_KERNELS) ** 2)
+
+            grids = any_to_any(options, store, tell_pair)
+        # 5. The report.
+        seconds = {name: entry["seconds"] for name, entry in record.items()}
+        result = StudyResult(options, test_sets, targets, rows, parameters, seconds, grids)
+        write_study(result, out)
+    return result
+
+
+def _train(options: StudyOptions, trained: Path) -> None:
+    """Train the rivals that are asked for and not there."""
+    wanted = [name for name in RIVALS if not options.systems or name in options.systems]
+    if wanted:
+        train_rivals(
+            RivalsOptions(
+                output=str(trained), budget_seconds=options.budget_seconds, objects=list(options.objects), systems=wanted,
+                size=options.network_size, seed=options.seed, **options.training,
+            )
+        )  # fmt: skip

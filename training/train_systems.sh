@@ -3,7 +3,7 @@
 #
 #   training/train_systems.sh BUDGET_SECONDS [OUT [OBJECTS ...]]
 #
-# Writes OUT/NAME for each (OUT is runs/systems) and OUT/record.json, which benchmarks/systems.py and `diffusionct study` read.
+# Writes OUT/NAME for each (OUT is runs/systems) and OUT/record.json, which `diffusionct study` reads.
 # OBJECTS are folders of sharp CT (DICOM) or .npz packs; without any, phantoms alone. Run it again after an interruption.
 # OPTIONS="--size small --batch-size 4 --cpu" are further ones of train_systems.py; these are for a CPU.
 set -euo pipefail

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from ._shared import EXIT_OK, ProgressBar
 
@@ -16,9 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", default="study_output", metavar="DIR", help="folder for report.md, tables and figures; a study that is "
         "there goes on (default: %(default)s)")  # fmt: skip
     add("--systems", metavar="A;B", help="rows, by the names of `diffusionct info`, separated by semicolons; default: all")
+    add("--sets", metavar="A;B", help='test sets: "phantom 5 mm", "phantom 1 mm", "phantom 1 mm, smoothed", "re-kernelled", '
+        '"pair"; default: all that there are data of')  # fmt: skip
     add("--tumours", type=int, default=24, metavar="N", help="of each simulated test set (default: %(default)s)")
+    add("--slices", type=int, default=8, metavar="N", help="at most, of a tumour; features look up to 7 slices across "
+        "(default: %(default)s)")  # fmt: skip
     add("--size", type=int, default=512, metavar="PIXELS", help="side of simulated slices; below 512 a field of view "
         "round the tumour (default: %(default)s)")  # fmt: skip
+    add("--any-to-any", type=int, default=8, metavar="N", help="tumours of the figure of six kernels; 0 leaves it out "
+        "(default: %(default)s)")  # fmt: skip
     add("--pair", nargs=2, metavar=("SOFT", "SHARP"), help="a real pair: two series of one scan, equal file names")
     add("--rekernel", metavar="DIR", help="a real sharp series, which the simulator scans again")
     add("--trained", metavar="DIR", help="rivals, as training/train_systems.sh writes them; default: OUT/systems")
@@ -37,14 +44,13 @@ def run(options: argparse.Namespace) -> int:
 
     from ..study import StudyOptions, run_study
     from ..study.contenders import ROWS
+    from ..study.test_sets import SETS
 
-    systems = [name.strip() for name in options.systems.split(";")] if options.systems else []
-    unknown = set(systems) - set(ROWS)
-    if unknown:
-        raise ValueError(f"--systems holds {', '.join(sorted(unknown))}; legal are {'; '.join(ROWS)}")
+    systems, sets = _names("systems", options.systems, ROWS), _names("sets", options.sets, SETS)
     path = lambda value: None if value is None else Path(value)  # noqa: E731
     settings = StudyOptions(
-        tumours=options.tumours, size=options.size, systems=systems, rekernel=path(options.rekernel),
+        tumours=options.tumours, slices=options.slices, size=options.size, any_to_any=options.any_to_any, systems=systems,
+        sets=sets, rekernel=path(options.rekernel),
         pair=options.pair and (Path(options.pair[0]), Path(options.pair[1])), trained=path(options.trained),
         regression=path(options.regression), budget_seconds=options.budget, objects=options.objects, network_size=options.network_size,
     )  # fmt: skip
@@ -52,6 +58,15 @@ def run(options: argparse.Namespace) -> int:
         run_study(options.out, settings.quick() if options.quick else settings, progress)
     print(f"{options.out}/report.md")
     return EXIT_OK
+
+
+def _names(option: str, given: str | None, legal: Sequence[str]) -> list[str]:
+    """Those of a list with semicolons, since some names hold a comma."""
+    names = [name.strip() for name in given.split(";")] if given else []
+    unknown = sorted(set(names) - set(legal))
+    if unknown:
+        raise ValueError(f"--{option} holds {', '.join(unknown)}; legal are {'; '.join(legal)}")
+    return names
 
 
 class Progress:

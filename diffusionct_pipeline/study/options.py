@@ -17,6 +17,7 @@ class StudyOptions:
         slices: Most slices of a tumour. The features look up to 7 slices across: with fewer than 8, some are undefined.
         size: Side of a slice in pixels; below 512 a field of view round the tumour.
         systems: Names of rows, see `contenders.ROWS`; none: all.
+        sets: Names of test sets, see `test_sets.PROTOCOLS`, "re-kernelled" and "pair"; none: all that there are data of.
         pair: Folders of a real soft and sharp series of one scan, equal file names, equal slices.
         rekernel: Folder of a real sharp series, which the simulator scans again.
         trained: Folder of the rivals, as training/train_systems.sh writes it; none: `OUT/systems`.
@@ -36,6 +37,7 @@ class StudyOptions:
     slices: int = 8
     size: int = 512
     systems: Sequence[str] = ()
+    sets: Sequence[str] = ()
     pair: tuple[Path, Path] | None = None
     rekernel: Path | None = None
     trained: Path | None = None

@@ -125,6 +125,8 @@ PROTOCOLS = (
         (("bilateral", 0.6), ("non-local means", 1.0), ("total variation", 1.0)),
     ),
 )  # fmt: skip
+REKERNELLED, PAIR = "re-kernelled", "pair"
+SETS = (*(protocol.name for protocol in PROTOCOLS), REKERNELLED, PAIR)
 
 
 class ScanStore:
@@ -194,12 +196,14 @@ class ScanStore:
 
 
 def make_test_sets(options: StudyOptions, store: ScanStore) -> Iterator[TestSet]:
-    """Every test set of a study, one by one."""
+    """The test sets of a study, one by one."""
+    wanted = options.sets or SETS
     for protocol in PROTOCOLS:
-        yield phantom_set(protocol, options, store)
-    if options.rekernel is not None:
+        if protocol.name in wanted:
+            yield phantom_set(protocol, options, store)
+    if options.rekernel is not None and REKERNELLED in wanted:
         yield rekernelled_set(options.rekernel)
-    if options.pair is not None:
+    if options.pair is not None and PAIR in wanted:
         yield from pair_sets(*options.pair)
 
 
@@ -236,7 +240,7 @@ def rekernelled_set(folder: Path) -> TestSet:
         pair = rekernel_slice(hu, item.spacing_mm, settings, seed=i)
         images.append((pair.hu[SOURCE], pair.hu[TARGET], item.spacing_mm, square_regions(pair.hu[SOURCE], REGION_PIXELS)))
     about = f"{len(images)} slices of a real series, scanned again: {SOURCE} to {TARGET}, squares of {REGION_PIXELS} pixels"
-    return replace(_of_slices("re-kernelled", about, TARGET, images), shown=False)
+    return replace(_of_slices(REKERNELLED, about, TARGET, images), shown=False)
 
 
 def pair_sets(soft: Path, sharp: Path) -> Iterator[TestSet]:

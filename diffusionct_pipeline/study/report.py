@@ -7,6 +7,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from .contenders import INPUT, ORACLE, REPEAT, ROWS
 from .measuring import Measured
 from .options import StudyOptions
 from .test_sets import TestSet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RESAMPLES = 1000  # the 2.5 % quantile then rests on 25 of them
 OURS = "DiffusionCT"
@@ -184,7 +188,7 @@ def combat_table(result: StudyResult, name: str) -> Table:
     return Table("After ComBat, distinct features that vary (apart: no image comes of it)", columns, tuple(rows))
 
 
-def _seconds_figure(result: StudyResult, name: str, agreements: dict[str, dict[str, ClassAgreement]]):
+def _seconds_figure(result: StudyResult, name: str, agreements: dict[str, dict[str, ClassAgreement]]) -> Figure:
     share = {row: classes[ALL].reproducible / classes[ALL].features for row, classes in agreements.items()}
     points = {
         row: (max(float(np.median(measured.seconds)), 1e-3), share[row])
@@ -194,7 +198,7 @@ def _seconds_figure(result: StudyResult, name: str, agreements: dict[str, dict[s
     return plot_accuracy_and_seconds(points, ylabel="share of features within .15", best=share.get(REPEAT))
 
 
-def _panel(result: StudyResult, name: str, agreements: dict[str, dict[str, ClassAgreement]]):
+def _panel(result: StudyResult, name: str, agreements: dict[str, dict[str, ClassAgreement]]) -> Figure:
     images = {row: measured.shown for row, measured in result.rows[name].items()} | {"target": result.targets[name].shown}
     scores = {row: f"CCC of GLCM {classes['GLCM'].ccc_mean:.2f}" for row, classes in agreements.items()}
     height, width = images["target"].shape

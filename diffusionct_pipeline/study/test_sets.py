@@ -172,7 +172,9 @@ class ScanStore:
             hu = {kernel: stored[kernel].astype(np.float32) for kernel in kernels}
             return hu, stored["mask"], float(stored["spacing_mm"])
 
-    def _scan(self, seed, index, kernels, protocol, slices, size, repeat) -> dict[str, np.ndarray]:
+    def _scan(
+        self, seed: int, index: int, kernels: Sequence[str], protocol: Protocol, slices: int, size: int, repeat: int
+    ) -> dict[str, np.ndarray]:
         self._scanner = self._scanner or Scanner()
         phantom = ChestPhantom(seed, style="human" if index % 3 else "lungman")
         tumour = phantom.tumours[index % len(phantom.tumours)]

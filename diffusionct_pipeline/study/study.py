@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
 from ..files import locked_folder, remove_temporaries
 from ..optional import import_optional
 from ..train.rivals import RIVALS, RivalsOptions, train_rivals, trained_systems
+from ..training_data.objects import save_objects
 from .any_to_any import SIX_KERNELS, any_to_any
-from .contenders import TARGET_ROW, ScanOfCase, contenders
+from .contenders import LEAKED, LEAKY, TARGET_ROW, ScanOfCase, contenders
 from .measuring import Measured, measure
 from .options import StudyOptions
 from .report import StudyResult, write_study
-from .test_sets import ScanStore, make_test_sets
-
-Progress: TypeAlias = Callable[[str, int, int], None]  # what, done, total
+from .test_sets import Progress, ScanStore, make_test_sets, tested_slices
 
 KEPT = "kept"  # folder in OUT of scans and measurements
+LEAKY_FOLDER = "leaky"  # of that of the rivals: trained on what is tested
 
 
 def run_study(out: str | Path, options: StudyOptions | None = None, progress: Progress | None = None) -> StudyResult:
@@ -49,11 +49,11 @@ def run_study(out: str | Path, options: StudyOptions | None = None, progress: Pr
         if options.budget_seconds:
             _train(options, trained)
         record = trained_systems(trained)
+        if LEAKED in (leaked := trained_systems(trained / LEAKY_FOLDER)):
+            record[LEAKY] = leaked[LEAKED] | {"folder": f"{LEAKY_FOLDER}/{leaked[LEAKED]['folder']}"}
         # 2. Test sets.
-        store, test_sets = ScanStore(out / KEPT / "scans"), []
-        for test_set in make_test_sets(options, store):
-            test_sets.append(test_set)
-            tell("test sets", len(test_sets), 0)
+        store = ScanStore(out / KEPT / "scans")
+        test_sets = list(make_test_sets(options, store, tell))
         # 3. Every row on every set.
         folder = out / KEPT / "measured"
         targets = {test_set.name: measure(ScanOfCase(TARGET_ROW), test_set, folder) for test_set in test_sets}
@@ -91,11 +91,16 @@ def run_study(out: str | Path, options: StudyOptions | None = None, progress: Pr
 
 def _train(options: StudyOptions, trained: Path) -> None:
     """Train the rivals that are asked for and not there."""
+
+    def train(systems: Sequence[str], output: Path, **settings: Any) -> None:
+        shared = {"budget_seconds": options.budget_seconds, "size": options.network_size, "seed": options.seed}
+        train_rivals(RivalsOptions(**{"output": str(output), "systems": list(systems), **shared, **options.training, **settings}))
+
     wanted = [name for name in RIVALS if not options.systems or name in options.systems]
     if wanted:
-        train_rivals(
-            RivalsOptions(
-                output=str(trained), budget_seconds=options.budget_seconds, objects=list(options.objects), systems=wanted,
-                size=options.network_size, seed=options.seed, **options.training,
-            )
-        )  # fmt: skip
+        train(wanted, trained, objects=list(options.objects))
+    if not options.systems or LEAKY in options.systems:
+        pack = trained / LEAKY_FOLDER / "tested_phantoms.npz"
+        pack.parent.mkdir(parents=True, exist_ok=True)
+        save_objects(tested_slices(options.tumours), pack)
+        train([LEAKED], pack.parent, objects=[str(pack)], phantom_slices=0)

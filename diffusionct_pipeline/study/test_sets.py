@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -19,10 +20,14 @@ from ..image_processor import UNMEASURED_HU
 from ..seeds import derive_seed
 from ..simulation import ChestPhantom, Scanner, ScanOptions, rekernel_slice, simulate_pair
 from ..simulation.degradation import smooth
+from ..simulation.tumours import Tumour
 from ..systems import FittingPair
+from ..training_data.objects import TrainingObject
 from ..training_data.splits import IMAGE_PAIRS, TEST, take
 from ..training_data.tumour_pairs import NEXT_SCAN, SOURCE, TARGET
 from .options import StudyOptions
+
+Progress: TypeAlias = Callable[[str, int, int], None]  # what, done, total
 
 FITTING_TUMOURS = 6  # scans of training phantoms that systems without training are fitted on, a slice of each
 REAL_SLICES = 4
@@ -150,7 +155,7 @@ class ScanStore:
 
         Args:
             seed: Of phantom, protocol and noise.
-            index: Which tumour, and every third phantom is of inserts.
+            index: See `tested_tumour`.
             kernels: Names.
             protocol: Thickness, dose and pixels; its smoothings are not applied here.
             slices: At most so many, about the tumour's middle.
@@ -176,8 +181,7 @@ class ScanStore:
         self, seed: int, index: int, kernels: Sequence[str], protocol: Protocol, slices: int, size: int, repeat: int
     ) -> dict[str, np.ndarray]:
         self._scanner = self._scanner or Scanner()
-        phantom = ChestPhantom(seed, style="human" if index % 3 else "lungman")
-        tumour = phantom.tumours[index % len(phantom.tumours)]
+        phantom, tumour = tested_tumour(seed, index)
         generator = torch.Generator().manual_seed(derive_seed(seed, "protocol"))
         dose, pixel = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
         (least, most), (small, large) = protocol.mas, protocol.spacing_mm
@@ -197,19 +201,19 @@ class ScanStore:
         return hu | {"mask": mask, "spacing_mm": np.array(options.spacing_mm)}
 
 
-def make_test_sets(options: StudyOptions, store: ScanStore) -> Iterator[TestSet]:
-    """The test sets of a study, one by one."""
+def make_test_sets(options: StudyOptions, store: ScanStore, tell: Progress) -> Iterator[TestSet]:
+    """The test sets of a study, one by one; `tell(what, done, total)` is called after each simulated tumour."""
     wanted = options.sets or SETS
     for protocol in PROTOCOLS:
         if protocol.name in wanted:
-            yield phantom_set(protocol, options, store)
+            yield phantom_set(protocol, options, store, tell)
     if options.rekernel is not None and REKERNELLED in wanted:
         yield rekernelled_set(options.rekernel)
     if options.pair is not None and PAIR in wanted:
         yield from pair_sets(*options.pair)
 
 
-def phantom_set(protocol: Protocol, options: StudyOptions, store: ScanStore) -> TestSet:
+def phantom_set(protocol: Protocol, options: StudyOptions, store: ScanStore, tell: Progress) -> TestSet:
     """Tumours of phantoms of the test split; systems are fitted on training phantoms under the same protocol."""
 
     def scan(seed: int, index: int, slices: int, repeat: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
@@ -226,11 +230,28 @@ def phantom_set(protocol: Protocol, options: StudyOptions, store: ScanStore) -> 
         repeat = scan(seed, index, options.slices, repeat=1)[1]
         name = f"phantom {seed}"
         cases.append(Case(name, source, target, [mask], spacing_mm, protocol.thickness_mm, repeat=repeat))
+        tell(f"scans, {protocol.name}", len(cases), options.tumours)
     known = []
     for index, seed in enumerate(take(IMAGE_PAIRS, FITTING_TUMOURS)):
         source, target, _, spacing_mm = scan(seed, index, 1)
         known.append(FittingPair(source[0], target[0], spacing_mm))
     return TestSet(protocol.name, protocol.about, TARGET, cases, [known])
+
+
+def tested_slices(tumours: int) -> list[TrainingObject]:
+    """Noise-free slices through the tested tumours: what a leaky split trains on."""
+    slices = []
+    for index, seed in enumerate(take(TEST, tumours)):
+        phantom, tumour = tested_tumour(seed, index)
+        hu = phantom.slice_hu(tumour.centre_mm[2]).round().to(torch.int16).cpu()
+        slices.append(TrainingObject(hu, phantom.spacing_mm))
+    return slices
+
+
+def tested_tumour(seed: int, index: int) -> tuple[ChestPhantom, Tumour]:
+    """The phantom of a seed, every third of inserts, and one of its tumours."""
+    phantom = ChestPhantom(seed, style="human" if index % 3 else "lungman")
+    return phantom, phantom.tumours[index % len(phantom.tumours)]
 
 
 def rekernelled_set(folder: Path) -> TestSet:

@@ -19,7 +19,9 @@ from pydicom.dataset import Dataset
 from .. import __version__
 from ..dicom import CTSlice, derive_slice
 from ..image_processor import UNMEASURED_HU, CTImageProcessor, HUSlice
-from ..provenance import ID_DIGITS, Derivation, constants_of, pixel_constants, seal
+from ..provenance import ID_DIGITS, Derivation, constants_of, model_id, pixel_constants, seal
+from ..seeds import derive_seed
+from .in_scan import standardize_in_scan
 from .protocol import System
 
 
@@ -86,15 +88,15 @@ class SystemPipeline:
     def derivation(self, num_inference_steps: int | None, references: Sequence[HUSlice] = ()) -> SystemDerivation:
         """What derived DICOM says."""
         target = self.system.target_kernel or "reference"
-        return SystemDerivation(system_id(self.name, self.folder), target, 0, "standard", system=self.name)
+        return SystemDerivation(system_id(self.name, self.folder, self.system), target, 0, "standard", system=self.name)
 
     def batches(self, slices: Sequence[HUSlice], batch_size: int | None) -> list[list[int]]:
         """One by one."""
         return [[number] for number in range(len(slices))]
 
     def noise_seeds(self, slices: Sequence[HUSlice], generator: torch.Generator) -> list[int]:
-        """That of the run for every slice."""
-        return [generator.initial_seed()] * len(slices)
+        """One for each series."""
+        return [derive_seed(generator.initial_seed(), item.series_uid) for item in slices]
 
     def encode_batch(self, slices: Sequence[HUSlice]) -> None:
         """Nothing is shared between samples: there is one."""
@@ -105,21 +107,24 @@ class SystemPipeline:
         """Slices -> (H, W) float32 HU each; what was not measured is air to the system, and keeps its value."""
         results = []
         for item, seed in zip(slices, seeds):
-            if hasattr(self.system, "seed"):
-                self.system.seed = seed
             measured = np.where(item.padding, np.float32(UNMEASURED_HU), item.hu)
-            hu = self.system.standardize(measured, item.spacing_mm)
+            place = (item.position_mm, item.thickness_mm)
+            hu = standardize_in_scan(self.system, measured, item.spacing_mm, *place, seed)
             results.append(np.where(item.padding, item.hu, hu))
         return results
 
 
-def system_id(name: str, folder: str | Path | None) -> str:
-    """Name and a hash of all that a system's pixels depend on: its files, the constants of the code, the version."""
+def system_id(name: str, folder: str | Path | None, system: System | None = None) -> str:
+    """Name and a hash of all that a system's pixels depend on: its files or, without any, the checkpoint that it has, the
+    constants of the code, the version.
+    """
     package = importlib.import_module(__package__)
     found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     modules = [importlib.import_module(module.name) for module in found]
     settings = {"version": __version__, "constants": pixel_constants() | constants_of(modules)}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    if folder is None and hasattr(system, "pipe"):
+        digest.update(model_id(system.pipe.components).encode())
     for path in sorted(Path(folder).rglob("*")) if folder else []:
         if path.suffix in (".json", ".safetensors") and "checkpoints" not in path.parts and path.name != "metrics.json":
             digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())

@@ -25,7 +25,7 @@ class ConditionalGaussian(FittedSystem):
     Scaled so that mean s^2 is 1 over the slice, since the spectra are those of whole slices [G].
 
     Args:
-        seed: Of the noise, which all slices of one size share.
+        seed: Of the noise.
     """
 
     learnt = ("gain", "noise_power")

@@ -34,7 +34,7 @@ class DDPM(TrainedSystem):
         num_inference_steps: Of DDIM.
 
     Attributes:
-        seed: Of the noise, which all slices of one size share.
+        seed: Of the noise.
         slices, failed: How many were standardized, and how many of these failed.
     """
 

@@ -6,7 +6,7 @@ import torch
 from diffusionct_pipeline.systems import TRAINABLE
 from diffusionct_pipeline.train.rivals import NETWORKS
 
-TINY = NETWORKS["tiny"]
+TINY = {name: NETWORKS["tiny"][name] for name in TRAINABLE}
 
 
 def tiny_system(name):

@@ -20,7 +20,9 @@ from helpers.dicom import make_slice, save
 from helpers.scans import coarse_phantom, coarse_scanner
 from helpers.tiny import tiny_pipeline
 
-SYSTEMS = ["input", "linear filter, power", "pix2pix", "DiffusionCT", "DiffusionCT, pooled style", "repeat scan"]
+SYSTEMS = [
+    "input", "linear filter, power", "pix2pix", "U-Net, L1, leaky split", "DiffusionCT", "DiffusionCT, pooled style", "repeat scan",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -130,7 +132,7 @@ class TestPhantomSet:
         seeds = []
         scan = ScanStore.tumour
         monkeypatch.setattr(ScanStore, "tumour", lambda self, seed, *rest, **more: seeds.append(seed) or scan(self, seed, *rest, **more))
-        phantom_set(PROTOCOLS[0], options, ScanStore(study[0] / "kept/scans"))
+        phantom_set(PROTOCOLS[0], options, ScanStore(study[0] / "kept/scans"), lambda *_: None)
         tested, learnt = {seed for seed in seeds if seed in TEST}, {seed for seed in seeds if seed in IMAGE_PAIRS}
         assert len(tested) == options.tumours and tested | learnt == set(seeds) and learnt
 

@@ -12,9 +12,11 @@ from helpers.tiny_systems import TINY, noise_hu, tiny_system
 from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.models import AutoencoderResNet18
+from diffusionct_pipeline.seeds import derive_seed
 from diffusionct_pipeline.standardize_folder import standardize_folder
 from diffusionct_pipeline.systems import ALL_SYSTEMS, SYSTEMS, EncoderDecoder, FittingPair, load_system
 from diffusionct_pipeline.systems import as_pipeline, band_energies
+from diffusionct_pipeline.systems.in_scan import standardize_in_scan
 
 HU = ramp(48, 64)
 
@@ -58,7 +60,9 @@ def test_every_system_writes_what_it_gives_in_python(name, folders, scan, tmp_pa
     report = standardize_folder(scan, tmp_path / "out", system=name, model=folder, device="cpu")
     assert report["written"] == 1 and report["failures"] == 0 and report["options"]["system"] == name
     source, derived = read_slice(scan / "1.dcm"), read_slice(tmp_path / "out" / "1.dcm")
-    expected = load_system(name, folder).standardize(source.hu, source.spacing_mm)
+    place = (source.spacing_mm, source.position_mm, source.thickness_mm)
+    seed = derive_seed(0, source.series_uid)
+    expected = standardize_in_scan(load_system(name, folder), source.hu, *place, seed)
     inside = (expected > -1000) & (expected < 3000)  # what the file holds
     np.testing.assert_allclose(derived.hu[inside], expected[inside], atol=0.51)
 
@@ -83,6 +87,22 @@ def test_the_uid_changes_with_weights_and_constants(folders, tmp_path, monkeypat
     config = json.loads((folder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"downs": 3}))
     assert as_pipeline.system_id("GANai", tmp_path) != first
+
+
+def test_the_uid_changes_with_the_embedded_checkpoint():
+    system = SYSTEMS["DiffusionCT"]()
+    first = as_pipeline.system_id("DiffusionCT", None, system)
+    next(system.pipe.denoiser.parameters()).data += 1e-3
+    assert as_pipeline.system_id("DiffusionCT", None, system) != first
+
+
+@pytest.mark.parametrize("name", ["conditional Gaussian", "DiffusionCT"])
+def test_what_is_drawn_belongs_to_its_place(name):
+    hu = noise_hu(0, (64, 64))
+    system = SYSTEMS[name]().fit([FittingPair(hu, 2 * noise_hu(1, (64, 64)), 0.7)])
+    here, again, elsewhere = (standardize_in_scan(system, hu, 0.7, z, 1.0, seed=3) for z in (5.0, 5.0, 9.0))
+    np.testing.assert_array_equal(here, again)
+    assert not np.array_equal(here, elsewhere)
 
 
 @pytest.mark.parametrize("wrong", [{"num_inference_steps": 5}, {"num_samples": 2}, {"reference": "itself"}])

@@ -12,9 +12,8 @@ from tqdm import tqdm
 
 from ..image_processor import UNMEASURED_HU, to_hu, to_model
 from ..models import TextureAutoencoder
-from ..models.texture.channels import patient_weight
+from ..models.texture.channels import IN_PATIENT, patient_weight
 from ..models.texture.coherence import coherence_of, incoherence_loss
-from ..models.texture.reference_unet_1d import IN_PATIENT
 from ..training_data.texture_pairs import load_texture_pairs
 from .options import AutoencoderOptions
 from .validation import ValidationSet

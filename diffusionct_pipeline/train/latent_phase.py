@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from ..losses import PlacewiseDiffusionLoss
 from ..models import ReferenceUNet1DModel, TextureAutoencoder
-from ..models.texture.channels import patient_mean, patient_weight
-from ..models.texture.reference_unet_1d import IN_PATIENT, REFERENCE_TOKENS, SMALLEST_DEVIATION
+from ..models.texture.channels import IN_PATIENT, patient_mean, patient_weight
+from ..models.texture.reference_unet_1d import REFERENCE_TOKENS, SMALLEST_DEVIATION
 from ..training_data.texture_pairs import load_texture_pairs
 from .options import LatentOptions
 from .pipeline_phase import PipelinePhase

@@ -9,6 +9,7 @@ import torch
 
 TYPICAL_SPACING_MM, SPACING_UNIT = 0.7, 0.25  # log(spacing / typical) / unit is of unit-ish range
 AIR_LIMIT = -1.5  # -900 HU in model range: a local mean below is air around the patient
+IN_PATIENT = 0.5  # weight from which on a position lies in the patient
 AIR_SHARPNESS = 20.0  # how fast the weight of a position grows with its mean
 
 

@@ -61,6 +61,27 @@ class IncoherentShare(nn.Module):
         return changed * torch.sigmoid(self.last(hidden))
 
 
+def least_incoherent_share(change: torch.Tensor, inside: torch.Tensor, quantile: float, margin: float) -> torch.Tensor:
+    """Share of the target's power that is new for want of a filter that could have kept it.
+
+    Two kernels differ by one gain for the whole slice. What a smoother left alone (edges, vessels) tells that gain: it
+    changes least. Where power must grow by more, the rest is not in the source, whatever a network says of a smoother
+    that it does not know; multiplied up, what is left there would be drawn as clouds.
+
+    Args:
+        change: Log power of the target minus that of the source, (B, rings, h, w).
+        inside: (B, 1, h, w) bool, positions in the patient.
+        quantile: Share of these, of least change, that tells the gain.
+        margin: Log power that a position may differ from it.
+
+    Returns:
+        (B, rings, h, w), 0 to below 1; 0 where the patient is nowhere.
+    """
+    known = torch.where(inside, change, torch.nan).flatten(2)  # [B,rings,h*w]
+    bound = torch.nanquantile(known, quantile, dim=2).nan_to_num(torch.inf)[..., None, None] + margin
+    return 1 - torch.exp((bound - change).clamp(max=0))
+
+
 def coherence_of(phase_agreement: torch.Tensor) -> torch.Tensor:
     """Coherence (any shape, -1 to 1) from the mean cosine of the phase difference of two complex Gaussians.
 

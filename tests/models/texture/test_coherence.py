@@ -4,7 +4,12 @@ import math
 
 import pytest
 import torch
-from diffusionct_pipeline.models.texture.coherence import IncoherentShare, coherence_of, incoherence_loss
+from diffusionct_pipeline.models.texture.coherence import (
+    IncoherentShare,
+    coherence_of,
+    incoherence_loss,
+    least_incoherent_share,
+)
 
 RINGS = 5
 
@@ -89,3 +94,39 @@ class TestIncoherenceLoss:
         share = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2).requires_grad_()
         loss = incoherence_loss(share, torch.tensor([1.0, -1.0]).view(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
         assert loss.isfinite() and torch.autograd.grad(loss, share)[0].isfinite().all()
+
+
+class TestLeastIncoherentShare:
+    """Quantile .05, margin .3."""
+
+    def least(self, change, inside=None):
+        inside = torch.ones(len(change), 1, *change.shape[2:], dtype=torch.bool) if inside is None else inside
+        return least_incoherent_share(change, inside, 0.05, 0.3)
+
+    def test_one_gain_for_the_slice_needs_nothing_new_however_large(self):
+        for gain in (-3.0, 0.0, 4.0):
+            change = torch.full((1, RINGS, 8, 8), gain) + 0.05 * noise(0, 1, RINGS, 8, 8)
+            assert self.least(change).max() == 0
+
+    def test_where_more_is_missing_than_the_least_changed_places_lack_it_is_new(self):
+        change = torch.full((1, RINGS, 10, 10), 1.0)
+        change[..., 2:, :] = 3.0
+        share = self.least(change)
+        assert share[..., :2, :].max() == 0
+        kept = (1 - share[..., 2:, :]) * math.exp(3.0)  # power gain of what is kept
+        torch.testing.assert_close(kept, torch.full_like(kept, math.exp(1.3)))
+
+    def test_air_has_no_say_and_is_bounded_too(self):
+        change, inside = torch.full((1, RINGS, 8, 8), 2.0), torch.ones(1, 1, 8, 8, dtype=torch.bool)
+        change[..., 4:, :], inside[..., 4:, :] = -5.0, False
+        assert self.least(change, inside).max() == 0
+        change[..., 4:, :] = 5.0
+        assert self.least(change, inside)[..., 4:, :].min() > 0.9
+
+    def test_slices_of_a_batch_have_bounds_of_their_own(self):
+        change = torch.stack([torch.full((RINGS, 8, 8), gain) for gain in (0.0, 4.0)])
+        assert self.least(change).max() == 0
+
+    def test_without_a_patient_there_is_no_bound(self):
+        change = 3 * noise(0, 1, RINGS, 8, 8)
+        assert self.least(change, torch.zeros(1, 1, 8, 8, dtype=torch.bool)).max() == 0

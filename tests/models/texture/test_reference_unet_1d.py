@@ -97,9 +97,25 @@ class TestOrigin:
     def test_difference_and_latent_are_inverse(self, model):
         latent_b, _, latent_a, reference = inputs()
         model.deviation.uniform_(0.2, 2, generator=torch.Generator().manual_seed(0))
-        for given in (reference, None):
-            there = model.difference(latent_b, latent_a, given)
-            torch.testing.assert_close(model.latent_of(there, latent_a, given), latent_b)
+        there = model.difference(latent_b, latent_a)
+        torch.testing.assert_close(model.latent_of(there, latent_a), latent_b)
+        there = model.difference(latent_b, latent_a, reference)
+        back, weight = model.latent_of(there, latent_a, reference), patient_weight(latent_a)
+        left = back - latent_b  # to a reference all but a part of the mean comes back
+        torch.testing.assert_close(left, left[..., :1].expand_as(left))
+        before, after = (patient_mean(latent - model.origin(latent_a, reference), latent_a) for latent in (latent_b, back))
+        assert (after[:, POWER].abs() < before[:, POWER].abs()).all() and weight.max() > 0.5
+
+    def test_to_a_reference_a_change_of_the_mean_alone_is_anatomy(self, model):
+        _, _, latent_a, reference = inputs()
+        everywhere = torch.ones_like(latent_a)
+        origin = model.origin(latent_a, reference)
+        torch.testing.assert_close(model.latent_of(everywhere, latent_a, reference)[:, POWER], origin[:, POWER])
+        uneven = everywhere + 20 * noise(4, *latent_a.shape)
+        kept = model.latent_of(uneven, latent_a, reference) - origin
+        torch.testing.assert_close(kept, uneven * model.deviation[:, None], atol=0.05, rtol=0.05)
+        to_standard = model.latent_of(everywhere, latent_a) - model.origin(latent_a)
+        torch.testing.assert_close(to_standard, everywhere * model.deviation[:, None])
 
     @pytest.mark.parametrize("to_standard", (True, False))
     def test_it_is_the_slice_moved_by_one_curve_of_power(self, model, to_standard):

@@ -97,11 +97,11 @@ class TestIncoherenceLoss:
 
 
 class TestLeastIncoherentShare:
-    """Quantile .05, margin .3."""
+    """Quantile .1, margin .3."""
 
     def least(self, change, inside=None):
         inside = torch.ones(len(change), 1, *change.shape[2:], dtype=torch.bool) if inside is None else inside
-        return least_incoherent_share(change, inside, 0.05, 0.3)
+        return least_incoherent_share(change, inside, 0.1, 0.3)
 
     def test_one_gain_for_the_slice_needs_nothing_new_however_large(self):
         for gain in (-3.0, 0.0, 4.0):

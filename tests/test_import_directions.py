@@ -40,6 +40,8 @@ LAYERS = {
     "train": 7,
     "fast": 6,
     "folder_job": 7,
+    "adapt": 6,
+    "adapt_folders": 7,
     "standardize_folder": 8,
     "evaluation.study": 8,
     "study": 9,

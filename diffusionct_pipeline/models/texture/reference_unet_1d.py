@@ -50,6 +50,9 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         max_lp_cm: Frequency of the last ring.
         reference_from_lp_cm, reference_to_lp_cm: The weight of the difference of the means grows from 0 to 1 in between:
             slower power is anatomy, which differs from slice to slice.
+        adapted_bias, adapted_trust: Of a denoiser that was adapted to a site (adapt.py): then the tokens of the standard
+            are positions of the site's target and are treated as a reference's, and what is sampled is corrected by what
+            pairs told, by ring: a bias, normalized, and the share of the sampled change that is believed. Empty: not adapted.
     """
 
     config_name = "config.json"
@@ -70,8 +73,12 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         max_lp_cm: float = 12.0,
         reference_from_lp_cm: float = 0.75,
         reference_to_lp_cm: float = 1.5,
+        adapted_bias: tuple[float, ...] = (),
+        adapted_trust: tuple[float, ...] = (),
     ):
         super().__init__()
+        correction = torch.tensor([adapted_bias or [0.0] * rings, adapted_trust or [1.0] * rings])
+        self.register_buffer("correction", correction[..., None], persistent=False)  # [2,rings,1]
         self.channels = LatentChannels(rings)
         total, width = self.channels.total, block_out_channels[0]
         is_power = torch.zeros(total)
@@ -209,7 +216,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         power = self.channels.power
         with torch.autocast(latent_a.device.type, enabled=False):  # gains follow from it
             latent_a, tokens = latent_a.float(), tokens.float()
-            if reference is None:
+            if reference is None and not self.is_adapted:
                 curve = self.curve(latent_a, tokens)  # [B,rings]
             else:
                 curve = matched_step(latent_a, tokens, self.likeness)[:, power] * self.noise_dominated
@@ -236,23 +243,35 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
 
         Smoothing moves the mean power of a slice and moves it unevenly; anatomy that slice and reference do not share
         moves the mean alone, and is not to be followed. So of the mean over the patient a share s^2 / (s^2 + s0^2) is
-        kept, s the scatter over the patient of what was sampled and s0 = `DOUBTED_SCATTER`.
+        kept, s the scatter over the patient of what was sampled and s0 = `DOUBTED_SCATTER`. Where the denoiser was
+        adapted to a site, pairs have told how far it is to be believed.
         """
         change = difference * self.deviation[:, None]
-        if reference is not None:
-            mean = patient_mean(change, weighted_by=latent_a)[..., None]  # [B,C,1]
-            scatter = patient_mean((change - mean).square(), weighted_by=latent_a).sqrt()[:, self.channels.power]
+        power = change[:, self.channels.power]
+        if reference is None and self.is_adapted:
+            bias, trust = self.correction
+            power = bias + trust * power
+        elif reference is not None:
+            mean = patient_mean(power, weighted_by=latent_a)[..., None]  # [B,rings,1]
+            scatter = patient_mean((power - mean).square(), weighted_by=latent_a).sqrt()  # [B,rings]
             scatter = (scatter * self.noise_dominated).sum(1) / self.noise_dominated.sum()  # [B]
-            believed = (scatter**2 / (scatter**2 + DOUBTED_SCATTER**2)).view(-1, 1, 1)
-            change = change - (1 - believed) * mean * self.is_power[:, None]
+            doubted = DOUBTED_SCATTER**2 / (scatter**2 + DOUBTED_SCATTER**2)
+            power = power - doubted.view(-1, 1, 1) * mean
+        change = torch.cat([change[:, : self.channels.power.start], power], 1)
         return self.origin(latent_a, reference) + change
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether the tokens of the standard are positions of a site's target, as those of a reference."""
+        return len(self.config.adapted_bias) > 0
 
     def _target(
         self, reference: torch.Tensor | None, to_standard: torch.Tensor | None, batch: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens (B, T, C), and 1 or 0 (B, 1) whether they are the standard's."""
         if reference is None:
-            return self.standard.expand(batch, -1, -1), self.standard.new_ones(batch, 1)
+            known = 0.0 if self.is_adapted else 1.0
+            return self.standard.expand(batch, -1, -1), self.standard.new_full((batch, 1), known)
         tokens = reference.expand(batch, -1, -1)
         if to_standard is None:
             return tokens, tokens.new_zeros(batch, 1)

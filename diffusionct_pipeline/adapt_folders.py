@@ -1,0 +1,127 @@
+"""Adapt a checkpoint to folders of two protocols, and write it: what `diffusionct adapt` does."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from .adapt import Adaptation, SlicePair, adapt
+from .evaluation.geometry import find_series, match_slices
+from .evaluation.regions import first_to_last
+from .files import whole_folder, write_whole
+from .image_processor import HUSlice
+from .pipeline import DiffusionCTPipeline
+
+MOST_PAIRS = 40  # two seconds each
+MOST_TARGETS = 16
+PathLike: TypeAlias = str | os.PathLike
+CARD = """---
+library_name: diffusers
+license: apache-2.0
+tags: [medical-imaging, computed-tomography, radiomics, diffusers]
+---
+
+# DiffusionCT, adapted to {standard}
+
+Made by `diffusionct adapt` from a checkpoint of DiffusionCT: its networks, with {standard} as the standard. {pairs}
+Research use only. Not a medical device; not for diagnosis.
+
+{table}"""
+
+
+def adapt_folders(
+    sources: Sequence[PathLike],
+    targets: Sequence[PathLike],
+    out: PathLike,
+    *,
+    model: PathLike | None = None,
+    unpaired: bool = False,
+    standard_name: str = "",
+) -> Adaptation:
+    """Adapt to series and write the checkpoint.
+
+    Args:
+        sources: Folders with a series each, of the protocol that is to be standardized; none with `unpaired`.
+        targets: As many folders, of the same scans under the protocol that becomes the standard; with `unpaired`, of any.
+        out: New folder.
+        model: Checkpoint to start from; None is the embedded one.
+        unpaired: Whether nothing but the texture of the targets is to be learnt.
+        standard_name: Kernel of the target; "" takes it from the headers.
+
+    Returns:
+        Adaptation.
+
+    Raises:
+        ValueError: for folders that do not fit each other, or if what came of it is worse than before, beyond chance: then
+            nothing is written.
+        DicomError, OSError: naming the file or folder.
+    """
+    if not targets or (not unpaired and len(sources) != len(targets)) or (unpaired and sources):
+        legal = "targets alone" if unpaired else "as many sources as targets"
+        raise ValueError(f"there are {len(sources)} sources and {len(targets)} targets; legal are {legal}.")
+    if Path(out).exists() and any(Path(out).iterdir()):
+        raise FileExistsError(f'"{out}" exists already; choose a new folder or remove it.')
+    pipe = DiffusionCTPipeline.from_pretrained(model)
+    pipe.set_progress_bar_config(disable=True)
+
+    def load(path: Path) -> HUSlice:
+        (item,) = pipe.image_processor.load(path)
+        return item
+
+    pairs, others = [], []
+    if unpaired:
+        paths = [path for folder in targets for path in find_series(folder).paths]
+        others = [load(path) for path in first_to_last(paths, min(len(paths), MOST_TARGETS))]
+    else:
+        matched = [both for folders in zip(sources, targets) for both in matched_paths(*folders)]
+        chosen = first_to_last(matched, min(len(matched), MOST_PAIRS))
+        pairs = [SlicePair(load(source), load(target)) for source, target in chosen]
+    adapted = adapt(pipe, pairs, others, standard_name)
+    worse = adapted.worse_than()
+    if worse:
+        share = {name: f"{agreement.reproducible:.0%}" for name, agreement in adapted.scores.items()}
+        raise ValueError(
+            f"the adapted checkpoint is worse than {'the one before' if worse == 'before' else 'doing nothing'} on held-out "
+            f"slices, {share['adapted']} of the texture figures within 15 % of the target's against {share[worse]}; nothing "
+            "is written. Do these series show the same scan, under the protocols that you mean?"
+        )
+    with whole_folder(out) as part:
+        save(adapted, part, len(pairs))
+    return adapted
+
+
+def matched_paths(source: PathLike, target: PathLike) -> list[tuple[Path, Path]]:
+    """Files of two series of one scan that show the same slice.
+
+    Raises:
+        ValueError: naming both folders, if there are none.
+    """
+    one, other = find_series(source), find_series(target)
+    try:
+        places = match_slices(one.geometry, other.geometry)
+    except ValueError as error:
+        raise ValueError(f'"{source}" and "{target}" are no pair: {error}') from None
+    return [(path, other.paths[place]) for path, place in zip(one.paths, places) if place >= 0]
+
+
+def save(adapted: Adaptation, folder: Path, pairs: int) -> None:
+    """Write checkpoint, card and metrics.json."""
+    standard = adapted.pipe.config.standard_name
+    scores = {
+        name: {"CCC": agreement.mean_ccc, "within 15 %": agreement.reproducible, "squares": len(agreement.target)}
+        for name, agreement in adapted.scores.items()
+    }
+    adapted.pipe.save_pretrained(folder)
+    for path in folder.rglob("*.json"):  # diffusers notes where the pipeline was loaded from: nobody else's concern
+        values = json.loads(path.read_text())
+        if values.pop("_name_or_path", None) is not None:
+            write_whole(path, json.dumps(values, indent=2) + "\n")
+    summary = {"adapted": {"standard": standard, "pairs": pairs, "judged": adapted.judged}, "scores": scores}
+    write_whole(folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
+    rows = [f"| {name} | {row['CCC']:.2f} | {row['within 15 %']:.0%} |" for name, row in scores.items()]
+    head = ["| held-out squares | CCC | texture figures within 15 % |", "|---|---|---|"]
+    said = f"{pairs} slices under both protocols corrected it." if pairs else "Its texture alone was taken, from unpaired series."
+    write_whole(folder / "README.md", CARD.format(standard=standard, pairs=said, table="\n".join([*head, *rows]) if rows else ""))

@@ -1,0 +1,37 @@
+"""`diffusionct adapt`: make a site's own protocol the standard of a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+
+from ._shared import EXIT_OK, MODEL_HELP
+
+TEXT = "make your own target protocol a checkpoint's standard, from one pair of series on"
+EXAMPLE = "diffusionct adapt --source scans/soft --target scans/sharp --out adapted"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("--source", nargs="+", default=[], metavar="DIR", help="series of the protocol to be standardized")
+    add("--target", nargs="+", required=True, metavar="DIR", help="the same scans, in this order, under the protocol that "
+        "becomes the standard")  # fmt: skip
+    add("--out", required=True, metavar="DIR", help="new folder for the checkpoint")
+    add("--unpaired", action="store_true", help="there is no scan under both: only the texture of the targets is taken")
+    add("--standard-name", default="", metavar="KERNEL", help="name in derived images; default: of the headers")
+    add("--model", metavar="NAME", help=MODEL_HELP)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Adapt, and print the scores."""
+    from ..adapt_folders import adapt_folders
+
+    adapted = adapt_folders(
+        options.source, options.target, options.out, model=options.model, unpaired=options.unpaired,
+        standard_name=options.standard_name,
+    )  # fmt: skip
+    for name, agreement in adapted.scores.items():
+        print(f"{name:10s}CCC {agreement.mean_ccc:.3f}, {agreement.reproducible:.0%} of texture figures within 15 %")
+    print(f"{options.out}: a checkpoint whose standard is {adapted.pipe.config.standard_name}; "
+          f"diffusionct standardize --model {options.out} ...")  # fmt: skip
+    return EXIT_OK

@@ -1,0 +1,175 @@
+"""A checkpoint adapted to a site: what pairs tell it, what is refused, what is written."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusionct_pipeline import DiffusionCTPipeline, adapt
+from diffusionct_pipeline.adapt import SlicePair, _correction, _split, _with_standard
+from diffusionct_pipeline.adapt_folders import adapt_folders
+from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.image_processor import CTImageProcessor
+from helpers.dicom import make_slice, save
+from helpers.tiny import tiny_pipeline
+
+SIZE = 96
+
+
+def tissue(seed, deviation):
+    return np.random.default_rng(seed).normal(40, deviation, (SIZE, SIZE)).round()
+
+
+def slices(*hu):
+    return CTImageProcessor().load(np.stack(hu), 0.7)
+
+
+@pytest.fixture
+def pipe():
+    torch.manual_seed(0)
+    return tiny_pipeline()
+
+
+@pytest.fixture
+def pairs():
+    return [SlicePair(*slices(tissue(i, 20), tissue(i, 60))) for i in range(3)]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two series of one scan."""
+    for series, (name, deviation) in enumerate((("soft", 20), ("sharp", 60)), start=1):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            one = make_slice(tissue(i, deviation), number=i + 1, series=series, ConvolutionKernel=f"K{series}")
+            save(one, tmp_path / name / f"{i}.dcm")
+    return tmp_path / "soft", tmp_path / "sharp"
+
+
+@pytest.fixture
+def checkpoint(tmp_path, pipe):
+    pipe.save_pretrained(tmp_path / "checkpoint")
+    return tmp_path / "checkpoint"
+
+
+class TestCorrection:
+    def test_finds_how_far_a_sampled_change_is_to_be_believed(self, pipe, pairs, monkeypatch):
+        site = _with_standard(pipe, pipe.reference_tokens([pair.target for pair in pairs])[0], "K2")
+        power = site.denoiser.channels.power
+
+        def sampled(pipe, item, latent_a, shape):  # three times the scatter of the truth, and too much everywhere
+            (pair,) = (pair for pair in pairs if pair.source is item)
+            origin, truth = pipe.denoiser.origin(latent_a), pipe.encode_batch([pair.target]).latent_a
+            return origin + 3 * (truth - origin) + 6
+
+        monkeypatch.setattr(adapt, "_sampled", sampled)
+        monkeypatch.setattr(adapt, "DOUBT", 1e-3)
+        bias, trust = map(torch.tensor, _correction(site, pairs))
+        assert trust.shape == (power.stop - power.start,)
+        torch.testing.assert_close(trust, torch.full_like(trust, 1 / 3), atol=0.02, rtol=0)
+        torch.testing.assert_close(bias, torch.full_like(bias, -2), atol=0.1, rtol=0)
+
+    def test_without_evidence_the_network_is_believed(self, pipe, pairs, monkeypatch):
+        site = _with_standard(pipe, pipe.reference_tokens([pairs[0].target])[0], "K2")
+        monkeypatch.setattr(adapt, "DOUBT", 1e9)
+        bias, trust = map(torch.tensor, _correction(site, pairs[:1]))
+        torch.testing.assert_close(trust, torch.ones_like(trust), atol=1e-3, rtol=0)
+        torch.testing.assert_close(bias, torch.zeros_like(bias), atol=1e-3, rtol=0)
+
+    def test_is_applied_to_what_is_sampled(self, pipe, pairs):
+        denoiser = _with_standard(pipe, pipe.reference_tokens([pairs[0].target])[0], "K2").denoiser
+        denoiser.correction[0], denoiser.correction[1] = 0.5, 0.25
+        latent_a = torch.randn(2, denoiser.channels.total, 9, generator=torch.Generator().manual_seed(0))
+        change = denoiser.latent_of(torch.ones_like(latent_a), latent_a) - denoiser.origin(latent_a)
+        deviation = denoiser.deviation[denoiser.channels.power]
+        expected = (0.5 + 0.25 * deviation)[:, None].expand(2, -1, 9)
+        torch.testing.assert_close(change[:, denoiser.channels.power], expected)
+
+
+class TestSplit:
+    @pytest.mark.parametrize(("count", "judged"), [(2, 1), (3, 1), (4, 1), (8, 2), (9, 2)])
+    def test_every_fourth_is_held_out(self, pairs, count, judged):
+        kept, out = _split((pairs * 3)[:count])
+        assert len(out) == judged and len(kept) == count - judged
+
+    def test_one_is_cut_in_two(self, pairs):
+        (kept,), (out,) = _split(pairs[:1])
+        assert kept.rows == (0, SIZE // 2) and out.rows == (SIZE // 2, None)
+
+    def test_slices_that_do_not_lie_on_each_other_are_refused(self):
+        with pytest.raises(ValueError, match=r"\(96, 96\) pixels of 0.7 mm and `target` \(64, 96\)"):
+            SlicePair(*slices(tissue(0, 20)), *CTImageProcessor().load(tissue(0, 20)[:64], 0.7))
+
+
+class TestAdapt:
+    def test_the_site_s_target_is_the_standard_and_the_checkpoint_is_left_alone(self, pipe, pairs):
+        before = {name: weight.clone() for name, weight in pipe.denoiser.state_dict().items()}
+        adapted = adapt.adapt(pipe, pairs, standard_name="Mine")
+        assert adapted.pipe.config.standard_name == "Mine" and adapted.pipe.denoiser.is_adapted
+        assert set(adapted.scores) == {"input", "before", "adapted"} and adapted.judged == 1
+        assert all(torch.equal(weight, before[name]) for name, weight in pipe.denoiser.state_dict().items())
+        assert not pipe.denoiser.is_adapted
+
+    def test_unpaired_it_follows_the_texture_alone(self, pipe, pairs):
+        adapted = adapt.adapt(pipe, [], [pair.target for pair in pairs])
+        assert not adapted.scores and adapted.worse_than() == ""
+        assert set(adapted.pipe.denoiser.config.adapted_bias) == {0.0}
+        assert set(adapted.pipe.denoiser.config.adapted_trust) == {1.0}
+
+    def test_a_reference_still_rules(self, pipe, pairs):
+        adapted = adapt.adapt(pipe, pairs).pipe
+        hu, reference = tissue(5, 20), tissue(6, 90)
+        given = {"reference": reference, "reference_pixel_spacing": 0.7}
+        np.testing.assert_array_equal(adapted(hu, 0.7, **given).images[0], pipe(hu, 0.7, **given).images[0])
+
+    def test_needs_a_target(self, pipe):
+        with pytest.raises(ValueError, match="`pairs` and `targets` are empty"):
+            adapt.adapt(pipe, [])
+
+
+class TestFolders:
+    def test_writes_a_checkpoint_that_loads(self, folders, checkpoint, tmp_path, capsys):
+        soft, sharp = map(str, folders)
+        chosen = ["--source", soft, "--target", sharp, "--model", str(checkpoint)]
+        assert main(["adapt", *chosen, "--out", str(tmp_path / "out")]) == 0
+        assert "standard is K2" in capsys.readouterr().out
+        loaded = DiffusionCTPipeline.from_pretrained(tmp_path / "out")
+        loaded.set_progress_bar_config(disable=True)
+        assert loaded.config.standard_name == "K2" and loaded.denoiser.is_adapted
+        assert not np.array_equal(loaded(tissue(5, 20), 0.7).images[0], tiny_pipeline()(tissue(5, 20), 0.7).images[0])
+        written = "".join(path.read_text() for path in (tmp_path / "out").rglob("*") if path.suffix in (".json", ".md"))
+        assert str(tmp_path) not in written
+        assert json.loads((tmp_path / "out/metrics.json").read_text())["adapted"] == {"standard": "K2", "pairs": 3, "judged": 1}
+
+    def test_what_got_worse_is_not_written(self, folders, checkpoint, tmp_path, monkeypatch):
+        monkeypatch.setattr(adapt.Adaptation, "worse_than", lambda self: "before")
+        with pytest.raises(ValueError, match="worse than the one before"):
+            adapt_folders([folders[0]], [folders[1]], tmp_path / "out", model=checkpoint)
+        assert not (tmp_path / "out").exists()
+
+    def test_worse_is_beyond_chance(self, pipe, pairs):
+        scores = adapt.adapt(pipe, pairs).scores
+        good, bad = (type(scores["input"])(scores["input"].target * factor, scores["input"].target) for factor in (1, 2))
+        judge = lambda **of: adapt.Adaptation(pipe, 1, {"input": bad, "before": bad, "adapted": good} | of).worse_than()  # noqa: E731
+        assert judge() == "" and judge(adapted=bad, before=good) == "before" and judge(adapted=bad, input=good) == "input"
+
+    @pytest.mark.parametrize(
+        ("sources", "targets", "options", "message"),
+        [
+            (["soft"], [], {}, "1 sources and 0 targets"),
+            ([], ["sharp"], {}, "0 sources and 1 targets"),
+            (["soft"], ["sharp"], {"unpaired": True}, "targets alone"),
+            (["soft"], ["elsewhere"], {}, "are no pair"),
+        ],
+    )
+    def test_what_cannot_be_a_pair_is_refused(self, folders, checkpoint, tmp_path, sources, targets, options, message):
+        (tmp_path / "elsewhere").mkdir()
+        save(make_slice(tissue(0, 20), ImagePositionPatient=[-10, -10, 900.0]), tmp_path / "elsewhere/1.dcm")
+        named = lambda names: [tmp_path / name for name in names]  # noqa: E731
+        with pytest.raises(ValueError, match=message):
+            adapt_folders(named(sources), named(targets), tmp_path / "out", model=checkpoint, **options)
+        assert not (tmp_path / "out").exists()
+
+    def test_an_output_that_is_there_is_left_alone(self, folders, checkpoint):
+        with pytest.raises(FileExistsError, match="exists already"):
+            adapt_folders([folders[0]], [folders[1]], folders[0], model=checkpoint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ TWICE_SMOOTHED_SHARE = 0.3
 LARGEST_CURVE = 0.7  # of the random curves that are added to log power, at 12 lp/cm
 CURVED_SHARE = 0.5  # of the pairs
 LEANING_SHARE, LEAN = 0.6, 0.8  # of the pairs; deviation of a lean, in log weight per deviation of a channel
+CROPPED_SHARE, SMALLEST_CROP = 0.5, 4  # of the batches; positions along a side, of 32 pixels
 LEANED_CHANNELS = (1, 3, 4)  # of the latent: local mean and the two slowest powers, by which anatomy is told
 
 
@@ -74,7 +75,7 @@ class TexturePairs:
     ) -> TextureBatch:
         """`count` pairs at random, the standard in `standard_share` of them, with `tokens` reference positions each.
 
-        Mirrored at random, and half of those to a reference under kernels that were never simulated: a smooth curve is
+        Mirrored at random, half of the batches cut to a square of the slice, and half of those to a reference under kernels that were never simulated: a smooth curve is
         added to the log power of A, another one to that of B and its reference. Not of those to the standard: how
         strong its noise will be follows from a kernel that is known. `same_share` of those to a reference are one
         variant twice, under two curves.
@@ -111,7 +112,11 @@ class TexturePairs:
                 torch.where(flip, (grid := x.unflatten(2, (side, side))).flip(dim), grid).flatten(2)
                 for x in (latent_a, latent_b, phase)
             )
-        # 4. Kernels of any other shape.
+        # 4. Fields of view of any size, one for the batch, round places in the patient.
+        if side > SMALLEST_CROP and rand(1).item() < CROPPED_SHARE:
+            size = SMALLEST_CROP + int(rand(1).item() * (side - SMALLEST_CROP))
+            latent_a, latent_b, phase = _cropped((latent_a, latent_b, phase), patient_weight(latent_a)[:, 0], size, generator)
+        # 5. Kernels of any other shape.
         rings = phase.shape[1]
         curved = (same | (rand(count) < CURVED_SHARE) & ~wish).float()[:, None, None]
         latent_a[:, -rings:] += curved * _curves(count, rings, generator)
@@ -212,6 +217,18 @@ def _smoothed(hu: torch.Tensor, steps: list[tuple[str, float, float]]) -> torch.
     for family, strength, threshold in steps:
         hu = smooth(hu, family, strength, threshold)
     return hu
+
+
+def _cropped(
+    maps: Sequence[torch.Tensor], weight: torch.Tensor, size: int, generator: torch.Generator
+) -> list[torch.Tensor]:
+    """Squares of `size` positions of maps (B, *, L), about positions that are drawn with a weight (B, L)."""
+    side = round(weight.shape[1] ** 0.5)
+    centre = torch.multinomial(weight + 1e-6, 1, generator=generator)  # [B,1]
+    top, left = ((edge - size // 2).clamp(0, side - size) for edge in (centre // side, centre % side))
+    axis = torch.arange(size, device=weight.device)
+    index = ((top + axis)[:, :, None] * side + (left + axis)[:, None]).flatten(1)  # [B,size*size]
+    return [each.gather(2, index[:, None].expand(-1, each.shape[1], -1)) for each in maps]
 
 
 def _leaning(seen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -80,6 +80,25 @@ class TestDraw:
         far = (shift > chance.max()).float().mean().item()
         assert 0.3 < far < texture_pairs.LEANING_SHARE + 0.05
 
+    def test_some_batches_are_squares_of_the_slice_round_the_patient(self):
+        side = 8
+        stored = torch.zeros(SLICES, VARIANTS, 2 + RINGS, side**2)
+        stored[:, :, VARIANT, : side**2 // 2] = -2.0  # air above
+        stored[:, :, 2] = torch.arange(side**2).float()  # which position it is; the first ring has no curve
+        agreement = torch.arange(side**2).float().expand(SLICES, len(PAIRS), RINGS, -1)
+        store = TexturePairs(stored.half(), stored.half(), PAIRS.expand(SLICES, -1, -1), agreement)
+        sizes = set()
+        for seed in range(40):
+            drawn = draw(store, 8, seed=seed)
+            size = round(drawn.latent_a.shape[-1] ** 0.5)
+            sizes.add(size)
+            position = drawn.latent_a[:, 2].unflatten(1, (size, size))
+            assert (position.diff(dim=2).abs() == 1).all() and (position.diff(dim=1).abs() == side).all()
+            torch.testing.assert_close(drawn.latent_b[:, 2], drawn.latent_a[:, 2])
+            torch.testing.assert_close(drawn.phase_agreement[:, 0], drawn.latent_a[:, 2])
+            assert (drawn.latent_a[:, VARIANT].amax(1) == 0).all()  # each shows some of the patient
+        assert {side, texture_pairs.SMALLEST_CROP} <= sizes <= set(range(texture_pairs.SMALLEST_CROP, side + 1))
+
     def test_a_scan_without_the_standard_serves_those_to_a_reference_only(self, store):
         pairs = store.pairs.clone()
         pairs[: 2 * SLICES_OF_SCAN, :, 1] = 2

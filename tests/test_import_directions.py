@@ -24,6 +24,7 @@ LAYERS = {
     "simulation": 2,
     "evaluation": 2,
     "sample_files": 2,
+    "volumes": 2,
     "models": 2,
     "models.texture": 3,
     "losses": 3,

@@ -109,8 +109,8 @@ class CTImageProcessor:
         if not slices:
             raise ValueError(f"`{argument}` holds no slice; legal is {KINDS}.")
         if spacing_mm is not None and all(item.kind in ("dicom", "volume") for item in slices):
-            raise ValueError(f"`{spacing_name}` is {pixel_spacing}, but DICOM and volumes carry their own; leave the "
-                             "argument out.")
+            raise ValueError(f"`{spacing_name}` is {pixel_spacing}, but DICOM carries its own, and so do volumes; leave "
+                             "the argument out.")
         return slices
 
     def _load(self, image: Any, spacing_mm: float | None, argument: str, spacing_name: str) -> list[HUSlice]:
@@ -243,7 +243,7 @@ def volume_slice(volume: CTVolume, index: int, name: str) -> HUSlice:
         kind="volume",
         volume=volume,
         position_mm=scan_position(volume.grid.position_mm(index)),
-        thickness_mm=volume.grid.step_mm,
+        thickness_mm=scan_position(volume.grid.step_mm),
         series_uid=volume.uid,
     )
 

@@ -25,7 +25,7 @@ POSITION_DIGITS = 3  # micrometres: the same place reads -340.2 in one file and 
 
 
 def scan_position(position_mm: float) -> float:
-    """A position in mm as the noise sees it, rounded to `POSITION_DIGITS`; never -0."""
+    """A position or distance in mm as the noise sees it, rounded to `POSITION_DIGITS`; never -0."""
     return round(position_mm, POSITION_DIGITS) + 0.0
 
 

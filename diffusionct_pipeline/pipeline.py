@@ -218,7 +218,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
             references = self.image_processor.load(reference, reference_pixel_spacing, "reference")
         if output_type == "dicom" and any(item.source is None for item in slices):
             raise ValueError(
-                '`output_type` is "dicom", but `image` holds arrays, tensors or volumes, which have no DICOM header.'
+                '`output_type` is "dicom", but `image` holds arrays, tensors or volumes, which have no header of DICOM.'
             )
         seeds = self.noise_seeds(slices, generator)
 

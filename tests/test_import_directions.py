@@ -37,15 +37,18 @@ LAYERS = {
     "finished": 5,
     "pipeline": 5,
     "run_report": 5,
+    "sources": 6,
     "systems": 6,
     "train": 7,
     "fast": 6,
     "folder_job": 7,
-    "standardize_folder": 8,
+    "folder_previews": 8,
     "evaluation.study": 8,
-    "demo": 9,
-    "commands": 10,
-    "cli": 11,
+    "standardize_volumes": 9,
+    "standardize_folder": 10,
+    "demo": 11,
+    "commands": 12,
+    "cli": 13,
 }
 # The first layer is numpy and scipy; only the simulator may use torch.
 WITHOUT_TORCH = (

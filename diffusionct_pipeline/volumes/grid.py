@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..dicom.folders import DIRECTION_TOLERANCE
+from ..dicom.folders import DIRECTION_TOLERANCE, SAME_POSITION_MM
 from ..dicom.headers import LEGAL_RANGES
 from ..dicom.reading import LARGEST_FIELD_OF_VIEW_MM, SQUARE_TOLERANCE
 from .errors import VolumeError
@@ -75,6 +75,8 @@ class AxialGrid:
             raise VolumeError(f"{name} has pixels of ({rows_mm:g}, {columns_mm:g}) mm in its axial slices, which lie "
                               f"{step_mm:g} mm apart; only axial slices with square pixels are supported. Its voxels "
                               f"are longest {across}. Resample it first.")
+        if step_mm <= SAME_POSITION_MM:
+            raise VolumeError(f"{name} has axial slices {step_mm:g} mm apart; legal is more than {SAME_POSITION_MM}.")
         low, high = LEGAL_RANGES["PixelSpacing"][:2]
         side_mm = rows_mm * min(shape[i] for i in order[1:])
         if not low <= rows_mm <= high or side_mm > LARGEST_FIELD_OF_VIEW_MM:

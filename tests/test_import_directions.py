@@ -38,6 +38,7 @@ LAYERS = {
     "pipeline": 5,
     "run_report": 5,
     "sources": 6,
+    "transforms": 6,
     "systems": 6,
     "train": 7,
     "fast": 6,

@@ -62,15 +62,19 @@ class FolderOptions:
         count = len(sources.volumes)
         if self.num_samples != 1 and count:
             raise ValueError(
-                f'`num_samples` is {self.num_samples}, but the input holds volumes, "{sources.volumes[0].path}" for one; '
-                "samples are written for DICOM only. Leave it out, or call the pipeline in Python, which returns them."
+                f'`num_samples` is {self.num_samples}, but the input holds volumes, "{sources.volumes[0].path}" for '
+                "one; samples are written for DICOM only. Leave it out, or call the pipeline in Python."
             )
         if self.slice_thickness is not None and not count:
-            raise ValueError(f"`slice_thickness` is {self.slice_thickness}, but the input holds no volume, and DICOM has "
-                             "its own; leave it out.")
+            raise ValueError(
+                f"`slice_thickness` is {self.slice_thickness}, but the input holds no volume, and DICOM has its own; "
+                "leave it out."
+            )
         if self.series_uid is not None and (count != 1 or sources.series):
-            raise ValueError(f"`series_uid` is {self.series_uid!r}, but the input holds {count} volumes and "
-                             f"{len(sources.series)} DICOM series; it is legal for one volume alone.")
+            raise ValueError(
+                f"`series_uid` is {self.series_uid!r}, but the input holds {count} volumes and "
+                f"{len(sources.series)} DICOM series; it is legal for one volume alone."
+            )
 
     def as_json(self) -> dict[str, Any]:
         """The options, the checkpoint by its name."""

@@ -34,7 +34,7 @@ LEGAL_HU = (-32768.0, 65535.0)  # what 16 stored bits can hold at slope 1: anyth
 LEGAL_SPACING_MM = LEGAL_RANGES["PixelSpacing"][:2]
 GRID = 32  # the encoder halves five times
 PREVIEW_WINDOW_HU = (-1350.0, 150.0)  # the usual lung window: centre -600, width 1500
-KINDS = "a path, a Dataset, a folder with one series, a CTVolume, a HU array or tensor (H, W) or (N, H, W), or a list of these"
+KINDS = "a path, Dataset, folder with one series, CTVolume, HU array or tensor (H, W) or (N, H, W), or a list of these"
 
 
 def to_model(hu: torch.Tensor) -> torch.Tensor:
@@ -109,8 +109,9 @@ class CTImageProcessor:
         if not slices:
             raise ValueError(f"`{argument}` holds no slice; legal is {KINDS}.")
         if spacing_mm is not None and all(item.kind in ("dicom", "volume") for item in slices):
-            raise ValueError(f"`{spacing_name}` is {pixel_spacing}, but DICOM carries its own, and so do volumes; leave "
-                             "the argument out.")
+            raise ValueError(
+                f"`{spacing_name}` is {pixel_spacing}, but DICOM carries its own, and so do volumes; leave it out."
+            )
         return slices
 
     def _load(self, image: Any, spacing_mm: float | None, argument: str, spacing_name: str) -> list[HUSlice]:
@@ -151,8 +152,9 @@ class CTImageProcessor:
         if positions_mm is None and thickness_mm is None and series_uid is None:
             return slices
         if any(item.kind == "dicom" for item in slices):
-            raise ValueError("`slice_positions`, `slice_thickness` or `series_uid` is given, but DICOM has its own; leave "
-                             "them out.")
+            raise ValueError(
+                "`slice_positions`, `slice_thickness` or `series_uid` is given, but DICOM has its own; leave them out."
+            )
         if thickness_mm is not None and not 0 < thickness_mm < math.inf:
             raise ValueError(f"`slice_thickness` is {thickness_mm}; legal is above 0, in mm.")
         positions_mm = [float(z) for z in ([i.position_mm for i in slices] if positions_mm is None else positions_mm)]

@@ -171,12 +171,12 @@ class DiffusionCTPipeline(DiffusionPipeline):
             reference: Slices whose texture to take, one or many, of one or several scans, same kinds as `image`; None
                 takes the checkpoint's own standard.
             reference_pixel_spacing: As `pixel_spacing`, for `reference`.
-            slice_positions: mm along the normal of the slices, one for each; for arrays, tensors and volumes. None: all
-                at 0, in a volume where its affine says.
+            slice_positions: mm along the normal of the slices, one for each; for arrays, tensors and volumes. None:
+                all at 0, in a volume where its affine says.
             slice_thickness: mm, for arrays, tensors and volumes; None is 1, in a volume the distance of its slices.
             series_uid: Names the scan of arrays, tensors and volumes to the noise, see `generator`. With the
-                SeriesInstanceUID, positions and thickness of a DICOM series they become what it does, bit for bit. None:
-                "" for arrays and tensors, for a volume a hash of its HU.
+                SeriesInstanceUID, positions and thickness of a DICOM series they become what it does, bit for bit.
+                None: "" for arrays and tensors, for a volume a hash of its HU.
             num_inference_steps: Denoising steps; None takes what the checkpoint recommends.
             generator: Source of the noise, one for all slices or a list with one for each; None is
                 `torch.Generator().manual_seed(0)`. Each is drawn from once, for a seed that is joined with the series
@@ -195,7 +195,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
             callback_on_step_end_tensor_inputs: Which of "latents" and "latent_a" the callback is given.
 
         Returns:
-            `DiffusionCTPipelineOutput`: `images` has one entry for each slice, float32 HU for arrays; a volume stays one.
+            `DiffusionCTPipelineOutput`: `images` has one entry for each slice, float32 HU for arrays, or volume.
 
         Raises:
             ValueError, TypeError, FileNotFoundError: naming the argument, the value received and what is legal.

@@ -70,7 +70,7 @@ class Derivation:
     def describe_volume(self, derived: CTVolume, slices: Sequence[HUSlice], seeds: Sequence[int]) -> str:
         """What a derived volume says of itself in the 80 characters that NIfTI has: target, model, and a hash.
 
-        The hash is of its voxels, those of its source and all that they were made with, so that a volume that was changed
+        The hash is of its HU, those of its source and all that they were made with, so that a volume that was changed
         since does not pass for what a run would write.
         """
         places = [[item.position_mm, item.thickness_mm, item.spacing_mm] for item in slices]

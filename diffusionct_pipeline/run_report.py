@@ -39,8 +39,8 @@ class SeriesEntry:
 
     Attributes:
         path: Of a volume, below IN; None for a DICOM series.
-        uid, description, spacing_mm, thickness_mm, gaps, duplicates: As in `CTSeries`. The uid of a volume is what names
-            it to the noise, a hash of its HU if the caller gave none.
+        uid, description, spacing_mm, thickness_mm, gaps, duplicates: As in `CTSeries`. The uid of a volume names it to
+            the noise, a hash of its HU if the caller gave none.
         slices: How many it has.
         written: How many were standardized and written.
         finished_before: How many were found as this run would have written them.

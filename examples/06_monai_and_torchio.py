@@ -25,7 +25,7 @@ pipe = DiffusionCTPipeline.from_pretrained()
 pipe.set_progress_bar_config(disable=True)
 results = {"input": volume, "tensor": StandardizeCT(pipe)(volume, affine)}
 
-# 3. A dictionary in MONAI's Compose. Before ScaleIntensity, Spacing and crops: the model sees HU on the scanner's pixels.
+# 3. A dictionary in MONAI's Compose, before intensities are scaled and volumes resampled or cropped.
 if importlib.util.find_spec("monai"):
     from monai.data import MetaTensor
     from monai.transforms import Compose
@@ -42,4 +42,5 @@ if importlib.util.find_spec("torchio"):
 
 for name, image in results.items():
     image = np.asarray(image)
-    print(f"{name:8s} mean {image.mean():7.1f} HU   noise (difference of neighbours) {np.diff(image[0], axis=0).std():6.1f} HU")
+    noise = np.diff(image[0], axis=0).std()
+    print(f"{name:8s} mean {image.mean():7.1f} HU   noise (difference of neighbours) {noise:6.1f} HU")

@@ -43,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "other pixels and UIDs than without it")  # fmt: skip
     add("--preview", action="store_true", help="also write pictures (input, output, difference, spread of the samples) "
         "to OUT/preview: the middle slice of each series and one a quarter to either side")  # fmt: skip
-    add("--slice-thickness", type=float, metavar="MM", help="of the volumes, which do not say it; default: the distance of "
-        "their slices")  # fmt: skip
-    add("--series-uid", metavar="UID", help="names the one volume to the noise: with the SeriesInstanceUID and thickness of "
-        "its DICOM series it becomes what that becomes; default: a hash of its HU")  # fmt: skip
+    add("--slice-thickness", type=float, metavar="MM", help="of the volumes, which do not say it; default: the "
+        "distance of their slices")  # fmt: skip
+    add("--series-uid", metavar="UID", help="names the one volume to the noise: with the SeriesInstanceUID and "
+        "thickness of its DICOM series it becomes what that becomes; default: a hash of its HU")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:

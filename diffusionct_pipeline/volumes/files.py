@@ -52,8 +52,8 @@ def read_volume(path: str | os.PathLike) -> CTVolume:
     """Read a NIfTI or NRRD file.
 
     Raises:
-        VolumeError: naming the file and the reason: damaged or truncated, more or fewer than three dimensions, no affine,
-            sheared, oblique, pixels that are not square, or no Hounsfield units.
+        VolumeError: naming the file and the reason: damaged or truncated, more or fewer than three dimensions, no
+            affine, sheared, oblique, pixels that are not square, or no Hounsfield units.
     """
     volume = _read(Path(path))
     volume.require_hu(f'"{path}"')

@@ -19,8 +19,8 @@ PATIENT_AXES = ("left-right", "front-back", "head-foot")
 
 @dataclass(frozen=True)
 class AxialGrid:
-    """How an array of voxels becomes axial slices as DICOM has them: from foot to head, rows to the left of the patient,
-    columns to the back.
+    """How an array of voxels becomes axial slices as DICOM has them of patients on their back: from foot to head, rows
+    to the left of the patient, columns to the back.
 
     Attributes:
         shape: Of the array.
@@ -64,8 +64,8 @@ class AxialGrid:
             raise VolumeError(f"{name} has a sheared affine, as under a tilted gantry: its axes are not perpendicular. "
                               "Resample it onto perpendicular axes first.")
         if np.abs(np.abs(cosines) - np.eye(3)[axes].T).max() > DIRECTION_TOLERANCE:
-            raise VolumeError(f"{name} is oblique: its axes {cosines.T.round(4).tolist()} are not those of the patient. "
-                              "Only axial slices are supported; resample it first.")
+            raise VolumeError(f"{name} is oblique: its axes {cosines.T.round(4).tolist()} are not those of the patient."
+                              " Only axial slices are supported; resample it first.")
         order = tuple(int(np.flatnonzero(axes == axis)[0]) for axis in (2, 1, 0))
         flipped = tuple(bool(cosines[axis, i] < 0) for axis, i in zip((2, 1, 0), order))
         # 2. Pixels of an axial slice are square.
@@ -80,8 +80,8 @@ class AxialGrid:
         low, high = LEGAL_RANGES["PixelSpacing"][:2]
         side_mm = rows_mm * min(shape[i] for i in order[1:])
         if not low <= rows_mm <= high or side_mm > LARGEST_FIELD_OF_VIEW_MM:
-            raise VolumeError(f"{name} has pixels of {rows_mm:g} mm, which span {side_mm:g} mm; legal are {low} to {high} "
-                              f"mm and at most {LARGEST_FIELD_OF_VIEW_MM:g} mm.")
+            raise VolumeError(f"{name} has pixels of {rows_mm:g} mm, which span {side_mm:g} mm; legal are {low} to "
+                              f"{high} mm and at most {LARGEST_FIELD_OF_VIEW_MM:g} mm.")
         # 3. The lowest slice.
         along = order[0]
         ends = affine[2, 3] + np.array([0, shape[along] - 1]) * steps[2, along]
@@ -93,7 +93,7 @@ class AxialGrid:
         return tuple(self.shape[i] for i in self.order)
 
     def slices(self, array: np.ndarray) -> np.ndarray:
-        """An array of `shape` seen as (slices, rows, columns); a view, so that what is written to it is in the array."""
+        """An array of `shape` as (slices, rows, columns): a view, so that what is written to it is in the array."""
         return array.transpose(self.order)[tuple(slice(None, None, -1 if back else 1) for back in self.flipped)]
 
     def position_mm(self, index: int) -> float:

@@ -69,12 +69,13 @@ class NiftiHeader:
             raise VolumeError(f"{name} is truncated: its header takes {int(offset)} bytes.")
         kind = int(fields["datatype"][0])
         if kind not in DATA_TYPES:
-            raise VolumeError(f"{name} has NIfTI data type {kind}; legal are integers and floats, not colour or complex.")
+            raise VolumeError(f"{name} has NIfTI data type {kind}; legal are integers and floats, no colour.")
         slope, intercept = float(fields["scl_slope"][0]), float(fields["scl_inter"][0])
         if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:  # which NIfTI has for "not scaled"
             slope, intercept = 1.0, 0.0
         dtype = np.dtype(DATA_TYPES[kind]).newbyteorder(fields.dtype["dim"].base.byteorder)
-        return cls(bytes(data[: int(offset)]), fields, _shape(fields, name), _affine(fields, name), dtype, slope, intercept)
+        shape, affine = _shape(fields, name), _affine(fields, name)
+        return cls(data[: int(offset)], fields, shape, affine, dtype, slope, intercept)
 
     @property
     def made_by(self) -> str:
@@ -128,8 +129,8 @@ def _affine(fields: np.ndarray, name: str) -> np.ndarray:
         affine[:3, :3] = direction * sides[1:4] * [1, 1, -1 if sides[0] < 0 else 1]
         affine[:3, 3] = fields["qoffset"][0]
     else:
-        raise VolumeError(f"{name} does not say where it lies: sform_code and qform_code are 0, so that which axis is that "
-                          "of the slices is not known. Set one of them, or pass the slices as an array.")
+        raise VolumeError(f"{name} does not say where it lies: sform_code and qform_code are 0, so that it is not "
+                          "known which axis is that of the slices. Set one of them, or pass the slices as an array.")
     unit = int(fields["xyzt_units"][0]) & 7
     if unit not in UNITS_MM:
         raise VolumeError(f"{name} has unit {unit} of length; legal are 0 to 3.")

@@ -73,11 +73,12 @@ class NrrdHeader:
             raise VolumeError(f"{name} has {found}; legal are voxels in the file itself, encoding raw or gzip.")
         dtype = next((np.dtype(code) for code, names in TYPES.items() if kind in names), None)
         if dtype is None:
-            raise VolumeError(f"{name} has NRRD type {kind}; legal are {', '.join(names[0] for names in TYPES.values())}.")
+            legal = ", ".join(names[0] for names in TYPES.values())
+            raise VolumeError(f"{name} has NRRD type {kind}; legal are {legal}.")
         dtype = dtype.newbyteorder(">" if fields.get("endian") == "big" else "<")
         if fields.get("dimension") != "3":
-            raise VolumeError(f"{name} has {fields.get('dimension')} dimensions of {fields.get('sizes')} voxels; legal is "
-                              "one volume, 3 dimensions.")
+            raise VolumeError(f"{name} has {fields.get('dimension')} dimensions of {fields.get('sizes')} voxels; legal "
+                              "is one volume, 3 dimensions.")
         sizes = _numbers(fields, "sizes", 3, name)
         return cls(data[: end.end()], encoding in GZIP, tuple(map(int, sizes)), _affine(fields, name), dtype)
 

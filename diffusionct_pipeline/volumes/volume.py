@@ -135,8 +135,8 @@ class CTVolume:
         if low >= 0 and high < MOST_LABELS and (self.voxels == np.rint(self.voxels)).all():
             raise VolumeError(f"{found}, all of them whole: it is a mask, not a CT volume.", SkippedKind.NOT_CT)
         if low >= 0:
-            raise VolumeError(f"{found}, none below 0: these are no Hounsfield units, in which air has -1000 and fat -100. "
-                              "It is no CT, or its rescale intercept (often -1024) was lost.")
+            raise VolumeError(f"{found}, none below 0: these are no Hounsfield units, in which air has -1000 and fat "
+                              "-100. It is no CT, or its rescale intercept (often -1024) was lost.")
         if high - low < LEAST_SPAN_HU:
             raise VolumeError(f"{found}: these are no Hounsfield units, which span more than {LEAST_SPAN_HU:g} in a CT "
                               "scan. Undo the scaling first.")

@@ -50,7 +50,9 @@ class TestReading:
     def test_big_endian(self, tmp_path):
         np.testing.assert_array_equal(read_volume(saved(tmp_path, nifti(VOXELS, AFFINE, ">"))).hu, HU)
 
-    @pytest.mark.parametrize("quaternion, turn", [((0, 0, 1), (1, 1, 0)), ((0, 0, 0), (0, 0, 0)), ((0, 1, 0), (1, 0, 1))])
+    @pytest.mark.parametrize(
+        "quaternion, turn", [((0, 0, 1), (1, 1, 0)), ((0, 0, 0), (0, 0, 0)), ((0, 1, 0), (1, 0, 1))]
+    )
     def test_a_qform(self, tmp_path, quaternion, turn):
         """Half turns about z, none and y: x, y and z run along and against those of RAS."""
         voxels, affine = turned(VOXELS, AFFINE, (0, 1, 2), (1, 1, 0))  # to the right, to the front, to the head

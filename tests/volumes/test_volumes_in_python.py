@@ -35,7 +35,8 @@ class TestTheDicomRoute:
 
     @pytest.mark.parametrize("order, flips", TURNS[::7])
     def test_in_any_orientation(self, pipe, of_dicom, tmp_path, order, flips):
-        voxels, affine = turned(volume_of(phantom(COUNT)), affine_ras((0.7, 0.7, STEP), (-10, -20, FIRST)), order, flips)
+        affine = affine_ras((0.7, 0.7, STEP), (-10, -20, FIRST))
+        voxels, affine = turned(volume_of(phantom(COUNT)), affine, order, flips)
         (tmp_path / "turned.nii").write_bytes(nifti(voxels, affine))
         np.testing.assert_array_equal(pipe(tmp_path / "turned.nii", output_type="np", **SERIES).images, of_dicom)
 
@@ -123,7 +124,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         "voxels, affine, message",
-        [(np.zeros((4, 40, 40, 3)), np.eye(4), "shape"), (np.zeros((40, 40, 3)), np.eye(3), r"affine of shape \(3, 3\)")],
+        [(np.zeros((4, 40, 40, 3)), np.eye(4), "shape"), (np.zeros((40, 40, 3)), np.eye(3), "affine of shape")],
     )
     def test_arrays_that_are_no_volume(self, voxels, affine, message):
         with pytest.raises(VolumeError, match=message):

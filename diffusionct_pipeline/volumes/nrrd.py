@@ -95,7 +95,8 @@ class NrrdHeader:
     def with_voxels(self, voxels: np.ndarray, description: str) -> tuple[bytes, bytes]:
         """The same header for other voxels (x, y, z), which are HU, with another description; and their bytes."""
         changed = {"type": TYPES[voxels.dtype.str[1:]][0], "endian": "little"}
-        kept = [line for line in self.lines if not line.startswith(f"{KEY}:=") and line.split(":")[0] not in changed]
+        replaced = (*changed, KEY.lower())
+        kept = [line for line in self.lines if line.split(":")[0].strip().lower() not in replaced]
         lines = [*kept, *(f"{key}: {value}" for key, value in changed.items()), f"{KEY}:={description}"]
         return "\n".join([*lines, "", ""]).encode("latin-1"), voxels.astype(voxels.dtype.newbyteorder("<")).tobytes("F")
 

@@ -133,7 +133,8 @@ class CTVolume:
         low, high = min(ends), max(ends)
         found = f"{name} holds values from {low:g} to {high:g}"
         if low >= 0 and high < MOST_LABELS and (self.voxels == np.rint(self.voxels)).all():
-            raise VolumeError(f"{found}, all of them whole: it is a mask, not a CT volume.", SkippedKind.NOT_CT)
+            reason = "all of them whole: it is a mask or a picture, no CT in Hounsfield units."
+            raise VolumeError(f"{found}, {reason}", SkippedKind.NOT_CT)
         if low >= 0:
             raise VolumeError(f"{found}, none below 0: these are no Hounsfield units, in which air has -1000 and fat "
                               "-100. It is no CT, or its rescale intercept (often -1024) was lost.")

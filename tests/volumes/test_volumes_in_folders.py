@@ -79,6 +79,11 @@ class TestAFolder:
         assert [item["path"] for item in failed] == ["cut.nii", "mr.nii"]
         assert all(f'"IN{os.sep}{item["path"]}"' in item["reason"] for item in failed + report["unusable"])
 
+    def test_by_a_system_of_the_comparison(self, folder, tmp_path):
+        report = standardize_folder(folder, tmp_path / "out", system="input")
+        assert (report["written"], report["failures"]) == (6, 0)
+        np.testing.assert_array_equal(read_volume(tmp_path / "out/a/ct.nii.gz").voxels, VOXELS)
+
     def test_pictures(self, folder, tmp_path, model):
         pytest.importorskip("matplotlib")
         run(folder, tmp_path / "out", model, preview=True)

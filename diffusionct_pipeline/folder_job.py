@@ -77,8 +77,9 @@ class FolderOptions:
             )
 
     def as_json(self) -> dict[str, Any]:
-        """The options, the checkpoint by its name."""
-        chosen = {name: value for name, value in asdict(self).items() if name != "system" or value is not None}
+        """The options, the checkpoint by its name; what is for systems or volumes only where it was given."""
+        special = ("system", "series_uid", "slice_thickness")
+        chosen = {name: value for name, value in asdict(self).items() if name not in special or value is not None}
         return {**chosen, "model": "embedded" if self.model is None else str(self.model)}
 
 

@@ -23,7 +23,7 @@ FORMATS = {".nii.gz": NiftiHeader, ".nii": NiftiHeader, ".nrrd": NrrdHeader}
 VOLUME_SUFFIXES = tuple(FORMATS)
 GZIP_MAGIC = b"\x1f\x8b"
 HEADER_BYTES = 1 << 20  # in which a header ends, extensions included
-COMPRESSION = 1  # of noise: a level of 6 takes four times as long and saves 4 %
+COMPRESSION = 1  # of noise: a level of 6 takes 2.4 times as long and saves .2 % of a standardized chest
 MADE_BY = "DiffusionCT"  # what the description of a derived volume begins with
 
 

@@ -11,6 +11,8 @@ _HOMES = {
     "DiffusionCTPipeline": ".pipeline",
     "DiffusionCTPipelineOutput": ".pipeline_output",
     "CTImageProcessor": ".image_processor",
+    "StandardizeCT": ".transforms",
+    "StandardizeCTd": ".transforms",
     "AutoencoderResNet18": ".models",
     "ConditionalUNet1DModel": ".models",
     "ReferenceUNet1DModel": ".models",

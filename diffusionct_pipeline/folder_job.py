@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,6 @@ from typing import Any
 import diffusers
 import torch
 
-from .dicom import FolderScan
 from .fast import make_fast
 from .files import write_whole
 from .pipeline import DiffusionCTPipeline
@@ -23,9 +24,13 @@ from .provenance import Derivation
 from .run_report import REPORT_FILE, SeriesEntry, make_report, relative_path
 from .sample_files import SAMPLES_FOLDER
 from .seeds import MAX_SEED
+from .sources import Sources
 from .systems import SystemPipeline, load_system
 
+logger = logging.getLogger(__name__)
+
 REPORT_SECONDS = 10.0  # between reports: what a killed run did last is lost in it, and long series spend no time on it
+HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # the next file cannot be written either
 GONE = "was removed or replaced while the run went on"
 NOT_ENDED = "not ended: it still runs, or was killed"
 
@@ -45,10 +50,36 @@ class FolderOptions:
     overwrite: bool = False
     system: str | None = None
     fast: bool = False
+    series_uid: str | None = None
+    slice_thickness: float | None = None
+
+    def require_apply(self, sources: Sources) -> None:
+        """Refuse options that have no meaning for what there is to standardize.
+
+        Raises:
+            ValueError: naming the option and what is legal.
+        """
+        count = len(sources.volumes)
+        if self.num_samples != 1 and count:
+            raise ValueError(
+                f'`num_samples` is {self.num_samples}, but the input holds volumes, "{sources.volumes[0].path}" for '
+                "one; samples are written for DICOM only. Leave it out, or call the pipeline in Python."
+            )
+        if self.slice_thickness is not None and not count:
+            raise ValueError(
+                f"`slice_thickness` is {self.slice_thickness}, but the input holds no volume, and DICOM has its own; "
+                "leave it out."
+            )
+        if self.series_uid is not None and (count != 1 or sources.series):
+            raise ValueError(
+                f"`series_uid` is {self.series_uid!r}, but the input holds {count} volumes and "
+                f"{len(sources.series)} DICOM series; it is legal for one volume alone."
+            )
 
     def as_json(self) -> dict[str, Any]:
-        """The options, the checkpoint by its name."""
-        chosen = {name: value for name, value in asdict(self).items() if name != "system" or value is not None}
+        """The options, the checkpoint by its name; what is for systems or volumes only where it was given."""
+        special = ("system", "series_uid", "slice_thickness")
+        chosen = {name: value for name, value in asdict(self).items() if name not in special or value is not None}
         return {**chosen, "model": "embedded" if self.model is None else str(self.model)}
 
 
@@ -77,7 +108,7 @@ class Job:
         reported: `time.monotonic()` of the last report.
     """
 
-    scan: FolderScan
+    scan: Sources
     output: Path
     options: FolderOptions
     pipe: DiffusionCTPipeline | SystemPipeline
@@ -99,7 +130,7 @@ class Job:
     @property
     def total(self) -> int:
         """Slices to standardize."""
-        return sum(len(series.paths) for series in self.scan.series)
+        return self.scan.slices
 
     def count(self, slices: int) -> None:
         """Tell the progress of slices that are dealt with, with all their samples, and the report now and then."""
@@ -180,7 +211,7 @@ class Job:
 
 
 def make_job(
-    scan: FolderScan,
+    scan: Sources,
     output: Path,
     options: FolderOptions,
     progress: Callable[[int, int], None] | None,
@@ -204,6 +235,7 @@ def make_job(
     steps = pipe.config.default_num_inference_steps if steps is None else steps
     pipe.check_inputs(steps, None, options.batch_size, "dicom", [], options.num_samples)
     generator_for(options.seed)
+    pipe.image_processor.place([], thickness_mm=options.slice_thickness)
     references = []
     if options.reference is not None:
         references = pipe.image_processor.load(options.reference, None, "reference")
@@ -218,6 +250,28 @@ def make_job(
         started=started,
         begun=time.time(),
     )
+
+
+@contextmanager
+def failures_listed(job: Job, entry: SeriesEntry, paths: list[Path], slices: int | None = None) -> Iterator[None]:
+    """Whatever fails inside is entered in the report with the files that it concerns, and the run goes on.
+
+    Args:
+        job: The run.
+        entry: Of the series.
+        paths: The files.
+        slices: How many they hold; None: one each.
+    """
+    try:
+        yield
+    except Exception as error:  # one bad file must not stop the rest, whatever is bad about it
+        logger.debug("failed: %s", paths, exc_info=True)
+        reason = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
+        entry.failures += [{"path": str(job.name(path)), "reason": reason} for path in paths]
+        causes = [cause.errno for cause in (error, error.__cause__) if isinstance(cause, OSError)]
+        if HOPELESS.intersection(causes) or not job.has_output():
+            job.stopped = reason
+        job.count(len(paths) if slices is None else slices)
 
 
 def load_pipeline(model: str | os.PathLike | None = None, device: str | None = None) -> DiffusionCTPipeline:

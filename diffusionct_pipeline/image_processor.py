@@ -20,6 +20,8 @@ from .dicom import CTSlice, kernel_name, read_series, read_slice
 from .dicom.headers import LEGAL_RANGES
 from .dicom.hounsfield import OUTSIDE_FIELD_OF_VIEW_HU
 from .dicom.reading import SQUARE_TOLERANCE
+from .noise import scan_position
+from .volumes import CTVolume, is_volume, read_volume
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ LEGAL_HU = (-32768.0, 65535.0)  # what 16 stored bits can hold at slope 1: anyth
 LEGAL_SPACING_MM = LEGAL_RANGES["PixelSpacing"][:2]
 GRID = 32  # the encoder halves five times
 PREVIEW_WINDOW_HU = (-1350.0, 150.0)  # the usual lung window: centre -600, width 1500
-KINDS = "a path, a Dataset, a folder with one series, a HU array or tensor (H, W) or (N, H, W), or a list of these"
+KINDS = "a path, Dataset, folder with one series, CTVolume, HU array or tensor (H, W) or (N, H, W), or a list of these"
 
 
 def to_model(hu: torch.Tensor) -> torch.Tensor:
@@ -53,11 +55,13 @@ class HUSlice:
         hu: float32 array (H, W) in HU, not clipped.
         spacing_mm: Side of a pixel in mm.
         padding: bool array (H, W), True where the scanner measured nothing.
-        kind: "np", "pt" or "dicom": what "auto" returns.
-        source: The DICOM slice; None for arrays and tensors.
+        kind: "np", "pt", "dicom" or "volume": what "auto" returns.
+        source: The DICOM slice; None for other kinds.
+        volume: The volume that it is of, the same object for all its slices; None for other kinds.
         device: Where a tensor came from; None for other kinds.
-        position_mm: Along the normal of the slices; 0 where it is not known.
+        position_mm: Along the normal of the slices, as in `scan_position`; 0 where it is not known.
         thickness_mm: None where it is not known.
+        series_uid: Names the scan; "" for arrays and tensors of which it is not known.
     """
 
     hu: np.ndarray
@@ -65,14 +69,11 @@ class HUSlice:
     padding: np.ndarray
     kind: str
     source: CTSlice | None = None
+    volume: CTVolume | None = None
     device: torch.device | None = None
     position_mm: float = 0.0
     thickness_mm: float | None = None
-
-    @property
-    def series_uid(self) -> str:
-        """UID of the series, "" for arrays and tensors."""
-        return self.source.series_uid if self.source is not None else ""
+    series_uid: str = ""
 
     @property
     def kernel(self) -> str:
@@ -89,25 +90,28 @@ class CTImageProcessor:
         """Read every slice of `image`.
 
         Args:
-            image: Path of a DICOM file or of a folder with exactly one series, pydicom `Dataset`, HU array or tensor
-                of shape (H, W) or (N, H, W) and any integer or float type, or a list of these.
+            image: Path of a DICOM, NIfTI or NRRD file or of a folder with exactly one DICOM series, pydicom `Dataset`,
+                `CTVolume`, HU array or tensor of shape (H, W) or (N, H, W) and any integer or float type, or a list of
+                these.
             pixel_spacing: mm, a float or (row, column); for arrays and tensors, where it is required.
             argument: Name of the argument that `image` came from, for error messages.
 
         Returns:
-            A list of `HUSlice`, a folder's slices sorted by position.
+            A list of `HUSlice`, those of a folder or volume sorted by position.
 
         Raises:
             ValueError, FileNotFoundError, TypeError: naming the argument, the value received and what is legal.
-            DicomError: naming the file and the reason.
+            DicomError, VolumeError: naming the file and the reason.
         """
         spacing_name = "pixel_spacing" if argument == "image" else f"{argument}_pixel_spacing"
         spacing_mm = None if pixel_spacing is None else square_spacing(pixel_spacing, spacing_name)
         slices = self._load(image, spacing_mm, argument, spacing_name)
         if not slices:
             raise ValueError(f"`{argument}` holds no slice; legal is {KINDS}.")
-        if spacing_mm is not None and all(item.kind == "dicom" for item in slices):
-            raise ValueError(f"`{spacing_name}` is {pixel_spacing}, but DICOM carries its own; leave the argument out.")
+        if spacing_mm is not None and all(item.kind in ("dicom", "volume") for item in slices):
+            raise ValueError(
+                f"`{spacing_name}` is {pixel_spacing}, but DICOM carries its own, and so do volumes; leave it out."
+            )
         return slices
 
     def _load(self, image: Any, spacing_mm: float | None, argument: str, spacing_name: str) -> list[HUSlice]:
@@ -117,9 +121,13 @@ class CTImageProcessor:
             path = Path(image)
             if not path.exists():
                 raise FileNotFoundError(f'`{argument}` names "{path}", which does not exist.')
+            if is_volume(path) and not path.is_dir():
+                return from_volume(read_volume(path))
             return [from_dicom(source) for source in (read_series(path) if path.is_dir() else [read_slice(path)])]
         if isinstance(image, Dataset):
             return [from_dicom(read_slice(image))]
+        if isinstance(image, CTVolume):
+            return from_volume(image)
         if not isinstance(image, (np.ndarray, torch.Tensor)):
             raise TypeError(f"`{argument}` is of type {type(image).__name__}; legal is {KINDS}.")
         if spacing_mm is None:
@@ -129,25 +137,39 @@ class CTImageProcessor:
         return [HUSlice(hu, spacing_mm, hu < OUTSIDE_FIELD_OF_VIEW_HU, kind, device=device) for hu in stack]
 
     def place(
-        self, slices: list[HUSlice], positions_mm: Sequence[float] | None, thickness_mm: float | None
+        self,
+        slices: list[HUSlice],
+        positions_mm: Sequence[float] | None = None,
+        thickness_mm: float | None = None,
+        series_uid: str | None = None,
     ) -> list[HUSlice]:
-        """Say where arrays and tensors lie; DICOM says it of itself.
+        """Say where arrays, tensors and volumes lie, and of which scan they are; DICOM says it of itself.
 
         Raises:
             ValueError: if DICOM is given a place, the number of positions is not that of the slices, or a value is no
                 number in mm.
         """
-        if positions_mm is None and thickness_mm is None:
+        if positions_mm is None and thickness_mm is None and series_uid is None:
             return slices
         if any(item.kind == "dicom" for item in slices):
-            raise ValueError("`slice_positions` or `slice_thickness` is given, but DICOM has its own; leave them out.")
+            raise ValueError(
+                "`slice_positions`, `slice_thickness` or `series_uid` is given, but DICOM has its own; leave them out."
+            )
         if thickness_mm is not None and not 0 < thickness_mm < math.inf:
             raise ValueError(f"`slice_thickness` is {thickness_mm}; legal is above 0, in mm.")
-        positions_mm = [0.0] * len(slices) if positions_mm is None else [float(value) for value in positions_mm]
+        positions_mm = [float(z) for z in ([i.position_mm for i in slices] if positions_mm is None else positions_mm)]
         if len(positions_mm) != len(slices) or not np.isfinite(positions_mm).all():
             legal = f"one finite value in mm for each of {len(slices)} slices"
             raise ValueError(f"`slice_positions` is {positions_mm}; legal is {legal}.")
-        return [replace(item, position_mm=z, thickness_mm=thickness_mm) for item, z in zip(slices, positions_mm)]
+        return [
+            replace(
+                item,
+                position_mm=scan_position(z),
+                thickness_mm=item.thickness_mm if thickness_mm is None else thickness_mm,
+                series_uid=item.series_uid if series_uid is None else str(series_uid),
+            )
+            for item, z in zip(slices, positions_mm)
+        ]
 
     def preprocess(
         self, slices: list[HUSlice], device: torch.device | str = "cpu"
@@ -200,8 +222,31 @@ def from_dicom(source: CTSlice) -> HUSlice:
         padding=source.padding | (source.hu < OUTSIDE_FIELD_OF_VIEW_HU),
         kind="dicom",
         source=source,
-        position_mm=source.position_mm if math.isfinite(source.position_mm) else 0.0,
+        position_mm=scan_position(source.position_mm) if math.isfinite(source.position_mm) else 0.0,
         thickness_mm=source.thickness_mm if source.thickness_mm and source.thickness_mm > 0 else None,
+        series_uid=source.series_uid,
+    )
+
+
+def from_volume(volume: CTVolume) -> list[HUSlice]:
+    """The slices of a volume, from the feet up, as thick as they lie apart."""
+    name = "The given volume" if volume.header is None else f'"{volume.header.path}"'
+    volume = replace(volume)  # one object for each time that it is given
+    return [volume_slice(volume, index, name) for index in range(len(volume))]
+
+
+def volume_slice(volume: CTVolume, index: int, name: str) -> HUSlice:
+    """One slice of a volume, which messages call `name`."""
+    hu = check_hu(volume.slice_hu(index), name)
+    return HUSlice(
+        hu=hu,
+        spacing_mm=volume.grid.spacing_mm,
+        padding=hu < OUTSIDE_FIELD_OF_VIEW_HU,
+        kind="volume",
+        volume=volume,
+        position_mm=scan_position(volume.grid.position_mm(index)),
+        thickness_mm=scan_position(volume.grid.step_mm),
+        series_uid=volume.uid,
     )
 
 

@@ -21,6 +21,12 @@ PROFILE_WIDTH = 1.1
 PLANE_DISTANCE = 0.5  # of the planes that slices are a weighted sum of, in units of the thickness
 PROFILE_REACH = 3.0  # standard deviations
 UNKNOWN_THICKNESS_MM = 1.0
+POSITION_DIGITS = 3  # micrometres: the same place reads -340.2 in one file and -340.20001 in another
+
+
+def scan_position(position_mm: float) -> float:
+    """A position or distance in mm as the noise sees it, rounded to `POSITION_DIGITS`; never -0."""
+    return round(position_mm, POSITION_DIGITS) + 0.0
 
 
 def scan_noise(

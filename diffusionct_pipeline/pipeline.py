@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,6 +151,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         reference_pixel_spacing: float | tuple[float, float] | None = None,
         slice_positions: Sequence[float] | None = None,
         slice_thickness: float | None = None,
+        series_uid: str | None = None,
         num_inference_steps: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         num_samples: int = 1,
@@ -163,14 +164,19 @@ class DiffusionCTPipeline(DiffusionPipeline):
         r"""Standardize CT slices to the texture of a reference (section 3.3 of Selim et al. 2023).
 
         Args:
-            image: One slice or many: path of a DICOM file, pydicom `Dataset`, folder with one series, HU array or
-                tensor (H, W) or (N, H, W), or a list of these. H and W of at least 32 pixels.
+            image: One slice or many: path of a DICOM, NIfTI or NRRD file, pydicom `Dataset`, folder with one DICOM
+                series, `CTVolume`, HU array or tensor (H, W) or (N, H, W), or a list of these. H and W of at least 32
+                pixels.
             pixel_spacing: mm, a float or (row, column), square; for arrays and tensors, where it is required.
             reference: Slices whose texture to take, one or many, of one or several scans, same kinds as `image`; None
                 takes the checkpoint's own standard.
             reference_pixel_spacing: As `pixel_spacing`, for `reference`.
-            slice_positions: mm along the normal of the slices, one for each; for arrays and tensors. None: all at 0.
-            slice_thickness: mm, for arrays and tensors; None is 1.
+            slice_positions: mm along the normal of the slices, one for each; for arrays, tensors and volumes. None:
+                all at 0, in a volume where its affine says.
+            slice_thickness: mm, for arrays, tensors and volumes; None is 1, in a volume the distance of its slices.
+            series_uid: Names the scan of arrays, tensors and volumes to the noise, see `generator`. With the
+                SeriesInstanceUID, positions and thickness of a DICOM series they become what it does, bit for bit.
+                None: "" for arrays and tensors, for a volume a hash of its HU.
             num_inference_steps: Denoising steps; None takes what the checkpoint recommends.
             generator: Source of the noise, one for all slices or a list with one for each; None is
                 `torch.Generator().manual_seed(0)`. Each is drawn from once, for a seed that is joined with the series
@@ -189,11 +195,11 @@ class DiffusionCTPipeline(DiffusionPipeline):
             callback_on_step_end_tensor_inputs: Which of "latents" and "latent_a" the callback is given.
 
         Returns:
-            `DiffusionCTPipelineOutput`: `images` has one entry for each slice, float32 HU for arrays.
+            `DiffusionCTPipelineOutput`: `images` has one entry for each slice, float32 HU for arrays, or volume.
 
         Raises:
             ValueError, TypeError, FileNotFoundError: naming the argument, the value received and what is legal.
-            DicomError: naming the file and the reason.
+            DicomError, VolumeError: naming the file and the reason.
         """
         # 0. The checkpoint owns its defaults.
         if num_inference_steps is None:
@@ -206,12 +212,14 @@ class DiffusionCTPipeline(DiffusionPipeline):
 
         # 2. Anything -> slices in HU.
         slices = self.image_processor.load(image, pixel_spacing)
-        slices = self.image_processor.place(slices, slice_positions, slice_thickness)
+        slices = self.image_processor.place(slices, slice_positions, slice_thickness, series_uid)
         references = []
         if reference is not None:
             references = self.image_processor.load(reference, reference_pixel_spacing, "reference")
         if output_type == "dicom" and any(item.source is None for item in slices):
-            raise ValueError('`output_type` is "dicom", but `image` holds arrays or tensors, which have no header.')
+            raise ValueError(
+                '`output_type` is "dicom", but `image` holds arrays, tensors or volumes, which have no header of DICOM.'
+            )
         seeds = self.noise_seeds(slices, generator)
 
         # 3. The target's texture.
@@ -250,13 +258,20 @@ class DiffusionCTPipeline(DiffusionPipeline):
             stacks = [torch.stack(of_slice).cpu() for of_slice in zip(*samples)]
         else:
             kinds = [item.kind if output_type == "auto" else output_type for item in slices]
-            derivation = self.derivation(num_inference_steps, references) if "dicom" in kinds else None
-            to_kind = self.image_processor.to_kind
-            images = [
-                derivation.derive(hu, item.source, seed) if kind == "dicom" else to_kind(hu, item, kind)
-                for hu, item, seed, kind in zip(results, slices, seeds, kinds)
-            ]
-            stacks = [np.stack(of_slice) for of_slice in zip(*samples)]
+            derives = {"dicom", "volume"}.intersection(kinds)
+            derivation = self.derivation(num_inference_steps, references) if derives else None
+            images, stacks = [], []
+            for first, end in images_of(slices, kinds):
+                hu, item, seed, kind = results[first], slices[first], seeds[first], kinds[first]
+                stack = [of_slice[first] for of_slice in samples]  # K x [H,W]
+                if kind == "volume":
+                    images.append(derivation.derive_volume(results[first:end], slices[first:end], seeds[first:end]))
+                    stack = [of_slice[first:end] for of_slice in samples]  # K x N x [H,W]
+                elif kind == "dicom":
+                    images.append(derivation.derive(hu, item.source, seed))
+                else:
+                    images.append(self.image_processor.to_kind(hu, item, kind))
+                stacks.append(np.asarray(stack) if num_samples > 1 else None)
         if not return_dict:
             return (images,)
         return DiffusionCTPipelineOutput(images=images, samples=stacks if num_samples > 1 else None)
@@ -484,6 +499,13 @@ class DiffusionCTPipeline(DiffusionPipeline):
         kernel = kernels.pop() if len(kernels) == 1 else ""
         pixels = pixels_id([item.hu for item in references], [item.spacing_mm for item in references])
         return Derivation(model, kernel or "reference", num_inference_steps, pixels, precision)
+
+
+def images_of(slices: Sequence[HUSlice], kinds: Sequence[str]) -> list[tuple[int, int]]:
+    """First slice of each image and the one after its last, by the kind that each becomes: all of a volume, or one."""
+    wholes = [id(item.volume) if kind == "volume" else i for i, (item, kind) in enumerate(zip(slices, kinds))]
+    groups = [[i for i, _ in group] for _, group in groupby(enumerate(wholes), key=itemgetter(1))]
+    return [(group[0], group[-1] + 1) for group in groups]
 
 
 def sample_seed(seed: int, number: int) -> int:

@@ -8,6 +8,8 @@ import torch
 from diffusers.utils import BaseOutput
 from pydicom.dataset import Dataset
 
+from .volumes import CTVolume
+
 
 @dataclass
 class DiffusionCTPipelineOutput(BaseOutput):
@@ -20,15 +22,16 @@ class DiffusionCTPipelineOutput(BaseOutput):
             "dicom": derived CT `Dataset`s, not written to disk;
             "pil": 8-bit grey previews (H, W) through the lung window -1350..150 HU;
             "latent": float32 tensors (C, L) on the CPU, the standardized latents Z_A' (about zero mean, unit variance);
-            "auto": "np", "pt" or "dicom", whichever each slice was given as.
+            "auto": "np", "pt" or "dicom", whichever each slice was given as; of a volume one entry, a derived
+            `CTVolume` for `volumes.write_volume`.
         samples: With `num_samples` K above 1, for each slice its K samples, float32 HU (K, H, W), the first of which is
-            what `images` shows; latents (K, C, L) with "latent". None otherwise.
+            what `images` shows; (K, N, H, W) where that has a volume; latents (K, C, L) with "latent". None otherwise.
     """
 
-    images: list[np.ndarray | torch.Tensor | PIL.Image.Image | Dataset]
+    images: list[np.ndarray | torch.Tensor | PIL.Image.Image | Dataset | CTVolume]
     samples: list[np.ndarray | torch.Tensor] | None = None
 
     @property
     def spread(self) -> list[np.ndarray] | None:
-        """Standard deviation of each pixel over the samples, (H, W) in HU; None without several samples."""
+        """Standard deviation of each pixel over the samples, in HU and the shape of one; None without several."""
         return None if self.samples is None else [np.asarray(of_slice).std(0, ddof=1) for of_slice in self.samples]

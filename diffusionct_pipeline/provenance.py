@@ -8,7 +8,7 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +18,10 @@ from pydicom.dataset import Dataset
 
 from . import __version__, image_processor, models, noise
 from .dicom import CTSlice, derive_slice, hounsfield
+from .dicom.deriving import synthetic_kernel_name
+from .image_processor import HUSlice
+from .volumes import CTVolume
+from .volumes.files import MADE_BY
 
 ID_DIGITS = 16  # hexadecimal, of SHA-256
 SEAL = "; SHA-256 of pixels: "
@@ -44,12 +48,37 @@ class Derivation:
 
     def derive(self, hu: np.ndarray, source: CTSlice, seed: int) -> Dataset:
         """Standardized HU (H, W) of a slice, made with a noise seed -> derived CT image."""
-        options = {"num_inference_steps": self.num_inference_steps, "reference": self.reference, "seed": seed}
-        if self.precision != FULL_PRECISION:  # named only then: images of a full one keep the UIDs that they always had
-            options["precision"] = self.precision
+        options = self.options(seed)
         derived = derive_slice(source, hu, target_name=self.target_name, model_id=self.model_id, options=options)
         seal(derived, source)
         return derived
+
+    def options(self, seed: int) -> dict[str, Any]:
+        """What changes the result besides the model, with a noise seed."""
+        options = {"num_inference_steps": self.num_inference_steps, "reference": self.reference, "seed": seed}
+        if self.precision != FULL_PRECISION:  # named only then: images of a full one keep the UIDs that they always had
+            options["precision"] = self.precision
+        return options
+
+    def derive_volume(
+        self, slices_hu: Sequence[np.ndarray], slices: Sequence[HUSlice], seeds: Sequence[int]
+    ) -> CTVolume:
+        """Standardized HU (H, W) of all slices of a volume, each with its noise seed -> derived volume."""
+        derived = slices[0].volume.derived(slices_hu)
+        return replace(derived, description=self.describe_volume(derived, slices, seeds))
+
+    def describe_volume(self, derived: CTVolume, slices: Sequence[HUSlice], seeds: Sequence[int]) -> str:
+        """What a derived volume says of itself in the 80 characters that NIfTI has: target, model, and a hash.
+
+        The hash is of its HU, those of its source and all that they were made with, so that a volume that was changed
+        since does not pass for what a run would write.
+        """
+        places = [[item.position_mm, item.thickness_mm, item.spacing_mm] for item in slices]
+        made_with = [self.model_id, self.target_name, [self.options(seed) for seed in seeds], places]
+        digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode())
+        digest.update(f"{slices[0].volume.uid} {derived.uid}".encode())
+        kernel, model = synthetic_kernel_name(self.target_name), self.model_id.split()[-1]
+        return f"{MADE_BY} {kernel}; model {model}; run {digest.hexdigest()[:ID_DIGITS]}"
 
 
 def seal(derived: Dataset, source: CTSlice) -> None:

@@ -38,7 +38,9 @@ class SeriesEntry:
     """What became of one series.
 
     Attributes:
-        uid, description, spacing_mm, thickness_mm, gaps, duplicates: As in `CTSeries`.
+        path: Of a volume, below IN; None for a DICOM series.
+        uid, description, spacing_mm, thickness_mm, gaps, duplicates: As in `CTSeries`. The uid of a volume names it to
+            the noise, a hash of its HU if the caller gave none.
         slices: How many it has.
         written: How many were standardized and written.
         finished_before: How many were found as this run would have written them.
@@ -48,6 +50,7 @@ class SeriesEntry:
         failures: "path" and "reason" of each slice that was not written.
     """
 
+    path: str | None = None
     uid: str
     description: str
     slices: int
@@ -75,6 +78,14 @@ class SeriesEntry:
             gaps=series.gaps,
             duplicates=series.duplicates,
         )
+
+    @classmethod
+    def of_volume(cls, path: str, slices: int, spacing_mm: float) -> SeriesEntry:
+        """The entry of a volume that is not read yet."""
+        return cls(
+            path=path, uid="", description="", slices=slices, spacing_mm=spacing_mm, thickness_mm=None, gaps=[],
+            duplicates=[],
+        )  # fmt: skip
 
 
 def make_report(

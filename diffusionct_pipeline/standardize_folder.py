@@ -1,4 +1,4 @@
-"""Standardize every CT series of a folder: one model load, one derived DICOM file for each slice, one report.
+"""Standardize every CT series and volume of a folder: one model load, one derived file for each, one report.
 
 OUT mirrors the relative paths of IN and holds `run_report.json`. With several samples, `OUT/samples` mirrors them too.
 Sources are only read.
@@ -6,34 +6,27 @@ Sources are only read.
 
 from __future__ import annotations
 
-import errno
-import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
 
-from .dicom import CTSeries, FolderScan, read_slice, scan_folder, write_slice
-from .files import locked_folder, remove_temporaries, whole_file, write_whole
+from .dicom import CTSeries, read_slice, write_slice
+from .files import locked_folder, remove_temporaries, whole_file
 from .finished import finished_samples, finished_slice
-from .folder_job import FolderOptions, Job, generator_for, make_job
+from .folder_job import FolderOptions, Job, failures_listed, generator_for, make_job
+from .folder_previews import preview_indices, write_preview
 from .image_processor import HUSlice
 from .optional import import_optional
 from .pipeline import ACCELERATOR_BATCH, sample_seed
-from .preview import preview_png
-from .run_report import SeriesEntry, relative_path
+from .run_report import SeriesEntry
 from .sample_files import SliceSamples, samples_path
-
-logger = logging.getLogger(__name__)
-
-PREVIEW_FOLDER = "preview"
-PREVIEW_SLICES = 3  # the middle of each series and a quarter to either side
-HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # the next slice cannot be written either
+from .sources import require_apart, scan_source
+from .standardize_volumes import standardize_volume
 
 
 def standardize_folder(
@@ -51,31 +44,36 @@ def standardize_folder(
     overwrite: bool = False,
     system: str | None = None,
     fast: bool = False,
+    series_uid: str | None = None,
+    slice_thickness: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Standardize a DICOM file, or all CT series below a folder.
+    """Standardize a DICOM, NIfTI or NRRD file, or all CT series and volumes below a folder.
 
     Every slice becomes the bytes that the pipeline gives it in Python with the same seed. A run that was interrupted is
     resumed: what an earlier one with the same input, model and options has finished stays as it is, see
     `finished_slice`. Results of another model, of other options or of a source that has changed are made anew.
 
     Args:
-        source: DICOM file, or folder with any number of series and other files.
+        source: DICOM, NIfTI or NRRD file, or folder with any number of series, volumes and other files.
         output: Folder for the results, not inside `source`. One run at a time writes to it.
         model: Checkpoint folder or "user/repo" on the Hub; None for the embedded checkpoint. With `system`, its folder.
-        reference: DICOM file or folder with one series whose texture to take; None for the checkpoint's standard.
+        reference: File, or folder with one DICOM series, whose texture to take; None for the checkpoint's standard.
         num_inference_steps: Denoising steps; None takes what the checkpoint recommends.
         seed: Seed of the noise, which the slices of a series share.
         device: "cpu", "cuda", "cuda:1", ...; None takes the first GPU, else the CPU.
         batch_size: Slices at a time on a GPU; None is 8.
         num_samples: K samples of each slice. The derived file is the first, the same as without others; with more than
-            one, all of them and their spread go to `output/samples/PATH.npz`, see `SliceSamples`.
+            one, all of them and their spread go to `output/samples/PATH.npz`, see `SliceSamples`. DICOM only.
         preview: Whether to write pictures of `PREVIEW_SLICES` slices a series to `output/preview`, with the spread
             where there are several samples.
         overwrite: Whether to make what is finished again.
         system: Name of a system of the comparison (`systems.load_system`) that takes the pipeline's place.
         fast: Whether the networks run in bfloat16, for GPUs, see `make_fast`. Files have other UIDs then, and other
             pixels.
+        series_uid: Names the scan of the one volume that is given to the noise, as the SeriesInstanceUID does for
+            DICOM; None takes a hash of its HU.
+        slice_thickness: Of all volumes, in mm; None takes the distance of their slices.
         progress: Called as progress(done, total) at the start and after each sample of each slice; those of a failed
             slice count as done.
 
@@ -102,11 +100,14 @@ def standardize_folder(
         overwrite=overwrite,
         system=system,
         fast=fast,
+        series_uid=series_uid,
+        slice_thickness=slice_thickness,
     )
     # 1. What there is to do, before anything is loaded.
     source, output = Path(source), Path(output)
     scan = scan_source(source)
     require_apart(scan, source, output)
+    options.require_apply(scan)
     if preview:
         import_optional("matplotlib")
 
@@ -123,6 +124,10 @@ def standardize_folder(
                 standardize_series(job, series)
                 if job.stopped:
                     break
+            for header in [] if job.stopped else list(scan.volumes):
+                standardize_volume(job, header)
+                if job.stopped:
+                    break
         except BaseException as error:
             job.stopped = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
             raise
@@ -130,46 +135,6 @@ def standardize_folder(
             job.close()
             report = job.report(ended=True)
     return report
-
-
-def scan_source(source: Path) -> FolderScan:
-    """The CT series of a folder, or the one slice of a file, as `FolderScan`.
-
-    Raises:
-        FileNotFoundError, DicomError: if there is none.
-    """
-    if not source.exists():
-        raise FileNotFoundError(f'"{source}" does not exist.')
-    if source.is_dir():
-        scan = scan_folder(source)
-        scan.require_series()
-        return scan
-    ct_slice = read_slice(source)
-    series = CTSeries(
-        uid=ct_slice.series_uid,
-        description=str(ct_slice.dataset.get("SeriesDescription") or ""),
-        paths=[source],
-        positions_mm=[ct_slice.position_mm],
-        shape=ct_slice.hu.shape,
-        spacing_mm=ct_slice.spacing_mm,
-    )
-    return FolderScan(source.parent, [series], [])
-
-
-def require_apart(scan: FolderScan, source: Path, output: Path) -> None:
-    """Refuse to write into the folder that is read.
-
-    Raises:
-        ValueError: naming both.
-    """
-    real_source, real_output = source.resolve(), output.resolve()
-    if source.is_dir() and real_output.is_relative_to(real_source):
-        raise ValueError(f'the output folder "{output}" lies inside the input "{source}"; choose one outside of it.')
-    for series in scan.series:
-        for path in series.paths:
-            target = real_output / relative_path(path, scan.folder)
-            if target.resolve().is_relative_to(real_source):
-                raise ValueError(f'the result of "{path}" would lie in the input; choose another output folder.')
 
 
 def standardize_series(job: Job, series: CTSeries) -> None:
@@ -201,21 +166,6 @@ def standardize_series(job: Job, series: CTSeries) -> None:
                 return
         if entry.written:
             entry.seconds_per_slice = round(seconds / entry.written, 3)
-
-
-@contextmanager
-def failures_listed(job: Job, entry: SeriesEntry, paths: list[Path]) -> Iterator[None]:
-    """Whatever fails inside is entered in the report with the files that it concerns, and the run goes on."""
-    try:
-        yield
-    except Exception as error:  # one bad file must not stop the rest, whatever is bad about it
-        logger.debug("failed: %s", paths, exc_info=True)
-        reason = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
-        entry.failures += [{"path": str(job.name(path)), "reason": reason} for path in paths]
-        causes = [cause.errno for cause in (error, error.__cause__) if isinstance(cause, OSError)]
-        if HOPELESS.intersection(causes) or not job.has_output():
-            job.stopped = reason
-        job.count(len(paths))
 
 
 def is_finished(job: Job, entry: SeriesEntry, series: CTSeries, hu_slice: HUSlice) -> bool:
@@ -315,17 +265,6 @@ def finish_slice(
     if entry.kernel_in is None:
         entry.kernel_in, entry.kernel_out = hu_slice.kernel, derived.ConvolutionKernel
     if job.options.preview and index in preview_indices(len(series.paths)):
-        number = len(job.entries)
-        picture = Path(PREVIEW_FOLDER, f"{number:02d}_{str(name).replace(os.sep, '_')}.png")
-        # Without the path, which may name a patient: pictures are shown to others.
-        title = f"series {number}, slice {index + 1} of {len(series.paths)}   "
-        title += f"{hu_slice.kernel or 'unknown kernel'} to {derived.ConvolutionKernel}"
+        place, kernels = (index, len(series.paths)), (hu_slice.kernel, derived.ConvolutionKernel)
         spread = None if record is None else record.spread
-        png = preview_png(hu_slice.hu, read_slice(derived).hu, hu_slice.spacing_mm, title, spread)
-        write_whole(job.output / picture, png)
-        job.results.add(str(picture))
-
-
-def preview_indices(count: int) -> list[int]:
-    """Up to `PREVIEW_SLICES` of `count` slices, evenly spaced, the middle one among them."""
-    return sorted({(i + 1) * count // (PREVIEW_SLICES + 1) for i in range(PREVIEW_SLICES)} & set(range(count)))
+        write_preview(job, str(name), place, kernels, hu_slice.hu, read_slice(derived).hu, hu_slice.spacing_mm, spread)

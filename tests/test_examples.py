@@ -65,6 +65,13 @@ def test_04_simulate_and_train_tiny(run, tmp_path, monkeypatch):
     assert (tmp_path / "out/phase2/model_index.json").is_file()
 
 
+def test_06_monai_and_torchio(run):
+    """With whichever of the two is installed."""
+    printed = run("06_monai_and_torchio.py")
+    assert [line.split()[0] for line in printed][:2] == ["input", "tensor"]
+    assert len({line.split(maxsplit=1)[1] for line in printed[1:]}) == 1, "the same in every kind"
+
+
 def test_05_agreement_on_a_phantom(run, tmp_path):
     """On a tiny pair; without arguments it simulates one."""
     pytest.importorskip("matplotlib")

@@ -1,4 +1,4 @@
-"""`diffusionct standardize`: a DICOM file or a folder of series in, derived DICOM and a report out."""
+"""`diffusionct standardize`: a file or a folder of series and volumes in, derived files and a report out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ._shared import EXIT_FAILURE, EXIT_OK, MODEL_HELP, ProgressBar
 
-TEXT = "standardize a DICOM file or all CT series of a folder; other files in it are skipped"
+TEXT = "standardize a DICOM, NIfTI or NRRD file, or all CT of a folder; other files in it are skipped"
 EXAMPLE = "diffusionct standardize scans/patient_01 standardized/patient_01 --preview"
 
 SHOWN_FAILURES = 10
@@ -22,12 +22,12 @@ LISTED = "run_report.json lists them"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    add("input", metavar="IN", help="DICOM file or folder; only read")
+    add("input", metavar="IN", help="DICOM file, volume (.nii, .nii.gz, .nrrd) or folder; only read")
     add("output", metavar="OUT", help="folder outside of IN; mirrors the paths of IN and gets run_report.json")
     add("--model", metavar="M", help=MODEL_HELP)
     add("--system", metavar="NAME", help="a system of the comparison in DiffusionCT's place (`diffusionct info` names "
         "them), with the folder that training/train_system.py wrote as --model")  # fmt: skip
-    add("--reference", metavar="R", help="DICOM file, or folder with one series, whose texture to take; default: the "
+    add("--reference", metavar="R", help="file, or folder with one DICOM series, whose texture to take; default: the "
         "checkpoint's own standard")  # fmt: skip
     add("--steps", type=int, metavar="N", help="denoising steps; default: what the checkpoint recommends")
     add("--seed", type=int, default=0, metavar="S", help="seed of the noise that the slices of a series share "
@@ -43,6 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "other pixels and UIDs than without it")  # fmt: skip
     add("--preview", action="store_true", help="also write pictures (input, output, difference, spread of the samples) "
         "to OUT/preview: the middle slice of each series and one a quarter to either side")  # fmt: skip
+    add("--slice-thickness", type=float, metavar="MM", help="of the volumes, which do not say it; default: the "
+        "distance of their slices")  # fmt: skip
+    add("--series-uid", metavar="UID", help="names the one volume to the noise: with the SeriesInstanceUID and "
+        "thickness of its DICOM series it becomes what that becomes; default: a hash of its HU")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,6 +69,8 @@ def run(options: argparse.Namespace) -> int:
             overwrite=options.overwrite,
             system=options.system,
             fast=options.fast,
+            series_uid=options.series_uid,
+            slice_thickness=options.slice_thickness,
             progress=progress,
         )
     before = report["finished_before"]

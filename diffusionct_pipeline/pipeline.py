@@ -121,7 +121,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
             pipe = super().from_pretrained(str(name), **kwargs)
             for component in set(NETWORKS) - kwargs.keys():
                 model = getattr(pipe, component)
-                require_whole(component, model)
+                require_whole(component, model, kwargs.get("variant"))
                 require_finite(component, model)
         return pipe
 

@@ -4,14 +4,13 @@ The client reads its settings when it is imported, therefore each of these runs 
 """
 
 import json
-import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
-from helpers.hub_server import TOKEN, serve
+from helpers.hub_server import environment, serve
 from helpers.tiny import tiny_pipeline
 
 import diffusionct_pipeline
@@ -48,20 +47,10 @@ def client(hub, checkpoint):
     """Runs code in a fresh process whose Hub is the local server; returns what it put into `found`."""
 
     def run(code, cache, **settings):
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and "proxy" not in k.lower()}
-        environment = {
-            **inherited,
-            "HF_ENDPOINT": hub.url,
-            "HF_TOKEN": TOKEN,
-            "HF_HOME": str(cache),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "CHECKPOINT": str(checkpoint),
-            **settings,
-        }
+        variables = environment(hub, cache, CHECKPOINT=str(checkpoint), **settings)
         whole = PREAMBLE + textwrap.dedent(code) + "\nprint(json.dumps(found))"
         command = [sys.executable, "-c", whole]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+        done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(done.stdout.splitlines()[-1])
 

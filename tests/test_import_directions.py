@@ -37,6 +37,7 @@ LAYERS = {
     "pipeline": 5,
     "run_report": 5,
     "systems": 6,
+    "publishing": 6,
     "train": 7,
     "fast": 6,
     "folder_job": 7,

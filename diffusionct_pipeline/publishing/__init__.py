@@ -1,8 +1,8 @@
 """Publish a checkpoint on the Hub: write what is uploaded, upload it, load it back, compare.
 
-Read `publish.py` first.
+Read `publication.py` first.
 """
 
-from .publish import Publication, prepare, publish
+from .publication import Publication, prepare, publish
 
 __all__ = ["Publication", "prepare", "publish"]

@@ -32,8 +32,9 @@ def require_same(expected: DiffusionCTPipeline, found: DiffusionPipeline, name: 
         other = found.components[component]
         require_equal(f"{component} of {name}", describe(model), describe(other))
         if isinstance(model, torch.nn.Module):
+            weights = other.state_dict()
             for key, weight in model.state_dict().items():
-                if not torch.equal(weight, other.state_dict()[key]):
+                if not torch.equal(weight, weights[key]):
                     raise ValueError(f"weight {key!r} of the {component} of {name} has other values than it should.")
     difference = np.abs(standardized_probe(expected) - standardized_probe(found)).max()
     if difference != 0:

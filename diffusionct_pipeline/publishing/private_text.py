@@ -13,7 +13,7 @@ from safetensors import safe_open
 PRIVATE = {
     "a token": re.compile(r"\bhf_[A-Za-z0-9]{20,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bsk-[A-Za-z0-9_-]{20,}"),
     "an absolute path": re.compile(
-        r"(?<![\w.:/<)\]])/(?=\w)(?:[\w.+@ -]+/)+[\w.+@-]*"  # /home/name/..., no part of a URL
+        r"(?<![\w.:/<)\]])/(?=\w)(?:[\w.+@-]+/)+[\w.+@-]*"  # /home/name/..., no part of a URL
         r"|\b[A-Za-z]:\\\w[\w\\.-]*|(?<!\S)\\\\\w+\\\w+|(?<!\w)~/\w[\w./-]*|\bfile://\S*"
     ),
 }

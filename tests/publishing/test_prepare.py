@@ -177,7 +177,7 @@ class TestPrivateText:
         assert what != "a token" or text not in str(caught.value)
 
     def test_urls_and_shares_are_no_paths(self, checkpoint, tmp_path):
-        text = "https://example.org/a/b, CC BY/SA, 5 /cm, [x](docs/paper.md), <br/>, .91/.92/.93"
+        text = "https://example.org/a/b, CC BY/SA, 5 /cm or km/h, [x](docs/paper.md), <br/>, .91/.92/.93"
         (checkpoint / "metrics.json").write_text(json.dumps({"training": text}))
         (tmp_path / "out").mkdir()
         prepare(checkpoint, tmp_path / "out", "user/tiny")

@@ -51,7 +51,7 @@ def prepare(checkpoint: str | Path, folder: str | Path, repo_id: str, license: s
     write_card(folder, repo_id, license)
     require_no_private_text(folder)
     require_same(source, DiffusionCTPipeline.from_pretrained(folder), "the folder to upload")
-    DiffusionCTPipeline.from_pretrained(folder, variant=HALF)
+    DiffusionCTPipeline.from_pretrained(folder, variant=HALF)  # loads, whole and finite: 65504 is float16's largest
 
 
 def publish(

@@ -1,12 +1,11 @@
 """What a call of the pipeline returns."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 from diffusers.utils import BaseOutput
-from pydicom.dataset import Dataset
 
 
 @dataclass
@@ -25,7 +24,7 @@ class DiffusionCTPipelineOutput(BaseOutput):
             what `images` shows; latents (K, C, L) with "latent". None otherwise.
     """
 
-    images: list[np.ndarray | torch.Tensor | PIL.Image.Image | Dataset]
+    images: list[Any]  # their type depends on values; of a union every use would be a type error
     samples: list[np.ndarray | torch.Tensor] | None = None
 
     @property

@@ -3,6 +3,7 @@
 The client reads its settings when it is imported, therefore each of these runs in a process of its own.
 """
 
+import ast
 import json
 import subprocess
 import sys
@@ -116,6 +117,13 @@ class TestRegistration:
             assert getattr(diffusionct_pipeline, name).__name__ == name
         with pytest.raises(AttributeError, match="no_such_name"):
             diffusionct_pipeline.no_such_name
+
+    def test_editors_see_the_names_that_are_imported_on_first_use(self):
+        tree = ast.parse(Path(diffusionct_pipeline.__file__).read_text())
+        guarded = next(node for node in tree.body if isinstance(node, ast.If))
+        assert ast.unparse(guarded.test) == "TYPE_CHECKING"
+        names = [alias.name for node in guarded.body for alias in node.names]
+        assert sorted(names) == sorted(diffusionct_pipeline._HOMES) == sorted(diffusionct_pipeline.__all__)
 
     def test_the_index_names_the_package_not_a_file(self, checkpoint):
         index = (Path(checkpoint) / "model_index.json").read_text()

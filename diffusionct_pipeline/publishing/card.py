@@ -48,8 +48,9 @@ from diffusers import DiffusionPipeline
 pipe = DiffusionPipeline.from_pretrained("{repo_id}")
 ```
 
-No `trust_remote_code` is needed: there is no code here. `variant="{half}"` downloads the weights in float16, but for
-those that need float32; networks run in float32 either way. Research use only.
+Without the first line diffusers looks for a file `autoencoder/diffusionct_pipeline.py` here, and there is none: no
+`trust_remote_code` is needed. `variant="{half}"` downloads the weights in float16, but for those that need float32;
+networks run in float32 either way. Research use only.
 """
 
 

@@ -79,7 +79,7 @@ def published(client, hub):
 
 
 @pytest.fixture(scope="module")
-def refused(self, client, hub, published):
+def refused(client, hub, published):
     hub.damaged.add("denoiser/diffusion_pytorch_model.fp16.safetensors")
     before = {name: dict(files) for name, files in hub.repos.items()}
     found = client(

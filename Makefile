@@ -1,20 +1,24 @@
 # Two commands, each from a fresh clone with Python >= 3.10 and make only:
 #   make demo    environment in .venv, install, the main job on a simulated scan
 #   make test    environment in .venv, install, tests
-# Both install again when pyproject.toml or constraints.txt change. Another interpreter: make test PYTHON=python3.12
+# And for those who change it: make docs, the site in site/index.html.
+# All install again when pyproject.toml or constraints.txt change. Another interpreter: make test PYTHON=python3.12
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test clean
+.PHONY: demo test docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/diffusionct demo --out demo_output
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs site
 
 # One install, so that the constraints hold for every package.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -24,4 +28,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo_output
+	rm -rf $(VENV) demo_output site

@@ -1,8 +1,17 @@
 """DiffusionCT: standardize CT images between reconstruction kernels with a conditional latent diffusion model."""
 
 import importlib
+from typing import TYPE_CHECKING
 
 from .registration import register_with_diffusers
+
+if TYPE_CHECKING:  # what an editor sees; when the code runs, `__getattr__` imports each on first use
+    from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
+
+    from .image_processor import CTImageProcessor
+    from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
+    from .pipeline import DiffusionCTPipeline
+    from .pipeline_output import DiffusionCTPipelineOutput
 
 __version__ = "0.1.0"
 
@@ -22,7 +31,18 @@ _HOMES = {
     "SchedulerMixin": "diffusers",
     "DiffusionPipeline": "diffusers",
 }
-__all__ = sorted(_HOMES)
+__all__ = [
+    "AutoencoderResNet18",
+    "CTImageProcessor",
+    "ConditionalUNet1DModel",
+    "DiffusionCTPipeline",
+    "DiffusionCTPipelineOutput",
+    "DiffusionPipeline",
+    "ModelMixin",
+    "ReferenceUNet1DModel",
+    "SchedulerMixin",
+    "TextureAutoencoder",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -57,18 +57,26 @@ def is_scheduler(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, SchedulerMixin)
 
 
-def require_whole(component: str, model: torch.nn.Module) -> None:
+def weight_files(folder: str | Path, variant: str | None = None) -> list[Path]:
+    """The safetensors files of a model that diffusers reads: those of a variant, or those of none where it has none."""
+    files = sorted(Path(folder).glob("*.safetensors"))
+    of_variant = [path for path in files if path.name.split(".")[1].partition("-")[0] == variant]
+    return of_variant or [path for path in files if path.name.count(".") == 1]
+
+
+def require_whole(component: str, model: torch.nn.Module, variant: str | None = None) -> None:
     """Refuse a model some weights of which are not in its files, which diffusers leaves as they were made.
 
     Args:
         component: Name of the model in messages.
         model: As `from_pretrained` of diffusers gave it.
+        variant: That was asked for.
 
     Raises:
         ValueError: naming the first weight that is missing, or is no weight of the model.
     """
     stored = set()
-    for path in sorted(Path(model.config["_name_or_path"]).glob("*.safetensors")):
+    for path in weight_files(model.config["_name_or_path"], variant):
         with safe_open(path, "pt") as file:
             stored |= set(file.keys())
     for names, problem in ((model.state_dict().keys() - stored, "lacks"), (stored - model.state_dict().keys(), "has")):

@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +33,10 @@ LEGAL_HU = (-32768.0, 65535.0)  # what 16 stored bits can hold at slope 1: anyth
 LEGAL_SPACING_MM = LEGAL_RANGES["PixelSpacing"][:2]
 GRID = 32  # the encoder halves five times
 PREVIEW_WINDOW_HU = (-1350.0, 150.0)  # the usual lung window: centre -600, width 1500
+
+# What the pipeline takes for a slice or a series, and for several; `KINDS` says it in words.
+ImageSource = str | os.PathLike | Dataset | CTVolume | np.ndarray | torch.Tensor
+ImageInput = ImageSource | Sequence[ImageSource]
 KINDS = "a path, Dataset, folder with one series, CTVolume, HU array or tensor (H, W) or (N, H, W), or a list of these"
 
 
@@ -85,7 +88,7 @@ class CTImageProcessor:
     """Load slices of any accepted kind, bring them to model range on a padded grid, and back."""
 
     def load(
-        self, image: Any, pixel_spacing: float | tuple[float, float] | None = None, argument: str = "image"
+        self, image: ImageInput, pixel_spacing: float | tuple[float, float] | None = None, argument: str = "image"
     ) -> list[HUSlice]:
         """Read every slice of `image`.
 
@@ -114,7 +117,7 @@ class CTImageProcessor:
             )
         return slices
 
-    def _load(self, image: Any, spacing_mm: float | None, argument: str, spacing_name: str) -> list[HUSlice]:
+    def _load(self, image: ImageInput, spacing_mm: float | None, argument: str, spacing_name: str) -> list[HUSlice]:
         if isinstance(image, (list, tuple)):
             return [loaded for item in image for loaded in self._load(item, spacing_mm, argument, spacing_name)]
         if isinstance(image, (str, os.PathLike)):

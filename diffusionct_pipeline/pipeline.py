@@ -20,7 +20,7 @@ from diffusers import DiffusionPipeline
 from diffusers.schedulers import SchedulerMixin
 
 from .checkpoint import NETWORKS, checkpoint_named, require_finite, require_own_components, require_whole
-from .image_processor import GRID, CTImageProcessor, HUSlice
+from .image_processor import GRID, CTImageProcessor, HUSlice, ImageInput
 from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
 from .models.texture.reference_unet_1d import REFERENCE_TOKENS, evenly, tokens_of
 from .models.weights import lay_out_weights, named_weights
@@ -121,7 +121,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
             pipe = super().from_pretrained(str(name), **kwargs)
             for component in set(NETWORKS) - kwargs.keys():
                 model = getattr(pipe, component)
-                require_whole(component, model)
+                require_whole(component, model, kwargs.get("variant"))
                 require_finite(component, model)
         return pipe
 
@@ -145,9 +145,9 @@ class DiffusionCTPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        image: Any,
+        image: ImageInput,
         pixel_spacing: float | tuple[float, float] | None = None,
-        reference: Any = None,
+        reference: ImageInput | None = None,
         reference_pixel_spacing: float | tuple[float, float] | None = None,
         slice_positions: Sequence[float] | None = None,
         slice_thickness: float | None = None,
@@ -160,7 +160,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: Callable | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> DiffusionCTPipelineOutput | tuple[list]:
+    ) -> DiffusionCTPipelineOutput:
         r"""Standardize CT slices to the texture of a reference (section 3.3 of Selim et al. 2023).
 
         Args:
@@ -273,7 +273,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
                     images.append(self.image_processor.to_kind(hu, item, kind))
                 stacks.append(np.asarray(stack) if num_samples > 1 else None)
         if not return_dict:
-            return (images,)
+            return (images,)  # type: ignore[return-value]  # in a union, `.images` would be a type error
         return DiffusionCTPipelineOutput(images=images, samples=stacks if num_samples > 1 else None)
 
     @torch.no_grad()

@@ -1,14 +1,11 @@
 """What a call of the pipeline returns."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 from diffusers.utils import BaseOutput
-from pydicom.dataset import Dataset
-
-from .volumes import CTVolume
 
 
 @dataclass
@@ -28,7 +25,7 @@ class DiffusionCTPipelineOutput(BaseOutput):
             what `images` shows; (K, N, H, W) where that has a volume; latents (K, C, L) with "latent". None otherwise.
     """
 
-    images: list[np.ndarray | torch.Tensor | PIL.Image.Image | Dataset | CTVolume]
+    images: list[Any]  # their type depends on values; of a union every use would be a type error
     samples: list[np.ndarray | torch.Tensor] | None = None
 
     @property

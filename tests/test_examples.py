@@ -1,9 +1,10 @@
-"""The numbered examples run as they stand, offline, in an empty folder.
+"""The numbered examples and the tutorial run as they stand, offline, in an empty folder.
 
 They load the embedded checkpoint; where a source tree has none yet, a tiny random one takes its place, as the examples
 must run but their figures are not asserted.
 """
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -83,3 +84,22 @@ def test_05_agreement_on_a_phantom(run, tmp_path):
     assert printed[0].startswith("soft against sharp in 6 regions")
     assert [line.split()[0] for line in printed[1:]] == ["GOH", "GLCM", "GLRLM", "ID", "IH", "NID", "all"]
     assert (tmp_path / "out/report.md").is_file()
+
+
+def test_the_tutorial(run, tmp_path):
+    """Its cells as a script, which needs no Jupyter."""
+    cells = json.loads((EXAMPLES / "tutorial.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    (tmp_path / "tutorial.py").write_text("\n\n".join(code))
+    printed = run(tmp_path / "tutorial.py")
+    assert [line.split()[0] for line in printed] == ["(256,", "Br40,", "standardized", "Bl64,", "fine", "samples"]
+    assert printed[-1].startswith("samples (3, 256, 256)")
+
+
+@pytest.mark.slow
+def test_the_tutorial_in_jupyter(tmp_path):
+    client, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    notebook = nbformat.read(EXAMPLES / "tutorial.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    client.NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()

@@ -3,15 +3,15 @@
 The client reads its settings when it is imported, therefore each of these runs in a process of its own.
 """
 
+import ast
 import json
-import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
-from helpers.hub_server import TOKEN, serve
+from helpers.hub_server import environment, serve
 from helpers.tiny import tiny_pipeline
 
 import diffusionct_pipeline
@@ -48,20 +48,10 @@ def client(hub, checkpoint):
     """Runs code in a fresh process whose Hub is the local server; returns what it put into `found`."""
 
     def run(code, cache, **settings):
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and "proxy" not in k.lower()}
-        environment = {
-            **inherited,
-            "HF_ENDPOINT": hub.url,
-            "HF_TOKEN": TOKEN,
-            "HF_HOME": str(cache),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "CHECKPOINT": str(checkpoint),
-            **settings,
-        }
+        variables = environment(hub, cache, CHECKPOINT=str(checkpoint), **settings)
         whole = PREAMBLE + textwrap.dedent(code) + "\nprint(json.dumps(found))"
         command = [sys.executable, "-c", whole]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+        done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(done.stdout.splitlines()[-1])
 
@@ -127,6 +117,13 @@ class TestRegistration:
             assert getattr(diffusionct_pipeline, name).__name__ == name
         with pytest.raises(AttributeError, match="no_such_name"):
             diffusionct_pipeline.no_such_name
+
+    def test_editors_see_the_names_that_are_imported_on_first_use(self):
+        tree = ast.parse(Path(diffusionct_pipeline.__file__).read_text())
+        guarded = next(node for node in tree.body if isinstance(node, ast.If))
+        assert ast.unparse(guarded.test) == "TYPE_CHECKING"
+        names = [alias.name for node in guarded.body for alias in node.names]
+        assert sorted(names) == sorted(diffusionct_pipeline._HOMES) == sorted(diffusionct_pipeline.__all__)
 
     def test_the_index_names_the_package_not_a_file(self, checkpoint):
         index = (Path(checkpoint) / "model_index.json").read_text()

@@ -40,6 +40,7 @@ LAYERS = {
     "sources": 6,
     "transforms": 6,
     "systems": 6,
+    "publishing": 6,
     "train": 7,
     "fast": 6,
     "folder_job": 7,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -62,8 +63,16 @@ def relative_error(source: ArrayLike, target: ArrayLike) -> np.ndarray:
     return np.abs(target - source) / safe
 
 
+@overload
+def reproducible_fraction(source: ArrayLike, target: ArrayLike, threshold: float = REPRODUCIBLE) -> float: ...
+
+
+@overload
+def reproducible_fraction(source: ArrayLike, target: ArrayLike, threshold: ArrayLike) -> np.ndarray: ...
+
+
 def reproducible_fraction(
-    source: ArrayLike, target: ArrayLike, threshold: float | ArrayLike = REPRODUCIBLE
+    source: ArrayLike, target: ArrayLike, threshold: ArrayLike = REPRODUCIBLE
 ) -> float | np.ndarray:
     """Share of all (sample, feature) pairs whose relative error is below `threshold`; undefined ones are not.
 

@@ -20,6 +20,13 @@ def lay_out_weights(model: nn.Module) -> None:
         weight.data = weight.data.clone(memory_format=order)
 
 
+def halve(model: nn.Module) -> None:
+    """Cast the weights of a model to float16, but for those that must stay exact."""
+    for _, weight, exact in named_weights(model):
+        if weight.is_floating_point() and not exact:
+            weight.data = weight.data.half()
+
+
 def named_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
     """Name and tensor of every parameter and buffer, and whether half precision is too little for it.
 

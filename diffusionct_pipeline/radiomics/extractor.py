@@ -79,7 +79,8 @@ def extract(
     labels[mask] = grey_levels(inside, limits, settings.levels)
     region = Region(ct, mask, labels, box, seen, limits, settings)
     # 4. Class by class.
-    values, reasons = {}, {}
+    values: dict[str, float] = {}
+    reasons: dict[str, str] = {}
     for each in classes:
         measured, undefined = each.extract(region)
         values |= measured

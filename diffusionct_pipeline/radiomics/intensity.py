@@ -6,9 +6,8 @@ from the histogram. Percentiles follow MATLAB's prctile (numpy's "hazen").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .feature_class import FeatureClass, Region
 from .settings import RadiomicSettings
@@ -81,7 +80,7 @@ def grey_levels(ct: np.ndarray, limits: tuple[float, float], levels: int) -> np.
     return np.clip(np.floor((ct - low) * (levels / (high - low)) + 1), 1, levels).astype(np.intp)
 
 
-def percentile(sorted_values: np.ndarray, percents: Sequence[float]) -> np.ndarray:
+def percentile(sorted_values: np.ndarray, percents: ArrayLike) -> np.ndarray:
     """Percentiles of sorted values by MATLAB's prctile: the k-th of n values is percentile 100 (k - 0.5) / n."""
     n = len(sorted_values)
     return np.interp(percents, (np.arange(n) + 0.5) * (100 / n), sorted_values)

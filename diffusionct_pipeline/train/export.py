@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 from ..files import whole_folder
-from ..models.weights import named_weights
+from ..models.weights import halve
 from ..pipeline import DiffusionCTPipeline
+from ..publishing.contents import remove_places
 
 SHARD_SIZE = "15MB"
 
@@ -30,15 +31,10 @@ def export_checkpoint(source: str | Path, output: str | Path, *, card: str | Pat
     """
     pipeline = DiffusionCTPipeline.from_pretrained(source)
     for model in pipeline.models:
-        for _, weight, exact in named_weights(model):
-            if weight.is_floating_point() and not exact:
-                weight.data = weight.data.half()
+        halve(model)
     with whole_folder(output, replace=True) as part:
         pipeline.save_pretrained(part, max_shard_size=SHARD_SIZE)
-        for path in part.rglob("*.json"):  # diffusers notes where the pipeline was loaded from: nobody else's concern
-            values = json.loads(path.read_text())
-            if values.pop("_name_or_path", None) is not None:
-                path.write_text(json.dumps(values, indent=2) + "\n")
+        remove_places(part)
         shutil.copy(card, part / "README.md")
         (part / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     return sum(path.stat().st_size for path in Path(output).rglob("*") if path.is_file())

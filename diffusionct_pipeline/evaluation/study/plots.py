@@ -99,7 +99,7 @@ def plot_panel(
     """
     lines = -(-len(images) // columns)
     columns = min(columns, len(images))
-    figure, grid = _figure(2.2 * columns, 2.5 * lines, lines, columns)
+    figure, grid = _grid_of_axes(2.2 * columns, 2.5 * lines, lines, columns)
     row, column, height, width = box
     cells = np.ravel(grid)
     for axes in cells:
@@ -246,11 +246,16 @@ def _line(i: int) -> dict:
     return dict(color=COLOURS[colour], linestyle=LINE_STYLES[(colour + turn) % len(LINE_STYLES)], linewidth=1.4)
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Axes | np.ndarray]:
-    """A figure outside pyplot's global state, size in inches; with a grid of axes when there are several."""
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, size in inches."""
+    figure, grid = _grid_of_axes(width, height, 1, 1)
+    return figure, grid[0, 0]
+
+
+def _grid_of_axes(width: float, height: float, rows: int, columns: int) -> tuple[Figure, np.ndarray]:
+    """A figure outside pyplot's global state, size in inches, and its axes (rows, columns)."""
     figure = import_optional("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    return figure, axes[0, 0] if rows == columns == 1 else axes
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def _rectangle(x: float, y: float, width: float, height: float) -> Rectangle:

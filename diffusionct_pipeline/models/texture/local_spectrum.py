@@ -50,6 +50,7 @@ class LocalSpectrum(nn.Module):
         super().__init__()
         self.rings, self.max_lp_cm, self.power_floor = rings, max_lp_cm, power_floor
         hann = torch.hann_window(WINDOW, periodic=False)
+        self.window: torch.Tensor
         self.register_buffer("window", hann[:, None] * hann[None], persistent=False)
 
     def forward(self, sample: torch.Tensor, pixel_spacing: torch.Tensor) -> LocalTexture:

@@ -43,6 +43,8 @@ class TextureSynthesis(nn.Module):
         super().__init__()
         self.rings, self.max_lp_cm, self.kept_lp_cm = rings, max_lp_cm, kept_lp_cm
         trust = ramp(rings, trusted_from_lp_cm, trusted_to_lp_cm, max_lp_cm)
+        self.trust: torch.Tensor
+        self.window: torch.Tensor
         self.register_buffer("trust", trust.view(-1, 1, 1), persistent=False)
         hann = torch.hann_window(WINDOW, periodic=True)
         self.register_buffer("window", hann[:, None] * hann[None], persistent=False)

@@ -1,0 +1,53 @@
+"""`diffusionct publish`: a checkpoint to the Hub, loaded back and compared."""
+
+from __future__ import annotations
+
+import argparse
+
+from ._shared import EXIT_OK
+
+TEXT = "upload a checkpoint to the Hugging Face Hub, load it back and compare"
+EXAMPLE = "diffusionct publish runs/checkpoint user/repo --private"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("checkpoint", metavar="CHECKPOINT", help="folder of a pipeline; only read")
+    add("repository", metavar="USER/REPO", help="on the Hub; new, empty, or with a DiffusionCT checkpoint, which is "
+        "replaced. The token is HF_TOKEN, or that of `hf auth login`")  # fmt: skip
+    add("--private", action="store_true", help="leave a new repository private; without it it is made public once what "
+        "was uploaded has been loaded back and is the same")  # fmt: skip
+    add("--revision", default="main", metavar="BRANCH", help="made if there is none (default: %(default)s)")
+    add("--license", metavar="L", help='the Hub\'s name of a licence, "apache-2.0" say; default: that of the '
+        "checkpoint's README.md")  # fmt: skip
+    add("--dry-run", metavar="DIR", help="write what would be uploaded to this new folder and stop; needs no network")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Publish or write the folder, and print where it is."""
+    from pathlib import Path
+
+    from diffusers.utils import logging
+
+    from ..files import whole_folder
+    from ..publishing import prepare, publish
+
+    logging.disable_progress_bar()  # one for each of the pipelines that are loaded to be compared
+    if options.dry_run is not None:
+        with whole_folder(options.dry_run) as folder:
+            prepare(options.checkpoint, folder, options.repository, options.license)
+        for path in sorted(path for path in Path(options.dry_run).rglob("*") if path.is_file()):
+            print(f"{path.stat().st_size:>10} {path.relative_to(options.dry_run)}")
+        print(f"nothing was uploaded; {options.dry_run} is what would be")
+        return EXIT_OK
+    done = publish(
+        options.checkpoint,
+        options.repository,
+        private=options.private,
+        revision=options.revision,
+        license=options.license,
+    )
+    print(f"{done.repo_id}: commit {done.commit}, loaded back: weights and a standardized slice are the same")
+    print(f"{done.url} ({'private' if done.private else 'public'})")
+    return EXIT_OK

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 import diffusionct_pipeline
-from diffusionct_pipeline import commands, dicom, evaluation, publishing, radiomics, simulation
+from diffusionct_pipeline import commands, dicom, evaluation, publishing, radiomics, simulation, study, volumes
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = (dicom, evaluation, publishing, radiomics, simulation)
+PACKAGES = (dicom, evaluation, publishing, radiomics, simulation, study, volumes)
 
 
 @pytest.fixture(scope="module")

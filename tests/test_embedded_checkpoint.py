@@ -12,6 +12,7 @@ from diffusionct_pipeline.pipeline import PRETRAINED
 from diffusionct_pipeline.simulation import ChestPhantom, ScanOptions, simulate_pair
 from diffusionct_pipeline.simulation.degradation import HELD_OUT_SMOOTHERS, smooth
 from diffusionct_pipeline.training_data.splits import TEST
+from scipy.ndimage import laplace
 
 SEED = TEST[500]
 RING_LP_CM = np.arange(0.5, 6.01, 0.5)  # below 6 lp/cm a soft kernel still shows what is there
@@ -64,6 +65,20 @@ def test_it_is_of_the_networks_of_today(pipeline):
 def test_own_latent_gives_the_slice_back(pipeline, pair, kernel):
     same = decode(pipeline, *encode(pipeline, pair.hu[kernel], pair.spacing_mm))
     np.testing.assert_allclose(same, pair.hu[kernel], atol=0.1)
+
+
+@pytest.mark.parametrize("side", (512, 256, 160))
+def test_a_part_of_a_slice_gets_no_other_noise_than_the_whole(pipeline, side):
+    phantom = ChestPhantom(SEED + 1)
+    hu = simulate_pair(phantom, phantom.tumours[0].centre_mm[2], ScanOptions(), seed=SEED).hu
+    part = np.s_[(512 - side) // 2 : (512 + side) // 2, (512 - side) // 2 : (512 + side) // 2]
+    output = pipeline(hu["Br40"][part], pixel_spacing=0.7).images[0]
+
+    def roughness(image):
+        tiles = image[: side // 16 * 16, : side // 16 * 16].reshape(side // 16, 16, side // 16, 16).swapaxes(1, 2)
+        return np.median([laplace(tile).std() for tile in tiles.reshape(-1, 16, 16)])
+
+    assert roughness(output.clip(-1024)) == pytest.approx(roughness(hu["Bl64"][part]), rel=0.25)
 
 
 def test_the_latent_of_the_target_gives_its_texture(pipeline, pair):

@@ -15,6 +15,7 @@ from typing import Any
 import diffusers
 import torch
 
+from .characterise.prior import SliceLatent
 from .dicom import FolderScan
 from .fast import make_fast
 from .files import write_whole
@@ -75,6 +76,7 @@ class Job:
         others: Files below `output`, relative, which are not of this run; known at the end.
         folder: Which folder `output` is, as it is when the run begins.
         reported: `time.monotonic()` of the last report.
+        latents: What the latents of the present series say of its likeness to training.
     """
 
     scan: FolderScan
@@ -95,6 +97,7 @@ class Job:
     others: list[str] = field(default_factory=list)
     folder: os.stat_result | None = None
     reported: float = -math.inf
+    latents: list[SliceLatent] = field(default_factory=list)
 
     @property
     def total(self) -> int:

@@ -19,9 +19,11 @@ MARKERS = "osD^vP*X"
 
 def plot_overview(found: Characterisation, names: Sequence[str]) -> Figure | None:
     """Noise in soft tissue against MTF50, a point for each series; None where no series has both."""
+    if not any(item.resolution and "soft tissue" in item.noise for item in found.measured):
+        return None
     figure = import_optional("matplotlib.figure").Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
-    drawn = False
+    farthest = (0.0, 0.0)
     for name, item, group in zip(names, found.measured, found.groups):
         if item.resolution is None or "soft tissue" not in item.noise:
             continue
@@ -30,17 +32,16 @@ def plot_overview(found: Characterisation, names: Sequence[str]) -> Figure | Non
         axes.plot(x, y, MARKERS[turn % len(MARKERS)], color=COLOURS[colour], markersize=7)
         if len(names) <= MOST_CURVES:
             axes.annotate(name, (x, y), (5, 4), textcoords="offset points", fontsize=7)
-        drawn = True
-    axes.set(xlabel="MTF50 (lp/cm)", ylabel="noise in soft tissue (HU)", xlim=(0, None), ylim=(0, None))
-    axes.margins(0.15)
-    return figure if drawn else None
+        farthest = max(farthest[0], x), max(farthest[1], y)
+    axes.set(xlabel="MTF50 (lp/cm)", ylabel="noise in soft tissue (HU)", xlim=(0, 1.2 * farthest[0]), ylim=(0, 1.1 * farthest[1]))
+    return figure
 
 
 def plot_resolution(found: Characterisation, names: Sequence[str]) -> Figure | None:
-    """MTF of up to `MOST_CURVES` series, evenly chosen up to 15 lp/cm; None where none is known."""
+    """MTF up to 15 lp/cm of up to `MOST_CURVES` series; None where none is known."""
     curves = {
         name: (item.resolution.frequency, item.resolution.mtf)
-        for name, item in list(zip(names, found.measured))
+        for name, item in zip(names, found.measured)
         if item.resolution is not None
     }
     if not curves:

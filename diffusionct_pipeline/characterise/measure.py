@@ -9,19 +9,18 @@ import numpy as np
 
 from ..dicom import CTSeries, CTSlice, DicomError, read_slice
 from ..evaluation.regions import first_to_last
-from ..image_processor import UNMEASURED_HU, HUSlice, from_dicom
+from ..image_processor import GRID, HUSlice, from_dicom
 from ..pipeline import DiffusionCTPipeline
 from .noise import TissueNoise, measure_noise
-from .prior import Likeness, header_remarks, latent_remarks, likeness, slice_latents
+from .prior import Likeness, header_remarks, latent_remarks, likeness, seen_rings, slice_latents, step_to_standard
 from .protocol import Protocol, read_protocol
 from .resolution import EdgeSlice, Resolution, measure_resolution
 from .same_scan import Acquisition
 
-SLICES = 8  # evenly spread: more than these moved no figure of the series in benchmarks/characterise.py by 2 %
+SLICES = 8  # evenly spread; with a neighbour each, 16 are read, so that long series take no longer than short ones
 FARTHEST_NEIGHBOUR_MM = 12.0  # to tell how the skin is tilted; further away it bends
 UNKNOWN_THICKNESS_MM = 1.0  # of the headers without one
 SHARP_FROM_LP_CM = 4.9  # MTF50, between GE_STANDARD and D45 of kernels.json: soft tissue kernels are below
-GRID = 32  # pixels for one position of a latent
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +34,8 @@ class MeasuredSeries:
         measured: Slices that were measured.
         resolution: None where too little bare skin is in view.
         noise: By tissue; those that are not in view are left out.
-        likeness: None where the checkpoint's latents are no noise power.
+        likeness: To the training of the checkpoint; None where its latents are no noise power.
+        moved_db: Mean over frequency of how far the checkpoint moves the noise power on the way to its standard, dB.
         remarks: What no training scan had, and slices that could not be read.
         seconds: Time it took.
     """
@@ -47,6 +47,7 @@ class MeasuredSeries:
     resolution: Resolution | None
     noise: dict[str, TissueNoise]
     likeness: Likeness | None
+    moved_db: float | None
     remarks: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -80,14 +81,17 @@ def measure_series(series: CTSeries, pipe: DiffusionCTPipeline | None, slices: i
         raise DicomError(str(failed[-1]))
     thickness_mm = series.thickness_mm or UNKNOWN_THICKNESS_MM
     headers = [item.source.dataset for _, item in chosen]
-    floor_hu = max(min(float(item.hu.min()) for _, item in chosen), UNMEASURED_HU)
+    floor_hu = min(float(item.hu[~item.padding].min(initial=np.inf)) for _, item in chosen)
     edges = [_edge_slice(series, index, item) for index, item in chosen]
-    where, latents = None, []
+    where, moved_db, latents = None, None, []
     if pipe is not None:
+        steps = []
         for _, item in chosen:
             encoded = pipe.encode_batch([item])
             latents += slice_latents(pipe, encoded.latent_a, encoded.shape[-1] // GRID)
+            steps.append(step_to_standard(pipe, encoded.latent_a))
         where = likeness(pipe, latents, series.spacing_mm)
+        moved_db = float(np.abs(np.median(steps, axis=0)[seen_rings(pipe, series.spacing_mm)[1]]).mean())
     remarks = header_remarks(headers[0], series.thickness_mm, series.spacing_mm)
     if where is not None:
         remarks += latent_remarks(where, len(latents))
@@ -101,6 +105,7 @@ def measure_series(series: CTSeries, pipe: DiffusionCTPipeline | None, slices: i
         resolution=measure_resolution(edges, thickness_mm, floor_hu),
         noise=measure_noise([item.hu for _, item in chosen], series.spacing_mm, [item.padding for _, item in chosen]),
         likeness=where,
+        moved_db=moved_db,
         remarks=remarks,
         seconds=time.perf_counter() - started,
     )

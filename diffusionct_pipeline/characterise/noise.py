@@ -16,7 +16,7 @@ FEWEST_SIDE = 8  # pixels
 SMOOTHED_MM = 2.5  # squares are chosen by smoothed HU, so that noise does not choose
 MARGIN_HU = 60.0  # how far smoothed HU within a square may leave the range of its mean
 TISSUES = {
-    "lung": Tissue(-960.0, -700.0),
+    "lung": Tissue(-1010.0, -700.0),
     "fat": Tissue(-150.0, -50.0),
     "soft tissue": Tissue(0.0, 130.0),  # muscle to enhanced liver
 }
@@ -26,9 +26,9 @@ MOST_SQUARES = 80  # of a tissue in a slice, evenly chosen
 SLOW_LP_CM = 2.6  # up to here anatomy shows, and every kernel passes noise
 FAST_LP_CM = (3.0, 5.5)  # here noise rules
 NEIGHBOURS = 9  # squares whose mean fast power stands for the noise of a place
-KEPT = 0.25  # share of squares with the least slow power for their noise, see `measure_noise`
+LEVELS = 8  # of noise, from each of which the same share of squares is kept: so they stand for the tissue
+KEPT = 0.25  # share of them with the least slow power
 FEWEST_SQUARES = 12
-EULER_GAMMA = 0.5772157  # what the mean log of an exponential variable, a bin of a noise spectrum, falls short
 FLOOR = 1e-6  # HU^2 mm^2, for squares without any noise
 
 
@@ -74,10 +74,9 @@ def measure_noise(
 ) -> dict[str, TissueNoise]:
     """Noise by tissue; tissues that fill fewer than `FEWEST_SQUARES` squares are left out.
 
-    Anatomy has a red spectrum, noise of filtered backprojection a blue one. So squares count whose slow power is least
-    for the fast power around them, whatever the dose; their spectra are joined by the median of the logarithm in each
-    ring, in which an edge or a vessel hardly counts. What the lung holds of fine vessels and septa is as fine as noise:
-    its figure is noise and texture together.
+    Anatomy has a red spectrum, noise of filtered backprojection a blue one. So of squares with like fast power around them
+    those count that have the least slow power; in each ring their spectra are joined by the median. What the lung holds of
+    fine vessels and septa is as fine as noise: its figure is noise and texture together.
 
     Args:
         slices: (H, W) HU each, of one series.
@@ -137,10 +136,11 @@ def _noise(slices: Sequence[np.ndarray], squares: Squares, spacing_mm: float) ->
     fast = log_power[:, is_fast].mean(1) if is_fast.any() else np.zeros(len(slow))
     places = np.array(squares.corners) * [10 * side, 1, 1]  # squares of other slices are far away
     around = cKDTree(places).query(places, k=min(NEIGHBOURS, len(places)))[1]
-    order = np.argsort(slow - fast[around].mean(1))
-    kept = order[: max(FEWEST_SQUARES, round(KEPT * len(order)))]
+    kept = []
+    for level in np.array_split(np.argsort(fast[around].mean(1)), min(LEVELS, len(slow) // FEWEST_SQUARES)):
+        kept += level[np.argsort(slow[level])][: max(round(KEPT * len(level)), FEWEST_SQUARES // LEVELS)].tolist()
     # 2. Their spectrum, and the noise that it holds.
-    power = np.exp(np.median(log_power[kept], axis=0))
+    power = np.exp(np.median(log_power[kept], axis=0)) / (1 - 4 / (9 * bins)) ** 3
     variance = (power * bins)[1:].sum() / (side * spacing_mm) ** 2
     within = (frequency > 0) & (frequency <= 5 / spacing_mm)
     return TissueNoise(
@@ -160,8 +160,7 @@ def ring_log_power(pixels: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, n
         spacing_mm: Side of a pixel.
 
     Returns:
-        log_power: (squares, rings), of HU^2 mm^2: the mean of the logarithm over a ring, raised to that of the mean of
-            noise.
+        log_power: (squares, rings), logarithm of HU^2 mm^2.
         bins: (rings,) number of bins of each ring.
     """
     count, side = len(pixels), pixels.shape[1]
@@ -176,4 +175,4 @@ def ring_log_power(pixels: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, n
     bins = np.bincount(ring)
     to_rings = np.zeros((side * side, len(bins)))
     to_rings[np.arange(side * side), ring] = 1 / bins[ring]
-    return np.log(power.reshape(count, -1) + FLOOR) @ to_rings + EULER_GAMMA, bins
+    return np.log(power.reshape(count, -1) @ to_rings + FLOOR), bins

@@ -14,6 +14,8 @@ from ..image_processor import HUSlice, to_hu
 from ..models import ReferenceUNet1DModel, TextureAutoencoder
 from ..models.texture.channels import patient_mean
 from ..pipeline import DiffusionCTPipeline
+from ..simulation import KERNELS, Scanner, mtf
+from .noise import TissueNoise
 from .protocol import has_contrast_agent, is_elsewhere, iterative_level, lossy_compression
 
 FROM_LP_CM = 1.5  # slower power is anatomy
@@ -32,12 +34,10 @@ class SliceLatent:
 
     Attributes:
         mean: (rings,) mean log power over the patient, in units of the training data.
-        to_standard: (rings,) step of the log power to the standard, natural logarithm.
         shows_lung: Whether a lung is in view.
     """
 
     mean: np.ndarray
-    to_standard: np.ndarray
     shows_lung: bool
 
 
@@ -49,13 +49,11 @@ class Likeness:
         deviations: Largest distance of its mean log power from that of training over frequency, signed, in standard
             deviations of training places.
         at_lp_cm: Where that is.
-        standard_db: Mean over frequency of how far the checkpoint moves the noise power to its standard, dB.
         shows_lung: Whether any slice shows a lung.
     """
 
     deviations: float
     at_lp_cm: float
-    standard_db: float
     shows_lung: bool
 
 
@@ -77,30 +75,58 @@ def slice_latents(pipe: DiffusionCTPipeline, latent: torch.Tensor, row_length: i
         latent: (B, C, L), normalized, as `encode_batch` gives it.
         row_length: Positions in a row of the slice.
     """
-    channels, autoencoder = pipe.autoencoder.channels, pipe.autoencoder
-    mean = patient_mean(latent)[:, channels.power]
-    step = (pipe.denoiser.origin(latent) - latent)[:, channels.power].mean(-1)
-    step = step * autoencoder.latent_std[channels.power]
-    local_hu = to_hu(autoencoder.denormalize(latent)[:, channels.mean])[:, 0].unflatten(-1, (-1, row_length))
-    return [
-        SliceLatent(*(part.float().cpu().numpy() for part in (m, s)), _shows_lung(hu.float().cpu().numpy()))
-        for m, s, hu in zip(mean, step, local_hu)
-    ]
+    channels = pipe.autoencoder.channels
+    means = patient_mean(latent)[:, channels.power].float().cpu().numpy()
+    local_hu = to_hu(pipe.autoencoder.denormalize(latent)[:, channels.mean])[:, 0].float().cpu().numpy()
+    return [SliceLatent(mean, _shows_lung(hu.reshape(-1, row_length))) for mean, hu in zip(means, local_hu)]
+
+
+@torch.no_grad()
+def step_to_standard(pipe: DiffusionCTPipeline, latent: torch.Tensor) -> np.ndarray:
+    """(rings,) dB by which a checkpoint moves the mean noise power of slices (B, C, L), normalized, to its standard."""
+    channels = pipe.autoencoder.channels
+    step = (pipe.denoiser.origin(latent) - latent)[:, channels.power].mean((0, 2))
+    return DB * (step * pipe.autoencoder.latent_std[channels.power]).float().cpu().numpy()
+
+
+def seen_rings(pipe: DiffusionCTPipeline, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies of the rings in lp/cm, (rings,), and which of them are noise and within reach of the pixels."""
+    config = pipe.autoencoder.config
+    lp_cm = np.linspace(0, config.max_lp_cm, config.rings)
+    return lp_cm, (lp_cm >= FROM_LP_CM) & (lp_cm <= 5 / spacing_mm)
 
 
 def likeness(pipe: DiffusionCTPipeline, latents: Sequence[SliceLatent], spacing_mm: float) -> Likeness:
     """Where a series lies, by the latents of some of its slices, at least one, which have one pixel spacing."""
-    config = pipe.autoencoder.config
-    lp_cm = np.linspace(0, config.max_lp_cm, config.rings)
-    seen = (lp_cm >= FROM_LP_CM) & (lp_cm <= min(config.max_lp_cm, 5 / spacing_mm))
+    lp_cm, seen = seen_rings(pipe, spacing_mm)
     mean = np.median([latent.mean for latent in latents], axis=0)[seen]
     farthest = int(np.abs(mean).argmax())
     return Likeness(
         deviations=float(mean[farthest]),
         at_lp_cm=float(lp_cm[seen][farthest]),
-        standard_db=float(DB * np.abs(np.median([latent.to_standard for latent in latents], axis=0)[seen]).mean()),
         shows_lung=any(latent.shows_lung for latent in latents),
     )
+
+
+def spectrum_to_standard(noise: TissueNoise, standard_name: str) -> float | None:
+    """Distance of a noise power spectrum from that of a standard kernel, whatever the dose.
+
+    Args:
+        noise: Of one tissue.
+        standard_name: Kernel of `KERNELS`; its spectrum is that of filtered backprojection on the simulated scanner,
+            frequency times the square of filter, which divides the scanner's blur out.
+
+    Returns:
+        Mean over frequency of |10 log10 of the ratio of powers|, dB, once the mean ratio is taken out; None for an unknown
+        kernel.
+    """
+    if standard_name not in KERNELS:
+        return None
+    seen = (noise.frequency >= FROM_LP_CM) & (noise.frequency <= KERNELS[standard_name].mtf10)
+    frequency = torch.from_numpy(noise.frequency[seen])
+    expected = frequency * (mtf(frequency, standard_name) / Scanner().blur(frequency / 10)) ** 2
+    ratio = DB * np.log(noise.power[seen] / expected.numpy())
+    return float(np.abs(ratio - ratio.mean()).mean())
 
 
 def header_remarks(header: Dataset, thickness_mm: float | None, spacing_mm: float) -> list[str]:

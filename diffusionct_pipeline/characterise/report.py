@@ -16,7 +16,9 @@ from ..files import write_whole
 from ..simulation import KERNELS
 from .figures import plot_overview, plot_profiles, plot_resolution, plot_spectra
 from .measure import MeasuredSeries
-from .noise import TISSUES
+from .noise import SIDE_MM, TISSUES
+from .prior import FAR, spectrum_to_standard
+from .styles import TISSUE
 
 if TYPE_CHECKING:
     from .folder import Characterisation
@@ -30,9 +32,10 @@ of {side:g} mm; that of the lung holds its fine structure as well. Grain is the 
 tissue. Measured against simulated truth by `benchmarks/characterise.py`.
 
 Prior: how far the mean noise power of the patient lies from that of training at the frequency where it is farthest, in
-standard deviations of single places; beyond {far:g} it is told. To the standard: how far the checkpoint moves the noise power, mean
-over frequency, and the octaves between the series' MTF50 and that of its standard's kernel. A small distance from the
-prior is no promise: it knows noise power, not anatomy or artefacts.
+standard deviations of single places; beyond {far:g} it is told. A small distance is no promise: it knows noise power, not anatomy
+or artefacts. From the standard: octaves between the series' MTF50 and that of the standard's kernel (positive: the series is
+softer), mean difference of the shapes of the noise power spectra in dB, and by how many dB the checkpoint moves the noise
+power on the way there, mean over frequency: that is what it does, not what it should.
 """
 
 
@@ -75,12 +78,14 @@ def series_row(found: Characterisation, index: int) -> dict[str, Cell]:
     }
     for tissue in TISSUES:
         row[f"noise_{tissue.replace(' ', '_')}_hu"] = item.noise[tissue].noise_hu if tissue in item.noise else None
-    row["grain_lp_cm"] = item.noise["soft tissue"].mean_frequency if "soft tissue" in item.noise else None
+    has_noise = TISSUE in item.noise
+    row["grain_lp_cm"] = item.noise[TISSUE].mean_frequency if has_noise else None
     row |= {
         "prior_deviations": where.deviations if where else None,
         "prior_at_lp_cm": where.at_lp_cm if where else None,
-        "standard_db": where.standard_db if where else None,
+        "moved_db": item.moved_db,
         "standard_octaves": octaves_to_standard(item, found.standard_name),
+        "standard_shape_db": spectrum_to_standard(item.noise[TISSUE], found.standard_name) if has_noise else None,
         "group": found.groups[index],
         "seconds_a_slice": item.seconds / item.measured,
         "remarks": "; ".join(item.remarks),
@@ -157,24 +162,21 @@ def label(index: int, item: MeasuredSeries) -> str:
 
 def report_text(found: Characterisation, figures: dict[str, str]) -> list[str]:
     """The parts of report.md."""
-    from .noise import SIDE_MM
-    from .prior import FAR
-
     rows = [series_row(found, i) for i in range(len(found.measured))]
     text = [
         "# CT series\n",
-        f"{len(rows)} series, {len(set(found.groups))} groups of like style, {len(found.same_scans)} pairs of one "
-        f"acquisition. DiffusionCT {__version__}; research use only.\n",
+        f"Series: {len(rows)}; groups of like style: {len(set(found.groups))}; pairs of one acquisition: "
+        f"{len(found.same_scans)}. DiffusionCT {__version__}; research use only.\n",
     ]
     if found.failures:
-        text.append(f"{len(found.failures)} series or files could not be measured; the screen listed them.\n")
+        text.append(f"Series or files that could not be measured: {len(found.failures)}; the screen listed them.\n")
     text += [
         _table("Protocol", rows, ("series", "slices", "vendor", "model", "kernel", "iterative", "thickness_mm",
                                   "increment_mm", "pixel_mm", "kvp", "exposure_mas", "current_ma")),
         _table("Measured", rows, ("series", "kernel", "family", "mtf50_lp_cm", "mtf10_lp_cm", "noise_lung_hu",
                                   "noise_fat_hu", "noise_soft_tissue_hu", "grain_lp_cm", "group")),
         _table(f"Against the checkpoint, standard {found.standard_name}", rows,
-               ("series", "kernel", "prior_deviations", "prior_at_lp_cm", "standard_db", "standard_octaves")),
+               ("series", "kernel", "prior_deviations", "prior_at_lp_cm", "standard_octaves", "standard_shape_db", "moved_db")),
     ]  # fmt: skip
     remarks = [f"- series {row['series']}: {row['remarks']}" for row in rows if row["remarks"]]
     text += ["**Unlike training**\n", *(remarks or ["nothing was found"]), ""]

@@ -16,7 +16,9 @@ BIN_MM = 0.1
 REACH = (-6.0, 5.0)  # mm, inside and outside: skin and what lies below it; air
 FEWEST_PIXELS = 20  # of a bin
 FEWEST_BINS = 0.9  # share that must be filled: a few mm of skin cross the pixel grid at too few phases
-LARGEST_SHIFT_MM = 0.3  # of the surface within the slice's thickness: at 5 lp/cm it takes 4 % of the transfer
+# How far the surface may move within the slice's thickness; more only where that leaves too little skin. The fit knows how
+# much transfer it takes: at 5 lp/cm 4, 14 and 36 %.
+LARGEST_SHIFTS_MM = (0.3, 0.6, 1.0)
 MODEL_ERROR_HU = 3.0  # what the model below does not describe of a profile, beside its noise
 PEAK = 0.55  # where kernels enhance, relative to their MTF50, as those of kernels.json that do
 FREQUENCY = np.arange(0.005, 2.5, 0.01)  # 1/mm
@@ -96,13 +98,22 @@ def measure_resolution(slices: Sequence[EdgeSlice], thickness_mm: float, floor_h
     Returns:
         None where too little bare skin is in view.
     """
-    found = [near for item in slices if (near := _near(item, thickness_mm)) is not None]
-    if not found:
+    edges = [(item, edge) for item in slices if (edge := body_edge(item.hu, item.spacing_mm, item.padding)) is not None]
+    shifts = [_shift(edge, item, thickness_mm) for item, edge in edges]
+    for largest in LARGEST_SHIFTS_MM:
+        near, shift = [], []
+        for (item, edge), moved in zip(edges, shifts):
+            chosen = edge.bare & (moved < largest)
+            if chosen.any():
+                near.append(pixels_near(item.hu, item.spacing_mm, edge, chosen))
+                shift.append(moved[chosen])
+        offset, profile, error = _profile(near)
+        if len(offset) >= FEWEST_BINS * (REACH[1] - REACH[0]) / BIN_MM:
+            break
+    else:
         return None
-    offset, profile, error = _profile(*(np.concatenate(part) for part in zip(*found)))
-    if len(offset) < FEWEST_BINS * (REACH[1] - REACH[0]) / BIN_MM:
-        return None
-    values = _fit(offset, profile, error, floor_hu)
+    tilted = np.sinc(np.outer(FREQUENCY, np.concatenate(shift))).mean(1)
+    values = _fit(offset, profile, error, tilted, floor_hu)
     kernel = _kernel(values)
     frequency = FREQUENCY * 10
     curve = mtf(torch.from_numpy(frequency), kernel).numpy()
@@ -113,29 +124,23 @@ def measure_resolution(slices: Sequence[EdgeSlice], thickness_mm: float, floor_h
         mtf=curve,
         offset_mm=offset,
         profile_hu=profile,
-        fitted_hu=_model(values, offset, floor_hu),
+        fitted_hu=_model(values, offset, tilted, floor_hu),
     )
 
 
-def _near(item: EdgeSlice, thickness_mm: float) -> tuple[np.ndarray, np.ndarray] | None:
-    """Distances and HU of the pixels at upright, bare skin."""
-    edge = body_edge(item.hu, item.spacing_mm, item.padding)
-    if edge is None:
-        return None
-    chosen = edge.bare & _upright(edge, item, thickness_mm)
-    return pixels_near(item.hu, item.spacing_mm, edge, chosen) if chosen.any() else None
-
-
-def _upright(edge: BodyEdge, item: EdgeSlice, thickness_mm: float) -> np.ndarray:
-    """(N,) bool."""
+def _shift(edge: BodyEdge, item: EdgeSlice, thickness_mm: float) -> np.ndarray:
+    """(N,) mm that the surface moves sideways within the slice's thickness; 0 where there is no slice to tell."""
     neighbour = None if item.neighbour_hu is None else body_edge(item.neighbour_hu, item.spacing_mm)
     if neighbour is None:
-        return np.ones(len(edge.bare), bool)
-    return tilt(edge, neighbour, item.neighbour_mm) * thickness_mm < LARGEST_SHIFT_MM
+        return np.zeros(len(edge.bare))
+    return tilt(edge, neighbour, item.neighbour_mm) * thickness_mm
 
 
-def _profile(distance_mm: np.ndarray, hu: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centre, median and its standard error of every bin that holds enough pixels."""
+def _profile(near: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Centre, median and its standard error of every bin of distance that holds enough pixels."""
+    if not near:
+        return np.empty(0), np.empty(0), np.empty(0)
+    distance_mm, hu = (np.concatenate(part) for part in zip(*near))
     edges = np.arange(REACH[0], REACH[1] + BIN_MM / 2, BIN_MM)
     order = np.argsort(distance_mm)
     starts = np.searchsorted(distance_mm[order], edges)
@@ -148,7 +153,9 @@ def _profile(distance_mm: np.ndarray, hu: np.ndarray) -> tuple[np.ndarray, np.nd
     return tuple(np.array(rows).reshape(-1, 3).T)
 
 
-def _fit(offset: np.ndarray, profile: np.ndarray, error: np.ndarray, floor_hu: float) -> dict[str, float]:
+def _fit(
+    offset: np.ndarray, profile: np.ndarray, error: np.ndarray, tilted: np.ndarray, floor_hu: float
+) -> dict[str, float]:
     """Least squares, with the expected values as further observations."""
     low, start, high = (np.array([row[i] for row in PARAMETERS.values()]) for i in range(3))
     expected = np.array([0.0 if row[3] is None else row[3] for row in PARAMETERS.values()])
@@ -156,7 +163,7 @@ def _fit(offset: np.ndarray, profile: np.ndarray, error: np.ndarray, floor_hu: f
     noise = np.hypot(error, MODEL_ERROR_HU)
 
     def residuals(values: np.ndarray) -> np.ndarray:
-        apart = (_model(dict(zip(PARAMETERS, values)), offset, floor_hu) - profile) / noise
+        apart = (_model(dict(zip(PARAMETERS, values)), offset, tilted, floor_hu) - profile) / noise
         return np.concatenate([apart, (values - expected) * weight])
 
     fits = []
@@ -175,9 +182,9 @@ def _kernel(values: dict[str, float]) -> Kernel:
 STEP = 2 * 0.01 * np.sin(2 * np.pi * np.outer(OFFSET_MM, FREQUENCY)) / (2 * np.pi * FREQUENCY)
 
 
-def _model(values: dict[str, float], offset: np.ndarray, floor_hu: float) -> np.ndarray:
-    """HU at distances from the surface: three blurred steps, cut at `floor_hu`."""
-    transfer = mtf(torch.from_numpy(FREQUENCY * 10), _kernel(values)).numpy() * np.sinc(FREQUENCY * BIN_MM)
+def _model(values: dict[str, float], offset: np.ndarray, tilted: np.ndarray, floor_hu: float) -> np.ndarray:
+    """HU at distances from the surface: three blurred steps, cut at `floor_hu`; `tilted` is the transfer of the tilt."""
+    transfer = mtf(torch.from_numpy(FREQUENCY * 10), _kernel(values)).numpy() * np.sinc(FREQUENCY * BIN_MM) * tilted
     depth = values["place"] - offset
 
     def step(at_mm: float, uneven_mm: float = 0.0) -> np.ndarray:

@@ -72,8 +72,10 @@ def find_same_scans(
     found = []
     for first in range(len(series)):
         for second in range(first + 1, len(series)):
+            if not _same_origin(acquisitions[first], acquisitions[second]):
+                continue
             matches = _matches(series[first], series[second])
-            if not matches or not _same_origin(acquisitions[first], acquisitions[second]):
+            if not matches:
                 continue
             try:
                 one, two = (read_slice(path) for path in matches[len(matches) // 2])

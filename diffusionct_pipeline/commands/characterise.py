@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ._shared import EXIT_FAILURE, EXIT_OK, MODEL_HELP, ProgressBar
+from ._shared import EXIT_FAILURE, EXIT_OK, MODEL_HELP, ProgressBar, patients_kept_out_of_the_log
 
 TEXT = "measure resolution, noise and protocol of all CT series of a folder, and find pairs of one acquisition"
 EXAMPLE = "diffusionct characterise scans --out characterisation"
@@ -25,10 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, and print a line for each series; a series or file that cannot be measured is a failure."""
     from ..characterise.folder import characterise_folder
-    from .standardize import patients_kept_out_of_the_log
 
-    options.output, options.reference = options.out, None
-    with patients_kept_out_of_the_log(options), ProgressBar("characterise", unit="series") as progress:
+    with patients_kept_out_of_the_log(options.input, options.out), ProgressBar("characterise", unit="scan") as progress:
         found = characterise_folder(
             options.input, options.out, model=options.model, slices=options.slices, progress=progress
         )

@@ -23,9 +23,11 @@ TISSUES = {
 BODY_HU = -500.0  # smoothed HU above are tissue
 LUNG_MM = 20.0  # radius of a circle that fits into a lung, and not into the core of a table
 MOST_SQUARES = 80  # of a tissue in a slice, evenly chosen
-SLOW_LP_CM = 2.6  # up to here anatomy shows, and every kernel passes noise
+SLOW_LP_CM = 1.8  # up to here anatomy shows most
 FAST_LP_CM = (3.0, 5.5)  # here noise rules
 NEIGHBOURS = 9  # squares whose mean fast power stands for the noise of a place
+# A quarter, and 1.8 lp/cm: pure noise of Br36 comes out 14 % too low, half of the squares would be 40 % too high where the
+# dose is high and muscle marbled (benchmarks/characterise.py).
 LEVELS = 8  # of noise, from each of which the same share of squares is kept: so they stand for the tissue
 KEPT = 0.25  # share of them with the least slow power
 FEWEST_SQUARES = 12
@@ -75,8 +77,9 @@ def measure_noise(
     """Noise by tissue; tissues that fill fewer than `FEWEST_SQUARES` squares are left out.
 
     Anatomy has a red spectrum, noise of filtered backprojection a blue one. So of squares with like fast power around them
-    those count that have the least slow power; in each ring their spectra are joined by the median. What the lung holds of
-    fine vessels and septa is as fine as noise: its figure is noise and texture together.
+    those count that have the least slow power; in each ring their spectra are joined by the median. Very soft kernels
+    leave noise at slow frequencies only, which this takes for anatomy in part. What the lung holds of fine vessels and
+    septa is as fine as noise: its figure is noise and texture together.
 
     Args:
         slices: (H, W) HU each, of one series.
@@ -140,6 +143,8 @@ def _noise(slices: Sequence[np.ndarray], squares: Squares, spacing_mm: float) ->
     for level in np.array_split(np.argsort(fast[around].mean(1)), min(LEVELS, len(slow) // FEWEST_SQUARES)):
         kept += level[np.argsort(slow[level])][: max(round(KEPT * len(level)), FEWEST_SQUARES // LEVELS)].tolist()
     # 2. Their spectrum, and the noise that it holds.
+    # A ring's power is chi-squared with bins / 2 degrees of freedom (a Hann window leaves a quarter of the bins
+    # independent): the median falls short of the mean (Wilson and Hilferty 1931).
     power = np.exp(np.median(log_power[kept], axis=0)) / (1 - 4 / (9 * bins)) ** 3
     variance = (power * bins)[1:].sum() / (side * spacing_mm) ** 2
     within = (frequency > 0) & (frequency <= 5 / spacing_mm)

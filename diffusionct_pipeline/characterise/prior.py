@@ -90,10 +90,15 @@ def step_to_standard(pipe: DiffusionCTPipeline, latent: torch.Tensor) -> np.ndar
 
 
 def seen_rings(pipe: DiffusionCTPipeline, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies of the rings in lp/cm, (rings,), and which of them are noise and within reach of the pixels."""
+    """Frequencies of the rings in lp/cm, (rings,), and which of them are noise and within reach of the pixels.
+
+    Pixels so coarse that none is within reach leave the first one from `FROM_LP_CM` on, to which such latents repeat what
+    lies below.
+    """
     config = pipe.autoencoder.config
     lp_cm = np.linspace(0, config.max_lp_cm, config.rings)
-    return lp_cm, (lp_cm >= FROM_LP_CM) & (lp_cm <= 5 / spacing_mm)
+    first = lp_cm[lp_cm >= FROM_LP_CM][0]
+    return lp_cm, (lp_cm >= first) & (lp_cm <= max(first, 5 / spacing_mm))
 
 
 def likeness(pipe: DiffusionCTPipeline, latents: Sequence[SliceLatent], spacing_mm: float) -> Likeness:
@@ -118,11 +123,13 @@ def spectrum_to_standard(noise: TissueNoise, standard_name: str) -> float | None
 
     Returns:
         Mean over frequency of |10 log10 of the ratio of powers|, dB, once the mean ratio is taken out; None for an unknown
-        kernel.
+        kernel, or pixels too coarse for a shape.
     """
     if standard_name not in KERNELS:
         return None
     seen = (noise.frequency >= FROM_LP_CM) & (noise.frequency <= KERNELS[standard_name].mtf10)
+    if np.count_nonzero(seen) < 2:
+        return None
     frequency = torch.from_numpy(noise.frequency[seen])
     expected = frequency * (mtf(frequency, standard_name) / Scanner().blur(frequency / 10)) ** 2
     ratio = DB * np.log(noise.power[seen] / expected.numpy())

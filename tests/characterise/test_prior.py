@@ -84,6 +84,13 @@ def test_the_farthest_frequency_within_reach_of_the_pixels_counts():
     assert "denoised" in latent_remarks(where, 1)[0]
 
 
+def test_pixels_too_coarse_for_noise_break_nothing():
+    pipe = tiny_pipeline()
+    where = likeness(pipe, [SliceLatent(np.zeros(pipe.autoencoder.config.rings, np.float32), True)], 5.0)
+    assert where.deviations == 0
+    assert spectrum_to_standard(TissueNoise(20.0, 40.0, np.array([0.5, 1.0]), np.ones(2), None), "Bl64") is None
+
+
 def test_the_spectrum_of_the_standard_is_at_no_distance_from_it():
     frequency = np.arange(1.0, 8.0)
     f = torch.from_numpy(frequency)

@@ -17,6 +17,7 @@ from typing import Any
 import diffusers
 import torch
 
+from .characterise.prior import SliceLatent
 from .fast import make_fast
 from .files import write_whole
 from .pipeline import DiffusionCTPipeline
@@ -106,6 +107,7 @@ class Job:
         others: Files below `output`, relative, which are not of this run; known at the end.
         folder: Which folder `output` is, as it is when the run begins.
         reported: `time.monotonic()` of the last report.
+        latents: What the latents of the present series say of its likeness to training.
     """
 
     scan: Sources
@@ -126,6 +128,7 @@ class Job:
     others: list[str] = field(default_factory=list)
     folder: os.stat_result | None = None
     reported: float = -math.inf
+    latents: list[SliceLatent] = field(default_factory=list)
 
     @property
     def total(self) -> int:

@@ -47,6 +47,7 @@ class SeriesEntry:
         kernel_in, kernel_out: Kernel of the first slice that is there, as its source and it name it.
         clipped_pixels: Pixels beyond the HU that the source's bit depth holds, in the slices that were written.
         seconds_per_slice: Of those that were written, reading and writing included; None before the first one.
+        unlike_training: What no training scan had, by the headers and the latents of the slices, a sentence each.
         failures: "path" and "reason" of each slice that was not written.
     """
 
@@ -64,6 +65,7 @@ class SeriesEntry:
     seconds_per_slice: float | None = None
     gaps: list[str]
     duplicates: list[str]
+    unlike_training: list[str] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
 
     @classmethod

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
+from .characterise.prior import has_texture_latent, header_remarks, latent_remarks, likeness, slice_latents
 from .dicom import CTSeries, read_slice, write_slice
 from .files import locked_folder, remove_temporaries, whole_file
 from .finished import finished_samples, finished_slice
 from .folder_job import FolderOptions, Job, failures_listed, generator_for, make_job
 from .folder_previews import preview_indices, write_preview
-from .image_processor import HUSlice
+from .image_processor import GRID, HUSlice
 from .optional import import_optional
 from .pipeline import ACCELERATOR_BATCH, sample_seed
 from .run_report import SeriesEntry
@@ -141,8 +142,10 @@ def standardize_series(job: Job, series: CTSeries) -> None:
     """Standardize and write the slices of one series that are not finished, and add its entry to the report."""
     entry = SeriesEntry.of(series)
     job.entries.append(entry)
+    job.latents = []
     size = job.options.batch_size or ACCELERATOR_BATCH
     seconds = 0.0
+    of_header: list[str] | None = None
     for start in range(0, len(series.paths), size):
         # 1. Read; a file that cannot be read costs nothing but itself.
         paths, begun = series.paths[start : start + size], time.perf_counter()
@@ -150,6 +153,8 @@ def standardize_series(job: Job, series: CTSeries) -> None:
         for path in paths:
             with failures_listed(job, entry, [path]):
                 slices += job.pipe.image_processor.load(path)
+        if slices and of_header is None:
+            of_header = header_remarks(slices[0].source.dataset, slices[0].thickness_mm, series.spacing_mm)
         reading = (time.perf_counter() - begun) / len(paths)
         # 2. Standardize those that go through the networks together, and write each.
         for batch in job.pipe.batches(slices, job.options.batch_size):
@@ -166,6 +171,11 @@ def standardize_series(job: Job, series: CTSeries) -> None:
                 return
         if entry.written:
             entry.seconds_per_slice = round(seconds / entry.written, 3)
+        # 3. What no training scan had.
+        entry.unlike_training = of_header or []
+        if job.latents:
+            where = likeness(job.pipe, job.latents, series.spacing_mm)
+            entry.unlike_training = entry.unlike_training + latent_remarks(where, len(job.latents))
 
 
 def is_finished(job: Job, entry: SeriesEntry, series: CTSeries, hu_slice: HUSlice) -> bool:
@@ -215,6 +225,8 @@ def standardize_slices(job: Job, slices: list[HUSlice]) -> list[tuple[np.ndarray
     """Slices that go through the networks together -> list of (K samples in HU (K, H, W), their noise seeds)."""
     seeds = seeds_of(job, slices)  # [B][K]
     encoded = job.pipe.encode_batch(slices)
+    if has_texture_latent(job.pipe):
+        job.latents += slice_latents(job.pipe, encoded.latent_a, encoded.shape[-1] // GRID)
     samples = []
     for number, of_sample in enumerate(zip(*seeds)):
         if number:

@@ -15,7 +15,7 @@ from helpers.runs import HU, REPORT, tree, write_scans
 from helpers.tiny import tiny_pipeline
 from PIL import Image
 
-from diffusionct_pipeline import DiffusionCTPipeline, standardize_folder as module
+from diffusionct_pipeline import DiffusionCTPipeline, folder_previews
 from diffusionct_pipeline.pipeline import PRETRAINED
 from diffusionct_pipeline.standardize_folder import standardize_folder
 
@@ -198,7 +198,7 @@ class TestPrivacy:
 
     def test_a_pictures_title_names_no_path(self, tmp_path, model, monkeypatch):
         titles = []
-        monkeypatch.setattr(module, "preview_png", lambda *arguments: titles.append(arguments[3]) or b"")
+        monkeypatch.setattr(folder_previews, "preview_png", lambda *arguments: titles.append(arguments[3]) or b"")
         scans = write_scans(tmp_path / "in/Doe_Jane")
         pytest.importorskip("matplotlib")
         standardize_folder(scans.parent, tmp_path / "out", model=model, preview=True)

@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 from typing import Protocol
 
-FIRST = ("demo", "standardize", "simulate", "evaluate", "adapt", "study", "publish", "info")  # others follow by name
+FIRST = ("demo", "standardize", "simulate", "evaluate", "characterise", "adapt", "study", "publish", "info")  # others follow by name
 
 
 class Command(Protocol):

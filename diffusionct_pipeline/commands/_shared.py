@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sys
 import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -60,3 +65,32 @@ class ProgressBar:
         if count < 0 or (done == total and done != count) or now - when >= LOG_SECONDS:
             self.told = now, done
             print(f"{self.description}: {done} of {total} {self.unit}s, {now - self.begun:.0f} s", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def patients_kept_out_of_the_log(source: str, output: str, reference: str | None = None) -> Iterator[None]:
+    """In log lines IN, OUT and REFERENCE stand for the folders that were given, which may be named after a patient.
+
+    Warnings of pydicom are left out: they quote the values of headers that they complain of.
+    """
+    from ..run_report import without_folders
+
+    folders = {"OUT": Path(output)}
+    for name, path in (("IN", source), ("REFERENCE", reference)):
+        if path is not None:
+            folders[name] = Path(path) if Path(path).is_dir() else Path(path).parent
+
+    def shorten(record: logging.LogRecord) -> bool:
+        record.msg, record.args = without_folders(record.getMessage(), folders), None
+        return record.name.partition(".")[0] != "pydicom"
+
+    handlers = list(logging.getLogger().handlers)
+    for handler in handlers:
+        handler.addFilter(shorten)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pydicom")
+            yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(shorten)

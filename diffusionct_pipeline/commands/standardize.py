@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import logging
 import sys
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
 
-from ._shared import EXIT_FAILURE, EXIT_OK, MODEL_HELP, ProgressBar
+from ._shared import EXIT_FAILURE, EXIT_OK, MODEL_HELP, ProgressBar, patients_kept_out_of_the_log
 
 TEXT = "standardize a DICOM, NIfTI or NRRD file, or all CT of a folder; other files in it are skipped"
 EXAMPLE = "diffusionct standardize scans/patient_01 standardized/patient_01 --preview"
@@ -54,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     from ..standardize_folder import standardize_folder
 
     bar = ProgressBar("standardize", unit="slice" if options.samples == 1 else "sample")
-    with patients_kept_out_of_the_log(options), bar as progress:
+    with patients_kept_out_of_the_log(options.input, options.output, options.reference), bar as progress:
         report = standardize_folder(
             options.input,
             options.output,
@@ -83,6 +78,9 @@ def run(options: argparse.Namespace) -> int:
         print(f"{len(report['skipped'])} other files skipped; {LISTED}")
     if report["others"]:
         print(f"note: OUT also holds {len(report['others'])} files that are not of this run; {LISTED}", file=sys.stderr)
+    for number, entry in enumerate(report["series"], 1):
+        for remark in entry["unlike_training"]:
+            print(f"warning: series {number} of {len(report['series'])} is unlike all training: {remark}", file=sys.stderr)
     failures = [item for entry in report["series"] for item in entry["failures"]] + report["unusable"] + report["lost"]
     for item in failures[:SHOWN_FAILURES]:
         print(f"failed: {item['reason']}", file=sys.stderr)
@@ -91,35 +89,6 @@ def run(options: argparse.Namespace) -> int:
     if report["stopped"]:
         print(f"stopped early: {report['stopped']}", file=sys.stderr)
     return EXIT_FAILURE if failures or report["stopped"] else EXIT_OK
-
-
-@contextlib.contextmanager
-def patients_kept_out_of_the_log(options: argparse.Namespace) -> Iterator[None]:
-    """In log lines IN, OUT and REFERENCE stand for the folders that were given, which may be named after a patient.
-
-    Warnings of pydicom are left out: they quote the values of headers that they complain of.
-    """
-    from ..run_report import without_folders
-
-    folders = {"OUT": Path(options.output)}
-    for name, path in (("IN", options.input), ("REFERENCE", options.reference)):
-        if path is not None:
-            folders[name] = Path(path) if Path(path).is_dir() else Path(path).parent
-
-    def shorten(record: logging.LogRecord) -> bool:
-        record.msg, record.args = without_folders(record.getMessage(), folders), None
-        return record.name.partition(".")[0] != "pydicom"
-
-    handlers = list(logging.getLogger().handlers)
-    for handler in handlers:
-        handler.addFilter(shorten)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pydicom")
-            yield
-    finally:
-        for handler in handlers:
-            handler.removeFilter(shorten)
 
 
 def sample_count(text: str) -> int:

@@ -1,0 +1,115 @@
+"""`diffusionct characterise`: every series of a folder measured, compared and reported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..dicom import CTSeries
+from ..files import whole_folder
+from ..optional import import_optional
+from ..pipeline import DiffusionCTPipeline
+from ..run_report import is_junk, relative_path, without_folders
+from ..sources import scan_source
+from .measure import SLICES, MeasuredSeries, measure_series
+from .prior import has_texture_latent
+from .report import write_report
+from .same_scan import SameScan, find_same_scans
+from .styles import group
+
+
+@dataclass(frozen=True, eq=False)
+class Characterisation:
+    """What `characterise_folder` found.
+
+    Attributes:
+        measured: Every series that could be measured.
+        groups: Number of the group of like style of each, from 1.
+        same_scans: Those of one acquisition; they count in `measured` from 0.
+        names: Folder of each below the input, for the screen; reports do not hold it.
+        failures: A sentence for each series that could not be measured, and for each file that is unusable.
+        standard_name: Kernel of the checkpoint's standard.
+    """
+
+    measured: list[MeasuredSeries]
+    groups: list[int]
+    same_scans: list[SameScan]
+    names: list[str]
+    failures: list[str]
+    standard_name: str
+
+
+def characterise_folder(
+    source: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    model: str | os.PathLike | None = None,
+    slices: int = SLICES,
+    progress: Callable[[int, int], None] | None = None,
+) -> Characterisation:
+    """Measure every CT series below a folder, and write series.csv, noise_power.csv, pairs.csv, figures and report.md.
+
+    Args:
+        source: Folder with any number of series and other files, or a DICOM file. Only read.
+        out: New folder, or an empty one, outside of `source`.
+        model: Checkpoint to whose training and standard the series are compared: folder or "user/repo"; None for the
+            embedded one.
+        slices: How many slices of each series to measure, at most.
+        progress: Called as progress(done, total) at the start and after each series.
+
+    Raises:
+        FileExistsError: `out` is there and not empty.
+        ValueError: `slices` is below 1, or `out` lies in `source`.
+        FileNotFoundError, DicomError: `source` holds no series, or none that can be measured.
+        ImportError: matplotlib is not installed.
+    """
+    source, out = Path(source), Path(out)
+    if slices < 1:
+        raise ValueError(f"`slices` is {slices}; legal is an integer of at least 1.")
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f'the output folder "{out}" lies inside the input "{source}"; choose one outside of it.')
+    import_optional("matplotlib")
+    scan = scan_source(source)
+    with whole_folder(out) as part:
+        pipe = DiffusionCTPipeline.from_pretrained(model)
+        standard_name = pipe.config.standard_name
+        known = pipe if has_texture_latent(pipe) else None
+        failures = [item.reason for item in scan.skipped if not is_junk(item)]
+        failures += [f'"{volume.path}" is a volume, whose header tells no protocol; DICOM series are read.' for volume in scan.volumes]
+        measured: list[MeasuredSeries] = []
+        # 1. Series by series; one that cannot be measured costs nothing but itself.
+        for done, series in enumerate(scan.series):
+            if progress is not None:
+                progress(done, len(scan.series))
+            try:
+                measured.append(measure_series(series, known, slices))
+            except Exception as error:  # whatever is bad about it
+                reason = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
+                failures.append(f"{len(series.paths)} slices: {reason}")
+        if progress is not None:
+            progress(len(scan.series), len(scan.series))
+        failures = [without_folders(failure, {"IN": scan.folder}) for failure in failures]
+        if not measured:
+            raise ValueError(f"no series could be measured: {failures[0]}")
+        # 2. All of them beside each other.
+        result = Characterisation(
+            measured=measured,
+            groups=group(measured),
+            same_scans=find_same_scans(
+                [item.series for item in measured],
+                [item.acquisition for item in measured],
+                [item.protocol.kernel for item in measured],
+            ),
+            names=[_name(item.series, scan.folder) for item in measured],
+            failures=failures,
+            standard_name=standard_name,
+        )
+        write_report(result, part)
+    return result
+
+
+def _name(series: CTSeries, folder: Path) -> str:
+    """Folder of a series below the input."""
+    return str(relative_path(series.paths[0].parent, folder))

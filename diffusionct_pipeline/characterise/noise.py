@@ -1,0 +1,183 @@
+"""Noise of the tissues of a series: its level in HU and its power spectrum in lp/cm, from homogeneous squares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter, label, maximum
+from scipy.spatial import cKDTree
+
+from ..evaluation.regions import Tissue, every_nth
+
+SIDE_MM = 12.0  # of a square: subcutaneous fat is hardly wider; steps of 0.83 lp/cm
+FEWEST_SIDE = 8  # pixels
+SMOOTHED_MM = 2.5  # squares are chosen by smoothed HU, so that noise does not choose
+MARGIN_HU = 60.0  # how far smoothed HU within a square may leave the range of its mean
+TISSUES = {
+    "lung": Tissue(-1010.0, -700.0),
+    "fat": Tissue(-150.0, -50.0),
+    "soft tissue": Tissue(0.0, 130.0),  # muscle to enhanced liver
+}
+BODY_HU = -500.0  # smoothed HU above are tissue
+LUNG_MM = 20.0  # radius of a circle that fits into a lung, and not into the core of a table
+MOST_SQUARES = 80  # of a tissue in a slice, evenly chosen
+SLOW_LP_CM = 1.8  # up to here anatomy shows most
+FAST_LP_CM = (3.0, 5.5)  # here noise rules
+NEIGHBOURS = 9  # squares whose mean fast power stands for the noise of a place
+# A quarter, and 1.8 lp/cm: pure noise of Br36 comes out 14 % too low, half of the squares would be 40 % too high where the
+# dose is high and muscle marbled (benchmarks/characterise.py).
+LEVELS = 8  # of noise, from each of which the same share of squares is kept: so they stand for the tissue
+KEPT = 0.25  # share of them with the least slow power
+FEWEST_SQUARES = 12
+FLOOR = 1e-6  # HU^2 mm^2, for squares without any noise
+
+
+@dataclass(frozen=True, eq=False)
+class Squares:
+    """Squares of one tissue.
+
+    Attributes:
+        side: In pixels.
+        corners: [(index of the slice, first row, first column)].
+    """
+
+    side: int
+    corners: list[tuple[int, int, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class TissueNoise:
+    """Noise of one tissue.
+
+    Attributes:
+        noise_hu: Standard deviation in HU, of a typical (median) square.
+        mean_hu: Median HU of the squares.
+        frequency, power: Radial noise power spectrum: lp/cm, and HU^2 mm^2, up to the Nyquist frequency.
+        squares: Where it was measured.
+    """
+
+    noise_hu: float
+    mean_hu: float
+    frequency: np.ndarray
+    power: np.ndarray
+    squares: Squares
+
+    @property
+    def mean_frequency(self) -> float:
+        """Centre of the spectrum in lp/cm, weighted by frequency as the plane is: how fine the grain is."""
+        weight = self.power * self.frequency
+        return float((weight * self.frequency).sum() / weight.sum())
+
+
+def measure_noise(
+    slices: Sequence[np.ndarray], spacing_mm: float, paddings: Sequence[np.ndarray] | None = None
+) -> dict[str, TissueNoise]:
+    """Noise by tissue; tissues that fill fewer than `FEWEST_SQUARES` squares are left out.
+
+    Anatomy has a red spectrum, noise of filtered backprojection a blue one. So of squares with like fast power around them
+    those count that have the least slow power; in each ring their spectra are joined by the median. Very soft kernels
+    leave noise at slow frequencies only, which this takes for anatomy in part. What the lung holds of fine vessels and
+    septa is as fine as noise: its figure is noise and texture together.
+
+    Args:
+        slices: (H, W) HU each, of one series.
+        spacing_mm: Side of a pixel.
+        paddings: (H, W) bool each, True where nothing was measured.
+    """
+    side = max(FEWEST_SIDE, round(SIDE_MM / spacing_mm))
+    found: dict[str, list[tuple[int, int, int]]] = {name: [] for name in TISSUES}
+    for index, hu in enumerate(slices):
+        padding = None if paddings is None else paddings[index]
+        for name, corners in _tissue_squares(hu, side, spacing_mm, padding).items():
+            found[name] += [(index, row, column) for row, column in corners]
+    result = {}
+    for name, corners in found.items():
+        if len(corners) >= FEWEST_SQUARES:
+            result[name] = _noise(slices, Squares(side, corners), spacing_mm)
+    return result
+
+
+def _tissue_squares(
+    hu: np.ndarray, side: int, spacing_mm: float, padding: np.ndarray | None
+) -> dict[str, list[tuple[int, int]]]:
+    """Tissue -> corners of half-overlapping squares whose mean, and smoothed HU all over, are its own."""
+    smooth = gaussian_filter(np.maximum(hu, -1024).astype(np.float32), SMOOTHED_MM / spacing_mm)
+    smooth[(smooth <= BODY_HU) & ~_lungs(smooth > BODY_HU, spacing_mm)] = -np.inf
+    if padding is not None:
+        smooth[padding] = -np.inf
+    step = side // 2
+    windows = np.lib.stride_tricks.sliding_window_view(smooth, (side, side))[::step, ::step]
+    low, high, mean = windows.min((2, 3)), windows.max((2, 3)), windows.mean((2, 3))
+    result = {}
+    for name, tissue in TISSUES.items():
+        chosen = (mean > tissue.lowest_hu) & (mean < tissue.highest_hu)
+        chosen &= (low > tissue.lowest_hu - MARGIN_HU) & (high < tissue.highest_hu + MARGIN_HU)
+        corners = [(int(row) * step, int(column) * step) for row, column in zip(*np.nonzero(chosen))]
+        result[name] = every_nth(corners, MOST_SQUARES)
+    return result
+
+
+def _lungs(tissue: np.ndarray, spacing_mm: float) -> np.ndarray:
+    """(H, W) bool: what tissue (H, W) encloses and is as wide as a lung."""
+    holes, _ = label(binary_fill_holes(tissue) & ~tissue)
+    radius_mm = maximum(distance_transform_edt(~tissue) * spacing_mm, holes, range(holes.max() + 1))
+    wide = np.array(radius_mm) >= LUNG_MM
+    wide[0] = False  # tissue, and air around the patient
+    return wide[holes]
+
+
+def _noise(slices: Sequence[np.ndarray], squares: Squares, spacing_mm: float) -> TissueNoise:
+    side = squares.side
+    pixels = np.stack([slices[i][y : y + side, x : x + side] for i, y, x in squares.corners]).astype(float)
+    log_power, bins = ring_log_power(pixels, spacing_mm)  # [squares,rings]
+    frequency = np.arange(len(bins)) * 10 / (side * spacing_mm)
+    # 1. The most homogeneous squares.
+    slow = log_power[:, (frequency > 0) & (frequency < SLOW_LP_CM)].mean(1)
+    is_fast = (frequency > FAST_LP_CM[0]) & (frequency < FAST_LP_CM[1])
+    fast = log_power[:, is_fast].mean(1) if is_fast.any() else np.zeros(len(slow))
+    places = np.array(squares.corners) * [10 * side, 1, 1]  # squares of other slices are far away
+    around = cKDTree(places).query(places, k=min(NEIGHBOURS, len(places)))[1]
+    kept = []
+    for level in np.array_split(np.argsort(fast[around].mean(1)), min(LEVELS, len(slow) // FEWEST_SQUARES)):
+        kept += level[np.argsort(slow[level])][: max(round(KEPT * len(level)), FEWEST_SQUARES // LEVELS)].tolist()
+    # 2. Their spectrum, and the noise that it holds.
+    # A ring's power is chi-squared with bins / 2 degrees of freedom (a Hann window leaves a quarter of the bins
+    # independent): the median falls short of the mean (Wilson and Hilferty 1931).
+    power = np.exp(np.median(log_power[kept], axis=0)) / (1 - 4 / (9 * bins)) ** 3
+    variance = (power * bins)[1:].sum() / (side * spacing_mm) ** 2
+    within = (frequency > 0) & (frequency <= 5 / spacing_mm)
+    return TissueNoise(
+        noise_hu=float(np.sqrt(variance)),
+        mean_hu=float(np.median(pixels[kept].mean((1, 2)))),
+        frequency=frequency[within],
+        power=power[within],
+        squares=Squares(side, [squares.corners[i] for i in kept]),
+    )
+
+
+def ring_log_power(pixels: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Log power spectra of squares in rings of one frequency step, up to the corners of the frequency plane.
+
+    Args:
+        pixels: (squares, side, side) HU; each is freed of a fitted plane.
+        spacing_mm: Side of a pixel.
+
+    Returns:
+        log_power: (squares, rings), logarithm of HU^2 mm^2.
+        bins: (rings,) number of bins of each ring.
+    """
+    count, side = len(pixels), pixels.shape[1]
+    y, x = np.indices((side, side)).reshape(2, -1) - (side - 1) / 2
+    plane = np.linalg.qr(np.column_stack([np.ones(side * side), y, x]))[0]
+    flat = pixels.reshape(count, -1)
+    flat = (flat - flat @ plane @ plane.T).reshape(pixels.shape)
+    hann = np.outer(np.hanning(side + 1)[:-1], np.hanning(side + 1)[:-1])
+    power = np.abs(np.fft.fft2(flat * hann)) ** 2 * spacing_mm**2 / (hann**2).sum()
+    step = np.fft.fftfreq(side, 1 / side)
+    ring = np.round(np.hypot(step[:, None], step[None, :])).astype(int).ravel()
+    bins = np.bincount(ring)
+    to_rings = np.zeros((side * side, len(bins)))
+    to_rings[np.arange(side * side), ring] = 1 / bins[ring]
+    return np.log(power.reshape(count, -1) @ to_rings + FLOOR), bins

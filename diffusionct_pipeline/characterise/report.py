@@ -1,0 +1,206 @@
+"""What `characterise_folder` writes: tables as CSV, figures, and report.md. Nothing in it names a patient, a path or a date."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import __version__
+from ..evaluation.study.plots import save_figure
+from ..evaluation.study.tables import Table
+from ..files import write_whole
+from ..simulation import KERNELS
+from .figures import plot_overview, plot_profiles, plot_resolution, plot_spectra
+from .measure import MeasuredSeries
+from .noise import SIDE_MM, TISSUES
+from .prior import FAR, spectrum_to_standard
+from .styles import TISSUE
+
+if TYPE_CHECKING:
+    from .folder import Characterisation
+
+Cell = str | float | int | None
+
+NOTES = """\
+MTF50 and MTF10 come from the edge between skin and air within the slice. Skin is not flat and patients breathe: sharp kernels
+come out too soft rather than too sharp, most of all in thick slices. Noise is the standard deviation in homogeneous squares
+of {side:g} mm; that of the lung holds its fine structure as well. Grain is the centre of the noise power spectrum of soft
+tissue. Measured against simulated truth by `benchmarks/characterise.py`.
+
+Prior: how far the mean noise power of the patient lies from that of training at the frequency where it is farthest, in
+standard deviations of single places; beyond {far:g} it is told. A small distance is no promise: it knows noise power, not anatomy
+or artefacts. From the standard: octaves between the series' MTF50 and that of the standard's kernel (positive: the series is
+softer), mean difference of the shapes of the noise power spectra in dB, and by how many dB the checkpoint moves the noise
+power on the way there, mean over frequency: that is what it does, not what it should.
+"""
+
+
+def write_report(found: Characterisation, folder: Path) -> None:
+    """Write series.csv, noise_power.csv, pairs.csv, report.md and the figures.
+
+    Args:
+        found: What was measured.
+        folder: An existing folder.
+    """
+    write_whole(folder / "series.csv", as_csv([series_row(found, i) for i in range(len(found.measured))]))
+    write_whole(folder / "noise_power.csv", as_csv(noise_power_rows(found.measured)))
+    write_whole(folder / "pairs.csv", as_csv(pair_rows(found)))
+    figures = write_figures(found, folder)
+    write_whole(folder / "report.md", "\n".join(report_text(found, figures)))
+
+
+def series_row(found: Characterisation, index: int) -> dict[str, Cell]:
+    """Row of a series in series.csv."""
+    item = found.measured[index]
+    protocol, resolution, where = item.protocol, item.resolution, item.likeness
+    row: dict[str, Cell] = {
+        "series": index + 1,
+        "series_uid": item.series.uid,
+        "slices": len(item.series.paths),
+        "measured": item.measured,
+        "vendor": protocol.vendor,
+        "model": protocol.model,
+        "kernel": protocol.kernel,
+        "iterative": protocol.iterative,
+        "thickness_mm": protocol.thickness_mm,
+        "increment_mm": protocol.increment_mm,
+        "pixel_mm": protocol.spacing_mm,
+        "kvp": protocol.kvp,
+        "exposure_mas": protocol.exposure_mas,
+        "current_ma": protocol.current_ma,
+        "family": item.family,
+        "mtf50_lp_cm": resolution.mtf50 if resolution else None,
+        "mtf10_lp_cm": resolution.mtf10 if resolution else None,
+    }
+    for tissue in TISSUES:
+        row[f"noise_{tissue.replace(' ', '_')}_hu"] = item.noise[tissue].noise_hu if tissue in item.noise else None
+    has_noise = TISSUE in item.noise
+    row["grain_lp_cm"] = item.noise[TISSUE].mean_frequency if has_noise else None
+    row |= {
+        "prior_deviations": where.deviations if where else None,
+        "prior_at_lp_cm": where.at_lp_cm if where else None,
+        "moved_db": item.moved_db,
+        "standard_octaves": octaves_to_standard(item, found.standard_name),
+        "standard_shape_db": spectrum_to_standard(item.noise[TISSUE], found.standard_name) if has_noise else None,
+        "group": found.groups[index],
+        "seconds_a_slice": item.seconds / item.measured,
+        "remarks": "; ".join(item.remarks),
+    }
+    return row
+
+
+def octaves_to_standard(item: MeasuredSeries, standard_name: str) -> float | None:
+    """log2 of the standard's MTF50 over that of a series, None where either is unknown."""
+    if item.resolution is None or standard_name not in KERNELS:
+        return None
+    return math.log2(KERNELS[standard_name].mtf50 / item.resolution.mtf50)
+
+
+def noise_power_rows(measured: Sequence[MeasuredSeries]) -> list[dict[str, Cell]]:
+    """Rows of noise_power.csv: one for each series, tissue and frequency."""
+    return [
+        {"series": number, "tissue": tissue, "frequency_lp_cm": float(f), "power_hu2_mm2": float(p)}
+        for number, item in enumerate(measured, 1)
+        for tissue, noise in item.noise.items()
+        for f, p in zip(noise.frequency, noise.power)
+    ]
+
+
+def pair_rows(found: Characterisation) -> list[dict[str, Cell]]:
+    """Rows of pairs.csv: series of one acquisition."""
+    kernels = [item.protocol.kernel for item in found.measured]
+    rows = []
+    for pair in found.same_scans:
+        ends = sorted((pair.first, pair.second), key=lambda i: _mtf50(found.measured[i]))  # the softer one first
+        rows.append({
+            "first": ends[0] + 1,
+            "second": ends[1] + 1,
+            "kernel_first": kernels[ends[0]],
+            "kernel_second": kernels[ends[1]],
+            "slices": pair.slices,
+            "noise_correlation": pair.correlation,
+            "use": "pair of kernels" if pair.kernels_differ else "same kernel: second copy or smoothed",
+        })  # fmt: skip
+    return rows
+
+
+def as_csv(rows: Sequence[dict[str, Cell]]) -> str:
+    """Rows of one kind as CSV, numbers to four digits; empty for no rows."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if rows:
+        writer.writerow(rows[0])
+    writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    return out.getvalue()
+
+
+def write_figures(found: Characterisation, folder: Path) -> dict[str, str]:
+    """Draw the figures that there is something to draw for; file name -> caption."""
+    figures = {}
+    names = [label(i, item) for i, item in enumerate(found.measured)]
+    drawn = {
+        "overview.png": (plot_overview(found, names), "Resolution and noise in soft tissue; colours are groups"),
+        "resolution.png": (plot_resolution(found, names), "Modulation transfer by series"),
+        "noise_power.png": (plot_spectra(found, names), "Noise power in soft tissue"),
+        "edges.png": (plot_profiles(found, names), "Profiles from air into the patient, and what was fitted"),
+    }
+    for name, (figure, caption) in drawn.items():
+        if figure is not None:
+            save_figure(figure, folder / name)
+            figures[name] = caption
+    return figures
+
+
+def label(index: int, item: MeasuredSeries) -> str:
+    """What figures call a series."""
+    return f"{index + 1} {item.protocol.kernel or 'unknown kernel'}"
+
+
+def report_text(found: Characterisation, figures: dict[str, str]) -> list[str]:
+    """The parts of report.md."""
+    rows = [series_row(found, i) for i in range(len(found.measured))]
+    text = [
+        "# CT series\n",
+        f"Series: {len(rows)}; groups of like style: {len(set(found.groups))}; pairs of one acquisition: "
+        f"{len(found.same_scans)}. DiffusionCT {__version__}; research use only.\n",
+    ]
+    if found.failures:
+        text.append(f"Series or files that could not be measured: {len(found.failures)}; the screen listed them.\n")
+    text += [
+        _table("Protocol", rows, ("series", "slices", "vendor", "model", "kernel", "iterative", "thickness_mm",
+                                  "increment_mm", "pixel_mm", "kvp", "exposure_mas", "current_ma")),
+        _table("Measured", rows, ("series", "kernel", "family", "mtf50_lp_cm", "mtf10_lp_cm", "noise_lung_hu",
+                                  "noise_fat_hu", "noise_soft_tissue_hu", "grain_lp_cm", "group")),
+        _table(f"Against the checkpoint, standard {found.standard_name}", rows,
+               ("series", "kernel", "prior_deviations", "prior_at_lp_cm", "standard_octaves", "standard_shape_db", "moved_db")),
+    ]  # fmt: skip
+    remarks = [f"- series {row['series']}: {row['remarks']}" for row in rows if row["remarks"]]
+    text += ["**Unlike training**\n", *(remarks or ["nothing was found"]), ""]
+    pairs = pair_rows(found)
+    if pairs:
+        text.append(_table("Series of one acquisition: pairs for training and testing", pairs, tuple(pairs[0])))
+    text += [f"![{caption}]({name})\n\n{caption}.\n" for name, caption in figures.items()]
+    return [*text, "## How to read it\n", NOTES.format(side=SIDE_MM, far=FAR)]
+
+
+def _table(title: str, rows: Sequence[dict[str, Cell]], columns: tuple[str, ...]) -> str:
+    heads = tuple(column.replace("_", " ") for column in columns)
+    return Table(title, heads, tuple(tuple(_short(row[column]) for column in columns) for row in rows)).markdown()
+
+
+def _mtf50(item: MeasuredSeries) -> float:
+    return item.resolution.mtf50 if item.resolution else 0.0
+
+
+def _cell(value: Cell) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _short(value: Cell) -> str:
+    return f"{value:.3g}" if isinstance(value, float) and math.isfinite(value) else _cell(value)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what an editor sees; when the code runs, `__getattr__` impo
     from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
     from .pipeline import DiffusionCTPipeline
     from .pipeline_output import DiffusionCTPipelineOutput
+    from .transforms import StandardizeCT, StandardizeCTd
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,8 @@ __all__ = [
     "ModelMixin",
     "ReferenceUNet1DModel",
     "SchedulerMixin",
+    "StandardizeCT",
+    "StandardizeCTd",
     "TextureAutoencoder",
 ]
 

@@ -185,7 +185,7 @@ def plot_grids(
         label: What is shown.
         rows, columns: What these are.
     """
-    figure, cells = _figure(4.0 * len(grids) + 0.6, 3.9, 1, len(grids))
+    figure, cells = _grid_of_axes(4.0 * len(grids) + 0.6, 3.9, 1, len(grids))
     for axes, (title, grid) in zip(np.ravel(cells), grids.items()):
         drawn = axes.imshow(grid, vmin=0, vmax=1, cmap="viridis")
         for (i, j), value in np.ndenumerate(grid):

@@ -80,6 +80,7 @@ class TestCorrection:
         denoiser = _with_standard(pipe, pipe.reference_tokens([pairs[0].target])[0], "K2").denoiser
         denoiser.correction[0], denoiser.correction[1] = 0.5, 0.25
         latent_a = torch.randn(2, denoiser.channels.total, 9, generator=torch.Generator().manual_seed(0))
+        latent_a[:, denoiser.channels.mean] = 0.4  # all tissue
         change = denoiser.latent_of(torch.ones_like(latent_a), latent_a) - denoiser.origin(latent_a)
         deviation = denoiser.deviation[denoiser.channels.power]
         expected = (0.5 + 0.25 * deviation)[:, None].expand(2, -1, 9)

@@ -239,12 +239,15 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
     def latent_of(
         self, difference: torch.Tensor, latent_a: torch.Tensor, reference: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """What was sampled, as Z_B: the inverse of `difference`, but that to a reference its mean is not believed as it is.
+        """What was sampled, as Z_B: in the patient the inverse of `difference`, but for the mean to a reference.
 
         Smoothing moves the mean power of a slice and moves it unevenly; anatomy that slice and reference do not share
         moves the mean alone, and is not to be followed. So of the mean over the patient a share s^2 / (s^2 + s0^2) is
         kept, s the scatter over the patient of what was sampled and s0 = `DOUBTED_SCATTER`. Where the denoiser was
         adapted to a site, pairs have told how far it is to be believed.
+
+        In air around the patient the change is its mean there: air has hardly a say in training, and what is sampled place
+        by place would be seen as clouds.
         """
         change = difference * self.deviation[:, None]
         power = change[:, self.channels.power]
@@ -257,6 +260,9 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
             scatter = (scatter * self.noise_dominated).sum(1) / self.noise_dominated.sum()  # [B]
             doubted = DOUBTED_SCATTER**2 / (scatter**2 + DOUBTED_SCATTER**2)
             power = power - doubted.view(-1, 1, 1) * mean
+        inside = patient_weight(latent_a)  # [B,1,L]
+        in_air = (power * (1 - inside)).sum(-1, keepdim=True) / (1 - inside).sum(-1, keepdim=True).clamp(min=1e-3)
+        power = inside * power + (1 - inside) * in_air
         change = torch.cat([change[:, : self.channels.power.start], power], 1)
         return self.origin(latent_a, reference) + change
 

@@ -10,7 +10,7 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.unets.unet_1d import UNet1DOutput
 from torch import nn
 
-from .channels import IN_PATIENT, LatentChannels, patient_mean, patient_weight
+from .channels import IN_PATIENT, LatentChannels, empty_weight, patient_mean, patient_weight
 from .frequency import ramp
 from .target_curve import TargetCurve
 
@@ -260,9 +260,9 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
             scatter = (scatter * self.noise_dominated).sum(1) / self.noise_dominated.sum()  # [B]
             doubted = DOUBTED_SCATTER**2 / (scatter**2 + DOUBTED_SCATTER**2)
             power = power - doubted.view(-1, 1, 1) * mean
-        inside = patient_weight(latent_a)  # [B,1,L]
-        in_air = (power * (1 - inside)).sum(-1, keepdim=True) / (1 - inside).sum(-1, keepdim=True).clamp(min=1e-3)
-        power = inside * power + (1 - inside) * in_air
+        empty = empty_weight(latent_a)  # [B,1,L]
+        in_air = (power * empty).sum(-1, keepdim=True) / empty.sum(-1, keepdim=True).clamp(min=1e-3)
+        power = (1 - empty) * power + empty * in_air
         change = torch.cat([change[:, : self.channels.power.start], power], 1)
         return self.origin(latent_a, reference) + change
 

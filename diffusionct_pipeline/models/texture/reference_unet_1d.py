@@ -246,8 +246,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         kept, s the scatter over the patient of what was sampled and s0 = `DOUBTED_SCATTER`. Where the denoiser was
         adapted to a site, pairs have told how far it is to be believed.
 
-        In air around the patient the change is its mean there: air has hardly a say in training, and what is sampled place
-        by place would be seen as clouds.
+        In air around the patient the change is its mean there: air has hardly a say in training.
         """
         change = difference * self.deviation[:, None]
         power = change[:, self.channels.power]

@@ -1,8 +1,8 @@
 """Adapt a checkpoint to a site: its target becomes the standard, and pairs correct what is sampled.
 
-Nothing is trained. From pairs two numbers for each ring of the latent follow by least squares: how far the sampled change of power
-is believed, and a bias. So one pair is enough, it takes seconds, and the networks stay those
-that were tested. Not in Selim et al. 2023.
+Nothing is trained. From pairs two numbers for each ring of the latent follow by least squares: how far the sampled change of
+power is believed, and a bias. So one pair is enough, it takes seconds, and the networks stay those that were tested. Not in
+Selim et al. 2023.
 """
 
 from __future__ import annotations

@@ -77,7 +77,9 @@ def characterise_folder(
         standard_name = pipe.config.standard_name
         known = pipe if has_texture_latent(pipe) else None
         failures = [item.reason for item in scan.skipped if not is_junk(item)]
-        failures += [f'"{volume.path}" is a volume, whose header tells no protocol; DICOM series are read.' for volume in scan.volumes]
+        failures += [
+            f'"{volume.path}" is a volume, whose header tells no protocol; DICOM series are read.' for volume in scan.volumes
+        ]
         measured: list[MeasuredSeries] = []
         # 1. Series by series; one that cannot be measured costs nothing but itself.
         for done, series in enumerate(scan.series):

@@ -12,7 +12,8 @@ import importlib
 import pkgutil
 from typing import Protocol
 
-FIRST = ("demo", "standardize", "simulate", "evaluate", "characterise", "adapt", "study", "publish", "info")  # others follow by name
+# In the help; others follow by name.
+FIRST = ("demo", "standardize", "simulate", "evaluate", "characterise", "adapt", "study", "publish", "info")
 
 
 class Command(Protocol):

@@ -52,7 +52,8 @@ def run(options: argparse.Namespace) -> int:
         tumours=options.tumours, slices=options.slices, size=options.size, any_to_any=options.any_to_any, systems=systems,
         sets=sets, rekernel=path(options.rekernel),
         pair=options.pair and (Path(options.pair[0]), Path(options.pair[1])), trained=path(options.trained),
-        regression=path(options.regression), budget_seconds=options.budget, objects=options.objects, network_size=options.network_size,
+        regression=path(options.regression), budget_seconds=options.budget, objects=options.objects,
+        network_size=options.network_size,
     )  # fmt: skip
     with Progress() as progress:
         run_study(options.out, settings.quick() if options.quick else settings, progress)

@@ -94,7 +94,8 @@ def _train(options: StudyOptions, trained: Path) -> None:
 
     def train(systems: Sequence[str], output: Path, **settings: Any) -> None:
         shared = {"budget_seconds": options.budget_seconds, "size": options.network_size, "seed": options.seed}
-        train_rivals(RivalsOptions(**{"output": str(output), "systems": list(systems), **shared, **options.training, **settings}))
+        chosen = {"output": str(output), "systems": list(systems), **shared, **options.training, **settings}
+        train_rivals(RivalsOptions(**chosen))
 
     wanted = [name for name in RIVALS if not options.systems or name in options.systems]
     if wanted:

@@ -76,9 +76,9 @@ class TexturePairs:
         """`count` pairs at random, the standard in `standard_share` of them, with `tokens` reference positions each.
 
         Mirrored at random, half of the batches cut to a square of the slice, and half of those to a reference under kernels
-        that were never simulated: a smooth curve is added to the log power of A, another one to that of B and its reference. Not of those to the standard: how
-        strong its noise will be follows from a kernel that is known. `same_share` of those to a reference are one
-        variant twice, under two curves.
+        that were never simulated: a smooth curve is added to the log power of A, another one to that of B and its reference.
+        Not of those to the standard: how strong its noise will be follows from a kernel that is known. `same_share` of those
+        to a reference are one variant twice, under two curves.
         """
         device = generator.device
         rand = lambda *shape: torch.rand(shape, generator=generator, device=device)  # noqa: E731

@@ -18,11 +18,11 @@ import torch
 from agreement import agreement, read_pair
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.adapt import SlicePair, adapt
-from diffusionct_pipeline.simulation import ChestPhantom, Kernel, Scanner, ScanOptions, simulate_pair
+from diffusionct_pipeline.simulation import Kernel, Scanner, ScanOptions, simulate_pair
 from diffusionct_pipeline.simulation.degradation import smooth
 from diffusionct_pipeline.systems import FittingPair, LinearFilter
 from diffusionct_pipeline.training_data.splits import IMAGE_PAIRS, TEST, take
-from diffusionct_pipeline.training_data.tumour_pairs import measured_regions
+from diffusionct_pipeline.training_data.tumour_pairs import measured_regions, phantom_and_tumour
 from tqdm import tqdm
 
 UNFAMILIAR = Kernel("unfamiliar", mtf50=6.5, mtf10=9.0, boost=1.8, boost_peak=4.5)
@@ -71,8 +71,7 @@ def simulated(pipe, counts, tumours):
 
 
 def scan(scanner, seed, index):
-    phantom = ChestPhantom(seed, style="human" if index % 3 else "lungman")
-    tumour = phantom.tumours[index % len(phantom.tumours)]
+    phantom, tumour = phantom_and_tumour(seed, index)
     spacing_mm = 0.6 + 0.05 * (index % 5)
     options = ScanOptions(kernels=("Br40", UNFAMILIAR), mas=40.0 * 1.5 ** (index % 4), spacing_mm=spacing_mm)
     return simulate_pair(phantom, tumour.centre_mm[2], options, seed=seed, scanner=scanner)

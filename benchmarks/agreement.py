@@ -16,16 +16,15 @@ from pathlib import Path
 
 import numpy as np
 from diffusionct_pipeline.dicom import read_slice
-from diffusionct_pipeline.evaluation.regions import first_to_last, square_regions
+from diffusionct_pipeline.evaluation.regions import tumour_sized_squares
 from diffusionct_pipeline.evaluation.texture import texture_agreement
-from diffusionct_pipeline.image_processor import UNMEASURED_HU
+from diffusionct_pipeline.image_processor import measured_hu
 from diffusionct_pipeline.systems import SYSTEMS, FittingPair
 from diffusionct_pipeline.training_data.splits import IMAGE_PAIRS, TEST, take
 from diffusionct_pipeline.training_data.tumour_pairs import SOURCE, TARGET, measured_regions, tumour_pairs, with_smoothed_source
 from tqdm import tqdm
 
 FITTING_PAIRS = 6
-REGION_PIXELS, REGIONS_A_SLICE = 48, 12  # as large as a tumour of 3 cm; evenly spread over the patient
 SMOOTHING = {"Br40 -> Bl64": None, "smoothed Br40 -> Bl64": ("bilateral", 0.6)}
 
 
@@ -101,15 +100,8 @@ def read_pair(soft, sharp):
     """
     names = sorted(path.name for path in soft.glob("*.dcm"))
     scans = {folder: [read_slice(folder / name) for name in names] for folder in (soft, sharp)}
-    measured = {
-        folder: [np.where(item.padding, np.float32(UNMEASURED_HU), item.hu) for item in scan]
-        for folder, scan in scans.items()
-    }
-    masks = []
-    for item in scans[soft]:
-        inside = [mask for mask in square_regions(item.hu, REGION_PIXELS) if not item.padding[mask].any()]
-        masks.append(first_to_last(inside, REGIONS_A_SLICE))
-    return scans, measured, masks
+    measured = {folder: [measured_hu(item) for item in scan] for folder, scan in scans.items()}
+    return scans, measured, [tumour_sized_squares(item.hu, avoid=item.padding) for item in scans[soft]]
 
 
 def far_from(i, count):

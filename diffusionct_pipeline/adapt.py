@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from .evaluation.agreement import REPRODUCIBLE, relative_error
-from .evaluation.regions import first_to_last, square_regions
+from .evaluation.regions import TUMOUR_PIXELS, spread, tumour_sized_squares
 from .evaluation.texture import TextureAgreement, texture_agreement
-from .image_processor import GRID, UNMEASURED_HU, HUSlice
+from .image_processor import GRID, HUSlice, measured_hu
 from .models import ReferenceUNet1DModel
 from .models.texture.channels import patient_weight
 from .pipeline import DiffusionCTPipeline
@@ -27,7 +27,6 @@ EVERY = 4  # every fourth pair is held out
 MOST_REFERENCES = 16  # slices of the target whose texture is taken
 DOUBT = 30.0  # positions whose worth of belief the network has as it is: no bias, all of its scatter
 SCATTER = 0.1  # normalized, of these
-REGION_PIXELS, REGIONS_A_SLICE = 48, 12  # as large as a tumour of 3 cm; evenly spread over the patient
 SEED = 0  # of the noise
 RESAMPLES = 1000
 SAME_SPACING = 1e-3  # relative; headers round spacings to 3 to 6 digits
@@ -137,7 +136,7 @@ def _split(pairs: Sequence[SlicePair]) -> tuple[list[SlicePair], list[SlicePair]
 
 def _tokens(pipe: DiffusionCTPipeline, targets: Sequence[HUSlice]) -> torch.Tensor:
     """(T, C) positions of slices of the target."""
-    return pipe.reference_tokens(first_to_last(targets, min(len(targets), MOST_REFERENCES)))[0]
+    return pipe.reference_tokens(spread(targets, MOST_REFERENCES))[0]
 
 
 def _with_standard(pipe: DiffusionCTPipeline, tokens: torch.Tensor, name: str) -> DiffusionCTPipeline:
@@ -211,22 +210,19 @@ def _judge(
 ) -> dict[str, TextureAgreement]:
     """Agreement over squares of the rows that count."""
     images: dict[str, list] = {"input": [], "before": [], "adapted": []}
-    tokens = before.denoiser.standard[None]
+    tokens, steps = before.denoiser.standard[None], pipe.config.default_num_inference_steps
     for pair in pairs:
-        target = np.where(pair.target.padding, np.float32(UNMEASURED_HU), pair.target.hu)
-        counts = np.zeros(target.shape, bool)
-        counts[slice(*pair.rows)] = True
-        inside = [
-            mask for mask in square_regions(target, REGION_PIXELS) if counts[mask].all() and not pair.source.padding[mask].any()
-        ]
-        masks = first_to_last(inside, min(len(inside), REGIONS_A_SLICE)) if inside else []
-        outputs = {
-            "input": pair.source.hu,
-            "before": pipe.standardize_batch([pair.source], [SEED], pipe.config.default_num_inference_steps, tokens)[0],
-            "adapted": trial.standardize_batch([pair.source], [SEED], pipe.config.default_num_inference_steps)[0],
+        target, avoided = measured_hu(pair.target), np.ones(pair.target.hu.shape, bool)
+        avoided[slice(*pair.rows)] = False
+        masks = tumour_sized_squares(target, avoid=avoided | pair.source.padding)
+        encoded = pipe.encode_batch([pair.source])
+        made = {
+            name: by.standardize_batch([pair.source], [SEED], steps, reference, encoded=encoded)[0]
+            for name, by, reference in (("before", pipe, tokens), ("adapted", trial, None))
         }
+        outputs = {"input": pair.source.hu} | made
         for name, output in outputs.items():
             images[name].append((output.round().clip(target.min()), target, masks))
     if not any(masks for _, _, masks in images["input"]):
-        raise ValueError(f"`pairs` show no square of {REGION_PIXELS} pixels within the patient to be judged by.")
+        raise ValueError(f"`pairs` show no square of {TUMOUR_PIXELS} pixels within the patient to be judged by.")
     return {name: texture_agreement(made) for name, made in images.items()}

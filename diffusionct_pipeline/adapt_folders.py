@@ -10,10 +10,11 @@ from typing import TypeAlias
 
 from .adapt import Adaptation, SlicePair, adapt
 from .evaluation.geometry import find_series, match_slices
-from .evaluation.regions import first_to_last
+from .evaluation.regions import spread
 from .files import whole_folder, write_whole
 from .image_processor import HUSlice
 from .pipeline import DiffusionCTPipeline
+from .publishing.contents import remove_places
 
 MOST_PAIRS = 40  # two seconds each
 MOST_TARGETS = 16
@@ -74,10 +75,10 @@ def adapt_folders(
     pairs, others = [], []
     if unpaired:
         paths = [path for folder in targets for path in find_series(folder).paths]
-        others = [load(path) for path in first_to_last(paths, min(len(paths), MOST_TARGETS))]
+        others = [load(path) for path in spread(paths, MOST_TARGETS)]
     else:
         matched = [both for folders in zip(sources, targets) for both in matched_paths(*folders)]
-        chosen = first_to_last(matched, min(len(matched), MOST_PAIRS))
+        chosen = spread(matched, MOST_PAIRS)
         pairs = [SlicePair(load(source), load(target)) for source, target in chosen]
     adapted = adapt(pipe, pairs, others, standard_name)
     worse = adapted.worse_than()
@@ -115,10 +116,7 @@ def save(adapted: Adaptation, folder: Path, pairs: int) -> None:
         for name, agreement in adapted.scores.items()
     }
     adapted.pipe.save_pretrained(folder)
-    for path in folder.rglob("*.json"):  # diffusers notes where the pipeline was loaded from: nobody else's concern
-        values = json.loads(path.read_text())
-        if values.pop("_name_or_path", None) is not None:
-            write_whole(path, json.dumps(values, indent=2) + "\n")
+    remove_places(folder)
     summary = {"adapted": {"standard": standard, "pairs": pairs, "judged": adapted.judged}, "scores": scores}
     write_whole(folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
     rows = [f"| {name} | {row['CCC']:.2f} | {row['within 15 %']:.0%} |" for name, row in scores.items()]

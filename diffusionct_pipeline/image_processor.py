@@ -184,8 +184,7 @@ class CTImageProcessor:
         Returns:
             (B, 1, H', W') float32 tensor in model range and (B,) float32 tensor of pixel spacings in mm.
         """
-        measured = np.stack([np.where(item.padding, np.float32(UNMEASURED_HU), item.hu) for item in slices])
-        hu = torch.from_numpy(measured)[:, None]  # [B,1,H,W]
+        hu = torch.from_numpy(np.stack([measured_hu(item) for item in slices]))[:, None]  # [B,1,H,W]
         sample = to_model(hu.clamp(LOWEST_SEEN_HU, HIGHEST_SEEN_HU))
         bottom, right = (-size % GRID for size in hu.shape[-2:])
         sample = F.pad(sample, (0, right, 0, bottom), mode="reflect")  # [B,1,H',W']
@@ -215,6 +214,11 @@ class CTImageProcessor:
         if kind == "pt":
             return torch.from_numpy(hu).to(given.device or "cpu")
         return preview(hu) if kind == "pil" else hu
+
+
+def measured_hu(item: HUSlice | CTSlice) -> np.ndarray:
+    """(H, W) float32 HU of a slice, with air where nothing was measured."""
+    return np.where(item.padding, np.float32(UNMEASURED_HU), item.hu)
 
 
 def from_dicom(source: CTSlice) -> HUSlice:

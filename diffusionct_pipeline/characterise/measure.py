@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..dicom import CTSeries, CTSlice, DicomError, read_slice
-from ..evaluation.regions import first_to_last
+from ..evaluation.regions import spread
 from ..image_processor import GRID, HUSlice, from_dicom
 from ..pipeline import DiffusionCTPipeline
 from .noise import TissueNoise, measure_noise
@@ -72,7 +72,7 @@ def measure_series(series: CTSeries, pipe: DiffusionCTPipeline | None, slices: i
     """
     started = time.perf_counter()
     count, failed, chosen = len(series.paths), [], []
-    for index in sorted(set(first_to_last(range(count), slices))):
+    for index in spread(range(count), slices):
         try:
             chosen.append((index, usable_slice(series, index)))
         except (DicomError, ValueError) as error:

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+TUMOUR_PIXELS, SQUARES_A_SLICE = 48, 12  # as large as a tumour of 3 cm
 AROUND_PATIENT_HU = -950.0  # squares of a lower mean are air around the patient: lung has a mean above it
 
 Square = tuple[slice, slice]  # rows, columns
@@ -62,16 +63,24 @@ def tissue_squares(
     return {name: [square for square in squares if tissue.holds(hu[square])] for name, tissue in tissues.items()}
 
 
-def square_regions(hu: np.ndarray, side: int, tissue: Tissue = PATIENT) -> list[np.ndarray]:
+def square_regions(
+    hu: np.ndarray, side: int, tissue: Tissue = PATIENT, avoid: np.ndarray | None = None
+) -> list[np.ndarray]:
     """(H, W) masks of the squares of a grid that lie in a tissue, or anywhere in the patient.
 
     Args:
         hu: (H, W) HU by which squares are chosen.
         side: Of a square, in pixels.
         tissue: Which squares count.
+        avoid: (H, W) bool; squares that hold any of it are left out.
     """
-    (squares,) = tissue_squares(hu, side, {"": tissue}).values()
+    (squares,) = tissue_squares(hu, side, {"": tissue}, avoid).values()
     return [square_mask(square, hu.shape) for square in squares]
+
+
+def tumour_sized_squares(hu: np.ndarray, avoid: np.ndarray | None = None) -> list[np.ndarray]:
+    """(H, W) masks of some squares of a slice without tumours, as large as one, evenly spread over the patient."""
+    return spread(square_regions(hu, TUMOUR_PIXELS, avoid=avoid), SQUARES_A_SLICE)
 
 
 def tumour_masks(labels: np.ndarray, fewest_pixels: int = 1) -> list[np.ndarray]:
@@ -88,3 +97,8 @@ def every_nth(items: Sequence[T], count: int) -> list[T]:
 def first_to_last(items: Sequence[T], count: int) -> list[T]:
     """`count` items, evenly spread from the first to the last; items repeat where there are fewer."""
     return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """At most `count` items, evenly spread from the first to the last, none of them twice."""
+    return first_to_last(items, min(count, len(items))) if len(items) else []

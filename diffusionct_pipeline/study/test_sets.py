@@ -14,24 +14,22 @@ import torch
 
 from .. import simulation
 from ..dicom import read_series, read_slice
-from ..evaluation.regions import first_to_last, square_regions
+from ..evaluation.regions import TUMOUR_PIXELS, spread, tumour_sized_squares
 from ..files import whole_file
-from ..image_processor import UNMEASURED_HU
+from ..image_processor import measured_hu
 from ..seeds import derive_seed
-from ..simulation import ChestPhantom, Scanner, ScanOptions, rekernel_slice, simulate_pair
+from ..simulation import Scanner, ScanOptions, rekernel_slice, simulate_pair
 from ..simulation.degradation import smooth
-from ..simulation.tumours import Tumour
 from ..systems import FittingPair
 from ..training_data.objects import TrainingObject
 from ..training_data.splits import IMAGE_PAIRS, TEST, take
-from ..training_data.tumour_pairs import NEXT_SCAN, SOURCE, TARGET
+from ..training_data.tumour_pairs import NEXT_SCAN, SOURCE, TARGET, phantom_and_tumour
 from .options import StudyOptions
 
 Progress: TypeAlias = Callable[[str, int, int], None]  # what, done, total
 
 FITTING_TUMOURS = 6  # scans of training phantoms that systems without training are fitted on, a slice of each
 REAL_SLICES = 4
-REGION_PIXELS, REGIONS_A_SLICE = 48, 12  # as large as a tumour of 3 cm; evenly spread over the patient
 REKERNEL_MAS = 400.0  # the scanned slice has noise of its own already
 
 
@@ -155,7 +153,7 @@ class ScanStore:
 
         Args:
             seed: Of phantom, protocol and noise.
-            index: See `tested_tumour`.
+            index: See `phantom_and_tumour`.
             kernels: Names.
             protocol: Thickness, dose and pixels; its smoothings are not applied here.
             slices: At most so many, about the tumour's middle.
@@ -181,7 +179,7 @@ class ScanStore:
         self, seed: int, index: int, kernels: Sequence[str], protocol: Protocol, slices: int, size: int, repeat: int
     ) -> dict[str, np.ndarray]:
         self._scanner = self._scanner or Scanner()
-        phantom, tumour = tested_tumour(seed, index)
+        phantom, tumour = phantom_and_tumour(seed, index)
         generator = torch.Generator().manual_seed(derive_seed(seed, "protocol"))
         dose, pixel = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
         (least, most), (small, large) = protocol.mas, protocol.spacing_mm
@@ -242,27 +240,21 @@ def tested_slices(tumours: int) -> list[TrainingObject]:
     """Noise-free slices through the tested tumours: what a leaky split trains on."""
     slices = []
     for index, seed in enumerate(take(TEST, tumours)):
-        phantom, tumour = tested_tumour(seed, index)
+        phantom, tumour = phantom_and_tumour(seed, index)
         hu = phantom.slice_hu(tumour.centre_mm[2]).round().to(torch.int16).cpu()
         slices.append(TrainingObject(hu, phantom.spacing_mm))
     return slices
 
 
-def tested_tumour(seed: int, index: int) -> tuple[ChestPhantom, Tumour]:
-    """The phantom of a seed, every third of inserts, and one of its tumours."""
-    phantom = ChestPhantom(seed, style="human" if index % 3 else "lungman")
-    return phantom, phantom.tumours[index % len(phantom.tumours)]
-
-
 def rekernelled_set(folder: Path) -> TestSet:
     """Slices of a real sharp series, scanned again by the simulator; systems are fitted on the slice farthest away."""
     images = []
-    for i, item in enumerate(first_to_last(read_series(folder), REAL_SLICES)):
-        hu = np.where(item.padding, np.float32(UNMEASURED_HU), item.hu)
+    for i, item in enumerate(spread(read_series(folder), REAL_SLICES)):
+        hu = measured_hu(item)
         settings = ScanOptions(kernels=(SOURCE, TARGET), mas=REKERNEL_MAS, size=len(hu), spacing_mm=item.spacing_mm)
         pair = rekernel_slice(hu, item.spacing_mm, settings, seed=i)
-        images.append((pair.hu[SOURCE], pair.hu[TARGET], item.spacing_mm, square_regions(pair.hu[SOURCE], REGION_PIXELS)))
-    about = f"{len(images)} slices of a real series, scanned again: {SOURCE} to {TARGET}, squares of {REGION_PIXELS} pixels"
+        images.append((pair.hu[SOURCE], pair.hu[TARGET], item.spacing_mm, tumour_sized_squares(pair.hu[SOURCE])))
+    about = f"{len(images)} slices of a real series, scanned again: {SOURCE} to {TARGET}, squares of {TUMOUR_PIXELS} pixels"
     return replace(_of_slices(REKERNELLED, about, TARGET, images), shown=False)
 
 
@@ -276,18 +268,16 @@ def pair_sets(soft: Path, sharp: Path) -> Iterator[TestSet]:
     if len(names) < 2:
         raise ValueError(f'"{soft}" and "{sharp}" have {len(names)} files of equal name; a pair needs at least 2.')
     sides = [[read_slice(folder / name) for name in names] for folder in (soft, sharp)]
-    measured = [[np.where(item.padding, np.float32(UNMEASURED_HU), item.hu) for item in side] for side in sides]
+    measured = [[measured_hu(item) for item in side] for side in sides]
     kernels = [str(side[0].dataset.get("ConvolutionKernel", "") or "?") for side in sides]
-    inside = [
-        [mask for mask in square_regions(item.hu, REGION_PIXELS) if not item.padding[mask].any()] for item in sides[0]
-    ]
+    inside = [tumour_sized_squares(item.hu, avoid=item.padding) for item in sides[0]]
     for source, target in ((0, 1), (1, 0)):
         images = [
             (*pair, item.spacing_mm, masks)
             for *pair, item, masks in zip(measured[source], measured[target], sides[0], inside)
         ]
         title = f"{kernels[source]} to {kernels[target]}"
-        about = f"a real pair, {len(names)} slices of one scan, squares of {REGION_PIXELS} pixels"
+        about = f"a real pair, {len(names)} slices of one scan, squares of {TUMOUR_PIXELS} pixels"
         yield _of_slices(title, about, "", images)
 
 
@@ -295,7 +285,7 @@ def _of_slices(name: str, about: str, target_kernel: str, images: list[tuple]) -
     """Of (source, target, mm of a pixel, masks) for each slice."""
     cases, fittings = [], []
     for i, (source, target, spacing_mm, masks) in enumerate(images):
-        regions = [mask[None] for mask in first_to_last(masks, REGIONS_A_SLICE)]
+        regions = [mask[None] for mask in masks]
         cases.append(Case(f"slice {i + 1}", source[None], target[None], regions, spacing_mm, 1.0, fold=i))
         far_source, far_target, far_spacing, _ = images[(i + len(images) // 2) % len(images)]
         fittings.append([FittingPair(far_source, far_target, far_spacing)])

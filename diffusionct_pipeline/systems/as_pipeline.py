@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 
 from .. import __version__
 from ..dicom import CTSlice, derive_slice
-from ..image_processor import UNMEASURED_HU, CTImageProcessor, HUSlice
+from ..image_processor import CTImageProcessor, HUSlice, measured_hu
 from ..provenance import ID_DIGITS, Derivation, constants_of, model_id, pixel_constants, seal
 from ..seeds import derive_seed
 from .in_scan import standardize_in_scan
@@ -107,7 +107,7 @@ class SystemPipeline:
         """Slices -> (H, W) float32 HU each; what was not measured is air to the system, and keeps its value."""
         results = []
         for item, seed in zip(slices, seeds):
-            measured = np.where(item.padding, np.float32(UNMEASURED_HU), item.hu)
+            measured = measured_hu(item)
             place = (item.position_mm, item.thickness_mm)
             hu = standardize_in_scan(self.system, measured, item.spacing_mm, *place, seed)
             results.append(np.where(item.padding, item.hu, hu))

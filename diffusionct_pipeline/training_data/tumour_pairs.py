@@ -11,11 +11,18 @@ import torch
 from ..evaluation.regions import every_nth, square_regions, tumour_masks
 from ..simulation import ChestPhantom, Scanner, ScanOptions, SimulatedPair, simulate_pair
 from ..simulation.degradation import smooth
+from ..simulation.tumours import Tumour
 
 SOURCE, TARGET = "Br40", "Bl64"
 FEWEST_PIXELS = 64  # of a tumour: smaller ones have no texture to speak of
 SQUARE_PIXELS, SQUARES = 32, 6
 NEXT_SCAN = 1_000_000  # added to the seed of the noise: beyond every split
+
+
+def phantom_and_tumour(seed: int, index: int) -> tuple[ChestPhantom, Tumour]:
+    """The phantom of a seed, every third of inserts, and one of its tumours in turn."""
+    phantom = ChestPhantom(seed, style="human" if index % 3 else "lungman")
+    return phantom, phantom.tumours[index % len(phantom.tumours)]
 
 
 def tumour_pairs(seeds: range, repeat: int = 0) -> Iterator[SimulatedPair]:
@@ -32,8 +39,7 @@ def tumour_pairs(seeds: range, repeat: int = 0) -> Iterator[SimulatedPair]:
     for index, seed in enumerate(seeds):
         generator = torch.Generator().manual_seed(seed)
         dose, spacing = torch.rand(2, generator=generator).tolist()
-        phantom = ChestPhantom(seed, style="human" if index % 3 else "lungman")
-        tumour = phantom.tumours[index % len(phantom.tumours)]
+        phantom, tumour = phantom_and_tumour(seed, index)
         options = ScanOptions(
             kernels=(SOURCE, TARGET), mas=20.0 * 7.5**dose, spacing_mm=round(0.55 + 0.3 * spacing, 3)
         )

@@ -16,6 +16,7 @@ from diffusionct_pipeline.study.contenders import REPEAT, ROWS, OfSystem
 from diffusionct_pipeline.study.report import verdicts
 from diffusionct_pipeline.study.test_sets import PROTOCOLS, ScanStore, pair_sets, phantom_set
 from diffusionct_pipeline.systems import ALL_SYSTEMS
+from diffusionct_pipeline.training_data import tumour_pairs
 from diffusionct_pipeline.training_data.splits import IMAGE_PAIRS, TEST
 from helpers.dicom import make_slice, save
 from helpers.scans import coarse_phantom, coarse_scanner
@@ -33,7 +34,7 @@ def tiny_checkpoint(tmp_path_factory):
     tiny_pipeline().save_pretrained(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "PRETRAINED", folder)
-        patch.setattr(test_sets, "ChestPhantom", coarse_phantom)
+        patch.setattr(tumour_pairs, "ChestPhantom", coarse_phantom)
         patch.setattr(test_sets, "Scanner", coarse_scanner)
         yield
 

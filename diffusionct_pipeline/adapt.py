@@ -175,9 +175,10 @@ def _correction(pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair]) -> tuple[
     power = pipe.denoiser.channels.power
     weights = true = sampled = matched = squared = torch.zeros(power.stop - power.start)
     for pair in pairs:
-        latent_a, _, shape = pipe.encode_batch([pair.source])
+        latent_a, _, shape = encoded = pipe.encode_batch([pair.source])
         latent_b = pipe.encode_batch([pair.target]).latent_a
-        latent_s = _sampled(pipe, pair.source, latent_a, shape)
+        steps = pipe.config.default_num_inference_steps
+        (latent_s,) = pipe.standardize_batch([pair.source], [SEED], steps, latents_only=True, encoded=encoded)
         origin = pipe.denoiser.origin(latent_a)
         y, x = ((latent - origin)[0, power].cpu() for latent in (latent_b, latent_s))  # [rings,L]
         counts = torch.zeros(shape[-2] // GRID, shape[-1] // GRID)
@@ -196,13 +197,6 @@ def _positions(rows: tuple[int, int | None]) -> slice:
     """Rows of pixels -> rows of positions of the latent."""
     first, end = rows
     return slice(first // GRID, None if end is None else end // GRID)
-
-
-def _sampled(pipe: DiffusionCTPipeline, item: HUSlice, latent_a: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """Z_A' of one slice (1, C, L)."""
-    steps = pipe.config.default_num_inference_steps
-    noise = pipe.noise([item], [SEED], "latent", latent_a.shape[1:])
-    return pipe.denoise(latent_a, None, steps, noise, [torch.Generator().manual_seed(SEED)], shape[-1] // GRID)
 
 
 def _judge(

@@ -57,12 +57,12 @@ class TestCorrection:
         site = _with_standard(pipe, pipe.reference_tokens([pair.target for pair in pairs])[0], "K2")
         power = site.denoiser.channels.power
 
-        def sampled(pipe, item, latent_a, shape):  # three times the scatter of the truth, and too much everywhere
-            (pair,) = (pair for pair in pairs if pair.source is item)
-            origin, truth = pipe.denoiser.origin(latent_a), pipe.encode_batch([pair.target]).latent_a
-            return origin + 3 * (truth - origin) + 6
+        def sampled(slices, seeds, steps, latents_only, encoded):  # three times the scatter of the truth, and too much
+            (pair,) = (pair for pair in pairs if pair.source is slices[0])
+            origin, truth = site.denoiser.origin(encoded.latent_a), site.encode_batch([pair.target]).latent_a
+            return list(origin + 3 * (truth - origin) + 6)
 
-        monkeypatch.setattr(adapt, "_sampled", sampled)
+        monkeypatch.setattr(site, "standardize_batch", sampled)
         monkeypatch.setattr(adapt, "DOUBT", 1e-3)
         bias, trust = map(torch.tensor, _correction(site, pairs))
         assert trust.shape == (power.stop - power.start,)

@@ -14,6 +14,7 @@ import torch
 
 from .. import pipeline
 from ..systems import ALL_SYSTEMS, SYSTEMS, DiffusionCT, FittingPair, System, load_system
+from ..systems.as_pipeline import system_id
 from ..systems.in_scan import standardize_in_scan
 from .options import StudyOptions
 from .test_sets import Case, TestSet
@@ -69,16 +70,13 @@ class OfSystem:
     Args:
         name: Of the row.
         system: Loaded or new.
+        folder: Where it was loaded from; None for one without files.
         of_target: Whether it is given the target: what it does to a slice that is right already.
     """
 
-    def __init__(self, name: str, system: System, of_target: bool = False):
+    def __init__(self, name: str, system: System, folder: Path | None = None, of_target: bool = False):
         self.name, self.system, self.of_target = name, system, of_target
-        weights = [weight for network in networks(system) for weight in network.state_dict().values()]
-        digest = hashlib.sha256(f"{code_hash()} {name} {torch.__version__}".encode())
-        for weight in weights:
-            digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        self.identity = digest.hexdigest()
+        self.identity = f"{system_id(name, folder, system)} {code_hash()} {torch.__version__}"
         self.parameters = sum(p.numel() for network in networks(system) for p in network.parameters())
 
     def can(self, test_set: TestSet) -> bool:
@@ -137,9 +135,10 @@ def contenders(options: StudyOptions, record: dict[str, Path]) -> Iterator[Conte
         if name in SYSTEMS:
             yield OfSystem(name, SYSTEMS[name]())
         elif name in record:
-            yield OfSystem(name, load_system(LEAKED if name == LEAKY else name, record[name]))
+            yield OfSystem(name, load_system(LEAKED if name == LEAKY else name, record[name]), record[name])
         elif name == ORACLE and "encoder-decoder" in record:
-            yield OfSystem(name, load_system("encoder-decoder", record["encoder-decoder"]), of_target=True)
+            folder = record["encoder-decoder"]
+            yield OfSystem(name, load_system("encoder-decoder", folder), folder, of_target=True)
         elif name == REGRESSION and options.regression is not None:
             yield OfSystem(name, DiffusionCT(options.regression, num_inference_steps=1))
         elif name == REPEAT:

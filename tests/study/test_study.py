@@ -111,11 +111,17 @@ class TestRunStudy:
         target = study[1].targets["phantom 5 mm"].features
         assert agreement_by_class(target, target, feature_names())["GLCM"].ccc_mean == pytest.approx(1)
 
-    def test_another_weight_is_measured_anew(self, study):
-        system = ALL_SYSTEMS["pix2pix"].from_pretrained(study[0] / "systems/pix2pix")
-        before = OfSystem("pix2pix", system).identity
+    def test_another_weight_is_measured_anew(self, study, tmp_path):
+        folder = study[0] / "systems/pix2pix"
+        system = ALL_SYSTEMS["pix2pix"].from_pretrained(folder)
+        before = OfSystem("pix2pix", system, folder).identity
         next(system.parameters()).data += 1e-3
-        assert OfSystem("pix2pix", system).identity != before
+        system.save_pretrained(tmp_path)
+        assert OfSystem("pix2pix", system, tmp_path).identity != before
+        ours = ALL_SYSTEMS["DiffusionCT"]()
+        before = OfSystem("DiffusionCT", ours).identity
+        next(ours.pipe.denoiser.parameters()).data += 1e-3
+        assert OfSystem("DiffusionCT", ours).identity != before
 
 
 class TestCommand:

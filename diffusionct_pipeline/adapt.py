@@ -1,8 +1,8 @@
 """Adapt a checkpoint to a site: its target becomes the standard, and pairs correct what is sampled.
 
-Nothing is trained. From pairs two numbers for each ring of the latent follow by least squares: how far the sampled change of
-power is believed, and a bias. So one pair is enough, it takes seconds, and the networks stay those that were tested. Not in
-Selim et al. 2023.
+Nothing is trained. Pairs tell, for each ring of the latent, by how much power changes on average, and how far the sampled
+change is to be believed place by place. So one pair is enough, it takes seconds, and the networks stay those that were tested.
+Not in Selim et al. 2023.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .models import ReferenceUNet1DModel
 from .models.texture.channels import patient_weight
 from .pipeline import DiffusionCTPipeline
 
-EVERY = 4  # every fourth pair is held out
+FOLDS = 4  # of the cross-validation
 MOST_REFERENCES = 16  # slices of the target whose texture is taken
-DOUBT = 30.0  # positions whose worth of belief the network has as it is: no bias, all of its scatter
+DOUBT = 30.0  # positions whose worth of belief the network has as it is, place by place
 SCATTER = 0.1  # normalized, of these
 SEED = 0  # of the noise
 RESAMPLES = 1000
@@ -63,29 +63,37 @@ class Adaptation:
 
     Attributes:
         pipe: The adapted pipeline, corrected by all pairs.
-        judged: Number of pairs that were held out of a trial, by which the scores are.
-        scores: "input", "before" and "adapted" -> agreement with the target over squares of these; "before" is the
-            checkpoint given the target's texture as a reference. Empty without pairs.
+        scores: "input", "before" and "adapted" -> agreement with the target over squares of the pairs, each pair adapted to
+            by others; "before" is the checkpoint given the target's texture as a reference. Empty without pairs.
+        squares: How many of these squares are of each slice; of a single pair, of each half.
     """
 
     pipe: DiffusionCTPipeline
-    judged: int
     scores: dict[str, TextureAgreement]
+    squares: Sequence[int] = ()
 
     def worse_than(self) -> str:
-        """"before" or "input", where the adapted pipeline is worse beyond chance (95 %, bootstrap over squares); else ""."""
+        """"before" or "input", where the adapted pipeline is worse beyond chance (95 %, bootstrap); else ""."""
         for name in ("before", "input"):
-            if self.scores and _is_worse(self.scores["adapted"], self.scores[name]):
+            if self.scores and self._is_worse(name):
                 return name
         return ""
 
+    def _is_worse(self, name: str) -> bool:
+        """Whether fewer figures of the same squares are within 15 %, beyond chance.
 
-def _is_worse(ours: TextureAgreement, theirs: TextureAgreement) -> bool:
-    """Whether fewer figures of the same squares are within 15 %, beyond chance."""
-    ours_within, theirs_within = (relative_error(a.output, a.target) < REPRODUCIBLE for a in (ours, theirs))
-    gain = ours_within.mean(1) - theirs_within.mean(1)  # [squares]
-    resampled = np.random.default_rng(0).choice(gain, (RESAMPLES, len(gain))).mean(1)
-    return bool(np.quantile(resampled, 0.95) < 0)
+        Squares of one slice share its dose: whole slices are resampled where there are several, else squares.
+        """
+        within = {
+            row: (relative_error(self.scores[row].output, self.scores[row].target) < REPRODUCIBLE).mean(1)
+            for row in ("adapted", name)
+        }
+        gain = within["adapted"] - within[name]  # [squares]
+        if len(self.squares) > 2:
+            ends = np.cumsum(self.squares)
+            gain = np.array([part.mean() for part in np.split(gain, ends[:-1]) if len(part)])
+        resampled = np.random.default_rng(0).choice(gain, (RESAMPLES, len(gain))).mean(1)
+        return bool(np.quantile(resampled, 0.95) < 0)
 
 
 @torch.no_grad()
@@ -94,9 +102,8 @@ def adapt(
 ) -> Adaptation:
     """Make a site's target the standard of a checkpoint.
 
-    Every fourth pair, one at least, is held out of a trial, which is judged by it; then all are used. Of a single pair the
-    upper half makes the trial and the lower half judges. Without pairs the target's texture becomes the standard, and nothing
-    is corrected or judged.
+    Pairs judge by cross-validation: each quarter of them what the others tell, of a single pair each half what the other
+    tells; then all are used. Without pairs the target's texture becomes the standard, and nothing is corrected or judged.
 
     Args:
         pipe: A checkpoint that sees references; it is left as it is.
@@ -113,25 +120,22 @@ def adapt(
     if not seen:
         raise ValueError("`pairs` and `targets` are empty; legal is at least one slice of the target's protocol.")
     name = standard_name or next((item.kernel for item in seen if item.kernel), "") or "reference"
-    scores, judged = {}, []
-    if pairs:
-        kept, judged = _split(pairs)
-        before = _with_standard(pipe, _tokens(pipe, [pair.target for pair in kept] + list(targets)), name)
-        trial = _corrected(before, *_correction(before, kept))
-        scores = _judge(pipe, before, trial, judged)
+    scores, squares = _cross_validated(pipe, pairs, targets, name) if pairs else ({}, [])
     adapted = _with_standard(pipe, _tokens(pipe, seen), name)
     if pairs:
-        adapted = _corrected(adapted, *_correction(adapted, pairs))
-    return Adaptation(adapted, len(judged), scores)
+        adapted = _corrected(adapted, pairs)
+    return Adaptation(adapted, scores, squares)
 
 
-def _split(pairs: Sequence[SlicePair]) -> tuple[list[SlicePair], list[SlicePair]]:
-    """Those of the trial, and those that judge it."""
+def _folds(pairs: Sequence[SlicePair]) -> list[tuple[list[SlicePair], list[SlicePair]]]:
+    """Those that a trial is made of, and those that judge it."""
     if len(pairs) == 1:
         (pair,), half = pairs, len(pairs[0].source.hu) // 2
-        return [replace(pair, rows=(0, half))], [replace(pair, rows=(half, None))]
-    is_out = [i % EVERY == min(EVERY, len(pairs)) - 1 for i in range(len(pairs))]
-    return [pair for pair, out in zip(pairs, is_out) if not out], [pair for pair, out in zip(pairs, is_out) if out]
+        upper, lower = replace(pair, rows=(0, half)), replace(pair, rows=(half, None))
+        return [([upper], [lower]), ([lower], [upper])]
+    folds = min(FOLDS, len(pairs))
+    held_out = [pairs[k::folds] for k in range(folds)]
+    return [([pair for pair in pairs if pair not in out], list(out)) for out in held_out]
 
 
 def _tokens(pipe: DiffusionCTPipeline, targets: Sequence[HUSlice]) -> torch.Tensor:
@@ -141,15 +145,16 @@ def _tokens(pipe: DiffusionCTPipeline, targets: Sequence[HUSlice]) -> torch.Tens
 
 def _with_standard(pipe: DiffusionCTPipeline, tokens: torch.Tensor, name: str) -> DiffusionCTPipeline:
     """The same networks, the tokens being the standard; nothing is corrected."""
-    rings = pipe.denoiser.config.rings
-    uncorrected = {"adapted_bias": [0.0] * rings, "adapted_trust": [1.0] * rings, "standard_tokens": len(tokens)}
-    return _with_denoiser(pipe, uncorrected, pipe.denoiser.state_dict() | {"standard": tokens}, name)
+    uncorrected = {"adapted_true": (), "adapted_sampled": (), "adapted_trust": ()}
+    changed = {"adapted": True, "standard_tokens": len(tokens), **uncorrected}
+    return _with_denoiser(pipe, changed, pipe.denoiser.state_dict() | {"standard": tokens}, name)
 
 
-def _corrected(pipe: DiffusionCTPipeline, mean: list[float], trust: list[float]) -> DiffusionCTPipeline:
-    """The same, what is sampled being corrected."""
-    correction = {"adapted_bias": mean, "adapted_trust": trust}
-    return _with_denoiser(pipe, correction, pipe.denoiser.state_dict(), pipe.config.standard_name)
+def _corrected(pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair]) -> DiffusionCTPipeline:
+    """The same, what is sampled being corrected by what pairs tell."""
+    names = ("adapted_true", "adapted_sampled", "adapted_trust")
+    told = dict(zip(names, (values.tolist() for values in _told(pipe, pairs))))
+    return _with_denoiser(pipe, told, pipe.denoiser.state_dict(), pipe.config.standard_name)
 
 
 def _with_denoiser(
@@ -167,10 +172,10 @@ def _with_denoiser(
     return made
 
 
-def _correction(pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair]) -> tuple[list[float], list[float]]:
-    """Bias and trust by ring: the true change of power from the sampled one, over all positions in the patient.
+def _told(pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """By ring, (rings,) each: true change of power in the patient, sampled change, means over all pairs; and trust.
 
-    The slope is that within slices, so that it is not that of their anatomy; the bias is what it leaves over on average.
+    Trust is the slope of the true on the sampled change within slices, so that it is not that of their anatomy.
     """
     power = pipe.denoiser.channels.power
     weights = true = sampled = matched = squared = torch.zeros(power.stop - power.start)
@@ -179,8 +184,7 @@ def _correction(pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair]) -> tuple[
         latent_b = pipe.encode_batch([pair.target]).latent_a
         steps = pipe.config.default_num_inference_steps
         (latent_s,) = pipe.standardize_batch([pair.source], [SEED], steps, latents_only=True, encoded=encoded)
-        origin = pipe.denoiser.origin(latent_a)
-        y, x = ((latent - origin)[0, power].cpu() for latent in (latent_b, latent_s))  # [rings,L]
+        y, x = ((latent - latent_a)[0, power].cpu() for latent in (latent_b, latent_s))  # [rings,L]
         counts = torch.zeros(shape[-2] // GRID, shape[-1] // GRID)
         counts[_positions(pair.rows)] = 1
         weight = patient_weight(latent_a)[0].cpu() * counts.flatten()  # [1,L]
@@ -190,7 +194,8 @@ def _correction(pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair]) -> tuple[
         squared = squared + (weight * (x - mean_x) ** 2).sum(1)
     doubted = DOUBT * SCATTER**2
     trust = ((matched + doubted) / (squared + doubted)).clamp(0, 1)
-    return ((true - trust * sampled) / (weights + DOUBT)).tolist(), trust.tolist()
+    weights = weights.clamp(min=1e-3)
+    return true / weights, sampled / weights, trust
 
 
 def _positions(rows: tuple[int, int | None]) -> slice:
@@ -199,24 +204,26 @@ def _positions(rows: tuple[int, int | None]) -> slice:
     return slice(first // GRID, None if end is None else end // GRID)
 
 
-def _judge(
-    pipe: DiffusionCTPipeline, before: DiffusionCTPipeline, trial: DiffusionCTPipeline, pairs: Sequence[SlicePair]
-) -> dict[str, TextureAgreement]:
-    """Agreement over squares of the rows that count."""
+def _cross_validated(
+    pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair], targets: Sequence[HUSlice], name: str
+) -> tuple[dict[str, TextureAgreement], list[int]]:
+    """Agreement over squares of every pair, adapted to by others; and how many squares each has."""
     images: dict[str, list] = {"input": [], "before": [], "adapted": []}
-    tokens, steps = before.denoiser.standard[None], pipe.config.default_num_inference_steps
-    for pair in pairs:
-        target, avoided = measured_hu(pair.target), np.ones(pair.target.hu.shape, bool)
-        avoided[slice(*pair.rows)] = False
-        masks = tumour_sized_squares(target, avoid=avoided | pair.source.padding)
-        encoded = pipe.encode_batch([pair.source])
-        made = {
-            name: by.standardize_batch([pair.source], [SEED], steps, reference, encoded=encoded)[0]
-            for name, by, reference in (("before", pipe, tokens), ("adapted", trial, None))
-        }
-        outputs = {"input": pair.source.hu} | made
-        for name, output in outputs.items():
-            images[name].append((output.round().clip(target.min()), target, masks))
-    if not any(masks for _, _, masks in images["input"]):
+    for kept, judged in _folds(pairs):
+        before = _with_standard(pipe, _tokens(pipe, [pair.target for pair in kept] + list(targets)), name)
+        trial = _corrected(before, kept)
+        for pair in judged:
+            target, avoided = measured_hu(pair.target), np.ones(pair.target.hu.shape, bool)
+            avoided[slice(*pair.rows)] = False
+            masks = tumour_sized_squares(target, avoid=avoided | pair.source.padding)
+            encoded, steps = pipe.encode_batch([pair.source]), pipe.config.default_num_inference_steps
+            made = {
+                row: by.standardize_batch([pair.source], [SEED], steps, encoded=encoded)[0]
+                for row, by in (("before", before), ("adapted", trial))
+            }
+            for row, output in ({"input": pair.source.hu} | made).items():
+                images[row].append((output.round().clip(target.min()), target, masks))
+    squares = [len(masks) for _, _, masks in images["input"]]
+    if not any(squares):
         raise ValueError(f"`pairs` show no square of {TUMOUR_PIXELS} pixels within the patient to be judged by.")
-    return {name: texture_agreement(made) for name, made in images.items()}
+    return {row: texture_agreement(of_row) for row, of_row in images.items()}, squares

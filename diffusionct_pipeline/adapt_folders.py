@@ -117,9 +117,9 @@ def save(adapted: Adaptation, folder: Path, pairs: int) -> None:
     }
     adapted.pipe.save_pretrained(folder)
     remove_places(folder)
-    summary = {"adapted": {"standard": standard, "pairs": pairs, "judged": adapted.judged}, "scores": scores}
+    summary = {"adapted": {"standard": standard, "pairs": pairs}, "scores": scores}
     write_whole(folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
     rows = [f"| {name} | {row['CCC']:.2f} | {row['within 15 %']:.0%} |" for name, row in scores.items()]
-    head = ["| held-out squares | CCC | texture figures within 15 % |", "|---|---|---|"]
+    head = ["| squares of pairs, each adapted to by others | CCC | texture figures within 15 % |", "|---|---|---|"]
     said = f"{pairs} slices under both protocols corrected it." if pairs else "Its texture alone was taken, from unpaired series."
     write_whole(folder / "README.md", CARD.format(standard=standard, pairs=said, table="\n".join([*head, *rows]) if rows else ""))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from diffusionct_pipeline import DiffusionCTPipeline, adapt
-from diffusionct_pipeline.adapt import SlicePair, _correction, _split, _with_standard
+from diffusionct_pipeline.adapt import Adaptation, SlicePair, _folds, _told, _with_standard
+from diffusionct_pipeline.evaluation.texture import TextureAgreement
 from diffusionct_pipeline.adapt_folders import adapt_folders
 from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.image_processor import CTImageProcessor
@@ -52,70 +53,106 @@ def checkpoint(tmp_path, pipe):
     return tmp_path / "checkpoint"
 
 
-class TestCorrection:
-    def test_finds_how_far_a_sampled_change_is_to_be_believed(self, pipe, pairs, monkeypatch):
+class TestWhatPairsTell:
+    def test_the_true_change_and_how_far_the_sampled_one_is_to_be_believed(self, pipe, pairs, monkeypatch):
         site = _with_standard(pipe, pipe.reference_tokens([pair.target for pair in pairs])[0], "K2")
-        power = site.denoiser.channels.power
 
         def sampled(slices, seeds, steps, latents_only, encoded):  # three times the scatter of the truth, and too much
             (pair,) = (pair for pair in pairs if pair.source is slices[0])
-            origin, truth = site.denoiser.origin(encoded.latent_a), site.encode_batch([pair.target]).latent_a
-            return list(origin + 3 * (truth - origin) + 6)
+            truth = site.encode_batch([pair.target]).latent_a
+            return list(encoded.latent_a + 3 * (truth - encoded.latent_a) + 6)
 
         monkeypatch.setattr(site, "standardize_batch", sampled)
         monkeypatch.setattr(adapt, "DOUBT", 1e-3)
-        bias, trust = map(torch.tensor, _correction(site, pairs))
-        assert trust.shape == (power.stop - power.start,)
+        true, wrong, trust = _told(site, pairs)
+        assert trust.shape == (site.denoiser.config.rings,)
         torch.testing.assert_close(trust, torch.full_like(trust, 1 / 3), atol=0.02, rtol=0)
-        torch.testing.assert_close(bias, torch.full_like(bias, -2), atol=0.1, rtol=0)
+        torch.testing.assert_close(wrong, 3 * true + 6)
 
-    def test_without_evidence_the_network_is_believed(self, pipe, pairs, monkeypatch):
+    def test_without_evidence_the_scatter_of_the_network_is_believed(self, pipe, pairs, monkeypatch):
         site = _with_standard(pipe, pipe.reference_tokens([pairs[0].target])[0], "K2")
         monkeypatch.setattr(adapt, "DOUBT", 1e9)
-        bias, trust = map(torch.tensor, _correction(site, pairs[:1]))
+        trust = _told(site, pairs[:1])[2]
         torch.testing.assert_close(trust, torch.ones_like(trust), atol=1e-3, rtol=0)
-        torch.testing.assert_close(bias, torch.zeros_like(bias), atol=1e-3, rtol=0)
 
-    def test_is_applied_to_what_is_sampled(self, pipe, pairs):
+    def test_a_slice_without_scatter_changes_as_the_pairs_did_whatever_the_target_s_dose(self, pipe, pairs):
         denoiser = _with_standard(pipe, pipe.reference_tokens([pairs[0].target])[0], "K2").denoiser
-        denoiser.correction[0], denoiser.correction[1] = 0.5, 0.25
+        power = denoiser.channels.power
+        denoiser.told = torch.tensor([0.5, -3.0, 0.25])[:, None, None].expand(3, denoiser.config.rings, 1)
         latent_a = torch.randn(2, denoiser.channels.total, 9, generator=torch.Generator().manual_seed(0))
         latent_a[:, denoiser.channels.mean] = 0.4  # all tissue
-        change = denoiser.latent_of(torch.ones_like(latent_a), latent_a) - denoiser.origin(latent_a)
-        deviation = denoiser.deviation[denoiser.channels.power]
-        expected = (0.5 + 0.25 * deviation)[:, None].expand(2, -1, 9)
-        torch.testing.assert_close(change[:, denoiser.channels.power], expected)
+        change = (denoiser.latent_of(torch.ones_like(latent_a), latent_a) - latent_a)[:, power]
+        torch.testing.assert_close(change, torch.full_like(change, 0.5))
+
+    def test_a_smoothed_slice_may_change_by_more_than_the_pairs(self, pipe, pairs):
+        denoiser = _with_standard(pipe, pipe.reference_tokens([pairs[0].target])[0], "K2").denoiser
+        power = denoiser.channels.power
+        latent_a = torch.randn(1, denoiser.channels.total, 9, generator=torch.Generator().manual_seed(0))
+        latent_a[:, denoiser.channels.mean] = 0.4
+        uneven = 5.0 * torch.linspace(-1, 1, 9).expand_as(latent_a) / denoiser.deviation[:, None]
+        plain = (denoiser.latent_of(uneven, latent_a) - latent_a)[:, power].mean(2)  # as a reference's
+        denoiser.told = torch.tensor([0.5, 0.0, 1.0])[:, None, None].expand(3, denoiser.config.rings, 1)
+        told = (denoiser.latent_of(uneven, latent_a) - latent_a)[:, power].mean(2)
+        torch.testing.assert_close(told, 0.5 + plain, atol=0.02, rtol=0.02)
 
 
-class TestSplit:
-    @pytest.mark.parametrize(("count", "judged"), [(2, 1), (3, 1), (4, 1), (8, 2), (9, 2)])
-    def test_every_fourth_is_held_out(self, pairs, count, judged):
-        kept, out = _split((pairs * 3)[:count])
-        assert len(out) == judged and len(kept) == count - judged
+class TestFolds:
+    @pytest.mark.parametrize("count", [2, 3, 4, 9])
+    def test_every_pair_is_judged_once_by_a_trial_of_others(self, pairs, count):
+        many = [SlicePair(pair.source, pair.target) for pair in (pairs * 3)[:count]]
+        folds = _folds(many)
+        assert sorted(map(id, sum((judged for _, judged in folds), []))) == sorted(map(id, many))
+        assert all(len(kept) + len(judged) == count and not set(kept) & set(judged) for kept, judged in folds)
 
     def test_one_is_cut_in_two(self, pairs):
-        (kept,), (out,) = _split(pairs[:1])
-        assert kept.rows == (0, SIZE // 2) and out.rows == (SIZE // 2, None)
+        half = SIZE // 2
+        rows = [(kept.rows, judged.rows) for (kept,), (judged,) in _folds(pairs[:1])]
+        assert rows == [((0, half), (half, None)), ((half, None), (0, half))]
 
     def test_slices_that_do_not_lie_on_each_other_are_refused(self):
         with pytest.raises(ValueError, match=r"\(96, 96\) pixels of 0.7 mm and `target` \(64, 96\)"):
             SlicePair(*slices(tissue(0, 20)), *CTImageProcessor().load(tissue(0, 20)[:64], 0.7))
 
 
+class TestJudgement:
+    @staticmethod
+    def of(adapted, before, squares, given=0.0):
+        """Ten figures of each square, so many of them right."""
+        target = np.ones((len(adapted), 10))
+
+        def agreement(shares):
+            wrong = np.arange(10)[None] >= 10 * np.array(shares)[:, None]
+            return TextureAgreement(target + wrong, target)
+
+        scores = {"adapted": agreement(adapted), "before": agreement(before), "input": agreement([given] * len(adapted))}
+        return Adaptation(None, scores, squares)
+
+    def test_worse_on_every_slice_is_worse(self):
+        assert self.of([0.5] * 6, [0.8] * 6, [2, 2, 2]).worse_than() == "before"
+
+    def test_worse_on_one_of_several_slices_is_chance(self):
+        assert self.of([0.2] * 8 + [0.9] * 3, [0.8] * 11, [8, 1, 1, 1]).worse_than() == ""
+
+    def test_worse_than_nothing_done(self):
+        assert self.of([0.5] * 6, [0.4] * 6, [3, 3], given=0.9).worse_than() == "input"
+
+    def test_as_good_is_not_worse(self):
+        assert self.of([0.8] * 6, [0.8] * 6, [3, 3]).worse_than() == ""
+
+
 class TestAdapt:
     def test_the_site_s_target_is_the_standard_and_the_checkpoint_is_left_alone(self, pipe, pairs):
         before = {name: weight.clone() for name, weight in pipe.denoiser.state_dict().items()}
         adapted = adapt.adapt(pipe, pairs, standard_name="Mine")
-        assert adapted.pipe.config.standard_name == "Mine" and adapted.pipe.denoiser.is_adapted
-        assert set(adapted.scores) == {"input", "before", "adapted"} and adapted.judged == 1
+        assert adapted.pipe.config.standard_name == "Mine" and adapted.pipe.denoiser.config.adapted
+        assert set(adapted.scores) == {"input", "before", "adapted"} and len(adapted.squares) == len(pairs)
         assert all(torch.equal(weight, before[name]) for name, weight in pipe.denoiser.state_dict().items())
-        assert not pipe.denoiser.is_adapted
+        assert not pipe.denoiser.config.adapted
 
     def test_unpaired_it_follows_the_texture_alone(self, pipe, pairs):
         adapted = adapt.adapt(pipe, [], [pair.target for pair in pairs])
         assert not adapted.scores and adapted.worse_than() == ""
-        assert set(adapted.pipe.denoiser.config.adapted_bias) == {0.0}
-        assert set(adapted.pipe.denoiser.config.adapted_trust) == {1.0}
+        assert adapted.pipe.denoiser.config.adapted and not adapted.pipe.denoiser.config.adapted_true
 
     def test_a_reference_still_rules(self, pipe, pairs):
         adapted = adapt.adapt(pipe, pairs).pipe
@@ -136,23 +173,17 @@ class TestFolders:
         assert "standard is K2" in capsys.readouterr().out
         loaded = DiffusionCTPipeline.from_pretrained(tmp_path / "out")
         loaded.set_progress_bar_config(disable=True)
-        assert loaded.config.standard_name == "K2" and loaded.denoiser.is_adapted
+        assert loaded.config.standard_name == "K2" and loaded.denoiser.config.adapted
         assert not np.array_equal(loaded(tissue(5, 20), 0.7).images[0], tiny_pipeline()(tissue(5, 20), 0.7).images[0])
         written = "".join(path.read_text() for path in (tmp_path / "out").rglob("*") if path.suffix in (".json", ".md"))
         assert str(tmp_path) not in written
-        assert json.loads((tmp_path / "out/metrics.json").read_text())["adapted"] == {"standard": "K2", "pairs": 3, "judged": 1}
+        assert json.loads((tmp_path / "out/metrics.json").read_text())["adapted"] == {"standard": "K2", "pairs": 3}
 
     def test_what_got_worse_is_not_written(self, folders, checkpoint, tmp_path, monkeypatch):
         monkeypatch.setattr(adapt.Adaptation, "worse_than", lambda self: "before")
         with pytest.raises(ValueError, match="worse than the one before"):
             adapt_folders([folders[0]], [folders[1]], tmp_path / "out", model=checkpoint)
         assert not (tmp_path / "out").exists()
-
-    def test_worse_is_beyond_chance(self, pipe, pairs):
-        scores = adapt.adapt(pipe, pairs).scores
-        good, bad = (type(scores["input"])(scores["input"].target * factor, scores["input"].target) for factor in (1, 2))
-        judge = lambda **of: adapt.Adaptation(pipe, 1, {"input": bad, "before": bad, "adapted": good} | of).worse_than()  # noqa: E731
-        assert judge() == "" and judge(adapted=bad, before=good) == "before" and judge(adapted=bad, input=good) == "input"
 
     @pytest.mark.parametrize(
         ("sources", "targets", "options", "message"),

@@ -50,9 +50,11 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         max_lp_cm: Frequency of the last ring.
         reference_from_lp_cm, reference_to_lp_cm: The weight of the difference of the means grows from 0 to 1 in between:
             slower power is anatomy, which differs from slice to slice.
-        adapted_bias, adapted_trust: Of a denoiser that was adapted to a site (adapt.py): then the tokens of the standard
-            are positions of the site's target and are treated as a reference's, and what is sampled is corrected by what
-            pairs told, by ring: a bias, normalized, and the share of the sampled change that is believed. Empty: not adapted.
+        adapted: Whether the denoiser was adapted to a site (adapt.py): then the tokens of the standard are positions of the
+            site's target and are treated as a reference's.
+        adapted_true, adapted_sampled, adapted_trust: What pairs of the site told, by ring: mean change of power that they
+            show and mean change that was sampled for them, normalized, and the share of the sampled change, place by place
+            about its mean, that is believed. Empty: no pairs.
     """
 
     config_name = "config.json"
@@ -73,12 +75,14 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         max_lp_cm: float = 12.0,
         reference_from_lp_cm: float = 0.75,
         reference_to_lp_cm: float = 1.5,
-        adapted_bias: tuple[float, ...] = (),
+        adapted: bool = False,
+        adapted_true: tuple[float, ...] = (),
+        adapted_sampled: tuple[float, ...] = (),
         adapted_trust: tuple[float, ...] = (),
     ):
         super().__init__()
-        correction = torch.tensor([adapted_bias or [0.0] * rings, adapted_trust or [1.0] * rings])
-        self.register_buffer("correction", correction[..., None], persistent=False)  # [2,rings,1]
+        told = torch.tensor([adapted_true, adapted_sampled, adapted_trust])
+        self.register_buffer("told", told[..., None], persistent=False)  # [3,rings,1]; [3,0,1] without pairs
         self.channels = LatentChannels(rings)
         total, width = self.channels.total, block_out_channels[0]
         is_power = torch.zeros(total)
@@ -216,7 +220,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         power = self.channels.power
         with torch.autocast(latent_a.device.type, enabled=False):  # gains follow from it
             latent_a, tokens = latent_a.float(), tokens.float()
-            if reference is None and not self.is_adapted:
+            if reference is None and not self.config.adapted:
                 curve = self.curve(latent_a, tokens)  # [B,rings]
             else:
                 curve = matched_step(latent_a, tokens, self.likeness)[:, power] * self.noise_dominated
@@ -243,39 +247,40 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
 
         Smoothing moves the mean power of a slice and moves it unevenly; anatomy that slice and reference do not share
         moves the mean alone, and is not to be followed. So of the mean over the patient a share s^2 / (s^2 + s0^2) is
-        kept, s the scatter over the patient of what was sampled and s0 = `DOUBTED_SCATTER`. Where the denoiser was
-        adapted to a site, pairs have told how far it is to be believed.
+        kept, s the scatter over the patient of what was sampled and s0 = `DOUBTED_SCATTER`. Where pairs of a site have
+        told the mean change, it is theirs, whatever the dose of the target's tokens; a share s^4 / (s^4 + s0^4) of how
+        far this slice's differs from that of the pairs is added.
 
         In air around the patient the change is its mean there: air has hardly a say in training.
         """
         change = difference * self.deviation[:, None]
         power = change[:, self.channels.power]
-        if reference is None and self.is_adapted:
-            bias, trust = self.correction
-            power = bias + trust * power
-        elif reference is not None:
+        origin = self.origin(latent_a, reference)
+        if reference is not None or self.config.adapted:
             mean = patient_mean(power, weighted_by=latent_a)[..., None]  # [B,rings,1]
             scatter = patient_mean((power - mean).square(), weighted_by=latent_a).sqrt()  # [B,rings]
             scatter = (scatter * self.noise_dominated).sum(1) / self.noise_dominated.sum()  # [B]
-            doubted = DOUBTED_SCATTER**2 / (scatter**2 + DOUBTED_SCATTER**2)
-            power = power - doubted.view(-1, 1, 1) * mean
+            smoothed = (scatter / DOUBTED_SCATTER).view(-1, 1, 1) ** 2
+            kept = mean * smoothed / (1 + smoothed)
+            if reference is None and self.told.numel():
+                true, sampled, trust = self.told
+                moved = (origin - latent_a)[:, self.channels.power, :1]  # [B,rings,1], alike everywhere
+                believed = smoothed**2 / (1 + smoothed**2)
+                power = true + believed * (moved + kept - sampled) - moved + trust * (power - mean)
+            else:
+                power = power - mean + kept
         empty = empty_weight(latent_a)  # [B,1,L]
         in_air = (power * empty).sum(-1, keepdim=True) / empty.sum(-1, keepdim=True).clamp(min=1e-3)
         power = (1 - empty) * power + empty * in_air
         change = torch.cat([change[:, : self.channels.power.start], power], 1)
-        return self.origin(latent_a, reference) + change
-
-    @property
-    def is_adapted(self) -> bool:
-        """Whether the tokens of the standard are positions of a site's target, as those of a reference."""
-        return len(self.config.adapted_bias) > 0
+        return origin + change
 
     def _target(
         self, reference: torch.Tensor | None, to_standard: torch.Tensor | None, batch: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens (B, T, C), and 1 or 0 (B, 1) whether they are the standard's."""
         if reference is None:
-            known = 0.0 if self.is_adapted else 1.0
+            known = 0.0 if self.config.adapted else 1.0
             return self.standard.expand(batch, -1, -1), self.standard.new_full((batch, 1), known)
         tokens = reference.expand(batch, -1, -1)
         if to_standard is None:

@@ -121,10 +121,16 @@ def adapt(
         raise ValueError("`pairs` and `targets` are empty; legal is at least one slice of the target's protocol.")
     name = standard_name or next((item.kernel for item in seen if item.kernel), "") or "reference"
     scores, squares = _cross_validated(pipe, pairs, targets, name) if pairs else ({}, [])
-    adapted = _with_standard(pipe, _tokens(pipe, seen), name)
-    if pairs:
-        adapted = _corrected(adapted, pairs)
-    return Adaptation(adapted, scores, squares)
+    return Adaptation(adapted_pipeline(pipe, pairs, targets, name), scores, squares)
+
+
+def adapted_pipeline(
+    pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair], targets: Sequence[HUSlice] = (), standard_name: str = "reference"
+) -> DiffusionCTPipeline:
+    """What `adapt` makes, without judging it; arguments as there."""
+    seen = [*(pair.target for pair in pairs), *targets]
+    adapted = _with_standard(pipe, _tokens(pipe, seen), standard_name)
+    return _corrected(adapted, pairs) if pairs else adapted
 
 
 def _folds(pairs: Sequence[SlicePair]) -> list[tuple[list[SlicePair], list[SlicePair]]]:

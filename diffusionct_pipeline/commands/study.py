@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--objects", nargs="+", default=[], metavar="DIR", help="sharp CT to train them on, beside phantoms")
     add("--network-size", default="published", choices=("published", "small", "tiny"), help="of their networks: small has "
         "half the published widths, for a CPU (default: %(default)s)")  # fmt: skip
+    add("--batch-size", type=int, default=0, metavar="N", help="pairs a step of their training; 0: as published "
+        "(default: %(default)s)")  # fmt: skip
+    add("--seed", type=int, default=0, metavar="N", help="of their training (default: %(default)s)")
+    add("--max-seconds", type=float, default=float("inf"), metavar="SECONDS", help="measure so long: rows that are not "
+        "finished are named in the report, and the next call goes on; default: to the end")  # fmt: skip
     add("--quick", action="store_true", help="everything at tiny sizes: that it runs, not what comes out")
 
 
@@ -53,7 +58,8 @@ def run(options: argparse.Namespace) -> int:
         sets=sets, rekernel=path(options.rekernel),
         pair=options.pair and (Path(options.pair[0]), Path(options.pair[1])), trained=path(options.trained),
         regression=path(options.regression), budget_seconds=options.budget, objects=options.objects,
-        network_size=options.network_size,
+        network_size=options.network_size, training={"batch_size": options.batch_size}, seed=options.seed,
+        max_seconds=options.max_seconds,
     )  # fmt: skip
     with Progress() as progress:
         run_study(options.out, settings.quick() if options.quick else settings, progress)

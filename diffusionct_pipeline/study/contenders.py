@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
+import json
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +14,7 @@ from .. import pipeline
 from ..systems import ALL_SYSTEMS, SYSTEMS, DiffusionCT, FittingPair, System, load_system
 from ..systems.as_pipeline import system_id
 from ..systems.in_scan import standardize_in_scan
+from .code import code_hash
 from .options import StudyOptions
 from .test_sets import Case, TestSet
 
@@ -35,10 +34,7 @@ ROWS = (
     REGRESSION,
     REPEAT,
 )
-CODE = (
-    "systems", "models", "pipeline.py", "noise.py", "image_processor.py", "radiomics", "evaluation/image_metrics.py",
-    "study/contenders.py", "study/measuring.py",
-)  # fmt: skip
+COSTLY = ("DDPM", "DiffusionCT (literal)")  # tens of times the seconds of the others: measured last
 
 
 class Contender(Protocol):
@@ -48,11 +44,13 @@ class Contender(Protocol):
         name: Of the row.
         identity: Hash of what its images depend on beside what it is given.
         parameters: Weights of its networks.
+        trained_seconds: What the training of a checkpoint took, all stages; 0 where that is not known here.
     """
 
     name: str
     identity: str
     parameters: int
+    trained_seconds: float
 
     def can(self, test_set: TestSet) -> bool:
         """Whether it gives what a test set asks for."""
@@ -76,8 +74,12 @@ class OfSystem:
 
     def __init__(self, name: str, system: System, folder: Path | None = None, of_target: bool = False):
         self.name, self.system, self.of_target = name, system, of_target
-        self.identity = f"{system_id(name, folder, system)} {code_hash()} {torch.__version__}"
+        module = type(system).__module__.partition(".")[2]
+        code = code_hash(module, "systems.in_scan", "study.measuring")
+        self.identity = f"{system_id(name, folder, system)} {code} {torch.__version__}"
         self.parameters = sum(p.numel() for network in networks(system) for p in network.parameters())
+        is_embedded = name in SYSTEMS and isinstance(system, DiffusionCT)
+        self.trained_seconds = training_seconds(pipeline.PRETRAINED / "metrics.json") if is_embedded else 0.0
 
     def can(self, test_set: TestSet) -> bool:
         """A system with a fixed target gives that only."""
@@ -104,9 +106,10 @@ class ScanOfCase:
     """
 
     parameters = 0
+    trained_seconds = 0.0
 
     def __init__(self, name: str):
-        self.name, self.identity = name, f"{name} {code_hash()}"
+        self.name, self.identity = name, f"{name} {code_hash('study.measuring')}"
 
     def can(self, test_set: TestSet) -> bool:
         """Whether there are such scans."""
@@ -124,14 +127,14 @@ class ScanOfCase:
 
 
 def contenders(options: StudyOptions, record: dict[str, Path]) -> Iterator[Contender]:
-    """Those that are asked for and there, one by one, in the order of `ROWS`.
+    """Those that are asked for and there, one by one, in the order of `ROWS`, but for `COSTLY`, which come last.
 
     Args:
         options: Of the study.
         record: Name of the row -> folder of each system that was trained.
     """
     wanted = options.systems or ROWS
-    for name in (name for name in ROWS if name in wanted):
+    for name in sorted((name for name in ROWS if name in wanted), key=COSTLY.__contains__):
         if name in SYSTEMS:
             yield OfSystem(name, SYSTEMS[name]())
         elif name in record:
@@ -151,20 +154,8 @@ def networks(system: System) -> list[torch.nn.Module]:
     return [part for part in ([system] if pipe is None else pipe.models) if isinstance(part, torch.nn.Module)]
 
 
-@lru_cache(maxsize=1)
-def code_hash() -> str:
-    """Of the sources that images and features come from, without comments and docstrings."""
-    package, digest = Path(pipeline.__file__).parent, hashlib.sha256()
-    for part in CODE:
-        paths = sorted((package / part).rglob("*.py")) if (package / part).is_dir() else [package / part]
-        for path in paths:
-            digest.update(ast.dump(without_docstrings(ast.parse(path.read_text()))).encode())
-    return digest.hexdigest()
-
-
-def without_docstrings(tree: ast.Module) -> ast.Module:
-    """The same program."""
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return tree
+def training_seconds(metrics: Path) -> float:
+    """Of a checkpoint: scans, encoding and all stages of training, as its metrics.json has them; 0 without one."""
+    if not metrics.is_file():
+        return 0.0
+    return sum(stage["seconds"] for stage in json.loads(metrics.read_text())["training"]["stages"])

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..evaluation.image_metrics import bias_hu, nps_distance, rmse_hu
 from ..files import whole_file
 from ..radiomics import extract, feature_names
-from ..systems import FittingPair
-from .contenders import Contender
-from .test_sets import Case, TestSet
+
+if TYPE_CHECKING:
+    from ..systems import FittingPair
+    from .contenders import Contender
+    from .test_sets import Case, TestSet
 
 SHOWN_PIXELS = 96  # side of what is shown of a tumour's middle slice
 
@@ -40,23 +44,24 @@ class Measured:
 
 
 def measure(
-    contender: Contender, test_set: TestSet, folder: Path, tell: Callable[[], None] = lambda: None
+    contender: Contender, test_set: TestSet, folder: Path, tell: Callable[[], None] = lambda: None, until: float = math.inf
 ) -> Measured | None:
-    """Standardize every case and measure it, or read what was measured before; None where a contender cannot.
+    """Standardize every case and measure it, or read what was measured before; None where time is up before that.
 
     Args:
-        contender: A row.
+        contender: A row that can.
         test_set: What on.
         folder: Where measurements are kept, by the hash of all that they depend on.
         tell: Called after each case.
+        until: `time.monotonic()` from which on none is measured.
     """
-    if not contender.can(test_set):
-        return None
     parts, learnt = [], None
     for case in test_set.cases:
         known = test_set.fittings[case.fold]
         path = folder / f"{_key(contender.identity, known, case)}.npz"
         if not path.exists():
+            if time.monotonic() > until:
+                return None
             if learnt != case.fold:
                 contender.learn(known)
                 learnt = case.fold

@@ -27,6 +27,8 @@ class StudyOptions:
         network_size: Of the rivals that are trained: "published"; "small", half the width, for a CPU; "tiny".
         training: Further options of the trainings, see `train.RivalsOptions`.
         any_to_any: Tumours of the figure of six kernels; 0 leaves it out.
+        max_seconds: After so long no further case is measured: rows that are not finished are named in the report, and the
+            next call goes on.
         seed: Of trainings. Test data have the seeds of the split.
 
     Raises:
@@ -47,12 +49,13 @@ class StudyOptions:
     network_size: str = "published"
     training: Mapping[str, Any] = field(default_factory=dict)
     any_to_any: int = 8
+    max_seconds: float = float("inf")
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ("tumours", 3, 1000), ("slices", 1, 64), ("size", 64, 1024), ("any_to_any", 0, 1000),
-            ("budget_seconds", 0, float("inf")),
+            ("budget_seconds", 0, float("inf")), ("max_seconds", 0, float("inf")),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:

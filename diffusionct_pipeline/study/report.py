@@ -19,6 +19,7 @@ from ..evaluation.study.report import after_combat
 from ..evaluation.study.tables import Table, table1
 from ..files import write_whole
 from ..radiomics import FEATURE_CLASSES, duplicate_features, feature_names
+from ..train.rivals import RIVALS
 from .any_to_any import plot_any_to_any
 from .contenders import INPUT, LEAKED, LEAKY, ORACLE, REPEAT, ROWS
 from .measuring import Measured
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESAMPLES = 1000  # the 2.5 % quantile then rests on 25 of them
-OURS = "DiffusionCT"
+OURS, ADAPTED = "DiffusionCT", "DiffusionCT, adapted"
 NO_RIVALS = (INPUT, ORACLE, REPEAT, LEAKY)  # rows that are no way to standardize
 # Figure 4 shows the paper's rows, the two that it forgot, and what cannot be passed.
 FIGURE4 = (
@@ -48,8 +49,9 @@ class StudyResult:
         test_sets: What was tested on.
         targets: Test set -> the target's own features.
         rows: Test set -> row -> what was measured, in the order of `ROWS`.
+        unfinished: Test set -> rows for which time was up.
         parameters: Row -> weights of its networks.
-        training_seconds: Row -> seconds of its training, of the rivals.
+        training_seconds: Row -> seconds of its training.
         grids: Of `any_to_any`, or None.
     """
 
@@ -57,6 +59,7 @@ class StudyResult:
     test_sets: list[TestSet]
     targets: dict[str, Measured]
     rows: dict[str, dict[str, Measured]]
+    unfinished: dict[str, list[str]]
     parameters: dict[str, int]
     training_seconds: dict[str, float]
     grids: dict[str, np.ndarray] | None
@@ -121,13 +124,18 @@ def _section(result: StudyResult, test_set: TestSet, folder: Path) -> list[str]:
     rows, agreements = result.rows[name], result.agreement(name)
     regions, slices = len(result.targets[name].features), sum(len(case.source) for case in test_set.cases)
     text = [f"## {name}\n", f"{test_set.about[0].upper()}{test_set.about[1:]}. {regions} regions, {slices} slices.\n"]
+    if unfinished := result.unfinished[name]:
+        text.append(f"Not measured to the end: {'; '.join(unfinished)}.\n")
+    if not rows:
+        return text
     # 1. Table 1, both readings.
     for suffix, pooled in (("", False), ("_pooled", True)):
         table = table1(agreements, pooled=pooled, input_name=INPUT)
         table.write(folder, f"table1_{stem}{suffix}")
         text.append(table.markdown())
-    if OURS in agreements and len(agreements) > 2:
-        table = verdicts(agreements)
+    ours = OURS if OURS in agreements else ADAPTED  # fitted on the same pairs as its rivals
+    if ours in agreements and len(agreements) > 2:
+        table = verdicts(agreements, ours)
         table.write(folder, f"verdicts_{stem}")
         text.append(table.markdown())
     # 2. Images, and what they cost.
@@ -231,11 +239,12 @@ def _head(result: StudyResult) -> list[str]:
         "- Systems without training are fitted on scans of training phantoms under the same protocol, of a real pair on "
         "the slice farthest away.",
     ]
-    if result.training_seconds:
-        seconds = sorted(result.training_seconds.values())
-        lines.append(f"- Rivals were trained for {seconds[0]:.0f} to {seconds[-1]:.0f} s each.")
+    rivals = sorted(seconds for row, seconds in result.training_seconds.items() if row in RIVALS)
+    if rivals:
+        ours = f", the embedded checkpoint for {result.training_seconds[OURS]:.0f} s" if OURS in result.training_seconds else ""
+        lines.append(f"- Rivals were trained for {rivals[0]:.0f} to {rivals[-1]:.0f} s each{ours}.")
     if absent:
-        lines.append(f"- Not there: {', '.join(absent)}.")
+        lines.append(f"- Not there: {'; '.join(absent)}.")
     return [*lines, ""]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from ..optional import import_optional
 from ..train.rivals import RIVALS, RivalsOptions, train_rivals, trained_systems
 from ..training_data.objects import save_objects
 from .any_to_any import SIX_KERNELS, any_to_any
-from .contenders import LEAKED, LEAKY, TARGET_ROW, ScanOfCase, contenders
+from .contenders import LEAKED, LEAKY, ROWS, TARGET_ROW, ScanOfCase, contenders
 from .measuring import Measured, measure
 from .options import StudyOptions
 from .report import StudyResult, write_study
@@ -55,12 +56,13 @@ def run_study(out: str | Path, options: StudyOptions | None = None, progress: Pr
         store = ScanStore(out / KEPT / "scans")
         test_sets = list(make_test_sets(options, store, tell))
         # 3. Every row on every set.
-        folder = out / KEPT / "measured"
+        folder, until = out / KEPT / "measured", time.monotonic() + options.max_seconds
         targets = {test_set.name: measure(ScanOfCase(TARGET_ROW), test_set, folder) for test_set in test_sets}
         rows: dict[str, dict[str, Measured]] = {test_set.name: {} for test_set in test_sets}
-        parameters = {}
+        unfinished: dict[str, list[str]] = {test_set.name: [] for test_set in test_sets}
+        parameters, seconds = {}, {name: entry["seconds"] for name, entry in record.items()}
         for contender in contenders(options, {name: trained / entry["folder"] for name, entry in record.items()}):
-            for test_set in test_sets:
+            for test_set in filter(contender.can, test_sets):
                 done = 0
 
                 def tell_case(name: str = f"{contender.name}, {test_set.name}", total: int = len(test_set.cases)) -> None:
@@ -68,10 +70,15 @@ def run_study(out: str | Path, options: StudyOptions | None = None, progress: Pr
                     done += 1
                     tell(name, done, total)
 
-                measured = measure(contender, test_set, folder, tell_case)
-                if measured is not None:
+                measured = measure(contender, test_set, folder, tell_case, until)
+                if measured is None:
+                    unfinished[test_set.name].append(contender.name)
+                else:
                     rows[test_set.name][contender.name] = measured
             parameters[contender.name] = contender.parameters
+            if contender.trained_seconds:
+                seconds[contender.name] = contender.trained_seconds
+        rows = {name: dict(sorted(measured.items(), key=lambda item: ROWS.index(item[0]))) for name, measured in rows.items()}
         # 4. Any kernel to any.
         grids, pairs_done = None, 0
         if options.any_to_any:
@@ -83,8 +90,7 @@ def run_study(out: str | Path, options: StudyOptions | None = None, progress: Pr
 
             grids = any_to_any(options, store, tell_pair)
         # 5. The report.
-        seconds = {name: entry["seconds"] for name, entry in record.items()}
-        result = StudyResult(options, test_sets, targets, rows, parameters, seconds, grids)
+        result = StudyResult(options, test_sets, targets, rows, unfinished, parameters, seconds, grids)
         write_study(result, out)
     return result
 

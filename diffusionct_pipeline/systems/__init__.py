@@ -41,6 +41,7 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "conditional Gaussian": ConditionalGaussian,
     "DiffusionCT": DiffusionCT,
     "DiffusionCT, reference": partial(DiffusionCT, by_reference=True),
+    "DiffusionCT, adapted": partial(DiffusionCT, by_pairs=True),
     "DiffusionCT, pooled style": partial(DiffusionCT, without="diffusion"),
     "DiffusionCT, filter alone": partial(DiffusionCT, without="synthesis"),
 }

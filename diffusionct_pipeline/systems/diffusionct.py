@@ -1,4 +1,4 @@
-"""DiffusionCT as a system of the comparison: to its checkpoint's standard, or zero-shot to a reference; and its parts."""
+"""DiffusionCT as a system of the comparison: to its checkpoint's standard, to a reference, or adapted; and its parts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..adapt import SlicePair, adapted_pipeline
 from ..files import write_whole
 from ..image_processor import HUSlice
 from ..pipeline import DiffusionCTPipeline
@@ -25,6 +26,7 @@ class DiffusionCT:
         model: Checkpoint folder or "user/repo" on the Hub; None for the embedded checkpoint.
         by_reference: Whether `fit` takes the texture of the pairs' targets as reference; the sources are not looked at.
             Otherwise the target is the checkpoint's standard, and `fit` does nothing.
+        by_pairs: Whether `fit` adapts the checkpoint to the pairs.
         num_inference_steps: Denoising steps; None takes what the checkpoint recommends.
         seed: Of the noise of a scan.
         without: What is left out, to see what it adds: "" for nothing; "diffusion": the slice's own power, moved by one
@@ -41,26 +43,31 @@ class DiffusionCT:
         num_inference_steps: int | None = None,
         seed: int = 0,
         without: str = WHOLE,
+        by_pairs: bool = False,
     ):
         if without not in (WHOLE, NO_DIFFUSION, NO_SYNTHESIS):
             raise ValueError(f'`without` is {without!r}; legal are "", "diffusion" and "synthesis".')
         self.pipe = DiffusionCTPipeline.from_pretrained(model)
         self.pipe.set_progress_bar_config(disable=True)
-        self.by_reference, self.seed, self.without = by_reference, seed, without
+        self.checkpoint = self.pipe  # what `fit` adapts
+        self.by_reference, self.by_pairs, self.seed, self.without = by_reference, by_pairs, seed, without
         self.num_inference_steps = num_inference_steps or self.pipe.config.default_num_inference_steps
         self.reference: torch.Tensor | None = None  # [1,T,C]
 
     @property
     def target_kernel(self) -> str:
-        """The checkpoint's standard; "" with a reference, which decides."""
-        return "" if self.by_reference else self.pipe.config.standard_name
+        """The checkpoint's standard; "" where a reference or pairs decide."""
+        return "" if self.by_reference or self.by_pairs else self.pipe.config.standard_name
 
     def fit(self, pairs: Iterable[FittingPair]) -> DiffusionCT:
-        """Take the targets as reference, or nothing; returns itself."""
+        """Take the targets as reference, adapt, or nothing; returns itself."""
+        load = self.pipe.image_processor.load
         if self.by_reference:
-            load = self.pipe.image_processor.load
             references = [item for pair in pairs for item in load(pair.target, pair.spacing_mm, "reference")]
             self.reference = self.pipe.reference_tokens(references)
+        elif self.by_pairs:
+            loaded = [load(hu, pair.spacing_mm)[0] for pair in pairs for hu in (pair.source, pair.target)]
+            self.pipe = adapted_pipeline(self.checkpoint, list(map(SlicePair, loaded[::2], loaded[1::2])))
         return self
 
     def standardize(self, hu: np.ndarray, pixel_spacing: float) -> np.ndarray:
@@ -95,6 +102,8 @@ class DiffusionCT:
         """
         if self.by_reference and self.reference is None:
             raise ValueError("the reference is missing; call `fit` with pairs first.")
+        if self.by_pairs and not self.pipe.denoiser.config.adapted:
+            raise ValueError("nothing is adapted; call `fit` with pairs first.")
         pipe = self.pipe
         slices = pipe.image_processor.place(pipe.image_processor.load(hu, pixel_spacing), positions_mm, thickness_mm)
         seeds = pipe.noise_seeds(slices, torch.Generator().manual_seed(self.seed))
@@ -118,7 +127,7 @@ class DiffusionCT:
         tokens = None if self.reference is None else self.reference.tolist()
         settings = {
             "by_reference": self.by_reference, "num_inference_steps": self.num_inference_steps, "seed": self.seed,
-            "without": self.without, "reference": tokens,
+            "without": self.without, "by_pairs": self.by_pairs, "reference": tokens,
         }  # fmt: skip
         write_whole(Path(folder) / REFERENCE_FILE, json.dumps(settings, indent=2) + "\n")
 

@@ -11,7 +11,7 @@ from diffusionct_pipeline import pipeline
 from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.evaluation.agreement import agreement_by_class
 from diffusionct_pipeline.radiomics import feature_names
-from diffusionct_pipeline.study import StudyOptions, contenders, measuring, run_study, test_sets
+from diffusionct_pipeline.study import StudyOptions, code, contenders, measuring, run_study, test_sets
 from diffusionct_pipeline.study.contenders import REPEAT, ROWS, OfSystem
 from diffusionct_pipeline.study.report import verdicts
 from diffusionct_pipeline.study.test_sets import PROTOCOLS, ScanStore, pair_sets, phantom_set
@@ -98,6 +98,19 @@ class TestRunStudy:
         run_study(tmp_path, options)
         assert first == kept == 7 and len(calls) == len(list((tmp_path / "kept/measured").iterdir()))
         assert tables(tmp_path) == tables(out)
+
+    def test_what_time_was_too_short_for_is_named_and_left_out(self, study, options, tmp_path):
+        options = replace(options, trained=study[0] / "systems", budget_seconds=0, any_to_any=0, sets=["phantom 5 mm"])
+        (tmp_path / "kept").mkdir()
+        (tmp_path / "kept/scans").symlink_to(study[0] / "kept/scans")
+        nothing = run_study(tmp_path, replace(options, max_seconds=0))
+        assert nothing.rows == {"phantom 5 mm": {}}
+        run_study(tmp_path, replace(options, systems=["input", "DiffusionCT"]))
+        result = run_study(tmp_path, replace(options, max_seconds=0))
+        missing = [name for name in ROWS if name in SYSTEMS and name not in ("input", "DiffusionCT")]
+        assert list(result.rows["phantom 5 mm"]) == ["input", "DiffusionCT"]
+        assert result.unfinished == {"phantom 5 mm": missing}
+        assert f"Not measured to the end: {'; '.join(missing)}." in (tmp_path / "report.md").read_text()
 
     def test_features_are_all_there(self, study):
         out, result = study
@@ -198,10 +211,29 @@ def test_verdicts():
     assert judged(pix2pix=near * (1 + 1e-6)) <= {"first", "tied"}
 
 
-def test_what_is_kept_is_that_of_the_code_and_not_of_what_is_said_of_it():
-    dumped = lambda source: ast.dump(contenders.without_docstrings(ast.parse(source)))  # noqa: E731
-    said = 'def f():\n    """Old."""\n    return 1\n'
-    assert dumped(said) == dumped(said.replace("Old", "New") + "# more\n") != dumped(said.replace("1", "2"))
+class TestCode:
+    def test_what_is_said_of_code_does_not_count(self):
+        dumped = lambda source: ast.dump(code.without_docstrings(ast.parse(source)))  # noqa: E731
+        said = 'def f():\n    """Old."""\n    return 1\n'
+        assert dumped(said) == dumped(said.replace("Old", "New") + "# more\n") != dumped(said.replace("1", "2"))
+
+    def test_a_row_depends_on_what_its_module_imports_and_on_nothing_else(self, tmp_path, monkeypatch):
+        files = {
+            "a.py": "from .part import b\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .c import x\n",
+            "part/__init__.py": "", "part/b.py": "from . import d\nfrom ..e import name\n", "part/d.py": "",
+            "e.py": "name = 1\n", "c.py": "x = 1\n",
+        }  # fmt: skip
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text)
+        monkeypatch.setattr(code, "PACKAGE", tmp_path)
+        hashed = code.code_hash.__wrapped__
+        before = hashed("a")
+        for name in files:
+            (tmp_path / name).write_text(files[name] + "more = 1\n")
+            assert (hashed("a") == before) == (name in ("c.py", "part/__init__.py")), name
+            (tmp_path / name).write_text(files[name])
+        assert hashed("a") == before != hashed("c")
 
 
 def test_modules_have_no_tests_of_their_own():

@@ -38,7 +38,8 @@ def folders(tmp_path_factory):
             EncoderDecoder(AutoencoderResNet18(8, (8, 8, 8, 8, 16), decoder_channels=(8,) * 5)).save_pretrained(folder)
         elif name.startswith("DiffusionCT"):
             make = ALL_SYSTEMS[name]
-            system = make(pipeline, by_reference="reference" in name, num_inference_steps=1)
+            how = {"by_reference": "reference" in name, "by_pairs": "adapted" in name}
+            system = make(pipeline, **how, num_inference_steps=1)
             system.fit([FittingPair(noise_hu(1, (64, 64)), noise_hu(2, (64, 64)), 0.7)]).save_pretrained(folder)
         else:
             SYSTEMS[name]().fit([FittingPair(noise_hu(1), noise_hu(2), 0.7)]).save_pretrained(folder)

@@ -65,6 +65,15 @@ class TestDiffusionCT:
         reference = {"reference": pairs[0].target, "reference_pixel_spacing": SPACING}
         np.testing.assert_array_equal(system.standardize(hu, SPACING), system.pipe(hu, SPACING, **reference).images[0])
 
+    def test_by_pairs_is_the_checkpoint_adapted_to_them_and_anew_each_time(self, pairs):
+        system, hu = DiffusionCT(by_pairs=True, num_inference_steps=1), noise_hu(5)
+        with pytest.raises(ValueError, match="nothing is adapted"):
+            system.standardize(hu, SPACING)
+        other = system.fit(pairs[1:]).standardize(hu, SPACING)
+        first = system.fit(pairs[:1]).standardize(hu, SPACING)
+        assert system.target_kernel == "" and not np.array_equal(first, other)
+        np.testing.assert_array_equal(system.fit(pairs[1:]).standardize(hu, SPACING), other)
+
     def test_by_reference_needs_one(self):
         with pytest.raises(ValueError, match="call `fit`"):
             DiffusionCT(by_reference=True).standardize(noise_hu(5), SPACING)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..evaluation.study.plots import COLOURS, plot_mtf, plot_noise_power
+from ..evaluation.series.plots import COLOURS, plot_mtf, plot_noise_power
 from ..optional import import_optional
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
-from ..evaluation.study.plots import save_figure
-from ..evaluation.study.tables import Table
+from ..evaluation.series.plots import save_figure
+from ..evaluation.series.tables import Table
 from ..files import write_whole
 from ..simulation import KERNELS
 from .figures import plot_overview, plot_profiles, plot_resolution, plot_spectra

@@ -12,8 +12,8 @@ from .agreement import (
 from .combat import combat
 from .image_metrics import bias_hu, edge_mtf, noise_power_spectrum, nps_distance, psnr, rmse_hu, ssim
 from .masks import read_mask
-from .study.comparison import Evaluation, compare_series, evaluate_series
-from .study.plots import (
+from .series.comparison import Evaluation, compare_series, evaluate_series
+from .series.plots import (
     plot_bland_altman,
     plot_class_boxes,
     plot_mtf,
@@ -22,7 +22,7 @@ from .study.plots import (
     plot_reproducible_features,
     save_figure,
 )
-from .study.tables import Table, class_table, table1
+from .series.tables import Table, class_table, table1
 from .uncertainty import ClassCoverage, coverage_by_class, sample_intervals
 
 __all__ = [

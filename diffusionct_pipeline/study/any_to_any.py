@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..evaluation.study.plots import plot_grids
+from ..evaluation.series.plots import plot_grids
 from ..evaluation.texture import texture_agreement
 from ..systems import DiffusionCT, FittingPair
 from ..training_data.splits import IMAGE_PAIRS, TEST, take

@@ -14,9 +14,9 @@ import torch
 
 from .. import __version__
 from ..evaluation.agreement import ALL, ClassAgreement, agreement_by_class
-from ..evaluation.study.plots import plot_accuracy_and_seconds, plot_panel, plot_reproducible_features, save_figure
-from ..evaluation.study.report import after_combat
-from ..evaluation.study.tables import Table, table1
+from ..evaluation.series.plots import plot_accuracy_and_seconds, plot_panel, plot_reproducible_features, save_figure
+from ..evaluation.series.report import after_combat
+from ..evaluation.series.tables import Table, table1
 from ..files import write_whole
 from ..radiomics import FEATURE_CLASSES, duplicate_features, feature_names
 from ..train.rivals import RIVALS

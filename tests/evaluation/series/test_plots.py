@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from diffusionct_pipeline.evaluation.study import plots
+from diffusionct_pipeline.evaluation.series import plots
 from diffusionct_pipeline.evaluation.agreement import REPRODUCIBLE, reproducible_fraction
 
 pytest.importorskip("matplotlib")

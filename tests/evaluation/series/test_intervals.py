@@ -9,7 +9,7 @@ import pytest
 from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.evaluation import compare_series, evaluate_series
-from diffusionct_pipeline.evaluation.study import comparison, measuring
+from diffusionct_pipeline.evaluation.series import comparison, measuring
 from diffusionct_pipeline.evaluation.uncertainty import WIDENING, coverage_by_class, sample_intervals
 from diffusionct_pipeline.radiomics import feature_names
 from diffusionct_pipeline.sample_files import SliceSamples

@@ -1,4 +1,4 @@
-"""Tables of the study as CSV, Markdown and LaTeX; `table1` is the paper's Table 1, the published rows beside ours."""
+"""Tables of comparisons as CSV, Markdown and LaTeX; `table1` is the paper's Table 1, the published rows beside ours."""
 
 from __future__ import annotations
 

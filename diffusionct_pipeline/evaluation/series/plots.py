@@ -1,4 +1,4 @@
-"""Figures of the study. Every function returns a matplotlib figure; `save_figure` writes it byte for byte repeatably.
+"""Figures of comparisons. Every function returns a matplotlib figure; `save_figure` writes it byte for byte repeatably.
 
 Colours are Okabe and Ito's (colour-blind safe); line styles change with them, so that a grey print can be read too.
 Needs the extra "plots".

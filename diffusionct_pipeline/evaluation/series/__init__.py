@@ -1,0 +1,1 @@
+"""Series compared in the radiomic features of tumours, and the tables, figures and report of it."""

@@ -1,1 +1,0 @@
-"""The study: series compared in the radiomic features of tumours, and the tables, figures and report of it."""

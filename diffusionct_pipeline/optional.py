@@ -11,6 +11,8 @@ OPTIONAL = {
     "openjpeg": ("pylibjpeg-openjpeg", "dicom", "JPEG 2000"),
     "gdcm": ("python-gdcm", "dicom", "lossless JPEG"),
     "matplotlib": ("matplotlib", "plots", "pictures"),
+    "nibabel": ("nibabel", "volumes", "NIfTI volumes"),
+    "nrrd": ("pynrrd", "volumes", "NRRD volumes"),
     "SimpleITK": ("SimpleITK", "masks", "NIfTI and NRRD masks"),
     "highdicom": ("highdicom", "masks", "DICOM SEG masks"),
 }

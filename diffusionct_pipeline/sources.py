@@ -41,6 +41,7 @@ def scan_source(source: Path) -> Sources:
 
     Raises:
         FileNotFoundError, DicomError, VolumeError: if there is none.
+        ImportError: the one volume needs a reader that is not installed.
     """
     if not source.exists():
         raise FileNotFoundError(f'"{source}" does not exist.')
@@ -64,7 +65,10 @@ def scan_source(source: Path) -> Sources:
 
 
 def with_volumes(scan: FolderScan) -> Sources:
-    """Look for volumes among the files that are not DICOM; one that cannot be used is skipped for its own reason."""
+    """Look for volumes among the files that are not DICOM; one that cannot be used is skipped for its own reason.
+
+    So is one whose reader is not installed: DICOM beside it needs none.
+    """
     volumes, skipped = [], []
     for item in scan.skipped:
         if item.kind not in (SkippedKind.NOT_DICOM, SkippedKind.EMPTY) or not is_volume(item.path):
@@ -74,6 +78,8 @@ def with_volumes(scan: FolderScan) -> Sources:
             volumes.append(read_volume_header(item.path))
         except VolumeError as error:
             skipped.append(Skipped(item.path, str(error), error.kind))
+        except ImportError as error:
+            skipped.append(Skipped(item.path, f'"{item.path}" was not read: {error}', SkippedKind.UNUSABLE))
     return Sources(scan.folder, scan.series, skipped, volumes)
 
 

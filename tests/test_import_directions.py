@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import diffusionct_pipeline
+from diffusionct_pipeline.optional import OPTIONAL
 
 PACKAGE = Path(diffusionct_pipeline.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "pretrained" not in path.parts)
@@ -160,8 +161,9 @@ def test_the_pipeline_touches_a_dataset_only_through_dicom():
     assert violations("pipeline", ["pydicom"]) == []
 
 
-def test_matplotlib_is_imported_where_it_is_needed():
-    assert violations("", ["matplotlib"], top_level_only=True) == []
+@pytest.mark.parametrize("package", sorted(OPTIONAL))
+def test_optional_packages_are_imported_where_they_are_needed(package):
+    assert violations("", [package], top_level_only=True) == []
 
 
 def test_the_rules_see_the_package():

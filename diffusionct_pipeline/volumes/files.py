@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..files import write_whole
+from ..files import whole_file
 from .errors import VolumeError
 from .grid import AxialGrid
 from .nifti import NiftiHeader
@@ -22,7 +22,7 @@ from .volume import CTVolume, VolumeHeader
 FORMATS = {".nii.gz": NiftiHeader, ".nii": NiftiHeader, ".nrrd": NrrdHeader}
 VOLUME_SUFFIXES = tuple(FORMATS)
 GZIP_MAGIC = b"\x1f\x8b"
-HEADER_BYTES = 1 << 20  # in which a header ends, extensions included
+HEADER_BYTES = 1 << 20  # in which a header ends, extensions included: what parsing may take has an end
 COMPRESSION = 1  # of noise: a level of 6 takes 2.4 times as long and saves .2 % of a standardized chest
 MADE_BY = "DiffusionCT"  # what the description of a derived volume begins with
 
@@ -42,6 +42,7 @@ def read_volume_header(path: str | os.PathLike) -> VolumeHeader:
 
     Raises:
         VolumeError: naming the file and the reason.
+        ImportError: naming the package that reads this format, which is not installed.
     """
     path = Path(path)
     with _opened(path) as stream:
@@ -54,6 +55,7 @@ def read_volume(path: str | os.PathLike) -> CTVolume:
     Raises:
         VolumeError: naming the file and the reason: damaged or truncated, more or fewer than three dimensions, no
             affine, sheared, oblique, pixels that are not square, or no Hounsfield units.
+        ImportError: as of `read_volume_header`.
     """
     volume = _read(Path(path))
     volume.require_hu(f'"{path}"')
@@ -82,12 +84,14 @@ def write_volume(volume: CTVolume, path: str | os.PathLike) -> Path:
         raise VolumeError(f'"{path}" was not written: a volume from "{volume.header.path}" can be {legal}.')
     if path.exists() and (path.samefile(volume.header.path) or not made_here(path)):
         raise VolumeError(f'"{path}" exists and is not a result of DiffusionCT; it is not overwritten.')
-    head, body = fields.with_voxels(volume.voxels, volume.description)
-    if isinstance(fields, NrrdHeader):
-        data = head + (_compressed(body) if fields.compressed else body)
-    else:
-        data = _compressed(head + body) if volume_suffix(path) == ".nii.gz" else head + body
-    write_whole(path, data)
+    head, stored = fields.for_voxels(volume.voxels.dtype, volume.description)
+    voxels = np.ascontiguousarray(volume.voxels.astype(stored, copy=False).T)  # x comes first in the file
+    is_zipped = volume_suffix(path) == ".nii.gz"
+    with whole_file(path) as part, open(part, "wb") as file, _compressed(file, is_zipped) as whole:
+        whole.write(head)
+        with _compressed(whole, fields.compressed) as body:
+            for plane in voxels:  # one by one: what is compressed at once is in memory twice
+                body.write(plane)
     return path
 
 
@@ -109,7 +113,7 @@ def written_volume(path: Path, source: CTVolume) -> CTVolume | None:
     if not fields.made_by.startswith(MADE_BY) or (fields.slope, fields.intercept) != (1, 0):
         return None
     native = volume.voxels.astype(volume.voxels.dtype.newbyteorder("="), copy=False)
-    if fields.raw != source.header.fields.with_voxels(native[:0], fields.made_by)[0]:
+    if fields.raw != source.header.fields.for_voxels(native.dtype, fields.made_by)[0]:
         return None
     return CTVolume(native, source.grid, header=source.header, description=fields.made_by)
 
@@ -120,7 +124,7 @@ def _read(path: Path) -> CTVolume:
         header = _header(stream, path)
         fields = header.fields
         stream.seek(len(fields.raw))
-        if isinstance(fields, NrrdHeader) and fields.compressed:
+        if fields.compressed:
             stream = gzip.GzipFile(fileobj=stream)
         expected = int(np.prod(fields.shape, dtype=np.int64)) * fields.dtype.itemsize
         data = stream.read(expected + 1)  # to the end, where the checksum is
@@ -154,6 +158,6 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise VolumeError(f'"{path}" cannot be read: {error.strerror or error}.') from error
 
 
-def _compressed(data: bytes) -> bytes:
-    """As gzip, the same bytes each time."""
-    return gzip.compress(data, COMPRESSION, mtime=0)
+def _compressed(stream: BinaryIO, really: bool) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Writes to a stream as gzip, the same bytes each time; the stream itself if not `really`."""
+    return gzip.GzipFile("", "wb", COMPRESSION, stream, mtime=0) if really else contextlib.nullcontext(stream)

@@ -1,7 +1,10 @@
 """Volumes in and out: what a file says is what is read, and everything but the voxels is given back as it was."""
 
+import errno
 import gzip
+import os
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -65,6 +68,11 @@ class TestReading:
         voxels, affine = turned(VOXELS, AFFINE, (0, 1, 2), (0, 0, 1))  # to the left, to the back, to the feet
         volume = read_volume(saved(tmp_path, nifti(voxels, affine, quaternion=(0, 0, 1))))
         np.testing.assert_array_equal(volume.hu, HU)
+
+    def test_a_qform_whose_sign_was_left_at_0(self, tmp_path):
+        voxels, affine = turned(VOXELS, AFFINE, (0, 1, 2), (1, 1, 0))
+        data = nifti(voxels, affine, quaternion=(0, 0, 0), at_76=("f", 0))
+        np.testing.assert_array_equal(read_volume(saved(tmp_path, data)).hu, HU)
 
     def test_nifti_2(self, tmp_path):
         header = bytearray(544)
@@ -145,7 +153,8 @@ class TestWriting:
         assert written[148:228].rstrip(b"\0") == b"DiffusionCT test"
 
     def test_every_line_of_a_nrrd_header_is_kept(self, tmp_path):
-        data = nrrd(VOXELS, AFFINE, "gzip", lines=["patient group:=7", "# another comment"])
+        lines = ["patient group:=7", "# another comment", "operator:=\u00c5sa", "line skip: 0"]
+        data = nrrd(VOXELS, AFFINE, "gzip", lines=lines)
         write_volume(derived(read_volume(saved(tmp_path, data, "a.nrrd"))), tmp_path / "out.nrrd")
         before, after = (text.split(b"\n\n")[0].decode().splitlines() for text in (
             data, (tmp_path / "out.nrrd").read_bytes()))  # fmt: skip
@@ -158,10 +167,24 @@ class TestWriting:
         assert struct.unpack(f"{byte_order}i", gzip.decompress((tmp_path / "out.nii.gz").read_bytes())[:4]) == (348,)
         np.testing.assert_array_equal(read_volume(tmp_path / "out.nii.gz").hu, HU + 100)
 
-    def test_the_same_bytes_each_time(self, tmp_path):
-        result = derived(read_volume(saved(tmp_path, nifti(VOXELS, AFFINE))))
-        paths = [write_volume(result, tmp_path / name) for name in ("1.nii.gz", "2.nii.gz")]
+    @pytest.mark.parametrize("suffix", ["nii.gz", "nrrd"])
+    def test_the_same_bytes_each_time(self, tmp_path, suffix):
+        data = nifti(VOXELS, AFFINE) if suffix == "nii.gz" else nrrd(VOXELS, AFFINE, "gzip")
+        result = derived(read_volume(saved(tmp_path, data, f"scan.{suffix}")))
+        paths = [write_volume(result, tmp_path / f"{number}.{suffix}") for number in (1, 2)]
         assert paths[0].read_bytes() == paths[1].read_bytes()
+
+    def test_a_full_disk_leaves_the_earlier_result(self, tmp_path, monkeypatch):
+        def full(stream, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        result = derived(read_volume(saved(tmp_path, nifti(VOXELS, AFFINE))))
+        before = write_volume(result, tmp_path / "out.nii.gz").read_bytes()
+        monkeypatch.setattr(gzip.GzipFile, "write", full)
+        with pytest.raises(OSError, match="No space left.*out.nii.gz"):
+            write_volume(result, tmp_path / "out.nii.gz")
+        assert (tmp_path / "out.nii.gz").read_bytes() == before
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out.nii.gz", "scan.nii"]
 
     def test_replaces_an_earlier_result_only(self, tmp_path):
         source = saved(tmp_path, nifti(VOXELS, AFFINE))
@@ -213,10 +236,13 @@ class TestRefusals:
             (nifti(VOXELS, AFFINE, at_40=("8h", 3, 48, -40, 3, 1, 1, 1, 1)), "legal are 1 to 8192"),
             (nifti(VOXELS, AFFINE, at_40=("8h", 3, 8000, 8000, 8000, 1, 1, 1, 1)), "at most"),
             (nifti(VOXELS, AFFINE, at_70=("h", 128)), "data type 128"),
+            (nifti(VOXELS, AFFINE, at_70=("h", 77)), "data type 77"),
             (nifti(VOXELS, AFFINE, at_108=("f", 3)), "voxels begin at byte 3"),
             (nifti(VOXELS, AFFINE, at_108=("f", np.nan)), "voxels begin at byte nan"),
             (nifti(VOXELS, AFFINE, at_344=("4s", b"ni1\0")), "not NIfTI in one file"),
             (nifti(VOXELS, AFFINE, units=7), "unit 7"),
+            (nifti(VOXELS, AFFINE, scale=(1.0, np.nan)), "invalid intercept nan"),
+            (nifti(VOXELS, AFFINE, quaternion=(0, 1, 1)), "qform.*w2 should be positive"),
             (nifti(VOXELS, AFFINE)[:-1], r"holds 11519 of 11520 bytes"),
             (nifti(VOXELS, AFFINE) + b"\0", "holds more"),
             (nifti(VOXELS, AFFINE)[:200], "truncated"),
@@ -238,13 +264,20 @@ class TestRefusals:
             (nrrd(VOXELS, AFFINE, space=None), "does not say where it lies"),
             (nrrd(VOXELS, AFFINE, space="scanner-xyz"), "space is scanner-xyz"),
             (nrrd(VOXELS, AFFINE, space_origin=None), "does not say where it lies"),
-            (nrrd(VOXELS, AFFINE, space_directions="none (1,0,0) (0,1,0)"), "expected 9 finite numbers"),
+            (nrrd(VOXELS, AFFINE, space_directions="none (1,0,0) (0,1,0)"), "places no voxels"),
             (nrrd(VOXELS, AFFINE, space_units='"cm" "cm" "cm"'), "space units"),
             (nrrd(VOXELS, AFFINE, dimension=4), "4 dimensions"),
-            (nrrd(VOXELS, AFFINE, sizes="48 40"), "sizes '48 40'"),
+            (nrrd(VOXELS, AFFINE, sizes="48 40"), r"3 dimensions of \(48, 40\)"),
             (nrrd(VOXELS, AFFINE, type="block"), "type block"),
             (nrrd(VOXELS, AFFINE, "bzip2"), "encoding bzip2"),
             (nrrd(VOXELS, AFFINE, data_file="/etc/passwd"), "has data file"),
+            (nrrd(VOXELS, AFFINE, endian=None), "endian None"),
+            (nrrd(VOXELS, AFFINE, space_directions="(1,0,0)"), r"space directions \[\[1.0, 0.0, 0.0\]\]"),
+            (nrrd(VOXELS, AFFINE, space_origin="(1)"), r"space origin \[1.0\]"),
+            (nrrd(VOXELS, AFFINE).replace(b"-340.2", b"\xad340.2"), "damaged"),
+            (nrrd(VOXELS, AFFINE, lines=["no field"]), "damaged"),
+            (nrrd(VOXELS, AFFINE)[: nrrd(VOXELS, AFFINE).index(b"\n\n")], "has no end"),
+            (b"", "not an NRRD file"),
             (nrrd(VOXELS, AFFINE)[:-1], "holds 11519 of 11520 bytes"),
             (nrrd(VOXELS, AFFINE, "gzip")[:-20], "damaged"),
             (nrrd(VOXELS, AFFINE)[:100], "truncated"),
@@ -274,6 +307,14 @@ class TestRefusals:
             read_volume(saved(tmp_path, nifti(VOXELS, AFFINE), "scan.img"))
         with pytest.raises(VolumeError, match="absent.nii.*cannot be read: No such file"):
             read_volume(tmp_path / "absent.nii")
+
+    @pytest.mark.parametrize("name, library", [("scan.nii", "nibabel"), ("scan.nrrd", "nrrd")])
+    def test_a_missing_library_is_named_with_its_extra(self, tmp_path, monkeypatch, name, library):
+        data = nifti(VOXELS, AFFINE) if library == "nibabel" else nrrd(VOXELS, AFFINE)
+        monkeypatch.setitem(sys.modules, library, None)
+        with pytest.raises(ImportError, match=rf"{library}, which is not installed: pip install .*\[volumes\]"):
+            read_volume(saved(tmp_path, data, name))
+        np.testing.assert_array_equal(CTVolume.of_array(VOXELS, AFFINE).hu, HU)
 
     @pytest.mark.parametrize("make", [nifti, nrrd])
     def test_damaged_headers_raise_nothing_else(self, tmp_path, make):

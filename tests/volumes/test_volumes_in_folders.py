@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -78,6 +79,14 @@ class TestAFolder:
         failed = [failure for entry in report["series"] for failure in entry["failures"]]
         assert [item["path"] for item in failed] == ["cut.nii", "mr.nii"]
         assert all(f'"IN{os.sep}{item["path"]}"' in item["reason"] for item in failed + report["unusable"])
+
+    def test_without_its_library_a_volume_costs_itself_only(self, folder, tmp_path, model, monkeypatch):
+        write_scans(folder / "dicom", [(1, 1), (1, 2)])
+        monkeypatch.setitem(sys.modules, "nibabel", None)
+        report = run(folder, tmp_path / "out", model)
+        assert (report["written"], report["failures"]) == (5, 2)
+        assert [item["path"] for item in report["unusable"]] == ["a/ct.nii.gz", "a/tumour.nii.gz"]
+        assert all("pip install 'diffusionct-pipeline[volumes]'" in item["reason"] for item in report["unusable"])
 
     def test_by_a_system_of_the_comparison(self, folder, tmp_path):
         report = standardize_folder(folder, tmp_path / "out", system="input")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from pydicom.dataset import Dataset
 
@@ -20,6 +19,7 @@ from .dicom.headers import LEGAL_RANGES
 from .dicom.hounsfield import OUTSIDE_FIELD_OF_VIEW_HU
 from .dicom.reading import SQUARE_TOLERANCE
 from .noise import scan_position
+from .padding import continued
 from .volumes import CTVolume, is_volume, read_volume
 
 logger = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ class CTImageProcessor:
     def preprocess(
         self, slices: list[HUSlice], device: torch.device | str = "cpu"
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Slices of one size -> model range on a grid of multiples of 32, padded by reflection at the right and bottom.
+        """Slices of one size -> model range on a grid of multiples of 32, continued to the right and bottom.
 
         The models see values clipped to -1500..3071 HU, and air where nothing was measured.
 
@@ -187,7 +187,7 @@ class CTImageProcessor:
         hu = torch.from_numpy(np.stack([measured_hu(item) for item in slices]))[:, None]  # [B,1,H,W]
         sample = to_model(hu.clamp(LOWEST_SEEN_HU, HIGHEST_SEEN_HU))
         bottom, right = (-size % GRID for size in hu.shape[-2:])
-        sample = F.pad(sample, (0, right, 0, bottom), mode="reflect")  # [B,1,H',W']
+        sample = continued(sample, 0, right, 0, bottom)  # [B,1,H',W']
         spacing_mm = torch.tensor([item.spacing_mm for item in slices], dtype=torch.float32)
         return sample.to(device), spacing_mm.to(device)
 

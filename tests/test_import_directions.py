@@ -18,6 +18,7 @@ LAYERS = {
     "registration": 0,
     "files": 0,
     "seeds": 0,
+    "padding": 0,
     "optional": 0,
     "noise": 1,
     "dicom": 1,

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...padding import continued
 from .frequency import radial_frequency, ramp, ring_weights
 from .local_spectrum import STRIDE, WINDOW
 
@@ -71,8 +72,9 @@ class TextureSynthesis(nn.Module):
         Returns:
             (B, 1, H, W), float32.
         """
-        # 1. Amplitudes by ring, at every window and at those that reach in from beyond the border.
-        incoherent = incoherent.clamp(SMALLEST_SHARE, LARGEST_SHARE)
+        # 1. Amplitudes by ring, at every window and at those that reach in from beyond the border. Of slow power nothing
+        #    is new: a gain of its own would give every window another mean.
+        incoherent = (incoherent * self.trust).clamp(SMALLEST_SHARE, LARGEST_SHARE)
         log_gain = change * self.trust / 2 + torch.log1p(-incoherent) / 2
         spacing = torch.log(pixel_spacing.float()).view(-1, 1, 1, 1)
         log_added = (log_power + torch.log(incoherent)) / 2 - spacing
@@ -89,21 +91,13 @@ class TextureSynthesis(nn.Module):
 
     def _spectra(self, image: torch.Tensor) -> torch.Tensor:
         """(B, 1, H, W) -> (B, windows, 96 * 49) by row, from the window before the first to that after the last."""
-        windows = _reflected(image.float(), REACH)[:, 0].unfold(1, WINDOW, STRIDE).unfold(2, WINDOW, STRIDE)
+        windows = continued(image.float(), REACH, REACH, REACH, REACH)[:, 0].unfold(1, WINDOW, STRIDE).unfold(2, WINDOW, STRIDE)
         return torch.fft.rfft2(windows * self.window, s=(PADDED, PADDED)).flatten(3).flatten(1, 2)
 
 
 def _bordered(maps: torch.Tensor) -> torch.Tensor:
     """(B, rings, h, w) -> (B, (h + 2) * (w + 2), rings), the outermost windows as their neighbours."""
     return F.pad(maps, (1, 1, 1, 1), mode="replicate").flatten(2).transpose(1, 2)
-
-
-def _reflected(image: torch.Tensor, margin: int) -> torch.Tensor:
-    """Padded by reflection, as often as a small image needs."""
-    while margin:
-        pad = min(margin, image.shape[-1] - 1, image.shape[-2] - 1)
-        image, margin = F.pad(image, (pad,) * 4, mode="reflect"), margin - pad
-    return image
 
 
 def _overlap_add(windows: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

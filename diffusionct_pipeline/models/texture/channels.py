@@ -11,7 +11,6 @@ TYPICAL_SPACING_MM, SPACING_UNIT = 0.7, 0.25  # log(spacing / typical) / unit is
 AIR_LIMIT = -1.5  # -900 HU in model range: a local mean below is air around the patient
 IN_PATIENT = 0.5  # weight from which on a position lies in the patient
 AIR_SHARPNESS = 20.0  # how fast the weight of a position grows with its mean
-EMPTY_LIMIT, EMPTY_SHARPNESS = -1.6, 40.0  # -950 HU: lung, even emphysema, has more on average
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,6 @@ def scaled_spacing(pixel_spacing: torch.Tensor) -> torch.Tensor:
 def patient_weight(latent: torch.Tensor) -> torch.Tensor:
     """Weight (B, 1, L) of every position of a latent (B, C, L), normalized or not: 0 in air, 1 in the patient."""
     return torch.sigmoid(AIR_SHARPNESS * (latent[:, LatentChannels.mean] - AIR_LIMIT))
-
-
-def empty_weight(latent: torch.Tensor) -> torch.Tensor:
-    """Weight (B, 1, L) of every position of a latent: 1 in air around the patient, 0 in lung and tissue."""
-    return torch.sigmoid(EMPTY_SHARPNESS * (EMPTY_LIMIT - latent[:, LatentChannels.mean]))
 
 
 def patient_mean(latent: torch.Tensor, weighted_by: torch.Tensor | None = None) -> torch.Tensor:

@@ -10,7 +10,7 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.unets.unet_1d import UNet1DOutput
 from torch import nn
 
-from .channels import IN_PATIENT, LatentChannels, empty_weight, patient_mean, patient_weight
+from .channels import IN_PATIENT, LatentChannels, patient_mean, patient_weight
 from .frequency import ramp
 from .target_curve import TargetCurve
 
@@ -243,15 +243,13 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
     def latent_of(
         self, difference: torch.Tensor, latent_a: torch.Tensor, reference: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """What was sampled, as Z_B: in the patient the inverse of `difference`, but for the mean to a reference.
+        """What was sampled, as Z_B: the inverse of `difference`, but for the mean to a reference.
 
         Smoothing moves the mean power of a slice and moves it unevenly; anatomy that slice and reference do not share
         moves the mean alone, and is not to be followed. So of the mean over the patient a share s^2 / (s^2 + s0^2) is
         kept, s the scatter over the patient of what was sampled and s0 = `DOUBTED_SCATTER`. Where pairs of a site have
         told the mean change, it is theirs, whatever the dose of the target's tokens; a share s^4 / (s^4 + s0^4) of how
         far this slice's differs from that of the pairs is added.
-
-        In air around the patient the change is its mean there: air has hardly a say in training.
         """
         change = difference * self.deviation[:, None]
         power = change[:, self.channels.power]
@@ -269,9 +267,6 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
                 power = true + believed * (moved + kept - sampled) - moved + trust * (power - mean)
             else:
                 power = power - mean + kept
-        empty = empty_weight(latent_a)  # [B,1,L]
-        in_air = (power * empty).sum(-1, keepdim=True) / empty.sum(-1, keepdim=True).clamp(min=1e-3)
-        power = (1 - empty) * power + empty * in_air
         change = torch.cat([change[:, : self.channels.power.start], power], 1)
         return origin + change
 

@@ -61,6 +61,24 @@ def test_without_a_change_nothing_happens(size):
     torch.testing.assert_close(made, sample, atol=1e-4, rtol=0)
 
 
+def test_slow_content_is_never_new():
+    """Else windows whose share differs get a mean of their own: clouds."""
+    flat = torch.full((1, 1, 192, 192), -1.0)
+    power = torch.full((1, RINGS, 6, 6), -12.0)
+    share = torch.rand(power.shape, generator=torch.Generator().manual_seed(0)).round()
+    made = synthesis()(flat, torch.zeros_like(power), power, share, noise(2, 1, 1, 192, 192), SPACING)
+    means = torch.nn.functional.avg_pool2d(made, 32)
+    torch.testing.assert_close(means, torch.full_like(means, -1.0), atol=1e-3, rtol=0)
+
+
+def test_a_cut_body_gets_no_frame():
+    """A slope that ends at the border, and a gain that a sharp kernel has: a straight line stays one."""
+    slope = torch.linspace(-1, 1, 96).expand(1, 1, 96, 96).contiguous()
+    change = torch.linspace(0, 8, RINGS).view(1, -1, 1, 1).expand(1, RINGS, 3, 3)
+    made = synthesis()(slope, change, change, torch.zeros_like(change), noise(2, 1, 1, 96, 96), SPACING)
+    torch.testing.assert_close(made, slope, atol=0.02, rtol=0)
+
+
 def test_a_share_of_one_is_finite():
     ones = torch.ones(1, RINGS, 2, 2)
     assert synthesis()(noise(1, 1, 1, 64, 64), ones, ones, ones, noise(2, 1, 1, 64, 64), SPACING).isfinite().all()

@@ -12,8 +12,8 @@ from .adapt import Adaptation, SlicePair, adapt
 from .evaluation.geometry import find_series, match_slices
 from .evaluation.regions import spread
 from .files import whole_folder, write_whole
+from .folder_job import load_pipeline
 from .image_processor import HUSlice
-from .pipeline import DiffusionCTPipeline
 from .publishing.contents import remove_places
 
 MOST_PAIRS = 40  # two seconds each
@@ -65,8 +65,7 @@ def adapt_folders(
         raise ValueError(f"there are {len(sources)} sources and {len(targets)} targets; legal are {legal}.")
     if Path(out).exists() and any(Path(out).iterdir()):
         raise FileExistsError(f'"{out}" exists already; choose a new folder or remove it.')
-    pipe = DiffusionCTPipeline.from_pretrained(model)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = load_pipeline(model)
 
     def load(path: Path) -> HUSlice:
         (item,) = pipe.image_processor.load(path)
@@ -121,5 +120,7 @@ def save(adapted: Adaptation, folder: Path, pairs: int) -> None:
     write_whole(folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
     rows = [f"| {name} | {row['CCC']:.2f} | {row['within 15 %']:.0%} |" for name, row in scores.items()]
     head = ["| squares of pairs, each adapted to by others | CCC | texture figures within 15 % |", "|---|---|---|"]
-    said = f"{pairs} slices under both protocols corrected it." if pairs else "Its texture alone was taken, from unpaired series."
-    write_whole(folder / "README.md", CARD.format(standard=standard, pairs=said, table="\n".join([*head, *rows]) if rows else ""))
+    slices = "1 slice" if pairs == 1 else f"{pairs} slices"
+    said = f"{slices} under both protocols corrected it." if pairs else "Its texture alone was taken, from unpaired series."
+    table = "\n".join([*head, *rows, ""]) if rows else ""
+    write_whole(folder / "README.md", CARD.format(standard=standard, pairs=said, table=table))

@@ -51,7 +51,7 @@ LAYERS = {
     "fast": 6,
     "folder_job": 8,
     "adapt": 6,
-    "adapt_folders": 7,
+    "adapt_folders": 9,
     "folder_previews": 9,
     "evaluation.series": 9,
     "study": 10,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,8 @@ from ..evaluation.series.report import after_combat
 from ..evaluation.series.tables import Table, table1
 from ..files import write_whole
 from ..radiomics import FEATURE_CLASSES, duplicate_features, feature_names
-from ..train.rivals import RIVALS
+from ..train.rivals import LITERAL, RIVALS
+from ..training_data.tumour_pairs import SOURCE, TARGET
 from .any_to_any import plot_any_to_any
 from .contenders import INPUT, LEAKED, LEAKY, ORACLE, REPEAT, ROWS
 from .measuring import Measured
@@ -88,11 +89,12 @@ def write_study(result: StudyResult, folder: Path) -> None:
 def verdicts(agreements: dict[str, dict[str, ClassAgreement]], ours: str = OURS) -> Table:
     """Whether ours is first, or tied with the first within intervals, in every class and in the count of features.
 
-    Rows that are no way to standardize (the input, a repeat scan, the oracle, a leaky split), and our own parts, do not
-    compete.
+    Raises:
+        ValueError: without a rival.
     """
-    rivals = [name for name in agreements if name not in NO_RIVALS and not name.startswith(OURS)]
-    rivals += [name for name in agreements if name == "DiffusionCT (literal)"]
+    rivals = rivals_in(agreements)
+    if not rivals:
+        raise ValueError("`agreements` holds no rival; legal is at least one.")
     rows = []
     for cls in (*FEATURE_CLASSES, ALL):
         value, interval = ("ccc_mean", "ccc_mean_interval") if cls != ALL else ("reproducible", "reproducible_interval")
@@ -107,6 +109,11 @@ def verdicts(agreements: dict[str, dict[str, ClassAgreement]], ours: str = OURS)
         form = ".2f" if cls != ALL else ".0f"
         rows.append((title, _cell(mine, value, interval, form), f"{best}: {_cell(theirs, value, interval, form)}", verdict))
     return Table(f"{ours} against the best of the others", ("", ours, "best of the others", "verdict"), tuple(rows))
+
+
+def rivals_in(names: Iterable[str]) -> list[str]:
+    """Those that compete: neither our own nor what is no way to standardize (input, repeat scan, oracle, leaky split)."""
+    return [name for name in names if name == LITERAL or (name not in NO_RIVALS and not name.startswith(OURS))]
 
 
 def _cell(row: ClassAgreement, value: str, interval: str, form: str) -> str:
@@ -133,11 +140,11 @@ def _section(result: StudyResult, test_set: TestSet, folder: Path) -> list[str]:
         table = table1(agreements, pooled=pooled, input_name=INPUT)
         table.write(folder, f"table1_{stem}{suffix}")
         text.append(table.markdown())
-    ours = OURS if OURS in agreements else ADAPTED  # fitted on the same pairs as its rivals
-    if ours in agreements and len(agreements) > 2:
-        table = verdicts(agreements, ours)
-        table.write(folder, f"verdicts_{stem}")
-        text.append(table.markdown())
+    for ours, suffix in ((OURS, ""), (ADAPTED, "_adapted")):
+        if ours in agreements and rivals_in(agreements):
+            table = verdicts(agreements, ours)
+            table.write(folder, f"verdicts{suffix}_{stem}")
+            text.append(table.markdown())
     # 2. Images, and what they cost.
     table = images_table(result, name)
     write_whole(folder / f"images_{stem}.csv", table.csv())
@@ -270,8 +277,9 @@ def _notes() -> list[str]:
         f"- \"{REPEAT}\" is the target's kernel, the same tumour and other noise: what the source does not hold cannot be "
         "expected to come closer. Systems whose source and target come of one noisy sinogram can, where the noise is still in "
         "the source.",
-        f"- \"{OURS}, reference\" and \"{ADAPTED}\" get the scans that systems without training are fitted on: the first their "
-        "targets alone, whose dose it takes over with the kernel; the second the pairs, which tell the dose apart.",
+        f"- \"{OURS}\" is not told the source's kernel: one checkpoint for all. Systems that are trained are trained for "
+        f"{SOURCE} to {TARGET}, and those without training are fitted on pairs of the kernels in question. \"{ADAPTED}\" is our "
+        f"counterpart: it gets these pairs. \"{OURS}, reference\" gets their targets alone, whose dose it takes over with the kernel.",
         f"- \"{ORACLE}\" is given the target itself.",
         f"- \"{LEAKY}\" is \"{LEAKED}\" trained on slices of the tested phantoms instead of others, as the paper splits: what "
         "it gains is memory, not skill. Everything else was learnt from phantoms and patients that are in no test.",

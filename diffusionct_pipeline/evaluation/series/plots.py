@@ -52,6 +52,7 @@ def plot_reproducible_features(
     input_name: str = "Input",
     published: bool = True,
     maximum: float = 1.0,
+    emphasized: Sequence[str] = (),
 ) -> Figure:
     """Figure 4: how many features lie within a relative error, against that error; one line per system.
 
@@ -61,19 +62,22 @@ def plot_reproducible_features(
         input_name: The unconverted image among `systems`, to which published gains refer.
         published: Mark at .15 where the paper's gains over the input would lie, starting from our input.
         maximum: End of the axis of relative error.
+        emphasized: Systems with a thick line.
     """
     figure, axes = _figure(6.4, 4.4)
     errors = np.linspace(0, maximum, 201)
     features = np.shape(target)[1]
     for i, (name, values) in enumerate(systems.items()):
-        axes.plot(errors, features * reproducible_fraction(values, target, errors), label=name, **_line(i))
+        line = _line(i) | ({"linewidth": 3.0} if name in emphasized else {})
+        axes.plot(errors, features * reproducible_fraction(values, target, errors), label=name, **line)
     if published and input_name in systems:
         base = features * reproducible_fraction(systems[input_name], target)
         counts = [base * (1 + gain) for gain in PUBLISHED_GAIN.values()]
         label = "published gains over the input (other data)"
-        axes.plot([REPRODUCIBLE] * len(counts), counts, "kx", markersize=5, linestyle="none", label=label)
+        axes.plot([REPRODUCIBLE] * len(counts), counts, "x", color="0.4", markersize=5, linestyle="none", label=label)
         for name, count in zip(PUBLISHED_GAIN, counts):
-            axes.annotate(name, (REPRODUCIBLE, count), (3, 0), textcoords="offset points", fontsize=6, va="center")
+            place = {"xytext": (3, 0), "textcoords": "offset points", "va": "center"}
+            axes.annotate(name, (REPRODUCIBLE, count), fontsize=6, color="0.4", **place)
     axes.axvline(REPRODUCIBLE, color="0.6", linewidth=0.8)
     axes.set(xlabel="relative error", ylabel=f"features within it, of {features:,}", xlim=(0, maximum), ylim=(0, None))
     axes.legend(fontsize=7)

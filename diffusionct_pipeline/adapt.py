@@ -133,6 +133,21 @@ def adapted_pipeline(
     return _corrected(adapted, pairs) if pairs else adapted
 
 
+def with_standard_noise(pipe: DiffusionCTPipeline) -> DiffusionCTPipeline:
+    """The checkpoint with its own standard as a reference: slices take over its noise level with its kernel.
+
+    To the standard alone a checkpoint keeps a slice's dose, which it tells from the noise. Where a scan's noise is unlike
+    all of its training, it takes a soft kernel for a sharp one at high dose, and results stay soft. A reference cannot be
+    mistaken.
+
+    Raises:
+        ValueError: if the checkpoint's target is fixed, or adapted.
+    """
+    if not pipe.sees_reference or pipe.denoiser.config.adapted:
+        raise ValueError("`standard_noise` is given, but the target of this checkpoint is fixed or adapted; leave it out.")
+    return _with_standard(pipe, pipe.denoiser.standard.detach(), pipe.config.standard_name)
+
+
 def _folds(pairs: Sequence[SlicePair]) -> list[tuple[list[SlicePair], list[SlicePair]]]:
     """Those that a trial is made of, and those that judge it."""
     if len(pairs) == 1:

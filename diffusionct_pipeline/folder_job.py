@@ -17,6 +17,7 @@ from typing import Any
 import diffusers
 import torch
 
+from .adapt import with_standard_noise
 from .characterise.prior import SliceLatent
 from .fast import make_fast
 from .files import write_whole
@@ -53,6 +54,7 @@ class FolderOptions:
     fast: bool = False
     series_uid: str | None = None
     slice_thickness: float | None = None
+    standard_noise: bool = False
 
     def require_apply(self, sources: Sources) -> None:
         """Refuse options that have no meaning for what there is to standardize.
@@ -78,9 +80,9 @@ class FolderOptions:
             )
 
     def as_json(self) -> dict[str, Any]:
-        """The options, the checkpoint by its name; what is for systems or volumes only where it was given."""
-        special = ("system", "series_uid", "slice_thickness")
-        chosen = {name: value for name, value in asdict(self).items() if name not in special or value is not None}
+        """The options, the checkpoint by its name; what is special only where it was given."""
+        special = ("system", "series_uid", "slice_thickness", "standard_noise")
+        chosen = {name: value for name, value in asdict(self).items() if name not in special or value}
         return {**chosen, "model": "embedded" if self.model is None else str(self.model)}
 
 
@@ -225,8 +227,12 @@ def make_job(
         ValueError, OSError: naming the option and the reason.
     """
     started = time.time()
+    if options.standard_noise and (options.reference is not None or options.system is not None):
+        raise ValueError("`standard_noise` has no effect with `reference` or `system`; leave one of them out.")
     if options.system is None:
         pipe = load_pipeline(options.model, options.device)
+        if options.standard_noise:
+            pipe = with_standard_noise(pipe)
     else:
         system = load_system(options.system, options.model)
         pipe = SystemPipeline(options.system, system, options.model, usable_device(options.device))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
+from .characterise.measure import resolution_remark
 from .characterise.prior import has_texture_latent, header_remarks, latent_remarks, likeness, slice_latents
 from .dicom import CTSeries, read_slice, write_slice
 from .files import locked_folder, remove_temporaries, whole_file
@@ -47,6 +48,7 @@ def standardize_folder(
     fast: bool = False,
     series_uid: str | None = None,
     slice_thickness: float | None = None,
+    standard_noise: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Standardize a DICOM, NIfTI or NRRD file, or all CT series and volumes below a folder.
@@ -75,6 +77,7 @@ def standardize_folder(
         series_uid: Names the scan of the one volume that is given to the noise, as the SeriesInstanceUID does for
             DICOM; None takes a hash of its HU.
         slice_thickness: Of all volumes, in mm; None takes the distance of their slices.
+        standard_noise: Whether the standard's noise level is taken over with its kernel, see `with_standard_noise`.
         progress: Called as progress(done, total) at the start and after each sample of each slice; those of a failed
             slice count as done.
 
@@ -103,6 +106,7 @@ def standardize_folder(
         fast=fast,
         series_uid=series_uid,
         slice_thickness=slice_thickness,
+        standard_noise=standard_noise,
     )
     # 1. What there is to do, before anything is loaded.
     source, output = Path(source), Path(output)
@@ -176,6 +180,11 @@ def standardize_series(job: Job, series: CTSeries) -> None:
         if job.latents:
             where = likeness(job.pipe, job.latents, series.spacing_mm)
             entry.unlike_training = entry.unlike_training + latent_remarks(where, len(job.latents))
+    # 4. Whether it came as far as it should have.
+    if has_texture_latent(job.pipe) and job.reference_tokens is None and not entry.failures:
+        results = [job.output / job.name(path) for path in series.paths]
+        remark = resolution_remark(series, results, job.pipe.config.standard_name)
+        entry.unlike_training = entry.unlike_training + [remark] * bool(remark)
 
 
 def is_finished(job: Job, entry: SeriesEntry, series: CTSeries, hu_slice: HUSlice) -> bool:

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from diffusionct_pipeline import DiffusionCTPipeline, adapt
@@ -163,6 +164,34 @@ class TestAdapt:
     def test_needs_a_target(self, pipe):
         with pytest.raises(ValueError, match="`pairs` and `targets` are empty"):
             adapt.adapt(pipe, [])
+
+
+class TestWithStandardNoise:
+    def test_the_standard_is_a_reference(self, pipe):
+        hu = tissue(5, 20)
+        (item,) = slices(hu)
+        made = adapt.with_standard_noise(pipe)(hu, 0.7).images[0]
+        seeds = pipe.noise_seeds([item], None)
+        steps = pipe.config.default_num_inference_steps
+        np.testing.assert_array_equal(made, pipe.standardize_batch([item], seeds, steps, pipe.denoiser.standard[None])[0])
+
+    def test_not_where_the_target_is_adapted(self, pipe, pairs):
+        with pytest.raises(ValueError, match="fixed or adapted"):
+            adapt.with_standard_noise(adapt.adapt(pipe, pairs).pipe)
+
+    def test_files_say_that_it_is_another_model(self, folders, checkpoint, tmp_path):
+        made = {}
+        for name, options in (("plain", []), ("standard", ["--standard-noise"])):
+            out = tmp_path / name
+            assert main(["standardize", str(folders[0]), str(out), "--model", str(checkpoint), "--steps", "1", *options]) == 0
+            made[name] = pydicom.dcmread(out / "0.dcm")
+        assert made["plain"].SOPInstanceUID != made["standard"].SOPInstanceUID
+        assert made["plain"].PixelData != made["standard"].PixelData
+
+    def test_not_beside_a_reference(self, folders, checkpoint, tmp_path, capsys):
+        chosen = ["--model", str(checkpoint), "--reference", str(folders[1]), "--standard-noise"]
+        assert main(["standardize", str(folders[0]), str(tmp_path / "out"), *chosen]) != 0
+        assert "`standard_noise` has no effect with `reference`" in capsys.readouterr().err
 
 
 class TestFolders:

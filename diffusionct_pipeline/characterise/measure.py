@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from ..dicom import CTSeries, CTSlice, DicomError, read_slice
 from ..evaluation.regions import spread
 from ..image_processor import GRID, HUSlice, from_dicom
 from ..pipeline import DiffusionCTPipeline
+from ..simulation import KERNELS
 from .noise import TissueNoise, measure_noise
 from .prior import Likeness, header_remarks, latent_remarks, likeness, seen_rings, slice_latents, step_to_standard
 from .protocol import Protocol, read_protocol
@@ -18,6 +21,8 @@ from .resolution import EdgeSlice, Resolution, measure_resolution
 from .same_scan import Acquisition
 
 SLICES = 8  # evenly spread; with a neighbour each, 16 are read, so that long series take no longer than short ones
+FEW_SLICES = 4  # to see whether results have the resolution of their standard
+RECOGNIZED = 0.6  # of the standard's MTF50; results of kernels that training knew have .73 and more
 FARTHEST_NEIGHBOUR_MM = 12.0  # to tell how the skin is tilted; further away it bends
 UNKNOWN_THICKNESS_MM = 1.0  # of the headers without one
 SHARP_FROM_LP_CM = 4.9  # MTF50, between GE_STANDARD and D45 of kernels.json: soft tissue kernels are below
@@ -71,18 +76,10 @@ def measure_series(series: CTSeries, pipe: DiffusionCTPipeline | None, slices: i
         DicomError: None of the slices chosen can be read; the message is that of the last one.
     """
     started = time.perf_counter()
-    count, failed, chosen = len(series.paths), [], []
-    for index in spread(range(count), slices):
-        try:
-            chosen.append((index, usable_slice(series, index)))
-        except (DicomError, ValueError) as error:
-            failed.append(error)
+    chosen, failed = _chosen_slices(series, slices)
     if not chosen:
         raise DicomError(str(failed[-1]))
-    thickness_mm = series.thickness_mm or UNKNOWN_THICKNESS_MM
     headers = [item.source.dataset for _, item in chosen]
-    floor_hu = min(float(item.hu[~item.padding].min(initial=np.inf)) for _, item in chosen)
-    edges = [_edge_slice(series, index, item) for index, item in chosen]
     where, moved_db, latents = None, None, []
     if pipe is not None:
         steps = []
@@ -102,13 +99,53 @@ def measure_series(series: CTSeries, pipe: DiffusionCTPipeline | None, slices: i
         protocol=read_protocol(headers, series.thickness_mm, series.step_mm, series.spacing_mm),
         acquisition=Acquisition.of(headers[len(headers) // 2]),
         measured=len(chosen),
-        resolution=measure_resolution(edges, thickness_mm, floor_hu),
+        resolution=_resolution(series, chosen),
         noise=measure_noise([item.hu for _, item in chosen], series.spacing_mm, [item.padding for _, item in chosen]),
         likeness=where,
         moved_db=moved_db,
         remarks=remarks,
         seconds=time.perf_counter() - started,
     )
+
+
+def resolution_remark(series: CTSeries, results: Sequence[Path], standard_name: str) -> str:
+    """What to say of results that stayed far softer than their standard: its kernel was not recognized; "" for none.
+
+    Args:
+        series: The source.
+        results: Its standardized slices, in the same order.
+        standard_name: Kernel of `KERNELS`; nothing is known of others.
+    """
+    if standard_name not in KERNELS:
+        return ""
+    both = (replace(series, paths=list(results)), series)
+    after, before = (_resolution(each, _chosen_slices(each, FEW_SLICES)[0]) for each in both)
+    wanted = KERNELS[standard_name].mtf50
+    if after is None or before is None or after.mtf50 > RECOGNIZED * wanted:
+        return ""
+    return (
+        f"its kernel was not recognized: the result has an MTF50 of {after.mtf50:.1f} lp/cm, {standard_name} has {wanted:.1f}, "
+        f"the source {before.mtf50:.1f}; --standard-noise, a --reference under the kernel wanted, or adapting to pairs helps"
+    )
+
+
+def _chosen_slices(series: CTSeries, slices: int) -> tuple[list[tuple[int, HUSlice]], list[Exception]]:
+    """At most so many slices with their places in the series, and why others cannot be read."""
+    failed, chosen = [], []
+    for index in spread(range(len(series.paths)), slices):
+        try:
+            chosen.append((index, usable_slice(series, index)))
+        except (DicomError, ValueError) as error:
+            failed.append(error)
+    return chosen, failed
+
+
+def _resolution(series: CTSeries, chosen: Sequence[tuple[int, HUSlice]]) -> Resolution | None:
+    if not chosen:
+        return None
+    floor_hu = min(float(item.hu[~item.padding].min(initial=np.inf)) for _, item in chosen)
+    edges = [_edge_slice(series, index, item) for index, item in chosen]
+    return measure_resolution(edges, series.thickness_mm or UNKNOWN_THICKNESS_MM, floor_hu)
 
 
 def usable_slice(series: CTSeries, index: int) -> HUSlice:

@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "them), with the folder that training/train_system.py wrote as --model")  # fmt: skip
     add("--reference", metavar="R", help="file, or folder with one DICOM series, whose texture to take; default: the "
         "checkpoint's own standard")  # fmt: skip
+    add("--standard-noise", action="store_true", help="take over the standard's noise level with its kernel, as a reference's; "
+        "for series whose kernel is not recognized")  # fmt: skip
     add("--steps", type=int, metavar="N", help="denoising steps; default: what the checkpoint recommends")
     add("--seed", type=int, default=0, metavar="S", help="seed of the noise that the slices of a series share "
         "(default: %(default)s)")  # fmt: skip
@@ -64,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
             overwrite=options.overwrite,
             system=options.system,
             fast=options.fast,
+            standard_noise=options.standard_noise,
             series_uid=options.series_uid,
             slice_thickness=options.slice_thickness,
             progress=progress,

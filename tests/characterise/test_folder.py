@@ -8,9 +8,12 @@ import pytest
 from helpers.bodies import body_slice
 from helpers.dicom import make_slice, save
 
+from diffusionct_pipeline.characterise import measure
 from diffusionct_pipeline.characterise.folder import characterise_folder
+from diffusionct_pipeline.characterise.measure import resolution_remark
 from diffusionct_pipeline.characterise.same_scan import SAME_NOISE, noise_correlation
 from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.dicom import scan_folder
 
 
 
@@ -123,3 +126,19 @@ def test_standardize_warns_of_what_training_did_not_have(model, tmp_path, capsys
     assert main(["standardize", str(tmp_path / "in"), str(tmp_path / "out"), "--model", model, "--steps", "1"]) == 0
     assert "warning: series 1 of 1 is unlike all training: compressed with loss" in capsys.readouterr().err
     assert "compressed with loss" in (tmp_path / "out/run_report.json").read_text()
+
+
+def test_standardize_warns_of_results_that_stay_soft(model, tmp_path, capsys, monkeypatch):
+    """An untrained checkpoint makes Br36 (2.8 lp/cm) 4.9 lp/cm; what was sharp is not warned of."""
+    monkeypatch.setattr(measure, "RECOGNIZED", 0.7)
+    for series, kernel in ((1, "Br36"), (2, "Bl64")):
+        write_series(tmp_path / "in" / str(series), series, kernel, range(3))
+    assert main(["standardize", str(tmp_path / "in"), str(tmp_path / "out"), "--model", model, "--steps", "1"]) == 0
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if "not recognized" in line]
+    assert "series 1 of 2" in warning and "Bl64 has 8.1" in warning and "--standard-noise" in warning
+
+
+def test_results_without_a_known_standard_are_not_judged(scans):
+    (series,) = scan_folder(scans / "1").series
+    assert resolution_remark(series, series.paths, "FC51") == ""
+    assert "an MTF50 of 2." in resolution_remark(series, series.paths, "Bl64")

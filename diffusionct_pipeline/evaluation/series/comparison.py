@@ -111,7 +111,8 @@ def evaluate_series(
     Args:
         standard: Folder with the series that the others should look like.
         candidates: Folders with the series to judge.
-        mask: File with the tumours, see `read_mask`; on the grid of the standard.
+        mask: File with the tumours, see `read_mask`; on the grid of the standard. Slices of an .npz go by ascending
+            position along the normal.
         out: New folder, outside of the others. It appears when it is complete.
         baseline: Folder with the unconverted series, to which gains refer.
         labels: Labels of the mask to measure; None: all.

@@ -66,11 +66,14 @@ class Adaptation:
         scores: "input", "before" and "adapted" -> agreement with the target over squares of the pairs, each pair adapted to
             by others; "before" is the checkpoint given the target's texture as a reference. Empty without pairs.
         squares: How many of these squares are of each slice; of a single pair, of each half.
+        used, found: Pairs of slices (unpaired: slices of the target) that it was made from, and that the folders hold.
     """
 
     pipe: DiffusionCTPipeline
     scores: dict[str, TextureAgreement]
     squares: Sequence[int] = ()
+    used: int = 0
+    found: int = 0
 
     def worse_than(self) -> str:
         """"before" or "input", where the adapted pipeline is worse beyond chance (95 %, bootstrap); else ""."""

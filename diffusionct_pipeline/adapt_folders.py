@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 from .adapt import Adaptation, SlicePair, adapt
+from .dicom.reading import read_dataset
 from .evaluation.geometry import find_series, match_slices
 from .evaluation.regions import spread
-from .files import whole_folder, write_whole
+from .files import require_writable, whole_folder, write_whole
 from .folder_job import load_pipeline
 from .image_processor import HUSlice
 from .publishing.contents import remove_places
@@ -65,6 +67,7 @@ def adapt_folders(
         raise ValueError(f"there are {len(sources)} sources and {len(targets)} targets; legal are {legal}.")
     if Path(out).exists() and any(Path(out).iterdir()):
         raise FileExistsError(f'"{out}" exists already; choose a new folder or remove it.')
+    require_writable(Path(out).parent)
     pipe = load_pipeline(model)
 
     def load(path: Path) -> HUSlice:
@@ -74,12 +77,12 @@ def adapt_folders(
     pairs, others = [], []
     if unpaired:
         paths = [path for folder in targets for path in find_series(folder).paths]
-        others = [load(path) for path in spread(paths, MOST_TARGETS)]
+        others, found = [load(path) for path in spread(paths, MOST_TARGETS)], len(paths)
     else:
         matched = [both for folders in zip(sources, targets) for both in matched_paths(*folders)]
         chosen = spread(matched, MOST_PAIRS)
-        pairs = [SlicePair(load(source), load(target)) for source, target in chosen]
-    adapted = adapt(pipe, pairs, others, standard_name)
+        pairs, found = [SlicePair(load(source), load(target)) for source, target in chosen], len(matched)
+    adapted = replace(adapt(pipe, pairs, others, standard_name), used=len(pairs) or len(others), found=found)
     worse = adapted.worse_than()
     if worse:
         share = {name: f"{agreement.reproducible:.0%}" for name, agreement in adapted.scores.items()}
@@ -97,13 +100,16 @@ def matched_paths(source: PathLike, target: PathLike) -> list[tuple[Path, Path]]
     """Files of two series of one scan that show the same slice.
 
     Raises:
-        ValueError: naming both folders, if there are none.
+        ValueError: naming both folders, if there are none, or if both hold the same series.
     """
     one, other = find_series(source), find_series(target)
     try:
         places = match_slices(one.geometry, other.geometry)
     except ValueError as error:
         raise ValueError(f'"{source}" and "{target}" are no pair: {error}') from None
+    uid, same = (read_dataset(series.paths[0], header_only=True).get("SeriesInstanceUID") for series in (one, other))
+    if os.path.samefile(source, target) or (uid and uid == same):
+        raise ValueError(f'"{source}" and "{target}" are no pair: both hold series {uid}; legal are two series of one scan.')
     return [(path, other.paths[place]) for path, place in zip(one.paths, places) if place >= 0]
 
 

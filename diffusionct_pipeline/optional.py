@@ -29,5 +29,5 @@ def import_optional(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"{use} need {distribution}, which is not installed: pip install 'diffusionct-pipeline[{extra}]'"
+            f'{use} need {distribution}, which is not installed: pip install ".[{extra}]" in the folder of the source'
         ) from error

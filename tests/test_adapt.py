@@ -1,6 +1,7 @@
 """A checkpoint adapted to a site: what pairs tell it, what is refused, what is written."""
 
 import json
+import shutil
 
 import numpy as np
 import pydicom
@@ -199,7 +200,8 @@ class TestFolders:
         soft, sharp = map(str, folders)
         chosen = ["--source", soft, "--target", sharp, "--model", str(checkpoint)]
         assert main(["adapt", *chosen, "--out", str(tmp_path / "out")]) == 0
-        assert "standard is K2" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert "3 of 3 pairs of slices were used" in printed and "standard is K2" in printed
         loaded = DiffusionCTPipeline.from_pretrained(tmp_path / "out")
         loaded.set_progress_bar_config(disable=True)
         assert loaded.config.standard_name == "K2" and loaded.denoiser.config.adapted
@@ -220,12 +222,15 @@ class TestFolders:
             (["soft"], [], {}, "1 sources and 0 targets"),
             ([], ["sharp"], {}, "0 sources and 1 targets"),
             (["soft"], ["sharp"], {"unpaired": True}, "targets alone"),
-            (["soft"], ["elsewhere"], {}, "are no pair"),
+            (["soft"], ["elsewhere"], {}, "share no slice position"),
+            (["soft"], ["soft"], {}, r'"\S+/soft" and "\S+/soft" are no pair: both hold series \S+; legal are'),
+            (["soft"], ["copy"], {}, r'"\S+/soft" and "\S+/copy" are no pair: both hold series \S+; legal are'),
         ],
     )
     def test_what_cannot_be_a_pair_is_refused(self, folders, checkpoint, tmp_path, sources, targets, options, message):
         (tmp_path / "elsewhere").mkdir()
         save(make_slice(tissue(0, 20), ImagePositionPatient=[-10, -10, 900.0]), tmp_path / "elsewhere/1.dcm")
+        shutil.copytree(folders[0], tmp_path / "copy")
         named = lambda names: [tmp_path / name for name in names]  # noqa: E731
         with pytest.raises(ValueError, match=message):
             adapt_folders(named(sources), named(targets), tmp_path / "out", model=checkpoint, **options)
@@ -234,3 +239,9 @@ class TestFolders:
     def test_an_output_that_is_there_is_left_alone(self, folders, checkpoint):
         with pytest.raises(FileExistsError, match="exists already"):
             adapt_folders([folders[0]], [folders[1]], folders[0], model=checkpoint)
+
+    def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(self, folders, tmp_path, monkeypatch):
+        monkeypatch.setattr("diffusionct_pipeline.adapt_folders.load_pipeline", lambda model: pytest.fail("it worked"))
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OSError, match="file\" is a file; the output must be a folder"):
+            adapt_folders([folders[0]], [folders[1]], tmp_path / "file/out")

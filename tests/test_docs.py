@@ -9,6 +9,7 @@ import yaml
 
 import diffusionct_pipeline
 from diffusionct_pipeline import commands, dicom, evaluation, publishing, radiomics, simulation, study, volumes
+from diffusionct_pipeline.evaluation.texture import TEXTURE_FIGURES
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (dicom, evaluation, publishing, radiomics, simulation, study, volumes)
@@ -48,6 +49,12 @@ class TestSite:
         text = (site / f"api/{name.split('.')[1]}.html").read_text()
         documented = [item for item in package.__all__ if callable(getattr(package, item))]
         assert documented and [item for item in documented if f'id="{name}.{item}"' not in text] == []
+
+
+def test_the_glossary_has_every_class_and_figure():
+    text = (ROOT / "docs/glossary.md").read_text()
+    names = [*radiomics.FEATURE_CLASSES, *(f"`{name}`" for name in TEXTURE_FIGURES)]
+    assert [name for name in names if name not in text] == []
 
 
 def test_the_package_says_that_it_has_types():

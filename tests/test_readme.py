@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
@@ -70,6 +71,8 @@ def test_the_first_python_snippet_runs(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(blocks(text, "python")[0], names)
+    names["standardized"].save_as("out.dcm", enforce_file_format=True)
+    assert dcmread("out.dcm").ConvolutionKernel == names["standardized"].ConvolutionKernel
     assert isinstance(names["standardized"], Dataset)
     assert "synthetic" in names["standardized"].ConvolutionKernel
 

@@ -30,6 +30,8 @@ def run(options: argparse.Namespace) -> int:
         options.source, options.target, options.out, model=options.model, unpaired=options.unpaired,
         standard_name=options.standard_name,
     )  # fmt: skip
+    what = "slices of the targets" if options.unpaired else "pairs of slices"
+    print(f"{adapted.used} of {adapted.found} {what} were used")
     for name, agreement in adapted.scores.items():
         print(f"{name:10s}CCC {agreement.mean_ccc:.3f}, {agreement.reproducible:.0%} of texture figures within 15 %")
     print(f"{options.out}: a checkpoint whose standard is {adapted.pipe.config.standard_name}; "

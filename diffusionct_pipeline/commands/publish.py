@@ -32,7 +32,9 @@ def run(options: argparse.Namespace) -> int:
 
     from ..files import whole_folder
     from ..publishing import prepare, publish
+    from ..publishing.hub import require_repo_id
 
+    require_repo_id(options.repository)  # before the folders above DIR are made
     logging.disable_progress_bar()  # one for each of the pipelines that are loaded to be compared
     if options.dry_run is not None:
         with whole_folder(options.dry_run) as folder:

@@ -155,7 +155,7 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
         if not decoder.is_available:
             raise DicomError(
                 f'{name} is compressed ({syntax.name}) and no decoder for it is installed. '
-                'Install one: pip install "diffusionct-pipeline[dicom]"'
+                'Install one: pip install ".[dicom]" in the folder of the source'
             )
     else:
         expected = 2 * int(dataset.Rows) * int(dataset.Columns)

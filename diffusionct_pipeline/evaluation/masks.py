@@ -75,9 +75,9 @@ def read_mask(
     except Exception as error:  # what a damaged file makes its reader raise depends on the damage
         raise ValueError(f'mask "{path}" is damaged: {type(error).__name__}: {error}') from error
     regions = {region: mask for region, mask in regions.items() if mask.any()}
-    missing = [label for label in wanted or () if label not in regions]
-    if missing:
-        raise ValueError(f'mask "{path}" has no voxels of label {missing[0]!r}; found: {sorted(regions) or "none"}')
+    empty = [label for label in wanted or () if label not in regions]
+    if empty:
+        raise ValueError(f'mask "{path}" has no voxels of label {empty[0]!r}, which it names')
     if not regions:
         raise ValueError(f'mask "{path}" is empty; it must hold at least one region')
     return regions
@@ -95,7 +95,14 @@ def _label_regions(array: np.ndarray, wanted: list[str] | None) -> dict[str, np.
     if values[0] < 0 or len(values) > MAX_LABELS:
         raise ValueError(f"holds {len(values)} different values from {values[0]} to {values[-1]}; a mask has labels, "
                          f"0 for outside and up to {MAX_LABELS} of 1 or more")
+    _require_labels(wanted, [str(v) for v in values if v])
     return {str(v): array == v for v in values if v and (wanted is None or str(v) in wanted)}
+
+
+def _require_labels(wanted: list[str] | None, found: Sequence[str]) -> None:
+    for label in wanted or ():
+        if label not in found:
+            raise ValueError(f"has no voxels of label {label!r}; found: {', '.join(found) or 'none'}")
 
 
 def _read_npz(path: Path, geometry: Geometry) -> np.ndarray:
@@ -196,6 +203,7 @@ def _read_seg(path: Path, geometry: Geometry, wanted: list[str] | None) -> dict[
     _require_frame_of_reference(str(seg.get("FrameOfReferenceUID", "")), geometry)
     numbers = list(seg.segment_numbers)
     names = _unique_names(numbers, [str(seg.get_segment_description(n).segment_label) for n in numbers])
+    _require_labels(wanted, names)
     regions = {}
     for number, name in zip(numbers, names):
         if wanted is not None and name not in wanted:
@@ -218,6 +226,8 @@ def _read_rtstruct(dataset: Dataset, geometry: Geometry, wanted: list[str] | Non
     hole (DICOM PS3.3 C.8.8.6 leaves it to the writer; both keyholes and nested contours come out right)."""
     rois = {int(roi.ROINumber): roi for roi in dataset.get("StructureSetROISequence") or ()}
     names = dict(zip(rois, _unique_names(list(rois), [str(roi.get("ROIName", "")) for roi in rois.values()])))
+    contoured = [int(item.ReferencedROINumber) for item in dataset.get("ROIContourSequence") or ()]
+    _require_labels(wanted, [names.get(number, f"#{number}") for number in contoured])
     regions = {}
     for item in dataset.get("ROIContourSequence") or ():
         number = int(item.ReferencedROINumber)

@@ -12,7 +12,7 @@ from ..pipeline import DiffusionCTPipeline
 from .card import write_card
 from .comparing import require_same
 from .contents import HALF, write_contents
-from .hub import Repository
+from .hub import Repository, require_repo_id
 from .private_text import require_no_private_text
 
 
@@ -43,9 +43,11 @@ def prepare(checkpoint: str | Path, folder: str | Path, repo_id: str, license: s
         license: The Hub's name of a licence, "apache-2.0" say; None: that of the checkpoint's card.
 
     Raises:
-        ValueError: If the folder is no whole checkpoint, no licence is known, or a text holds a path or a token.
+        ValueError: If `repo_id` is no name of a repository, the folder is no whole checkpoint, no licence is known, or a text
+            holds a path or a token.
         OSError: If a file cannot be read or written.
     """
+    require_repo_id(repo_id)
     source = DiffusionCTPipeline.from_pretrained(local_checkpoint(checkpoint))
     write_contents(checkpoint, folder)
     write_card(folder, repo_id, license)

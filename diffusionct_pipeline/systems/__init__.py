@@ -83,13 +83,22 @@ def load_system(name: str, folder: str | Path | None = None) -> System:
     if folder is None and name in WITHOUT_FILES:
         return SYSTEMS[name]()
     if folder is None:
-        raise ValueError(f"`model` is missing; {name} is loaded from the folder that training/train_system.py wrote.")
+        raise ValueError(f"`model` is missing; {name} is loaded from {_source_of(name)}.")
     if not Path(folder).is_dir():
-        raise ValueError(f'`model` is "{folder}", which is no folder; {name} is loaded from what its training wrote.')
+        raise ValueError(f'`model` is "{folder}", which is no folder; {name} is loaded from {_source_of(name)}.')
     try:
         return ALL_SYSTEMS[name].from_pretrained(folder)
     except Exception as error:  # what a damaged or foreign folder raises depends on the damage
         raise ValueError(f'"{folder}" cannot be loaded as {name}: {error}') from error
+
+
+def _source_of(name: str) -> str:
+    """What `model` is for a system that needs it."""
+    if name in SYSTEMS:
+        return ("a folder: it is fitted in Python with `fit` and saved with `save_pretrained`, or on simulated pairs by "
+                "training/train_system.py")
+    script = "train_system.py" if name in TRAINABLE else "train_literal_autoencoder.py or train_literal_latent.py"
+    return f"the folder that training/{script} wrote"
 
 
 __all__ = [

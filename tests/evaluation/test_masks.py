@@ -45,7 +45,7 @@ class TestNpz:
     def test_only_the_labels_asked_for(self, tmp_path, geometry, labels):
         path = self.save(tmp_path, mask=labels)
         assert list(read_mask(path, geometry, labels=[2])) == ["2"]
-        with pytest.raises(ValueError, match="no voxels of label '7'"):
+        with pytest.raises(ValueError, match="tumours.npz\" has no voxels of label '7'; found: 1, 2"):
             read_mask(path, geometry, labels=[7])
 
     @pytest.mark.parametrize(

@@ -86,6 +86,14 @@ class TestContents:
         with pytest.raises(ValueError, match=r"`checkpoint` is \".*nowhere\"; legal is a folder with model_index.json"):
             prepare(tmp_path / "nowhere", tmp_path, "user/tiny")
 
+    @pytest.mark.parametrize("name", ["noslash", "a/b/c", "user/my repo", "/x"])
+    def test_no_name_of_a_repository_is_refused_before_anything_is_written(self, whole, tmp_path, capsys, name):
+        assert main(["publish", str(whole), name, "--dry-run", str(tmp_path / "new/out")]) == 1
+        assert f'`repo_id` is "{name}"; legal is "user/repo"' in capsys.readouterr().err
+        assert not (tmp_path / "new").exists()
+        with pytest.raises(ValueError, match="`repo_id` is"):
+            prepare(whole, tmp_path, name)
+
     def test_weights_that_do_not_load_are_refused(self, checkpoint, tmp_path):
         path = min(checkpoint.glob("denoiser/*.safetensors"))
         path.write_bytes(path.read_bytes()[:-1])

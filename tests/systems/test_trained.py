@@ -386,7 +386,9 @@ class TestSharedParts:
             load_system("GANai", tmp_path)
         with pytest.raises(ValueError, match="legal are 'input'"):
             load_system("GAN", tmp_path)
-        with pytest.raises(ValueError, match="`model` is missing"):
+        with pytest.raises(ValueError, match="`model` is missing; GANai is loaded from the folder that training/train_system"):
             load_system("GANai")
+        with pytest.raises(ValueError, match="histogram matching .* fitted in Python with `fit` and saved with `save_pretr"):
+            load_system("histogram matching")
         with pytest.raises(ValueError, match="no folder"):  # and nothing is looked for on the Hub
             load_system("GANai", "user/repo")

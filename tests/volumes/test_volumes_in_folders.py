@@ -86,7 +86,7 @@ class TestAFolder:
         report = run(folder, tmp_path / "out", model)
         assert (report["written"], report["failures"]) == (5, 2)
         assert [item["path"] for item in report["unusable"]] == ["a/ct.nii.gz", "a/tumour.nii.gz"]
-        assert all("pip install 'diffusionct-pipeline[volumes]'" in item["reason"] for item in report["unusable"])
+        assert all('pip install ".[volumes]" in the folder of the source' in item["reason"] for item in report["unusable"])
 
     def test_by_a_system_of_the_comparison(self, folder, tmp_path):
         report = standardize_folder(folder, tmp_path / "out", system="input")

@@ -111,7 +111,8 @@ def evaluate_series(
     Args:
         standard: Folder with the series that the others should look like.
         candidates: Folders with the series to judge.
-        mask: File with the tumours, see `read_mask`; on the grid of the standard.
+        mask: File with the tumours, see `read_mask`; on the grid of the standard. Slices of an .npz go by ascending
+            position along the normal.
         out: New folder, outside of the others. It appears when it is complete.
         baseline: Folder with the unconverted series, to which gains refer.
         labels: Labels of the mask to measure; None: all.
@@ -243,7 +244,10 @@ def _match(series: dict[str, Series], geometry: Geometry) -> tuple[dict[str, np.
     """Name -> index of the slice at each position of the standard, -1 where there is none; and remarks."""
     standard, places, remarks = next(iter(series)), {}, []
     for name, stack in series.items():
-        remarks += [f"{name}: {remark}" for remark in stack.remarks]
+        for remark in stack.remarks:  # a report may travel: names of files, not where they lie
+            for path in stack.paths:
+                remark = remark.replace(f'"{path}"', f'"{path.name}"')
+            remarks.append(f"{name}: {remark}")
         try:
             places[name] = match_slices(geometry, stack.geometry)
         except ValueError as error:

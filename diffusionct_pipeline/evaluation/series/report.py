@@ -300,7 +300,7 @@ def _head(evaluation: Evaluation, mask: str | os.PathLike) -> list[str]:
     rows = []
     for name, series in evaluation.series.items():
         role = {evaluation.standard: "standard", evaluation.baseline: "baseline"}.get(name, "candidate")
-        rows.append((name, role, series.kernel or "–", str(series.geometry.shape[0]), f"`{series.folder}`"))
+        rows.append((name, role, series.kernel or "–", str(series.geometry.shape[0])))
     voxels = [int(region.mask.sum()) for region in regions]
     size = f"{min(voxels):,}" + (f" to {max(voxels):,}" if max(voxels) > min(voxels) else "")
     single = sum(region.slices.stop - region.slices.start == 1 for region in regions)
@@ -309,7 +309,7 @@ def _head(evaluation: Evaluation, mask: str | os.PathLike) -> list[str]:
     limits = f"CT numbers {s.grey_limits[0]:g} to {s.grey_limits[1]:g}" if s.grey_limits else "each region's own range"
     return [
         "# Agreement of radiomic features\n",
-        Table("Series", ("Name", "role", "kernel", "slices", "folder"), tuple(rows)).markdown(),
+        Table("Series", ("Name", "role", "kernel", "slices"), tuple(rows)).markdown(),
         f"- Regions: {len(regions)}, of {len(labels)} tumours (labels) in `{Path(mask).name}`{flat}; {size} voxels.",
         f"- Grid of the standard: {geometry}.",
         f"- {len(feature_names(s)):,} features in six classes, {s.levels} grey levels over {limits}. DiffusionCT "

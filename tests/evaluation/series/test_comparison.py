@@ -200,6 +200,14 @@ class TestReport:
         counts = [np.sum(relative_error(evaluation.features[n], target) < 0.15) for n in ("copy", "soft")]
         assert f"| {counts[0] / counts[1] - 1:+.0%} |" in (out / "report.md").read_text()
 
+    def test_names_folders_and_files_but_not_where_they_lie(self, folders, mask, out):
+        for folder in folders[:2]:
+            move(folder, [0, 2.5, 5, 40, 42.5])
+        evaluate_series(folders[0], [folders[1]], mask, out, labels=[4])
+        text = (out / "report.md").read_text()
+        assert '35.00 mm between "002.dcm" and "003.dcm"' in text
+        assert [path.name for path in out.iterdir() if str(out.parents[1]).encode() in path.read_bytes()] == []
+
     def test_a_failure_leaves_nothing_behind(self, folders, mask, out, monkeypatch):
         def fail(*_, **__):
             raise OSError("no space")

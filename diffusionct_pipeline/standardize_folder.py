@@ -6,6 +6,7 @@ Sources are only read.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from .run_report import SeriesEntry
 from .sample_files import SliceSamples, samples_path
 from .sources import require_apart, scan_source
 from .standardize_volumes import standardize_volume
+
+logger = logging.getLogger(__name__)
 
 
 def standardize_folder(
@@ -183,7 +186,11 @@ def standardize_series(job: Job, series: CTSeries) -> None:
     # 4. Whether it came as far as it should have.
     if has_texture_latent(job.pipe) and job.reference_tokens is None and not entry.failures:
         results = [job.output / job.name(path) for path in series.paths]
-        remark = resolution_remark(series, results, job.pipe.config.standard_name)
+        try:
+            remark = resolution_remark(series, results, job.pipe.config.standard_name)
+        except Exception:  # what cannot be measured must not stop a run whose files are written
+            logger.debug("resolution not measured: %s", series.uid, exc_info=True)
+            remark = ""
         entry.unlike_training = entry.unlike_training + [remark] * bool(remark)
 
 

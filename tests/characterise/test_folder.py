@@ -138,6 +138,13 @@ def test_standardize_warns_of_results_that_stay_soft(model, tmp_path, capsys, mo
     assert "series 1 of 2" in warning and "Bl64 has 8.1" in warning and "--standard-noise" in warning
 
 
+def test_what_cannot_be_measured_stops_no_run(model, tmp_path, monkeypatch):
+    write_series(tmp_path / "in", 1, "Br36", range(2))
+    monkeypatch.setattr(measure, "measure_resolution", lambda *_: 1 / 0)
+    assert main(["standardize", str(tmp_path / "in"), str(tmp_path / "out"), "--model", model, "--steps", "1"]) == 0
+    assert (tmp_path / "out/2.dcm").is_file() and (tmp_path / "out/run_report.json").is_file()
+
+
 def test_results_without_a_known_standard_are_not_judged(scans):
     (series,) = scan_folder(scans / "1").series
     assert resolution_remark(series, series.paths, "FC51") == ""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
+from ..dicom.deriving import KERNEL_MARKS
 from ..evaluation.series.plots import save_figure
 from ..evaluation.series.tables import Table
 from ..files import write_whole
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .folder import Characterisation
 
 Cell = str | float | int | None
+PAIR_COLUMNS = ("first", "second", "kernel_first", "kernel_second", "slices", "noise_correlation", "use")
 
 NOTES = """\
 MTF50 and MTF10 come from the edge between skin and air within the slice. Skin is not flat and patients breathe: sharp kernels
@@ -48,7 +50,7 @@ def write_report(found: Characterisation, folder: Path) -> None:
     """
     write_whole(folder / "series.csv", as_csv([series_row(found, i) for i in range(len(found.measured))]))
     write_whole(folder / "noise_power.csv", as_csv(noise_power_rows(found.measured)))
-    write_whole(folder / "pairs.csv", as_csv(pair_rows(found)))
+    write_whole(folder / "pairs.csv", as_csv(pair_rows(found), PAIR_COLUMNS))
     figures = write_figures(found, folder)
     write_whole(folder / "report.md", "\n".join(report_text(found, figures)))
 
@@ -111,29 +113,25 @@ def noise_power_rows(measured: Sequence[MeasuredSeries]) -> list[dict[str, Cell]
 
 
 def pair_rows(found: Characterisation) -> list[dict[str, Cell]]:
-    """Rows of pairs.csv: series of one acquisition."""
-    kernels = [item.protocol.kernel for item in found.measured]
+    """Rows of pairs.csv, `PAIR_COLUMNS`: series of one acquisition."""
+    kernels = [item.protocol.kernel or "" for item in found.measured]
     rows = []
     for pair in found.same_scans:
         ends = sorted((pair.first, pair.second), key=lambda i: _mtf50(found.measured[i]))  # the softer one first
-        rows.append({
-            "first": ends[0] + 1,
-            "second": ends[1] + 1,
-            "kernel_first": kernels[ends[0]],
-            "kernel_second": kernels[ends[1]],
-            "slices": pair.slices,
-            "noise_correlation": pair.correlation,
-            "use": "pair of kernels" if pair.kernels_differ else "same kernel: second copy or smoothed",
-        })  # fmt: skip
+        use = "pair of kernels" if pair.kernels_differ else "same kernel: second copy or smoothed"
+        if any(kernels[i].endswith(KERNEL_MARKS) for i in ends):
+            use = "one is standardized: no pair to train or test with"
+        numbers, named = (end + 1 for end in ends), (kernels[end] for end in ends)
+        rows.append(dict(zip(PAIR_COLUMNS, (*numbers, *named, pair.slices, pair.correlation, use))))
     return rows
 
 
-def as_csv(rows: Sequence[dict[str, Cell]]) -> str:
-    """Rows of one kind as CSV, numbers to four digits; empty for no rows."""
+def as_csv(rows: Sequence[dict[str, Cell]], columns: Sequence[str] = ()) -> str:
+    """Rows of one kind as CSV, numbers to four digits; without rows their columns, if these are given."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    if rows:
-        writer.writerow(rows[0])
+    if rows or columns:
+        writer.writerow(columns or rows[0])
     writer.writerows([_cell(value) for value in row.values()] for row in rows)
     return out.getvalue()
 

@@ -2,8 +2,10 @@
 
 import csv
 import math
+import shutil
 
 import numpy as np
+import pydicom
 import pytest
 from helpers.bodies import body_slice
 from helpers.dicom import make_slice, save
@@ -62,6 +64,21 @@ class TestReport:
         (pair,) = rows(found[1] / "pairs.csv")
         assert (pair["first"], pair["second"], pair["slices"]) == ("1", "2", "3")
         assert pair["use"] == "pair of kernels"
+
+    def test_what_was_standardized_is_no_pair(self, scans, model, tmp_path):
+        for path in (scans / "2").iterdir():
+            dataset = pydicom.dcmread(path)
+            dataset.ConvolutionKernel = "Bl64 synthetic"
+            (tmp_path / "in" / "2").mkdir(parents=True, exist_ok=True)
+            save(dataset, tmp_path / "in" / "2" / path.name)
+        shutil.copytree(scans / "1", tmp_path / "in" / "1")
+        characterise_folder(tmp_path / "in", tmp_path / "out", model=model)
+        (pair,) = rows(tmp_path / "out/pairs.csv")
+        assert pair["use"] == "one is standardized: no pair to train or test with"
+
+    def test_without_pairs_their_columns_are_there(self, scans, model, tmp_path):
+        characterise_folder(scans / "1", tmp_path / "out", model=model)
+        assert (tmp_path / "out/pairs.csv").read_text().startswith("first,second,kernel_first")
 
     def test_noise_power_is_that_of_its_level(self, found):
         power = [row for row in rows(found[1] / "noise_power.csv") if row["series"] == "1" and row["tissue"] == "fat"]

@@ -9,15 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from .adapt import Adaptation, SlicePair, adapt
+import numpy as np
+import torch
+
+from .adapt import Adaptation, SlicePair, adapt, adapted_by_edges
+from .characterise.measure import resolution_of
+from .dicom import scan_folder
 from .dicom.reading import read_dataset
 from .evaluation.geometry import find_series, match_slices
 from .evaluation.regions import spread
 from .files import require_writable, whole_folder, write_whole
 from .folder_job import load_pipeline
 from .image_processor import HUSlice
+from .pipeline import DiffusionCTPipeline
 from .publishing.contents import remove_places
+from .simulation import KERNELS, mtf
 
+SMALLEST_MTF = 1e-3
 MOST_PAIRS = 40  # two seconds each
 MOST_TARGETS = 16
 PathLike: TypeAlias = str | os.PathLike
@@ -65,9 +73,7 @@ def adapt_folders(
     if not targets or (not unpaired and len(sources) != len(targets)) or (unpaired and sources):
         legal = "targets alone" if unpaired else "as many sources as targets"
         raise ValueError(f"there are {len(sources)} sources and {len(targets)} targets; legal are {legal}.")
-    if Path(out).exists() and any(Path(out).iterdir()):
-        raise FileExistsError(f'"{out}" exists already; choose a new folder or remove it.')
-    require_writable(Path(out).parent)
+    _require_new(out)
     pipe = load_pipeline(model)
 
     def load(path: Path) -> HUSlice:
@@ -96,6 +102,46 @@ def adapt_folders(
     return adapted
 
 
+def adapt_folder_by_edges(source: PathLike, out: PathLike, *, model: PathLike | None = None) -> DiffusionCTPipeline:
+    """Adapt to one series whose kernel is not recognized, by the edge of the skin, and write the checkpoint.
+
+    Args:
+        source: Folder with one series of the protocol to be standardized.
+        out: New folder.
+        model: Checkpoint to start from; None is the embedded one.
+
+    Raises:
+        ValueError: where the edge cannot tell the kernel, or the checkpoint has no standard of known MTF.
+        DicomError, OSError: naming the file or folder.
+    """
+    _require_new(out)
+    pipe = load_pipeline(model)
+    standard = pipe.config.standard_name
+    if standard not in KERNELS:
+        legal = ", ".join(KERNELS)
+        raise ValueError(f'`edges` needs a standard of known MTF; the checkpoint has "{standard}", legal are {legal}.')
+    found = scan_folder(Path(source)).series
+    if len(found) != 1:
+        raise ValueError(f'"{source}" holds {len(found)} CT series; give a folder with one.')
+    slices, resolution = resolution_of(found[0])
+    if resolution is None:
+        raise ValueError(f'"{source}" shows too little bare skin to tell its kernel by.')
+    lp_cm = np.linspace(0, pipe.denoiser.config.max_lp_cm, pipe.denoiser.config.rings)
+    wanted = mtf(torch.from_numpy(lp_cm), standard).numpy()
+    present = np.interp(lp_cm, resolution.frequency, resolution.mtf)
+    made = adapted_by_edges(pipe, slices, np.log(wanted.clip(SMALLEST_MTF) / present.clip(SMALLEST_MTF)))
+    said = f"The edge of the skin told the kernel of the source, whose MTF50 is {resolution.mtf50:.1f} lp/cm."
+    with whole_folder(out) as part:
+        save(Adaptation(made, {}), part, 0, said)
+    return made
+
+
+def _require_new(out: PathLike) -> None:
+    if Path(out).exists() and any(Path(out).iterdir()):
+        raise FileExistsError(f'"{out}" exists already; choose a new folder or remove it.')
+    require_writable(Path(out).parent)
+
+
 def matched_paths(source: PathLike, target: PathLike) -> list[tuple[Path, Path]]:
     """Files of two series of one scan that show the same slice.
 
@@ -113,8 +159,8 @@ def matched_paths(source: PathLike, target: PathLike) -> list[tuple[Path, Path]]
     return [(path, other.paths[place]) for path, place in zip(one.paths, places) if place >= 0]
 
 
-def save(adapted: Adaptation, folder: Path, pairs: int) -> None:
-    """Write checkpoint, card and metrics.json."""
+def save(adapted: Adaptation, folder: Path, pairs: int, said: str = "") -> None:
+    """Write checkpoint, card and metrics.json; `said` says in the card what it was made from, where it was not pairs."""
     standard = adapted.pipe.config.standard_name
     scores = {
         name: {"CCC": agreement.mean_ccc, "within 15 %": agreement.reproducible, "squares": len(agreement.target)}
@@ -127,6 +173,6 @@ def save(adapted: Adaptation, folder: Path, pairs: int) -> None:
     rows = [f"| {name} | {row['CCC']:.2f} | {row['within 15 %']:.0%} |" for name, row in scores.items()]
     head = ["| squares of pairs, each adapted to by others | CCC | texture figures within 15 % |", "|---|---|---|"]
     slices = "1 slice" if pairs == 1 else f"{pairs} slices"
-    said = f"{slices} under both protocols corrected it." if pairs else "Its texture alone was taken, from unpaired series."
+    of_pairs = f"{slices} under both protocols corrected it." if pairs else "Its texture alone was taken, from unpaired series."
     table = "\n".join([*head, *rows, ""]) if rows else ""
-    write_whole(folder / "README.md", CARD.format(standard=standard, pairs=said, table=table))
+    write_whole(folder / "README.md", CARD.format(standard=standard, pairs=said or of_pairs, table=table))

@@ -195,6 +195,26 @@ class TestWithStandardNoise:
         assert "`standard_noise` has no effect with `reference`" in capsys.readouterr().err
 
 
+class TestByEdges:
+    def test_the_edge_tells_the_mean_change_and_the_standard_its_shape(self, pipe):
+        (item,) = slices(tissue(5, 20))
+        rings = pipe.denoiser.config.rings
+        made = {shift: adapt.adapted_by_edges(pipe, [item], np.full(rings, shift)) for shift in (0.0, 0.5)}
+        power = pipe.denoiser.channels.power
+        encoded = pipe.encode_batch([item])
+        steps = pipe.config.default_num_inference_steps
+        change = {
+            shift: (by.standardize_batch([item], [0], steps, latents_only=True, encoded=encoded)[0] - encoded.latent_a[0])[power]
+            for shift, by in made.items()
+        }
+        more = (change[0.5] - change[0.0]).mean(1)
+        assert made[0.5].config.standard_name == pipe.config.standard_name
+        lp_cm = torch.linspace(0, pipe.denoiser.config.max_lp_cm, rings)
+        told = (lp_cm >= adapt.EDGE_LP_CM[0]) & (lp_cm <= adapt.EDGE_LP_CM[1])
+        expected = (2 * 0.5 / pipe.autoencoder.latent_std[power].flatten())[told].mean()
+        torch.testing.assert_close(more[told].mean(), expected, rtol=0.02, atol=0)
+
+
 class TestFolders:
     def test_writes_a_checkpoint_that_loads(self, folders, checkpoint, tmp_path, capsys):
         soft, sharp = map(str, folders)

@@ -119,14 +119,20 @@ def resolution_remark(series: CTSeries, results: Sequence[Path], standard_name: 
     if standard_name not in KERNELS:
         return ""
     both = (replace(series, paths=list(results)), series)
-    after, before = (_resolution(each, _chosen_slices(each, FEW_SLICES)[0]) for each in both)
+    after, before = (resolution_of(each, FEW_SLICES)[1] for each in both)
     wanted = KERNELS[standard_name].mtf50
     if after is None or before is None or after.mtf50 > RECOGNIZED * wanted:
         return ""
     return (
         f"its kernel was not recognized: the result has an MTF50 of {after.mtf50:.1f} lp/cm, {standard_name} has {wanted:.1f}, "
-        f"the source {before.mtf50:.1f}; --standard-noise, a --reference under the kernel wanted, or adapting to pairs helps"
+        f"the source {before.mtf50:.1f}; `diffusionct adapt --edges`, --standard-noise, a --reference or pairs help"
     )
+
+
+def resolution_of(series: CTSeries, slices: int = SLICES) -> tuple[list[HUSlice], Resolution | None]:
+    """At most so many slices of a series, and the resolution that they show; None where too little bare skin is in view."""
+    chosen, _ = _chosen_slices(series, slices)
+    return [item for _, item in chosen], _resolution(series, chosen)
 
 
 def _chosen_slices(series: CTSeries, slices: int) -> tuple[list[tuple[int, HUSlice]], list[Exception]]:

@@ -10,6 +10,7 @@ import pytest
 from helpers.bodies import body_slice
 from helpers.dicom import make_slice, save
 
+from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.characterise import measure
 from diffusionct_pipeline.characterise.folder import characterise_folder
 from diffusionct_pipeline.characterise.measure import resolution_remark
@@ -166,3 +167,22 @@ def test_results_without_a_known_standard_are_not_judged(scans):
     (series,) = scan_folder(scans / "1").series
     assert resolution_remark(series, series.paths, "FC51") == ""
     assert "an MTF50 of 2." in resolution_remark(series, series.paths, "Bl64")
+
+
+class TestAdaptByEdges:
+    def test_writes_a_checkpoint_for_the_protocol(self, scans, model, tmp_path, capsys):
+        out = str(tmp_path / "out")
+        assert main(["adapt", "--source", str(scans / "1"), "--edges", "--out", out, "--model", model]) == 0
+        assert "a checkpoint for this protocol, to Bl64" in capsys.readouterr().out
+        loaded = DiffusionCTPipeline.from_pretrained(out)
+        assert loaded.denoiser.config.adapted and len(loaded.denoiser.config.adapted_true) == loaded.denoiser.config.rings
+        assert "MTF50 is 2." in (tmp_path / "out/README.md").read_text()
+
+    def test_is_refused_without_skin_or_with_a_target(self, scans, model, tmp_path, capsys):
+        (tmp_path / "in").mkdir()
+        save(make_slice(np.full((96, 96), 40.0)), tmp_path / "in/1.dcm")
+        chosen = ["--edges", "--out", str(tmp_path / "out"), "--model", model]
+        assert main(["adapt", "--source", str(tmp_path / "in"), *chosen]) != 0
+        assert "too little bare skin" in capsys.readouterr().err
+        assert main(["adapt", "--source", str(scans / "1"), "--target", str(scans / "2"), *chosen]) != 0
+        assert "no --target" in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -174,21 +174,17 @@ def adapted_by_edges(pipe: DiffusionCTPipeline, slices: Sequence[HUSlice], log_m
     denoiser, power = site.denoiser, site.denoiser.channels.power
     moved = sampled = weights = 0.0
     for item in slices:
-        latent_a = (encoded := site.encode_batch([item])).latent_a
-        steps = pipe.config.default_num_inference_steps
-        (latent_s,) = site.standardize_batch([item], [SEED], steps, latents_only=True, encoded=encoded)
+        latent_a, latent_s, _ = _sampled(site, item)
         weight = patient_weight(latent_a)  # [1,1,L]
         weights = weights + weight.sum()
         moved = moved + ((denoiser.origin(latent_a) - latent_a) * weight)[0, power].sum(1)
-        sampled = sampled + ((latent_s[None] - latent_a) * weight)[0, power].sum(1)
+        sampled = sampled + ((latent_s - latent_a) * weight)[0, power].sum(1)
     moved, sampled = moved / weights, sampled / weights  # [rings]
     wanted = 2 * torch.as_tensor(log_mtf_ratio).to(moved) / pipe.autoencoder.latent_std[power].flatten()
     lp_cm = torch.linspace(0, denoiser.config.max_lp_cm, len(moved))
     told = (lp_cm >= EDGE_LP_CM[0]) & (lp_cm <= EDGE_LP_CM[1])
     true = moved + (wanted - moved)[told].mean() * denoiser.noise_dominated.flatten()
-    names = ("adapted_true", "adapted_sampled", "adapted_trust")
-    values = (true.tolist(), sampled.tolist(), [1.0] * len(moved))
-    return _with_denoiser(site, dict(zip(names, values)), denoiser.state_dict(), pipe.config.standard_name)
+    return _with_told(site, true, sampled, torch.ones_like(true))
 
 
 def _folds(pairs: Sequence[SlicePair]) -> list[tuple[list[SlicePair], list[SlicePair]]]:
@@ -216,8 +212,14 @@ def _with_standard(pipe: DiffusionCTPipeline, tokens: torch.Tensor, name: str) -
 
 def _corrected(pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair]) -> DiffusionCTPipeline:
     """The same, what is sampled being corrected by what pairs tell."""
-    names = ("adapted_true", "adapted_sampled", "adapted_trust")
-    told = dict(zip(names, (values.tolist() for values in _told(pipe, pairs))))
+    return _with_told(pipe, *_told(pipe, pairs))
+
+
+def _with_told(
+    pipe: DiffusionCTPipeline, true: torch.Tensor, sampled: torch.Tensor, trust: torch.Tensor
+) -> DiffusionCTPipeline:
+    """The same, with what was told of its samples, (rings,) each, see `ReferenceUNet1DModel`."""
+    told = {"adapted_true": true.tolist(), "adapted_sampled": sampled.tolist(), "adapted_trust": trust.tolist()}
     return _with_denoiser(pipe, told, pipe.denoiser.state_dict(), pipe.config.standard_name)
 
 
@@ -244,10 +246,8 @@ def _told(pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair]) -> tuple[torch.
     power = pipe.denoiser.channels.power
     weights = true = sampled = matched = squared = torch.zeros(power.stop - power.start)
     for pair in pairs:
-        latent_a, _, shape = encoded = pipe.encode_batch([pair.source])
+        latent_a, latent_s, shape = _sampled(pipe, pair.source)
         latent_b = pipe.encode_batch([pair.target]).latent_a
-        steps = pipe.config.default_num_inference_steps
-        (latent_s,) = pipe.standardize_batch([pair.source], [SEED], steps, latents_only=True, encoded=encoded)
         y, x = ((latent - latent_a)[0, power].cpu() for latent in (latent_b, latent_s))  # [rings,L]
         counts = torch.zeros(shape[-2] // GRID, shape[-1] // GRID)
         counts[_positions(pair.rows)] = 1
@@ -260,6 +260,14 @@ def _told(pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair]) -> tuple[torch.
     trust = ((matched + doubted) / (squared + doubted)).clamp(0, 1)
     weights = weights.clamp(min=1e-3)
     return true / weights, sampled / weights, trust
+
+
+def _sampled(pipe: DiffusionCTPipeline, item: HUSlice) -> tuple[torch.Tensor, torch.Tensor, Sequence[int]]:
+    """Z_A of a slice and what is sampled for it, (1, C, L) each, and the shape of the padded slice."""
+    latent_a, _, shape = encoded = pipe.encode_batch([item])
+    steps = pipe.config.default_num_inference_steps
+    (latent_s,) = pipe.standardize_batch([item], [SEED], steps, latents_only=True, encoded=encoded)
+    return latent_a, latent_s[None], shape
 
 
 def _positions(rows: tuple[int, int | None]) -> slice:

@@ -14,11 +14,12 @@ import torch
 
 from .adapt import Adaptation, SlicePair, adapt, adapted_by_edges
 from .characterise.measure import resolution_of
+from .characterise.prior import seen_rings
 from .dicom import scan_folder
 from .dicom.reading import read_dataset
 from .evaluation.geometry import find_series, match_slices
 from .evaluation.regions import spread
-from .files import require_writable, whole_folder, write_whole
+from .files import require_new, require_writable, whole_folder, write_whole
 from .folder_job import load_pipeline
 from .image_processor import HUSlice
 from .pipeline import DiffusionCTPipeline
@@ -73,7 +74,8 @@ def adapt_folders(
     if not targets or (not unpaired and len(sources) != len(targets)) or (unpaired and sources):
         legal = "targets alone" if unpaired else "as many sources as targets"
         raise ValueError(f"there are {len(sources)} sources and {len(targets)} targets; legal are {legal}.")
-    _require_new(out)
+    require_new(out)
+    require_writable(Path(out).parent)
     pipe = load_pipeline(model)
 
     def load(path: Path) -> HUSlice:
@@ -114,19 +116,18 @@ def adapt_folder_by_edges(source: PathLike, out: PathLike, *, model: PathLike | 
         ValueError: where the edge cannot tell the kernel, or the checkpoint has no standard of known MTF.
         DicomError, OSError: naming the file or folder.
     """
-    _require_new(out)
+    require_new(out)
+    require_writable(Path(out).parent)
     pipe = load_pipeline(model)
     standard = pipe.config.standard_name
     if standard not in KERNELS:
         legal = ", ".join(KERNELS)
         raise ValueError(f'`edges` needs a standard of known MTF; the checkpoint has "{standard}", legal are {legal}.')
-    found = scan_folder(Path(source)).series
-    if len(found) != 1:
-        raise ValueError(f'"{source}" holds {len(found)} CT series; give a folder with one.')
-    slices, resolution = resolution_of(found[0])
+    series = scan_folder(source).require_one_series()
+    slices, resolution = resolution_of(series)
     if resolution is None:
         raise ValueError(f'"{source}" shows too little bare skin to tell its kernel by.')
-    lp_cm = np.linspace(0, pipe.denoiser.config.max_lp_cm, pipe.denoiser.config.rings)
+    lp_cm, _ = seen_rings(pipe, series.spacing_mm)
     wanted = mtf(torch.from_numpy(lp_cm), standard).numpy()
     present = np.interp(lp_cm, resolution.frequency, resolution.mtf)
     made = adapted_by_edges(pipe, slices, np.log(wanted.clip(SMALLEST_MTF) / present.clip(SMALLEST_MTF)))
@@ -134,12 +135,6 @@ def adapt_folder_by_edges(source: PathLike, out: PathLike, *, model: PathLike | 
     with whole_folder(out) as part:
         save(Adaptation(made, {}), part, 0, said)
     return made
-
-
-def _require_new(out: PathLike) -> None:
-    if Path(out).exists() and any(Path(out).iterdir()):
-        raise FileExistsError(f'"{out}" exists already; choose a new folder or remove it.')
-    require_writable(Path(out).parent)
 
 
 def matched_paths(source: PathLike, target: PathLike) -> list[tuple[Path, Path]]:

@@ -71,8 +71,8 @@ def whole_folder(
         OSError: if it cannot be written; nothing is left behind.
     """
     path = Path(path)
-    if path.exists() and not replace and not (path.is_dir() and not any(path.iterdir())):
-        raise FileExistsError(f'"{path}" exists already; choose a new folder or remove it.')
+    if not replace:
+        require_new(path)
     part = _temporary(path if temporaries is None else Path(temporaries, path.name))
     try:
         part.mkdir(parents=True)
@@ -82,6 +82,17 @@ def whole_folder(
         part.replace(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def require_new(path: str | os.PathLike) -> None:
+    """Refuse a place where there is something else than an empty folder.
+
+    Raises:
+        FileExistsError: naming it.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(f'"{path}" exists already; choose a new folder or remove it.')
 
 
 def require_writable(folder: str | os.PathLike) -> None:

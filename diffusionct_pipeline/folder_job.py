@@ -82,7 +82,7 @@ class FolderOptions:
     def as_json(self) -> dict[str, Any]:
         """The options, the checkpoint by its name; what is special only where it was given."""
         special = ("system", "series_uid", "slice_thickness", "standard_noise")
-        chosen = {name: value for name, value in asdict(self).items() if name not in special or value}
+        chosen = {name: value for name, value in asdict(self).items() if name not in special or value not in (None, False)}
         return {**chosen, "model": "embedded" if self.model is None else str(self.model)}
 
 

@@ -118,10 +118,12 @@ def resolution_remark(series: CTSeries, results: Sequence[Path], standard_name: 
     """
     if standard_name not in KERNELS:
         return ""
-    both = (replace(series, paths=list(results)), series)
-    after, before = (resolution_of(each, FEW_SLICES)[1] for each in both)
     wanted = KERNELS[standard_name].mtf50
-    if after is None or before is None or after.mtf50 > RECOGNIZED * wanted:
+    _, after = resolution_of(replace(series, paths=list(results)), FEW_SLICES)
+    if after is None or after.mtf50 > RECOGNIZED * wanted:
+        return ""
+    _, before = resolution_of(series, FEW_SLICES)
+    if before is None:
         return ""
     return (
         f"its kernel was not recognized: the result has an MTF50 of {after.mtf50:.1f} lp/cm, {standard_name} has {wanted:.1f}, "

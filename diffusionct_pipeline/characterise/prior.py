@@ -10,7 +10,7 @@ import torch
 from pydicom.dataset import Dataset
 from scipy.ndimage import binary_fill_holes, minimum_filter
 
-from ..image_processor import HUSlice, to_hu
+from ..image_processor import to_hu
 from ..models import ReferenceUNet1DModel, TextureAutoencoder
 from ..models.texture.channels import patient_mean
 from ..pipeline import DiffusionCTPipeline

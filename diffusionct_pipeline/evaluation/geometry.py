@@ -108,12 +108,7 @@ def find_series(folder: str | os.PathLike) -> Series:
     Raises:
         DicomError: No series or several, slices that share a position, or headers without position or orientation.
     """
-    scan = scan_folder(folder)
-    found = scan.require_series()
-    if len(found) > 1:
-        names = "".join(f"\n  {s.description or 'no description'} ({s.uid}), {len(s.paths)} slices" for s in found)
-        raise DicomError(f'"{folder}" holds {len(found)} CT series; give a folder with one of them:{names}')
-    series = found[0]
+    series = scan_folder(folder).require_one_series()
     if series.duplicates:
         raise DicomError(f'"{folder}" cannot be compared slice by slice: {series.duplicates[0]}')
     datasets = [read_dataset(path, header_only=True) for path in series.paths]

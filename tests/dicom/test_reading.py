@@ -3,7 +3,7 @@ import zlib
 import numpy as np
 import pydicom
 import pytest
-from helpers.dicom import ROOT, convert, make_slice, ramp, save
+from helpers.dicom import convert, make_slice, ramp, save
 from pydicom.data import get_testdata_file
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGLSLossless
 

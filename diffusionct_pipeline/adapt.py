@@ -28,10 +28,7 @@ MOST_REFERENCES = 16  # slices of the target whose texture is taken
 DOUBT = 30.0  # positions whose worth of belief the network has as it is, place by place
 SCATTER = 0.1  # normalized, of these
 SEED = 0  # of the noise
-# Where the edge of the skin tells a change of power. Slower, anatomy outweighs noise; faster, a soft kernel leaves no edge.
-# On three real series whose kernels are recognized it differs from the checkpoint's curve by .1 at most, on four others by
-# .8 and more.
-EDGE_LP_CM = (4.0, 5.3)
+CALIBRATION = ("shift", "residual", "weight")  # of the denoiser
 RESAMPLES = 1000
 SAME_SPACING = 1e-3  # relative; headers round spacings to 3 to 6 digits
 
@@ -136,55 +133,8 @@ def adapted_pipeline(
 ) -> DiffusionCTPipeline:
     """What `adapt` makes, without judging it; arguments as there."""
     seen = [*(pair.target for pair in pairs), *targets]
-    adapted = _with_standard(pipe, _tokens(pipe, seen), standard_name)
-    return _corrected(adapted, pairs) if pairs else adapted
-
-
-def with_standard_noise(pipe: DiffusionCTPipeline) -> DiffusionCTPipeline:
-    """The checkpoint with its own standard as a reference: slices take over its noise level with its kernel.
-
-    To the standard alone a checkpoint keeps a slice's dose, which it tells from the noise. Where a scan's noise is unlike
-    all of its training, it takes a soft kernel for a sharp one at high dose, and results stay soft. A reference cannot be
-    mistaken.
-
-    Raises:
-        ValueError: if the checkpoint's target is fixed, or adapted.
-    """
-    if not pipe.sees_reference or pipe.denoiser.config.adapted:
-        raise ValueError("`standard_noise` is given, but the target of this checkpoint is fixed or adapted; leave it out.")
-    return _with_standard(pipe, pipe.denoiser.standard.detach(), pipe.config.standard_name)
-
-
-@torch.no_grad()
-def adapted_by_edges(pipe: DiffusionCTPipeline, slices: Sequence[HUSlice], log_mtf_ratio: np.ndarray) -> DiffusionCTPipeline:
-    """The checkpoint for one protocol whose kernel it does not recognize: the edge of the skin tells it, and the dose is kept.
-
-    The shape of the change of mean power is that to the standard's tokens, whose dose is taken out at `EDGE_LP_CM`: two kernels
-    of one scan change power by twice the logarithm of the ratio of their MTFs.
-
-    Args:
-        pipe: A checkpoint that sees references and is not adapted; it is left as it is.
-        slices: Some of a series.
-        log_mtf_ratio: (rings,) natural logarithm of the standard's MTF over that of the series, at the latent's frequencies.
-
-    Raises:
-        ValueError: if the checkpoint's target is fixed, or adapted.
-    """
-    site = with_standard_noise(pipe)
-    denoiser, power = site.denoiser, site.denoiser.channels.power
-    moved = sampled = weights = 0.0
-    for item in slices:
-        latent_a, latent_s, _ = _sampled(site, item)
-        weight = patient_weight(latent_a)  # [1,1,L]
-        weights = weights + weight.sum()
-        moved = moved + ((denoiser.origin(latent_a) - latent_a) * weight)[0, power].sum(1)
-        sampled = sampled + ((latent_s - latent_a) * weight)[0, power].sum(1)
-    moved, sampled = moved / weights, sampled / weights  # [rings]
-    wanted = 2 * torch.as_tensor(log_mtf_ratio).to(moved) / pipe.autoencoder.latent_std[power].flatten()
-    lp_cm = torch.linspace(0, denoiser.config.max_lp_cm, len(moved))
-    told = (lp_cm >= EDGE_LP_CM[0]) & (lp_cm <= EDGE_LP_CM[1])
-    true = moved + (wanted - moved)[told].mean() * denoiser.noise_dominated.flatten()
-    return _with_told(site, true, sampled, torch.ones_like(true))
+    adapted = _with_standard(pipe, seen, standard_name)
+    return _calibrated(adapted, pairs) if pairs else adapted
 
 
 def _folds(pairs: Sequence[SlicePair]) -> list[tuple[list[SlicePair], list[SlicePair]]]:
@@ -198,76 +148,88 @@ def _folds(pairs: Sequence[SlicePair]) -> list[tuple[list[SlicePair], list[Slice
     return [([pair for pair in pairs if pair not in out], list(out)) for out in held_out]
 
 
-def _tokens(pipe: DiffusionCTPipeline, targets: Sequence[HUSlice]) -> torch.Tensor:
-    """(T, C) positions of slices of the target."""
-    return pipe.reference_tokens(spread(targets, MOST_REFERENCES))[0]
+def _with_standard(pipe: DiffusionCTPipeline, targets: Sequence[HUSlice], name: str) -> DiffusionCTPipeline:
+    """The same networks, the texture and the kernel of some slices being the standard; nothing is calibrated."""
+    found = pipe.estimate(spread(targets, MOST_REFERENCES))
+    tokens = pipe.autoencoder.normalize(found.tokens.float().T[None])[0].T
+    law = () if found.kernel is None else found.kernel.law
+    changed = {"standard_tokens": len(tokens), **{f"calibrated_{part}": () for part in CALIBRATION}}
+    return _with_denoiser(pipe, changed, pipe.denoiser.state_dict() | {"standard": tokens}, name, law)
 
 
-def _with_standard(pipe: DiffusionCTPipeline, tokens: torch.Tensor, name: str) -> DiffusionCTPipeline:
-    """The same networks, the tokens being the standard; nothing is corrected."""
-    uncorrected = {"adapted_true": (), "adapted_sampled": (), "adapted_trust": ()}
-    changed = {"adapted": True, "standard_tokens": len(tokens), **uncorrected}
-    return _with_denoiser(pipe, changed, pipe.denoiser.state_dict() | {"standard": tokens}, name)
-
-
-def _corrected(pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair]) -> DiffusionCTPipeline:
-    """The same, what is sampled being corrected by what pairs tell."""
-    return _with_told(pipe, *_told(pipe, pairs))
-
-
-def _with_told(
-    pipe: DiffusionCTPipeline, true: torch.Tensor, sampled: torch.Tensor, trust: torch.Tensor
-) -> DiffusionCTPipeline:
-    """The same, with what was told of its samples, (rings,) each, see `ReferenceUNet1DModel`."""
-    told = {"adapted_true": true.tolist(), "adapted_sampled": sampled.tolist(), "adapted_trust": trust.tolist()}
-    return _with_denoiser(pipe, told, pipe.denoiser.state_dict(), pipe.config.standard_name)
+def _with_calibration(pipe: DiffusionCTPipeline, *calibration: torch.Tensor) -> DiffusionCTPipeline:
+    """The same, calibrated by the (rings,) values of `CALIBRATION`."""
+    settings = {f"calibrated_{part}": values.tolist() for part, values in zip(CALIBRATION, calibration)}
+    config = pipe.config
+    return _with_denoiser(pipe, settings, pipe.denoiser.state_dict(), config.standard_name, config.standard_mtf)
 
 
 def _with_denoiser(
-    pipe: DiffusionCTPipeline, changed: dict[str, Any], weights: dict[str, torch.Tensor], name: str
+    pipe: DiffusionCTPipeline,
+    changed: dict[str, Any],
+    weights: dict[str, torch.Tensor],
+    name: str,
+    standard_mtf: Sequence[float],
 ) -> DiffusionCTPipeline:
     """The same pipeline with other settings and weights of the denoiser."""
     config = {key: value for key, value in pipe.denoiser.config.items() if not key.startswith("_")}
     denoiser = ReferenceUNet1DModel(**config | changed)
     denoiser.load_state_dict(weights)
-    steps = pipe.config.default_num_inference_steps
     made = DiffusionCTPipeline(
-        pipe.autoencoder, denoiser.to(pipe.denoiser.device).eval(), pipe.scheduler, steps, name
-    )
+        pipe.autoencoder, denoiser.to(pipe.denoiser.device).eval(), pipe.scheduler,
+        pipe.config.default_num_inference_steps, name, tuple(standard_mtf),
+    )  # fmt: skip
     made.set_progress_bar_config(disable=True)
     return made
 
 
-def _told(pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """By ring, (rings,) each: true change of power in the patient, sampled change, means over all pairs; and trust.
+def _calibrated(pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair]) -> DiffusionCTPipeline:
+    """The same, calibrated by pairs: by the mean change of power, and by how far what is sampled beside it is to be believed.
 
-    Trust is the slope of the true on the sampled change within slices, so that it is not that of their anatomy.
+    That is the slope of the true on the sampled change within slices, so that it is not that of their anatomy.
     """
-    power = pipe.denoiser.channels.power
-    weights = true = sampled = matched = squared = torch.zeros(power.stop - power.start)
+    power, counted = pipe.denoiser.channels.power, []
     for pair in pairs:
-        latent_a, latent_s, shape = _sampled(pipe, pair.source)
-        latent_b = pipe.encode_batch([pair.target]).latent_a
-        y, x = ((latent - latent_a)[0, power].cpu() for latent in (latent_b, latent_s))  # [rings,L]
-        counts = torch.zeros(shape[-2] // GRID, shape[-1] // GRID)
-        counts[_positions(pair.rows)] = 1
-        weight = patient_weight(latent_a)[0].cpu() * counts.flatten()  # [1,L]
-        mean_y, mean_x = ((each * weight).sum(1, keepdim=True) / weight.sum().clamp(min=1e-3) for each in (y, x))
-        weights, true, sampled = weights + weight.sum(), true + (y * weight).sum(1), sampled + (x * weight).sum(1)
-        matched = matched + (weight * (x - mean_x) * (y - mean_y)).sum(1)
-        squared = squared + (weight * (x - mean_x) ** 2).sum(1)
+        encoded = pipe.encode_batch([pair.source])
+        true = (pipe.encode_batch([pair.target]).latent_a - encoded.latent_a)[0, power].cpu()  # [rings,L]
+        grid = torch.zeros(encoded.shape[-2] // GRID, encoded.shape[-1] // GRID)
+        grid[_positions(pair.rows)] = 1
+        counted.append((true, patient_weight(encoded.latent_a)[0].cpu() * grid.flatten()))  # weight [1,L]
+    weights = sum(weight.sum() for _, weight in counted).clamp(min=1e-3)
+    shift = sum((true * weight).sum(1) for true, weight in counted) / weights  # [rings]
+    first = _with_calibration(pipe, shift, torch.zeros_like(shift), torch.ones_like(shift))
+    mean = matched = squared = torch.zeros_like(shift)
+    for pair, (true, weight) in zip(pairs, counted):
+        sampled = _sampled_residual(first, pair.source)[power].cpu()
+        mean_y, mean_x = (_weighted_mean(each, weight) for each in (true, sampled))
+        mean = mean + (sampled * weight).sum(1) / weights
+        matched = matched + (weight * (sampled - mean_x) * (true - mean_y)).sum(1)
+        squared = squared + (weight * (sampled - mean_x) ** 2).sum(1)
     doubted = DOUBT * SCATTER**2
-    trust = ((matched + doubted) / (squared + doubted)).clamp(0, 1)
-    weights = weights.clamp(min=1e-3)
-    return true / weights, sampled / weights, trust
+    return _with_calibration(pipe, shift, mean, ((matched + doubted) / (squared + doubted)).clamp(0, 1))
 
 
-def _sampled(pipe: DiffusionCTPipeline, item: HUSlice) -> tuple[torch.Tensor, torch.Tensor, Sequence[int]]:
-    """Z_A of a slice and what is sampled for it, (1, C, L) each, and the shape of the padded slice."""
-    latent_a, _, shape = encoded = pipe.encode_batch([item])
-    steps = pipe.config.default_num_inference_steps
-    (latent_s,) = pipe.standardize_batch([item], [SEED], steps, latents_only=True, encoded=encoded)
-    return latent_a, latent_s[None], shape
+def _weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """(rings, L) and (1, L) -> (rings, 1)."""
+    return (values * weight).sum(1, keepdim=True) / weight.sum().clamp(min=1e-3)
+
+
+def _sampled_residual(pipe: DiffusionCTPipeline, item: HUSlice) -> torch.Tensor:
+    """What is sampled for a slice, (C, L), normalized, its mean included."""
+    last: dict[str, torch.Tensor] = {}
+
+    def on_step_end(step: int, timestep: torch.Tensor, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        last.update(tensors)
+        return {}
+
+    _standardized(pipe, item, latents_only=True, on_step_end=on_step_end)
+    return last["latents"][0] * pipe.denoiser.deviation[:, None]
+
+
+def _standardized(pipe: DiffusionCTPipeline, item: HUSlice, **options: Any) -> Any:
+    """One slice to the pipeline's standard and its noise level."""
+    step = pipe.step(pipe.estimate([item]), pipe.resolve_target(), "target")
+    return pipe.standardize_batch([item], [SEED], pipe.config.default_num_inference_steps, step, **options)[0]
 
 
 def _positions(rows: tuple[int, int | None]) -> slice:
@@ -282,17 +244,13 @@ def _cross_validated(
     """Agreement over squares of every pair, adapted to by others; and how many squares each has."""
     images: dict[str, list] = {"input": [], "before": [], "adapted": []}
     for kept, judged in _folds(pairs):
-        before = _with_standard(pipe, _tokens(pipe, [pair.target for pair in kept] + list(targets)), name)
-        trial = _corrected(before, kept)
+        before = _with_standard(pipe, [pair.target for pair in kept] + list(targets), name)
+        trial = _calibrated(before, kept)
         for pair in judged:
             target, avoided = measured_hu(pair.target), np.ones(pair.target.hu.shape, bool)
             avoided[slice(*pair.rows)] = False
             masks = tumour_sized_squares(target, avoid=avoided | pair.source.padding)
-            encoded, steps = pipe.encode_batch([pair.source]), pipe.config.default_num_inference_steps
-            made = {
-                row: by.standardize_batch([pair.source], [SEED], steps, encoded=encoded)[0]
-                for row, by in (("before", before), ("adapted", trial))
-            }
+            made = {row: _standardized(by, pair.source) for row, by in (("before", before), ("adapted", trial))}
             for row, output in ({"input": pair.source.hu} | made).items():
                 images[row].append((output.round().clip(target.min()), target, masks))
     squares = [len(masks) for _, _, masks in images["input"]]

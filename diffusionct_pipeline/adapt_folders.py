@@ -9,13 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-import torch
-
-from .adapt import Adaptation, SlicePair, adapt, adapted_by_edges
-from .characterise.measure import resolution_of
-from .characterise.prior import seen_rings
-from .dicom import scan_folder
+from .adapt import Adaptation, SlicePair, adapt
 from .dicom.reading import read_dataset
 from .evaluation.geometry import find_series, match_slices
 from .evaluation.regions import spread
@@ -24,9 +18,7 @@ from .folder_job import load_pipeline
 from .image_processor import HUSlice
 from .pipeline import DiffusionCTPipeline
 from .publishing.contents import remove_places
-from .simulation import KERNELS, mtf
 
-SMALLEST_MTF = 1e-3
 MOST_PAIRS = 40  # two seconds each
 MOST_TARGETS = 16
 PathLike: TypeAlias = str | os.PathLike
@@ -104,39 +96,6 @@ def adapt_folders(
     return adapted
 
 
-def adapt_folder_by_edges(source: PathLike, out: PathLike, *, model: PathLike | None = None) -> DiffusionCTPipeline:
-    """Adapt to one series whose kernel is not recognized, by the edge of the skin, and write the checkpoint.
-
-    Args:
-        source: Folder with one series of the protocol to be standardized.
-        out: New folder.
-        model: Checkpoint to start from; None is the embedded one.
-
-    Raises:
-        ValueError: where the edge cannot tell the kernel, or the checkpoint has no standard of known MTF.
-        DicomError, OSError: naming the file or folder.
-    """
-    require_new(out)
-    require_writable(Path(out).parent)
-    pipe = load_pipeline(model)
-    standard = pipe.config.standard_name
-    if standard not in KERNELS:
-        legal = ", ".join(KERNELS)
-        raise ValueError(f'`edges` needs a standard of known MTF; the checkpoint has "{standard}", legal are {legal}.')
-    series = scan_folder(source).require_one_series()
-    slices, resolution = resolution_of(series)
-    if resolution is None:
-        raise ValueError(f'"{source}" shows too little bare skin to tell its kernel by.')
-    lp_cm, _ = seen_rings(pipe, series.spacing_mm)
-    wanted = mtf(torch.from_numpy(lp_cm), standard).numpy()
-    present = np.interp(lp_cm, resolution.frequency, resolution.mtf)
-    made = adapted_by_edges(pipe, slices, np.log(wanted.clip(SMALLEST_MTF) / present.clip(SMALLEST_MTF)))
-    said = f"The edge of the skin told the kernel of the source, whose MTF50 is {resolution.mtf50:.1f} lp/cm."
-    with whole_folder(out) as part:
-        save(Adaptation(made, {}), part, 0, said)
-    return made
-
-
 def matched_paths(source: PathLike, target: PathLike) -> list[tuple[Path, Path]]:
     """Files of two series of one scan that show the same slice.
 
@@ -154,8 +113,8 @@ def matched_paths(source: PathLike, target: PathLike) -> list[tuple[Path, Path]]
     return [(path, other.paths[place]) for path, place in zip(one.paths, places) if place >= 0]
 
 
-def save(adapted: Adaptation, folder: Path, pairs: int, said: str = "") -> None:
-    """Write checkpoint, card and metrics.json; `said` says in the card what it was made from, where it was not pairs."""
+def save(adapted: Adaptation, folder: Path, pairs: int) -> None:
+    """Write checkpoint, card and metrics.json."""
     standard = adapted.pipe.config.standard_name
     scores = {
         name: {"CCC": agreement.mean_ccc, "within 15 %": agreement.reproducible, "squares": len(agreement.target)}
@@ -170,4 +129,4 @@ def save(adapted: Adaptation, folder: Path, pairs: int, said: str = "") -> None:
     slices = "1 slice" if pairs == 1 else f"{pairs} slices"
     of_pairs = f"{slices} under both protocols corrected it." if pairs else "Its texture alone was taken, from unpaired series."
     table = "\n".join([*head, *rows, ""]) if rows else ""
-    write_whole(folder / "README.md", CARD.format(standard=standard, pairs=said or of_pairs, table=table))
+    write_whole(folder / "README.md", CARD.format(standard=standard, pairs=of_pairs, table=table))

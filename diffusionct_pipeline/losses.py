@@ -182,19 +182,18 @@ class PlacewiseDiffusionLoss(nn.Module):
         super().__init__()
         self.scheduler, self.last_step_share = scheduler, last_step_share
 
-    def draw(self, difference: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Noise like differences (B, C, L), and times (B,)."""
-        noise, timestep = draw_noise_and_time(self.scheduler, difference, generator)
-        is_last = torch.rand(len(difference), generator=generator, device=difference.device) < self.last_step_share
+    def draw(self, residual: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw noise like residuals (B, C, L), and times (B,)."""
+        noise, timestep = draw_noise_and_time(self.scheduler, residual, generator)
+        is_last = torch.rand(len(residual), generator=generator, device=residual.device) < self.last_step_share
         return noise, torch.where(is_last, self.scheduler.config.num_train_timesteps - 1, timestep)
 
     def forward(
         self,
         denoiser: nn.Module,
-        difference: torch.Tensor,
+        residual: torch.Tensor,
         latent_a: torch.Tensor,
-        reference: torch.Tensor,
-        to_standard: torch.Tensor,
+        condition: tuple[torch.Tensor, ...],
         weight: torch.Tensor,
         noise: torch.Tensor,
         timestep: torch.Tensor,
@@ -203,16 +202,15 @@ class PlacewiseDiffusionLoss(nn.Module):
 
         Args:
             denoiser: `ReferenceUNet1DModel`.
-            difference: What is diffused, (B, C, L).
+            residual: What is diffused, (B, C, L).
             latent_a: Z_A, (B, C, L), normalized.
-            reference: Tokens, (B, T, C).
-            to_standard: (B,) bool, where the denoiser's own tokens take their place.
+            condition: Further arguments of the denoiser: tokens, shift and whitening.
             weight: Of every position in the patient, (B, 1, L).
             noise, timestep: Of `draw`.
         """
-        noisy = self.scheduler.add_noise(difference, noise, timestep)
-        predicted = denoiser(noisy, timestep, latent_a, reference, to_standard=to_standard).sample.float()
-        error = (predicted - self.scheduler.get_velocity(difference, noise, timestep)).square().mean(1, keepdim=True)
+        noisy = self.scheduler.add_noise(residual, noise, timestep)
+        predicted = denoiser(noisy, timestep, latent_a, *condition).sample.float()
+        error = (predicted - self.scheduler.get_velocity(residual, noise, timestep)).square().mean(1, keepdim=True)
         weight = AIR_WEIGHT + (1 - AIR_WEIGHT) * weight
         of_pair = (error * weight).sum((1, 2)) / weight.sum((1, 2))  # [B]
         return BOUND * torch.log1p(of_pair / BOUND).mean()

@@ -20,15 +20,20 @@ from diffusers import DiffusionPipeline
 from diffusers.schedulers import SchedulerMixin
 
 from .checkpoint import NETWORKS, checkpoint_named, require_finite, require_own_components, require_whole
+from .estimation import estimate_kernel
 from .image_processor import GRID, CTImageProcessor, HUSlice, ImageInput
 from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
-from .models.texture.reference_unet_1d import REFERENCE_TOKENS, evenly, tokens_of
+from .models.texture.channels import SPACING_UNIT, TYPICAL_SPACING_MM, patient_mean
+from .models.texture.power_shift import SCAN_TOKENS, evenly_spaced_indices, level_weights, select_tokens, whitening
 from .models.weights import lay_out_weights, named_weights
 from .noise import scan_noise
 from .pipeline_output import DiffusionCTPipelineOutput
 from .provenance import FULL_PRECISION, Derivation, model_id, pixels_id
 from .registration import register
+from .scan_estimate import ScanEstimate
 from .seeds import MAX_SEED, derive_seed
+from .simulation.kernels import KERNELS, Kernel, find_kernel, mtf
+from .step import MTF, Step, Target, log_mtf_power, make_step
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 OUTPUT_TYPES = ("auto", "np", "pt", "pil", "dicom", "latent")
@@ -58,17 +63,20 @@ class DiffusionCTPipeline(DiffusionPipeline):
     ```python
     pipe = DiffusionCTPipeline.from_pretrained()
     out = pipe("slice.dcm")
+    out = pipe("slice.dcm", target="Br40")
     out = pipe(hu, pixel_spacing=0.693, reference=hu_ref, reference_pixel_spacing=0.713)
     ```
 
     Args:
         autoencoder: Splits a slice into texture (latent) and anatomy (skips): `TextureAutoencoder`, or the paper's own
             `AutoencoderResNet18`.
-        denoiser: p(Z_B | Z_A, reference): `ReferenceUNet1DModel`; or p(Z_B | Z_A), the paper's own
-            `ConditionalUNet1DModel`, whose target is fixed: then `reference` is refused.
+        denoiser: p(Z_B | Z_A, target): `ReferenceUNet1DModel`; or p(Z_B | Z_A), the paper's own
+            `ConditionalUNet1DModel`, whose target is fixed: then `target`, `reference`, `noise` and `source` are refused.
         scheduler: Any diffusers scheduler; the checkpoint's is what the denoiser was trained with.
         default_num_inference_steps: Denoising steps that the checkpoint recommends.
         standard_name: Kernel of the checkpoint's own standard, named in derived DICOM.
+        standard_mtf: MTF50 and MTF10 in lp/cm, boost and its peak in lp/cm of that kernel, see `simulation.Kernel`, if the
+            name is not in `simulation.KERNELS`.
     """
 
     model_cpu_offload_seq = "autoencoder->denoiser"
@@ -81,10 +89,13 @@ class DiffusionCTPipeline(DiffusionPipeline):
         scheduler: SchedulerMixin,
         default_num_inference_steps: int = 20,
         standard_name: str = "Bl64",
+        standard_mtf: tuple[float, ...] = (),
     ):
         super().__init__()
         self.register_modules(autoencoder=autoencoder, denoiser=denoiser, scheduler=scheduler)
-        self.register_to_config(default_num_inference_steps=default_num_inference_steps, standard_name=standard_name)
+        self.register_to_config(
+            default_num_inference_steps=default_num_inference_steps, standard_name=standard_name, standard_mtf=standard_mtf
+        )
         self.image_processor = CTImageProcessor()
         for model in self.models:
             lay_out_weights(model)
@@ -147,8 +158,11 @@ class DiffusionCTPipeline(DiffusionPipeline):
         self,
         image: ImageInput,
         pixel_spacing: float | tuple[float, float] | None = None,
+        target: str | None = None,
         reference: ImageInput | None = None,
         reference_pixel_spacing: float | tuple[float, float] | None = None,
+        noise: str | float = "keep",
+        source: ScanEstimate | None = None,
         slice_positions: Sequence[float] | None = None,
         slice_thickness: float | None = None,
         series_uid: str | None = None,
@@ -161,16 +175,21 @@ class DiffusionCTPipeline(DiffusionPipeline):
         callback_on_step_end: Callable | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> DiffusionCTPipelineOutput:
-        r"""Standardize CT slices to the texture of a reference (section 3.3 of Selim et al. 2023).
+        r"""Standardize CT slices to a target kernel or to the texture of a reference (section 3.3 of Selim et al. 2023).
 
         Args:
             image: One slice or many: path of a DICOM, NIfTI or NRRD file, pydicom `Dataset`, folder with one DICOM
                 series, `CTVolume`, HU array or tensor (H, W) or (N, H, W), or a list of these. H and W of at least 32
                 pixels.
             pixel_spacing: mm, a float or (row, column), square; for arrays and tensors, where it is required.
-            reference: Slices whose texture to take, one or many, of one or several scans, same kinds as `image`; None
-                takes the checkpoint's own standard.
+            target: Name of a kernel, see `simulation.KERNELS`, such as "Br40"; None takes the checkpoint's own standard.
+            reference: Slices whose texture to take in place of a kernel by name, one or many of one scan, same kinds as `image`.
             reference_pixel_spacing: As `pixel_spacing`, for `reference`.
+            noise: "keep" keeps the dose of the scan: the result has the noise that the target kernel would have shown of it.
+                "target" takes over the noise level of the standard or of the reference. A number is the noise in soft tissue
+                in HU; less than the scan's dose has is not reached, and said in `steps`.
+            source: What is known of the scan, as an earlier call returned it in `sources`; None estimates it from the slices
+                that are given, once for each scan. A single slice tells less than a series.
             slice_positions: mm along the normal of the slices, one for each; for arrays, tensors and volumes. None:
                 all at 0, in a volume where its affine says.
             slice_thickness: mm, for arrays, tensors and volumes; None is 1, in a volume the distance of its slices.
@@ -222,8 +241,18 @@ class DiffusionCTPipeline(DiffusionPipeline):
             )
         seeds = self.noise_seeds(slices, generator)
 
-        # 3. The target's texture.
-        tokens = self.reference_tokens(references, batch_size)  # [1,T,C] or None
+        # 3. The target, each scan, and the step from one to the other.
+        scans = scans_of(slices)
+        steps: list[Step | None] = [None] * len(slices)
+        sources: list[ScanEstimate] = []
+        goal = self.resolve_target(target, references, batch_size)
+        if goal is None:
+            self.require_no_target(target, noise, source)
+        for scan in scans if goal is not None else []:
+            sources.append(source or self.estimate([slices[i] for i in scan], batch_size))
+            step = self.step(sources[-1], goal, noise)
+            for i in scan:
+                steps[i] = step
 
         def on_step_end(step: int, timestep: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
             bar.update()
@@ -244,7 +273,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
                         inputs,
                         [sample_seed(seeds[i], number) for i in batch],
                         num_inference_steps,
-                        tokens,
+                        steps[batch[0]],
                         latents_only=output_type == "latent",
                         on_step_end=on_step_end,
                         encoded=encoded,
@@ -259,10 +288,13 @@ class DiffusionCTPipeline(DiffusionPipeline):
         else:
             kinds = [item.kind if output_type == "auto" else output_type for item in slices]
             derives = {"dicom", "volume"}.intersection(kinds)
-            derivation = self.derivation(num_inference_steps, references) if derives else None
+            derivation = self.derivation(num_inference_steps, goal) if derives else None
+            of_scan = {i: number for number, scan in enumerate(scans) for i in scan}
             images, stacks = [], []
             for first, end in images_of(slices, kinds):
                 hu, item, seed, kind = results[first], slices[first], seeds[first], kinds[first]
+                if derives and sources:
+                    derivation = derivation.of_source(sources[of_scan[first]], noise)
                 stack = [of_slice[first] for of_slice in samples]  # K x [H,W]
                 if kind == "volume":
                     images.append(derivation.derive_volume(results[first:end], slices[first:end], seeds[first:end]))
@@ -274,7 +306,12 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 stacks.append(np.asarray(stack) if num_samples > 1 else None)
         if not return_dict:
             return (images,)  # type: ignore[return-value]  # in a union, `.images` would be a type error
-        return DiffusionCTPipelineOutput(images=images, samples=stacks if num_samples > 1 else None)
+        return DiffusionCTPipelineOutput(
+            images=images,
+            samples=stacks if num_samples > 1 else None,
+            sources=sources,
+            steps=[steps[scan[0]] for scan in scans if steps[scan[0]] is not None],
+        )
 
     @torch.no_grad()
     def standardize_batch(
@@ -282,7 +319,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         slices: Sequence[HUSlice],
         seeds: Sequence[int],
         num_inference_steps: int,
-        reference: torch.Tensor | None = None,
+        step: Step | None = None,
         latents_only: bool = False,
         on_step_end: StepCallback | None = None,
         encoded: EncodedBatch | None = None,
@@ -290,10 +327,10 @@ class DiffusionCTPipeline(DiffusionPipeline):
         """The method: what `__call__` does to the slices of one batch, see `batches`.
 
         Args:
-            slices: B slices of one size, as `image_processor.load` gives them.
+            slices: B slices of one scan and size, as `image_processor.load` gives them.
             seeds: Seed of the noise of each, see `noise_seeds`.
             num_inference_steps: Denoising steps.
-            reference: What `reference_tokens` gave, (1, T, C) or None.
+            step: What `step` gave for the scan; None for a denoiser whose target is fixed.
             latents_only: Whether to stop at the standardized latents.
             on_step_end: See `denoise`.
             encoded: What `encode_batch` gave for the slices, to share it between samples; None encodes them.
@@ -304,12 +341,12 @@ class DiffusionCTPipeline(DiffusionPipeline):
         # 1. HU -> model range on a padded grid; texture goes with the latent, anatomy with the skips.
         latent_a, skips, shape = encoded or self.encode_batch(slices)  # [B,C,L]
 
-        # 2. p(Z_B | Z_A, reference): the latent DDPM.
+        # 2. p(Z_B | Z_A, target): the latent DDPM.
         start = self.noise(slices, seeds, "latent", latent_a.shape[1:])  # [B,C,L]
         generators = [step_generator(seed, item) for seed, item in zip(seeds, slices)]
         row_length = shape[-1] // GRID
         latent_b = self.denoise(
-            latent_a, reference, num_inference_steps, start, generators, row_length, on_step_end
+            latent_a, step, num_inference_steps, start, generators, row_length, on_step_end
         )  # [B,C,L]
         if latents_only:
             return list(latent_b)
@@ -331,7 +368,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         """Raise ValueError or TypeError on a wrong argument; `image` and `reference` are checked as they are read."""
         train_steps = self.scheduler.config.num_train_timesteps
         if not is_integer(num_inference_steps) or not 1 <= num_inference_steps <= train_steps:
-            raise ValueError(f"`num_inference_steps` is {num_inference_steps!r}; legal is 1 to {train_steps}.")
+            raise ValueError(f"`num_inference_steps` must be between 1 and {train_steps}, got {num_inference_steps!r}.")
         if not is_integer(num_samples) or num_samples < 1:
             raise ValueError(f"`num_samples` is {num_samples!r}; legal is an integer of at least 1.")
         if batch_size is not None and (not is_integer(batch_size) or batch_size < 1):
@@ -368,33 +405,89 @@ class DiffusionCTPipeline(DiffusionPipeline):
         return [derive_seed(seed, item.series_uid) for seed, item in zip(drawn, slices)]
 
     def batches(self, slices: Sequence[HUSlice], batch_size: int | None = None) -> list[list[int]]:
-        """Indices of slices that go through the networks together: neighbours of one size; on a CPU each alone."""
+        """Indices of slices that go through the networks together: neighbours of one scan and size; on a CPU each alone."""
         if self._execution_device.type == "cpu":
             size = 1  # oneDNN chooses its algorithm by batch size, so bytes would differ with it
         else:
             size = batch_size or ACCELERATOR_BATCH
-        groups = [list(group) for _, group in groupby(range(len(slices)), key=lambda i: slices[i].hu.shape)]
+        alike = lambda i: (slices[i].hu.shape, slices[i].series_uid, slices[i].spacing_mm)  # noqa: E731
+        groups = [list(group) for _, group in groupby(range(len(slices)), key=alike)]
         return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
 
     @torch.no_grad()
-    def reference_tokens(
-        self, references: Sequence[HUSlice] = (), batch_size: int | None = None
-    ) -> torch.Tensor | None:
-        """Texture of the references, (1, T, C) positions of their latents; None without any: the checkpoint's standard.
+    def estimate(self, slices: Sequence[HUSlice], batch_size: int | None = None) -> ScanEstimate:
+        """Describe a scan by some of its slices: its kernel, its noise and its texture.
+
+        Args:
+            slices: Of one scan, as `image_processor.load` gives them, or a sequence that reads them as they are asked for.
+            batch_size: As in `__call__`.
+        """
+        kernel, chosen = estimate_kernel(slices)
+        tokens = []
+        for batch in self.batches(chosen, batch_size):
+            latent = self.encode_batch([chosen[i] for i in batch]).latent_a
+            tokens.append(select_tokens(self.autoencoder.denormalize(latent)))
+        joined = torch.cat(tokens)
+        return ScanEstimate(kernel, joined[evenly_spaced_indices(len(joined), SCAN_TOKENS)].half().cpu())
+
+    def resolve_target(
+        self, target: str | None = None, references: Sequence[HUSlice] = (), batch_size: int | None = None
+    ) -> Target | None:
+        """Find out what a scan shall look like; None if the denoiser's target is fixed.
+
+        Args:
+            target: Name of a kernel; None for the checkpoint's standard.
+            references: Slices of a scan, in place of a name.
+            batch_size: As in `__call__`.
 
         Raises:
-            ValueError: if the checkpoint's target is fixed.
+            ValueError: for an unknown name, both a name and references, or references to a denoiser whose target is fixed.
         """
-        if not references:
-            return None
+        if target is not None and references:
+            raise ValueError("`target` and `reference` exclude each other; give one of them.")
         if not self.sees_reference:
-            raise ValueError("`reference` is given, but the target of this checkpoint is fixed, as in the paper.")
-        tokens = []
-        for batch in self.batches(references, batch_size):
-            sample, spacing_mm = self.image_processor.preprocess([references[i] for i in batch], self._execution_device)
-            tokens.append(tokens_of(self.encode(sample, spacing_mm)[0], REFERENCE_TOKENS))
-        tokens = torch.cat(tokens, 1)
-        return tokens[:, evenly(tokens.shape[1], REFERENCE_TOKENS)]
+            if references:
+                raise ValueError("`reference` is given, but the target of this checkpoint is fixed, as in the paper.")
+            return None
+        if references:
+            found = self.estimate(references, batch_size)
+            tokens = self.autoencoder.normalize(found.tokens.to(self._execution_device).float().T[None]).transpose(1, 2)
+            kernels = {item.kernel for item in references}
+            name = kernels.pop() if len(kernels) == 1 else ""
+            texture_mtf = None if found.kernel is None else found.kernel.mtf
+            pixels = pixels_id([item.hu for item in references], [item.spacing_mm for item in references])
+            return Target(tokens, texture_mtf, None, name or "reference", pixels)
+        standard = self.config.standard_name
+        law = self.config.standard_mtf
+        known = Kernel(standard, *law) if law else find_kernel(standard)
+        texture_mtf = None if known is None else kernel_mtf(known)
+        tokens = self.denoiser.standard[None].float()
+        if target is None or target == standard:
+            return Target(tokens, texture_mtf, None, standard, "standard")
+        named = find_kernel(target)
+        if named is None:
+            raise ValueError(f"`target` must be one of {', '.join(KERNELS)}, or a Siemens kernel between two of them, got {target!r}.")
+        if known is None:
+            raise ValueError(f'`target` is {target!r}, but the MTF of this checkpoint\'s standard, "{standard}", is not known.')
+        return Target(tokens, texture_mtf, kernel_mtf(named), target, target)
+
+    def step(self, source: ScanEstimate, target: Target, noise: str | float = "keep") -> Step:
+        """Apply the rule of step.py to a scan; a denoiser that pairs of a site calibrated knows the step to its standard."""
+        if self.denoiser.is_calibrated and target.id == "standard":
+            return Step(target.tokens, self.denoiser.calibration[0].T, log_mtf_power(source, self.autoencoder.config.rings, self.autoencoder.config.max_lp_cm), False)
+        mean, std = self.autoencoder.latent_mean, self.autoencoder.latent_std
+        device = self._execution_device
+        return make_step(source, target, noise, mean.to(device), std.to(device), self.autoencoder.config.max_lp_cm)
+
+    def require_no_target(self, target: str | None, noise: str | float, source: ScanEstimate | None) -> None:
+        """Refuse what a denoiser whose target is fixed cannot do.
+
+        Raises:
+            ValueError: naming the argument.
+        """
+        for name, value, default in (("target", target, None), ("noise", noise, "keep"), ("source", source, None)):
+            if value is not default and value != default:
+                raise ValueError(f"`{name}` is given, but the target of this checkpoint is fixed, as in the paper.")
 
     @property
     def sees_reference(self) -> bool:
@@ -426,18 +519,18 @@ class DiffusionCTPipeline(DiffusionPipeline):
     def denoise(
         self,
         latent_a: torch.Tensor,
-        reference: torch.Tensor | None,
+        step: Step | None,
         num_inference_steps: int,
         noise: torch.Tensor,
         generators: list[torch.Generator],
         row_length: int | None = None,
         on_step_end: StepCallback | None = None,
     ) -> torch.Tensor:
-        """Sample Z_A' from p(Z_B | Z_A, reference).
+        """Sample Z_A' from p(Z_B | Z_A, target).
 
         Args:
             latent_a: (B, C, L), normalized.
-            reference: What `reference_tokens` gives, (1, T, C), normalized, or None.
+            step: What `step` gives for the scan; None for a denoiser whose target is fixed.
             num_inference_steps: Steps of the scheduler.
             noise: (B, C, L), what to start from.
             generators: B CPU generators, for the scheduler's own noise.
@@ -451,18 +544,29 @@ class DiffusionCTPipeline(DiffusionPipeline):
         self.scheduler.set_timesteps(num_inference_steps, device=latent_a.device)
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         step_options = {"generator": generators} if takes_generator else {}
-        condition = (reference, row_length) if self.sees_reference else ()
+        condition = () if step is None else (step.tokens, step.shift, self.whitening(latent_a, step), row_length)
         x_t = noise * self.scheduler.init_noise_sigma  # [B,C,L]
-        for step, timestep in enumerate(self.scheduler.timesteps):
+        for number, timestep in enumerate(self.scheduler.timesteps):
             scaled = self.scheduler.scale_model_input(x_t, timestep)
             with self.mixed_precision(self.denoiser):
                 predicted = self.denoiser(scaled, timestep, latent_a, *condition).sample  # [B,C,L]
             x_t = self.scheduler.step(predicted.float(), timestep, x_t, **step_options).prev_sample  # x_t-1
             if on_step_end is not None:
                 tensors = {"latents": x_t, "latent_a": latent_a}
-                tensors |= on_step_end(step, timestep, tensors)
+                tensors |= on_step_end(number, timestep, tensors)
                 x_t, latent_a = tensors["latents"], tensors["latent_a"]
-        return self.denoiser.latent_of(x_t, latent_a, reference) if self.sees_reference else x_t
+        return x_t if step is None else self.denoiser.from_residual(x_t, latent_a, step.shift, step.keep_mean)
+
+    def whitening(self, latent_a: torch.Tensor, step: Step) -> torch.Tensor:
+        """How white the noise of slices (B, C, L) is for their kernel, (B, rings); 0 where it is not known."""
+        channels, config = self.autoencoder.channels, self.autoencoder.config
+        if step.log_mtf_power is None:
+            return latent_a.new_zeros(len(latent_a), channels.rings)
+        latent = self.autoencoder.denormalize(latent_a)
+        spacing = TYPICAL_SPACING_MM * torch.exp(latent[:, channels.spacing, 0] * SPACING_UNIT)
+        law = step.log_mtf_power.expand(len(latent), -1)
+        weights = level_weights(law, config.max_lp_cm, 5 / spacing)
+        return whitening(patient_mean(latent)[:, channels.power], law, weights, config.max_lp_cm)
 
     def decode(self, latent: torch.Tensor, skips: tuple, noise: torch.Tensor | None) -> torch.Tensor:
         """Normalized latent (B, C, L), the skips of A and noise (B, 1, H, W) -> (B, 1, H, W), model range, float32.
@@ -490,15 +594,23 @@ class DiffusionCTPipeline(DiffusionPipeline):
         }
         return ", ".join(sorted(cast)) or FULL_PRECISION
 
-    def derivation(self, num_inference_steps: int, references: Sequence[HUSlice] = ()) -> Derivation:
-        """What derived DICOM says about a run with these references."""
-        model, precision = model_id(self.components), self.precision
-        if not references:
-            return Derivation(model, self.config.standard_name, num_inference_steps, "standard", precision)
-        kernels = {item.kernel for item in references}
-        kernel = kernels.pop() if len(kernels) == 1 else ""
-        pixels = pixels_id([item.hu for item in references], [item.spacing_mm for item in references])
-        return Derivation(model, kernel or "reference", num_inference_steps, pixels, precision)
+    def derivation(self, num_inference_steps: int, target: Target | None = None) -> Derivation:
+        """What derived DICOM says about a run to a target; `Derivation.of_source` adds the scan."""
+        name, identity = (self.config.standard_name, "standard") if target is None else (target.name, target.id)
+        return Derivation(model_id(self.components), name, num_inference_steps, identity, self.precision)
+
+
+def kernel_mtf(kernel: Kernel) -> MTF:
+    """The MTF of a kernel as a function of frequencies in lp/cm."""
+    return lambda lp_cm: mtf(torch.from_numpy(np.asarray(lp_cm, float)), kernel).numpy()
+
+
+def scans_of(slices: Sequence[HUSlice]) -> list[list[int]]:
+    """Indices of the slices of each scan, in order of appearance."""
+    scans: dict[tuple, list[int]] = {}
+    for i, item in enumerate(slices):
+        scans.setdefault((item.series_uid, item.spacing_mm), []).append(i)
+    return list(scans.values())
 
 
 def images_of(slices: Sequence[HUSlice], kinds: Sequence[str]) -> list[tuple[int, int]]:

@@ -7,6 +7,9 @@ import numpy as np
 import torch
 from diffusers.utils import BaseOutput
 
+from .scan_estimate import ScanEstimate
+from .step import Step
+
 
 @dataclass
 class DiffusionCTPipelineOutput(BaseOutput):
@@ -23,10 +26,14 @@ class DiffusionCTPipelineOutput(BaseOutput):
             `CTVolume` for `volumes.write_volume`.
         samples: With `num_samples` K above 1, for each slice its K samples, float32 HU (K, H, W), the first of which is
             what `images` shows; (K, N, H, W) where that has a volume; latents (K, C, L) with "latent". None otherwise.
+        sources: What was known of each scan, in order of appearance: give it as `source` to standardize more of its slices.
+        steps: How each scan was changed: its dose, expected noise, and remarks for the user.
     """
 
     images: list[Any]  # their type depends on values; of a union every use would be a type error
     samples: list[np.ndarray | torch.Tensor] | None = None
+    sources: list[ScanEstimate] | None = None
+    steps: list[Step] | None = None
 
     @property
     def spread(self) -> list[np.ndarray] | None:

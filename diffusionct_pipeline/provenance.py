@@ -10,7 +10,7 @@ import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from .dicom.deriving import synthetic_kernel_name
 from .image_processor import HUSlice
 from .volumes import CTVolume
 from .volumes.files import MADE_BY
+
+if TYPE_CHECKING:
+    from .scan_estimate import ScanEstimate
 
 ID_DIGITS = 16  # hexadecimal, of SHA-256
 SEAL = "; SHA-256 of pixels: "
@@ -36,8 +39,10 @@ class Derivation:
         model_id: See `model_id`.
         target_name: Kernel whose texture the result has, or "reference".
         num_inference_steps: Denoising steps.
-        reference: Hash of the reference's pixels, or "standard".
+        reference: Hash of the reference's pixels, name of the target kernel, or "standard".
         precision: Type of the networks' weights.
+        source: Hash of what was known of the scan, see `ScanEstimate`; "" where nothing needs to be.
+        noise: "keep", "target" or HU.
     """
 
     model_id: str
@@ -45,6 +50,12 @@ class Derivation:
     num_inference_steps: int
     reference: str
     precision: str = FULL_PRECISION
+    source: str = ""
+    noise: str = "keep"
+
+    def of_source(self, source: ScanEstimate, noise: str | float) -> Derivation:
+        """The same for one scan, as it was estimated, to a noise level."""
+        return replace(self, source=source.digest(), noise=noise if isinstance(noise, str) else f"{noise:g} HU")
 
     def derive(self, hu: np.ndarray, source: CTSlice, seed: int) -> Dataset:
         """Standardized HU (H, W) of a slice, made with a noise seed -> derived CT image."""
@@ -56,6 +67,8 @@ class Derivation:
     def options(self, seed: int) -> dict[str, Any]:
         """What changes the result besides the model, with a noise seed."""
         options = {"num_inference_steps": self.num_inference_steps, "reference": self.reference, "seed": seed}
+        if self.source:
+            options |= {"source": self.source, "noise": self.noise}
         if self.precision != FULL_PRECISION:  # named only then: images of a full one keep the UIDs that they always had
             options["precision"] = self.precision
         return options

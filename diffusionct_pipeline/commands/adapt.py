@@ -18,23 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "becomes the standard")  # fmt: skip
     add("--out", required=True, metavar="DIR", help="new folder for the checkpoint")
     add("--unpaired", action="store_true", help="there is no scan under both: only the texture of the targets is taken")
-    add("--edges", action="store_true", help="no target: the standard stays, and the edge of the skin in one source series tells "
-        "a kernel that is not recognized")  # fmt: skip
     add("--standard-name", default="", metavar="KERNEL", help="name in derived images; default: of the headers")
     add("--model", metavar="NAME", help=MODEL_HELP)
 
 
 def run(options: argparse.Namespace) -> int:
     """Adapt, and print the scores."""
-    from ..adapt_folders import adapt_folder_by_edges, adapt_folders
-
-    if options.edges:
-        if len(options.source) != 1 or options.target or options.unpaired or options.standard_name:
-            raise ValueError("`--edges` takes one --source and no --target, --unpaired or --standard-name.")
-        made = adapt_folder_by_edges(options.source[0], options.out, model=options.model)
-        print(f"{options.out}: a checkpoint for this protocol, to {made.config.standard_name}; "
-              f"diffusionct standardize --model {options.out} ...")  # fmt: skip
-        return EXIT_OK
+    from ..adapt_folders import adapt_folders
 
     adapted = adapt_folders(
         options.source, options.target, options.out, model=options.model, unpaired=options.unpaired,

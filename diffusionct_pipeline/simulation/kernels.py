@@ -1,13 +1,14 @@
-"""Reconstruction kernels as modulation transfer functions.
+"""Reconstruction kernels as modulation transfer functions (MTF).
 
-A kernel is described by four numbers, all in line pairs per cm (lp/cm) but the boost. The table with its
-sources is `data/kernels.json`; read the `confidence` of an entry before you lean on it.
+A kernel is described by four numbers, all in line pairs per cm (lp/cm) except the boost. The table with its sources is
+`data/kernels.json`; read the `confidence` of an entry before you rely on it.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -26,7 +27,7 @@ class Kernel:
         boost: Relative height of the mid-frequency enhancement, 0 for none.
         boost_peak: Frequency in lp/cm at which the enhancement is highest.
         manufacturer: Vendor of the kernel this one stands for.
-        confidence: "measured", "weak", "interpolated", "extrapolated" or "from memory, unverified".
+        confidence: "measured", "interpolated" or "from memory, unverified".
         source: Where the numbers come from.
     """
 
@@ -42,12 +43,12 @@ class Kernel:
     def __post_init__(self) -> None:
         if not 0 < self.mtf50 < self.mtf10:
             raise ValueError(
-                f"kernel {self.name!r} has mtf50={self.mtf50} and mtf10={self.mtf10} lp/cm; legal is 0 < mtf50 < mtf10"
+                f"kernel {self.name!r} must have 0 < mtf50 < mtf10, got mtf50={self.mtf50} and mtf10={self.mtf10} lp/cm"
             )
         if self.boost < 0 or self.boost_peak <= 0:
             raise ValueError(
-                f"kernel {self.name!r} has boost={self.boost}, boost_peak={self.boost_peak}; "
-                "legal is boost >= 0, boost_peak > 0"
+                f"kernel {self.name!r} must have boost >= 0 and boost_peak > 0, "
+                f"got boost={self.boost}, boost_peak={self.boost_peak}"
             )
 
     def enhancement(self, frequency_lp_cm: float) -> float:
@@ -68,7 +69,7 @@ class Kernel:
         One factor, because a vendor's kernel family is close to one curve at different scales.
         """
         if not 0 <= fraction < 1:
-            raise ValueError(f"kernel_jitter is {fraction}; legal is 0 <= kernel_jitter < 1")
+            raise ValueError(f"`kernel_jitter` must be at least 0 and below 1, got {fraction}")
         factor = 1 + fraction * (2 * torch.rand(1, generator=generator).item() - 1)
         return replace(
             self, mtf50=self.mtf50 * factor, mtf10=self.mtf10 * factor, boost_peak=self.boost_peak * factor
@@ -77,27 +78,65 @@ class Kernel:
 
 def _load_table() -> Mapping[str, Kernel]:
     table = json.loads(resources.files(__package__).joinpath("data/kernels.json").read_text(encoding="utf-8"))
-    return MappingProxyType({name: Kernel(name=name, **entry) for name, entry in table["kernels"].items()})
+    names = set(Kernel.__dataclass_fields__)
+    return MappingProxyType({
+        name: Kernel(name=name, **{key: value for key, value in entry.items() if key in names})
+        for name, entry in table["kernels"].items()
+    })  # fmt: skip
 
 
 KERNELS = _load_table()
+SIEMENS_NAME = re.compile(r"([A-Z][a-z])(\d{2})[a-z]?(?:[_\\]\d)?")  # family and index; slice mode and iterative level do not count
+
+
+def find_kernel(name: str) -> Kernel | None:
+    """Look a kernel up by its name in the table or as scanners write it.
+
+    Siemens names consist of family, index and suffixes ("Br40d", "Br40f_3"): suffixes are ignored, and an index between two
+    of the family's in the table is interpolated.
+
+    Args:
+        name: Any text, such as the value of ConvolutionKernel (0018,1210).
+
+    Returns:
+        None where the table says nothing about it.
+    """
+    if name in KERNELS:
+        return KERNELS[name]
+    parts = SIEMENS_NAME.fullmatch(name)
+    if parts is None:
+        return None
+    family, index = parts[1], int(parts[2])
+    if f"{family}{index}" in KERNELS:
+        return replace(KERNELS[f"{family}{index}"], name=name)
+    known = sorted(int(other[2:]) for other in KERNELS if re.fullmatch(rf"{family}\d\d", other))
+    lower, upper = [i for i in known if i < index], [i for i in known if i > index]
+    if not lower or not upper:
+        return None
+    below, above = KERNELS[f"{family}{lower[-1]}"], KERNELS[f"{family}{upper[0]}"]
+    share = (index - lower[-1]) / (upper[0] - lower[-1])
+    between = lambda field: (1 - share) * getattr(below, field) + share * getattr(above, field)  # noqa: E731
+    numbers = {field: between(field) for field in ("mtf50", "mtf10", "boost", "boost_peak")}
+    source = f"between {below.name} and {above.name}"
+    return Kernel(name, **numbers, manufacturer=below.manufacturer, confidence="interpolated", source=source)
 
 
 def get_kernel(kernel: Kernel | str) -> Kernel:
-    """A `Kernel` from a table name; a `Kernel` passes through.
+    """Return a `Kernel` for a name, see `find_kernel`; a `Kernel` passes through.
 
     Raises:
-        ValueError: for a name that is not in the table; the message lists the legal ones.
+        ValueError: for a name that the table does not cover; the message lists the known ones.
     """
     if isinstance(kernel, Kernel):
         return kernel
-    if kernel not in KERNELS:
-        raise ValueError(f"kernel is {kernel!r}; legal is a Kernel or one of {', '.join(KERNELS)}")
-    return KERNELS[kernel]
+    found = find_kernel(kernel)
+    if found is None:
+        raise ValueError(f"`kernel` must be a Kernel or one of {', '.join(KERNELS)}, got {kernel!r}")
+    return found
 
 
 def mtf(frequency_lp_cm: torch.Tensor | list[float], kernel: Kernel | str) -> torch.Tensor:
-    """Modulation transfer of a kernel.
+    """Evaluate the modulation transfer function of a kernel.
 
     Args:
         frequency_lp_cm: Non-negative frequencies in lp/cm, tensor of any shape or array-like.

@@ -18,6 +18,7 @@ from .nufft import Nufft
 MU_WATER = 0.0192  # 1/mm, water near 70 keV, the effective energy of 120 kV
 LOWEST_STORED_HU, HIGHEST_STORED_HU = -1024, 3071  # 12 bit
 DETECTOR_MM = 0.35  # scaled to the isocentre
+SMALLEST_BLUR = 0.08  # transfer of the scanner below which nothing is divided out any more
 MIN_COUNT = 2.0  # a starved ray; below about 20 mAs this leaves a bias of some HU
 CACHED_TRANSFORMS = 4  # one forward and up to three kernels; each takes about 50 MB
 
@@ -44,10 +45,12 @@ class Scanner:
         device: Where everything but the random numbers is computed.
         n_views: Views over half a turn. n_detectors, detector_mm: Detector, scaled to the isocentre; the object must
             lie inside the circle that it covers (403 mm across by default).
-        aperture_mm, focal_mm: Widths of detector cell and focal spot at the isocentre; they blur the projections and
-            the reconstruction divides them out.
+        aperture_mm, focal_mm: Effective widths of detector cell and focal spot at the isocentre. They blur the projections,
+            not their noise, and the reconstruction divides them out within bounds: so edges have the MTF of the kernel, and
+            noise is whiter than edges are sharp, by exp(`whitening` f^2) in power at low frequency f in lp/cm. Real scanners
+            have a whitening of 0.045 to 0.07 cm^2 under filtered backprojection.
         photons: Counts per ray, mAs and mm of slice thickness without an object. Tuned so that 20 cm of water at
-            200 mAs, 1 mm, give 17.7 HU with Br40 (published: 18.3; benchmarks/simulation_speed.py --noise).
+            200 mAs, 1 mm, give 17.6 HU with Br40 (published: 18.3; benchmarks/simulation_speed.py --noise).
         electronic: Standard deviation of the electronic noise, counts.
         bowtie_radius_mm, bowtie: Water circle that the bowtie filter evens out, and how much of it.
     """
@@ -59,9 +62,9 @@ class Scanner:
         n_views: int = 1000,
         n_detectors: int = 1152,
         detector_mm: float = DETECTOR_MM,
-        aperture_mm: float = 0.50,
-        focal_mm: float = 0.40,
-        photons: float = 195.0,
+        aperture_mm: float = 0.90,
+        focal_mm: float = 0.85,
+        photons: float = 500.0,
         electronic: float = 6.0,
         bowtie_radius_mm: float = 170.0,
         bowtie: float = 0.6,
@@ -81,6 +84,11 @@ class Scanner:
     def radius_mm(self) -> float:
         """Radius of the circle the detector covers."""
         return self.n_detectors // 2 * self.detector_mm
+
+    @property
+    def whitening(self) -> float:
+        """Growth of log(noise power / (f MTF^2)) with f^2 at low frequency, in cm^2."""
+        return math.pi**2 / 3 * (self.aperture_mm**2 + self.focal_mm**2) / 100
 
     # 1. Projection ------------------------------------------------------------------------------------------------
     def project(
@@ -182,7 +190,7 @@ class Scanner:
         tap = torch.where(n % 2 == 1, -1 / (math.pi * n.clamp(min=1)) ** 2, 0.0)
         tap[0] = 0.25
         ramp = torch.fft.rfft(tap).real.float() / self.detector_mm
-        return frequency, ramp * mtf(10 * frequency, kernel) / self.blur(frequency).clamp(min=0.08)
+        return frequency, ramp * mtf(10 * frequency, kernel) / self.blur(frequency).clamp(min=SMALLEST_BLUR)
 
     def _transform(self, size: int, spacing_mm: float, frequency: torch.Tensor) -> Nufft:
         key = (size, float(spacing_mm), len(frequency), float(frequency[-1]))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_args, get_type_hints
 
+from ..models.texture.power_shift import SCAN_TOKENS
 from ..systems import SYSTEMS, TRAINABLE
 from ..systems.trained import Recipe
 
@@ -99,10 +100,9 @@ class LatentOptions(ScanTrainOptions):
     """Phase two."""
 
     autoencoder: str = option("runs/autoencoder/autoencoder", "folder of the trained, frozen autoencoder")
-    part: str = option("curve", 'what of the denoiser to train: first its "curve", then, with --init, the "diffusion"')
     init: str = option("", "folder of a denoiser to go on training; none: random weights")
     block_out_channels: list[int] = option([64, 96, 128], "widths of the denoiser")
-    standard_tokens: int = option(64, "learnt tokens of the standard")
+    standard_tokens: int = option(256, "positions of slices that stand for the standard; a divisor of 256")
     last_step_share: float = option(0.3, "share of the draws at pure noise; 1 trains a regression")
     standard_kernel: str = option("Bl64", "kernel of the standard, the first of every scan")
     default_steps: int = option(5, "denoising steps that the saved pipeline recommends")
@@ -110,11 +110,8 @@ class LatentOptions(ScanTrainOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.refuse_together("init", "block_out_channels", "standard_tokens")
-        if self.part not in ("curve", "diffusion") or (self.part == "diffusion" and not self.init):
-            raise ValueError(
-                f'`part` is "{self.part}" and `init` is "{self.init}"; legal are the part "curve", and "diffusion" with the '
-                "folder of a denoiser whose curve is trained."
-            )
+        if not 1 <= self.standard_tokens <= SCAN_TOKENS or SCAN_TOKENS % self.standard_tokens:
+            raise ValueError(f"`standard_tokens` must divide {SCAN_TOKENS}, got {self.standard_tokens}.")
         if not 0 <= self.last_step_share <= 1:
             raise ValueError(f"`last_step_share` is {self.last_step_share}; legal is 0 to 1.")
 

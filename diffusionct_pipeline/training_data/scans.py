@@ -30,6 +30,7 @@ from ..simulation import (
     simulate_pair,
 )
 from ..simulation.kernels import get_kernel
+from ..simulation.scanner import SMALLEST_BLUR
 from .filtered_scans import draw_filters, filter_scan
 from .objects import TrainingObject
 from .splits import SCANS, take
@@ -43,6 +44,9 @@ HIGHEST_MAS_OF_OBJECTS = 100  # objects have noise of their own, whose spectrum 
 EVERY_NTH_OF_OBJECTS = 3  # group
 JITTER = 0.04  # of the frequencies of kernels of the table
 UNCUT_HU = -2048.0  # no vendor's format holds less
+# Whitening of the scanners in cm^2, see `Scanner`: that of filtered backprojection on real ones, and in some scans any.
+USUAL_WHITENING, ANY_WHITENING, USUAL_SHARE = (0.04, 0.07), (0.01, 0.075), 0.7
+FOCAL_SHARE = (0.35, 0.6)  # of the whitening that is the focal spot's, the rest is the detector cell's
 NEAR_TUMOUR = 0.6  # of its radius
 SMALLEST_SIZE = 64  # pixels
 
@@ -55,11 +59,15 @@ class StoredScan:
         hu: int16 (slices, kernels, H, W), not cut at -1024.
         spacing_mm: Side of a pixel.
         has_standard: Whether the first kernel is the standard.
+        kernels: (kernels, 4) MTF50, MTF10, boost and its peak, see `Kernel`; empty where they are not known.
+        blur_mm: (2,) aperture and focal spot of the scanner; empty where they are not known.
     """
 
     hu: np.ndarray
     spacing_mm: float
     has_standard: bool
+    kernels: np.ndarray
+    blur_mm: np.ndarray
 
 
 def simulate_groups(
@@ -105,27 +113,34 @@ def simulate_groups(
     folder, started = Path(folder), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     widest = max([detectors_needed(item.hu, item.spacing_mm) for item in objects], default=0)
-    scanner, wide_scanner = Scanner(), Scanner(n_detectors=max(widest, Scanner().n_detectors))
     for index in range(process, groups + filtered_groups, processes):
         if max_seconds and time.monotonic() - started > max_seconds:
             return
         first, second = take(SCANS, 2, 2 * index)
         generator = torch.Generator().manual_seed(first)
         is_filtered = index >= groups
+        is_of_objects = bool(objects) and index % EVERY_NTH_OF_OBJECTS == 0
+        n_detectors = max(widest, Scanner().n_detectors) if is_of_objects else Scanner().n_detectors
+        scanners = [] if is_filtered else [_scanner(n_detectors, generator) for _ in range(2)]
         filters = draw_filters(KERNELS_OF_SCAN, generator) if is_filtered else []
-        kernels = [] if is_filtered else _kernels(standard_kernel, generator)
-        for seed in (first, second):
+        kernels = [] if is_filtered else _kernels(standard_kernel, scanners, generator)
+        for place, seed in enumerate((first, second)):
             if scan_path(folder, seed).exists():
                 continue
             if is_filtered:
                 own = torch.Generator().manual_seed(seed)
                 hu, spacing_mm = filter_scan(filtered, filters, SLICES, size, UNCUT_HU, own)
-            elif objects and index % EVERY_NTH_OF_OBJECTS == 0:
-                hu, spacing_mm = _stacked(_scan_objects(seed, objects, kernels, size, wide_scanner))
+            elif is_of_objects:
+                hu, spacing_mm = _stacked(_scan_objects(seed, objects, kernels, size, scanners[place]))
             else:
-                hu, spacing_mm = _stacked(_scan_phantom(seed, kernels, size, scanner))
+                hu, spacing_mm = _stacked(_scan_phantom(seed, kernels, size, scanners[place]))
+            laws = [(kernel.mtf50, kernel.mtf10, kernel.boost, kernel.boost_peak) for kernel in kernels]
+            blur_mm = [] if is_filtered else [scanners[place].aperture_mm, scanners[place].focal_mm]
             with whole_file(scan_path(folder, seed)) as part, open(part, "wb") as file:
-                np.savez(file, hu=hu, spacing_mm=np.float32(spacing_mm), has_standard=not is_filtered)
+                np.savez(
+                    file, hu=hu, spacing_mm=np.float32(spacing_mm), has_standard=not is_filtered,
+                    kernels=np.reshape(laws, (-1, 4)), blur_mm=np.array(blur_mm),
+                )  # fmt: skip
         progress(index)
 
 
@@ -150,7 +165,9 @@ def stored_groups(folder: str | Path) -> list[tuple[int, int]]:
 def read_scan(path: str | Path) -> StoredScan:
     """Read a scan."""
     with np.load(path) as stored:
-        return StoredScan(stored["hu"], float(stored["spacing_mm"]), bool(stored["has_standard"]))
+        return StoredScan(
+            stored["hu"], float(stored["spacing_mm"]), bool(stored["has_standard"]), stored["kernels"], stored["blur_mm"]
+        )
 
 
 def _scan_phantom(seed: int, kernels: list[Kernel], size: int, scanner: Scanner) -> list[SimulatedPair]:
@@ -203,17 +220,37 @@ def _options(
     )
 
 
-def _kernels(standard_kernel: str, generator: torch.Generator) -> list[Kernel]:
-    """The standard, two of the table and a soft one, each up to 4 % off, and one of any shape."""
-    names = [name for name in KERNELS if name != standard_kernel]
+def _scanner(n_detectors: int, generator: torch.Generator) -> Scanner:
+    """A scanner whose noise is as much whiter than its edges as real ones' is."""
+    low, high = USUAL_WHITENING if _uniform(generator) < USUAL_SHARE else ANY_WHITENING
+    square_mm = (low + (high - low) * _uniform(generator)) * 300 / torch.pi**2  # of aperture and focal spot together
+    focal = FOCAL_SHARE[0] + (FOCAL_SHARE[1] - FOCAL_SHARE[0]) * _uniform(generator)
+    return Scanner(
+        n_detectors=n_detectors, aperture_mm=(square_mm * (1 - focal)) ** 0.5, focal_mm=(square_mm * focal) ** 0.5
+    )
+
+
+def _kernels(standard_kernel: str, scanners: Sequence[Scanner], generator: torch.Generator) -> list[Kernel]:
+    """Draw the standard, two kernels of the table and a soft one, each up to 4 % off, and one of any shape.
+
+    None is sharper than the scanners can be: half of its contrast must be left where they blur to `SMALLEST_BLUR`.
+    """
+
+    def fits(kernel: Kernel) -> bool:
+        return all(float(scanner.blur(torch.tensor(kernel.mtf50 / 10))) >= SMALLEST_BLUR for scanner in scanners)
+
+    names = [name for name in KERNELS if name != standard_kernel and fits(KERNELS[name])]
     picked = torch.randperm(len(names), generator=generator)[:2].tolist()
-    kernels = [KERNELS[standard_kernel], *(KERNELS[names[i]].jittered(JITTER, generator) for i in picked)]
+    kernels = [get_kernel(standard_kernel), *(KERNELS[names[i]].jittered(JITTER, generator) for i in picked)]
     soft = KERNELS[SOFT_KERNELS[_choose(len(SOFT_KERNELS), generator)]].jittered(JITTER, generator)
     kernels.append(Kernel("soft", soft.mtf50, soft.mtf10, soft.boost, soft.boost_peak))
-    sharpness, ratio, boost, peak = torch.rand(4, generator=generator).tolist()
-    mtf50 = 2.2 * 5**sharpness
-    boost = 1.5 * boost * int(_uniform(generator) < 0.5)
-    return [*kernels, Kernel("random", mtf50, mtf50 * (1.3 + 0.9 * ratio), boost, 1.5 + 4.5 * peak)]
+    while True:
+        sharpness, ratio, boost, peak = torch.rand(4, generator=generator).tolist()
+        mtf50 = 2.2 * 5**sharpness
+        boost = 1.5 * boost * int(_uniform(generator) < 0.5)
+        kernel = Kernel("random", mtf50, mtf50 * (1.3 + 0.9 * ratio), boost, 1.5 + 4.5 * peak)
+        if fits(kernel):
+            return [*kernels, kernel]
 
 
 def _choose(count: int, generator: torch.Generator) -> int:

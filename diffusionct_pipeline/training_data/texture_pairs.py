@@ -1,4 +1,4 @@
-"""Stored scans as pairs of latents: one slice under two kernels, smoothed or not, and other slices as reference."""
+"""Stored scans as pairs of latents: one slice under two kernels, smoothed or not, and the target's texture from another scan."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from safetensors.torch import save_file
 from ..files import whole_file
 from ..image_processor import HIGHEST_SEEN_HU, to_model
 from ..models import TextureAutoencoder
-from ..models.texture.channels import patient_weight
+from ..models.texture.channels import TYPICAL_SPACING_MM, SPACING_UNIT, patient_mean, patient_weight
+from ..models.texture.power_shift import level, level_weights, noise_share, whitening
+from ..simulation import Kernel, mtf
 from ..simulation.degradation import TRAINING_SMOOTHERS, smooth
-from .scans import SLICES, UNCUT_HU, read_scan, scan_path, stored_groups
+from ..simulation.scanner import SMALLEST_BLUR, Scanner
+from .scans import KERNELS_OF_SCAN, SLICES, UNCUT_HU, StoredScan, read_scan, scan_path, stored_groups
 
 SMOOTHED_KERNELS = (1, 1, 2, 2, 3, 3, 3, 3, 3, 3, 4, 4)  # of a scan: all but the standard, most often the soft one
 CUT_HU = (-1024.0, UNCUT_HU)  # lowest HU, by vendor
@@ -28,6 +31,11 @@ CURVED_SHARE = 0.5  # of the pairs
 LEANING_SHARE, LEAN = 0.6, 0.8  # of the pairs; deviation of a lean, in log weight per deviation of a channel
 CROPPED_SHARE, SMALLEST_CROP = 0.5, 4  # of the batches; positions along a side, of 32 pixels
 LEANED_CHANNELS = (1, 3, 4)  # of the latent: local mean and the two slowest powers, by which anatomy is told
+# How far an estimate is off: the level of the shift of power, its shape at the last ring, and 2 log T there.
+LEVEL_ERROR, SHAPE_ERROR, MTF_ERROR = 0.15, 0.2, 0.5
+KERNEL_UNKNOWN_SHARE = 0.1  # of the pairs: no whitening is known
+KERNEL_OF_VARIANT = (*range(KERNELS_OF_SCAN), *SMOOTHED_KERNELS)
+STORED = ("stored", "uncut", "pairs", "phase_agreement", "log_mtf_power")
 
 
 @dataclass(frozen=True)
@@ -36,15 +44,20 @@ class TextureBatch:
 
     Attributes:
         latent_a, latent_b: (B, C, L), not normalized; B as it would be if its file cut nothing off.
-        reference: (B, T, C) positions of other slices of the scan with B's texture, as their file holds them.
-        to_standard: (B,) bool, whether B has the standard kernel: then the checkpoint's own tokens are the reference.
+        tokens: (B, T, C) positions of another scan with B's texture, at a dose of its own, as its file holds them.
+        to_standard: (B,) bool, whether B has the standard kernel: then the checkpoint's own tokens take their place.
+        shift: (B, rings) log power between A and B as an estimate would say it: less what smoothing removed where the level
+            is read.
+        whitening: (B, rings) of A, see `power_shift.whitening`; 0 where the kernel is not known.
         phase_agreement: (B, rings, L) of A and B.
     """
 
     latent_a: torch.Tensor
     latent_b: torch.Tensor
-    reference: torch.Tensor
+    tokens: torch.Tensor
     to_standard: torch.Tensor
+    shift: torch.Tensor
+    whitening: torch.Tensor
     phase_agreement: torch.Tensor
 
 
@@ -60,12 +73,16 @@ class TexturePairs:
         uncut: The same if the files cut nothing off.
         pairs: (N, P, 2) variants a and b.
         phase_agreement: (N, P, rings, L) float16, of a as stored and b uncut.
+        log_mtf_power: (N, kernels, rings) 2 log T of the kernel of each; NaN where it is not known.
+        max_lp_cm: Frequency of the last ring.
     """
 
     stored: torch.Tensor
     uncut: torch.Tensor
     pairs: torch.Tensor
     phase_agreement: torch.Tensor
+    log_mtf_power: torch.Tensor
+    max_lp_cm: float
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -75,9 +92,8 @@ class TexturePairs:
     ) -> TextureBatch:
         """`count` pairs at random, the standard in `standard_share` of them, with `tokens` reference positions each.
 
-        Mirrored at random, half of the batches cut to a square of the slice, and half of those to a reference under kernels
-        that were never simulated: a smooth curve is added to the log power of A, another one to that of B and its reference.
-        Not of those to the standard: how strong its noise will be follows from a kernel that is known. `same_share` of those
+        Mirrored at random, half of the batches cut to a square of the slice, and half of the pairs under kernels that were never
+        simulated: a smooth curve is added to the log power of A, another one to that of B and its tokens. `same_share` of those
         to a reference are one variant twice, under two curves.
         """
         device = generator.device
@@ -96,15 +112,21 @@ class TexturePairs:
         b = torch.where(same, a, b)
         latent_a, latent_b = self.stored[index, a].float(), self.uncut[index, b].float()
         phase = torch.where(same[:, None, None], 1.0, self.phase_agreement[index, pair].float())
-        # 2. One or two other slices of the scan give the reference: of the same dose, which they tell with the kernel;
-        #    of other anatomy where it leans.
-        scan, own = index - index % SLICES, index % SLICES
-        others = (own[:, None] + 1 + (rand(count, 2) * (SLICES - 1)).long()) % SLICES + scan[:, None]
+        # 2. Slices of the group's other scan, which has the same kernels, give the target's texture: of another dose, and of
+        #    other anatomy where it leans. Filtered scans share no kernel; theirs are other slices of the same scan.
+        own, first = index % SLICES, index - index % (2 * SLICES)
+        other_scan = (index // SLICES + 1) % 2 * SLICES + first
+        other_slices = (own[:, None] + 1 + (rand(count, 2) * (SLICES - 1)).long()) % SLICES
+        known = self.log_mtf_power[index, 0, 0].isfinite()
+        others = other_slices + torch.where(known, other_scan, index - own)[:, None]
         seen = self.stored[others, b[:, None]].float().transpose(1, 2).flatten(2)  # [B,C,2L]
         weight = (patient_weight(seen)[:, 0] + 1e-6) * _leaning(seen, generator)
         positions = torch.multinomial(weight, tokens, replacement=True, generator=generator)  # [B,T]
-        reference = seen.transpose(1, 2).gather(1, positions[..., None].expand(-1, -1, seen.shape[1]))
-        # 3. Mirror.
+        of_target = seen.transpose(1, 2).gather(1, positions[..., None].expand(-1, -1, seen.shape[1]))
+        # 3. What kernels and doses alone would change: the same pair without its smoothing.
+        kernel = torch.tensor(KERNEL_OF_VARIANT, device=device)
+        plain = patient_mean(self.uncut[index, kernel[b]].float() - self.stored[index, kernel[a]].float(), latent_a)
+        # 4. Mirror.
         side = round(latent_a.shape[-1] ** 0.5)
         for dim in (2, 3):
             flip = (rand(count) < 0.5).view(-1, 1, 1, 1)
@@ -112,22 +134,53 @@ class TexturePairs:
                 torch.where(flip, (grid := x.unflatten(2, (side, side))).flip(dim), grid).flatten(2)
                 for x in (latent_a, latent_b, phase)
             )
-        # 4. Fields of view of any size, one for the batch, round places in the patient.
+        # 5. Fields of view of any size, one for the batch, round places in the patient.
         if side > SMALLEST_CROP and rand(1).item() < CROPPED_SHARE:
             size = SMALLEST_CROP + int(rand(1).item() * (side - SMALLEST_CROP))
             latent_a, latent_b, phase = _cropped((latent_a, latent_b, phase), patient_weight(latent_a)[:, 0], size, generator)
-        # 5. Kernels of any other shape.
+        # 6. Kernels of any other shape.
         rings = phase.shape[1]
-        curved = (same | (rand(count) < CURVED_SHARE) & ~wish).float()[:, None, None]
-        latent_a[:, -rings:] += curved * _curves(count, rings, generator)
-        curve = curved * _curves(count, rings, generator)
-        latent_b[:, -rings:] += curve
-        reference[..., -rings:] += curve.transpose(1, 2)
-        return TextureBatch(latent_a, latent_b, reference, wish, phase)
+        curved = (same | (rand(count) < CURVED_SHARE)).float()[:, None, None]
+        curve_a, curve_b = (curved * _curves(count, rings, generator) for _ in range(2))
+        curve_b = curve_b * (~wish).float()[:, None, None]  # the standard is what it is
+        latent_a[:, -rings:] += curve_a
+        latent_b[:, -rings:] += curve_b
+        of_target[..., -rings:] += curve_b.transpose(1, 2)
+        # 7. What an estimate would say of the pair.
+        plain = plain[:, -rings:] + (curve_b - curve_a)[..., 0]
+        log_mtf_power = self.log_mtf_power[index, kernel[a]] + curve_a[..., 0]
+        shift, white = self._estimated(latent_a, latent_b, plain, log_mtf_power, generator)
+        return TextureBatch(latent_a, latent_b, of_target, wish, shift, white, phase)
+
+    def _estimated(
+        self,
+        latent_a: torch.Tensor,
+        latent_b: torch.Tensor,
+        plain: torch.Tensor,
+        log_mtf_power: torch.Tensor,
+        generator: torch.Generator,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Shift and whitening (B, rings) as an estimate would have them, with its errors."""
+        count, rings = plain.shape
+        error = lambda size: size * torch.randn(count, 1, generator=generator, device=generator.device)  # noqa: E731
+        f = torch.linspace(0, 1, rings, device=plain.device)
+        mean = patient_mean(latent_b - latent_a, latent_a)[:, -rings:]
+        nyquist = 5 / (TYPICAL_SPACING_MM * torch.exp(latent_a[:, 0, :1] * SPACING_UNIT))
+        known = log_mtf_power.isfinite().all(1, keepdim=True)
+        log_mtf_power = torch.where(known, log_mtf_power, 0)
+        weights = level_weights(log_mtf_power, self.max_lp_cm, nyquist)
+        removed = level(mean - plain, weights)
+        shift = mean - removed + error(LEVEL_ERROR) + error(SHAPE_ERROR) * f**2
+        shift = shift * noise_share(rings, self.max_lp_cm).to(shift.device)
+        power = patient_mean(latent_a)[:, -rings:]
+        white = whitening(power, log_mtf_power + error(MTF_ERROR) * f**2, weights, self.max_lp_cm)
+        known &= torch.rand(count, 1, generator=generator, device=generator.device) >= KERNEL_UNKNOWN_SHARE
+        return shift, white * known
 
     def to(self, device: torch.device | str) -> TexturePairs:
         """The same on another device."""
-        return TexturePairs(*(x.to(device) for x in (self.stored, self.uncut, self.pairs, self.phase_agreement)))
+        moved = {name: getattr(self, name).to(device) for name in STORED}
+        return TexturePairs(**moved, max_lp_cm=self.max_lp_cm)
 
 
 def load_texture_pairs(
@@ -158,8 +211,8 @@ def load_texture_pairs(
                 save_file(part, whole, {"made_with": made_with})
         parts.append(part)
         progress(seeds[0])
-    names = ("stored", "uncut", "pairs", "phase_agreement")
-    return TexturePairs(*(torch.cat([part.pop(name) for part in parts]) for name in names))
+    joined = {name: torch.cat([part.pop(name) for part in parts]) for name in STORED}
+    return TexturePairs(**joined, max_lp_cm=config["max_lp_cm"])
 
 
 def _read(path: Path, made_with: str) -> dict[str, torch.Tensor] | None:
@@ -179,9 +232,10 @@ def _encode_group(scans: list, seed: int, autoencoder: TextureAutoencoder) -> di
     variants = [(kernel, []) for kernel in range(scans[0].hu.shape[1])]
     variants += [(kernel, _random_smoothing(draw)) for kernel in SMOOTHED_KERNELS]
     count = len(variants)
-    made = {name: [] for name in ("stored", "uncut", "pairs", "phase_agreement")}
+    made = {name: [] for name in STORED}
     for scan in scans:
         spacing = torch.tensor([scan.spacing_mm])
+        log_mtf_power = _log_mtf_power(scan, autoencoder.config.rings, autoencoder.config.max_lp_cm)
         for slice_hu in scan.hu:
             images = [_smoothed(torch.from_numpy(slice_hu[kernel]).float(), steps) for kernel, steps in variants]
             samples = {
@@ -199,8 +253,21 @@ def _encode_group(scans: list, seed: int, autoencoder: TextureAutoencoder) -> di
                 for a, b in pairs
             ]
             made["pairs"].append(torch.tensor([pairs]))
+            made["log_mtf_power"].append(log_mtf_power[None])
             made["phase_agreement"].append(torch.cat(phases)[None].half())
     return {name: torch.cat(values).contiguous() for name, values in made.items()}
+
+
+def _log_mtf_power(scan: StoredScan, rings: int, max_lp_cm: float) -> torch.Tensor:
+    """2 log T of the kernels of a scan, (kernels, rings), as far as the scanner's blur was divided out; NaN where unknown."""
+    if not len(scan.kernels):
+        return torch.full((KERNELS_OF_SCAN, rings), torch.nan)
+    lp_cm = torch.linspace(0, max_lp_cm, rings)
+    scanner = Scanner(aperture_mm=float(scan.blur_mm[0]), focal_mm=float(scan.blur_mm[1]))
+    blur = scanner.blur(lp_cm / 10)
+    left = (blur / blur.clamp(min=SMALLEST_BLUR)).clamp(min=1e-3)
+    rows = [mtf(lp_cm, Kernel("of a scan", *map(float, law))) * left for law in scan.kernels]
+    return 2 * torch.log(torch.stack(rows).clamp(min=1e-4))
 
 
 def _random_smoothing(draw: np.random.Generator) -> list[tuple[str, float, float]]:

@@ -1,0 +1,155 @@
+"""Two reconstructions of one scan, both standardized: do they become the same image? This needs no true target.
+
+    python benchmarks/two_reconstructions.py --pair SOFT_DIR SHARP_DIR
+    python benchmarks/two_reconstructions.py --rekernel B70f DIR --rekernel GE_LUNG DIR --target Br40 --noise keep
+
+`--pair` takes two series of one scan (same file name, same slice); `--rekernel NAME DIR` a sharp real series, which one linear
+filter turns from kernel NAME into each of `KERNELS`, all pairs of which are compared. For every scan it prints the kernel as it is
+estimated, MTF50 at the skin and noise in soft tissue before and after, and, for every pair, the share of ten texture figures
+(evaluation.texture) within 15 % of each other and their mean concordance, over squares of soft tissue and lung.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusionct_pipeline import DiffusionCTPipeline
+from diffusionct_pipeline.dicom import scan_folder
+from diffusionct_pipeline.estimation import estimate_kernel
+from diffusionct_pipeline.evaluation.agreement import REPRODUCIBLE, ccc, relative_error
+from diffusionct_pipeline.evaluation.texture import texture_table
+from diffusionct_pipeline.pipeline import kernel_mtf, sample_seed
+from diffusionct_pipeline.simulation.kernels import get_kernel
+from scipy.ndimage import uniform_filter
+
+KERNELS = ("Br36", "Br44", "D45", "Br59", "B70f")  # soft to sharp
+LARGEST_GAIN, MARGIN = 8.0, 64
+SIDE, SQUARES = 28, 48  # pixels, and how many in a slice
+SOFT_TISSUE_HU, LUNG_HU = (-120.0, 200.0), (-950.0, -600.0)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="checkpoint; the embedded one by default")
+    parser.add_argument("--pair", type=Path, nargs=2, action="append", default=[], metavar=("SOFT_DIR", "SHARP_DIR"))
+    parser.add_argument("--rekernel", nargs=2, action="append", default=[], metavar=("NAME", "DIR"))
+    parser.add_argument("--target", help="kernel; the checkpoint's standard by default")
+    parser.add_argument("--noise", default="keep", help='"keep", "target" or HU')
+    parser.add_argument("--slices", type=int, default=4, help="of each series")
+    parser.add_argument("--compared", type=int, default=2, help="of them, standardized and compared")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    arguments = parser.parse_args()
+    pipe = DiffusionCTPipeline.from_pretrained(arguments.model)
+    pipe.set_progress_bar_config(disable=True)
+    noise = arguments.noise if arguments.noise in ("keep", "target") else float(arguments.noise)
+    goal, table = pipe.resolve_target(arguments.target), {}
+    for folders in arguments.pair:
+        scans = {folder.name: read(folder, arguments.slices) for folder in folders}
+        table[" and ".join(scans)] = compare(pipe, scans, goal, noise, arguments.compared)
+    for name, folder in arguments.rekernel:
+        series = read(Path(folder), arguments.slices)
+        scans = {kernel: rekernelled(series, name, kernel) for kernel in KERNELS}
+        table[f"{Path(folder).name} re-kernelled"] = compare(pipe, scans, goal, noise, arguments.compared)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(table, indent=2) + "\n")
+
+
+def read(folder, count):
+    """Slices of a series, evenly spread, each with the next as its neighbour."""
+    series = scan_folder(folder).require_one_series()
+    chosen = np.linspace(0, len(series.paths) - 1, min(count, len(series.paths))).round().astype(int)
+    pipe = DiffusionCTPipeline.from_pretrained
+    from diffusionct_pipeline.image_processor import CTImageProcessor
+
+    del pipe
+    return [CTImageProcessor().load(series.paths[i])[0] for i in chosen]
+
+
+def rekernelled(slices, old, new):
+    """The slices as if kernel `new` had been used instead of `old`: one linear filter."""
+    before, after = (kernel_mtf(get_kernel(name)) for name in (old, new))
+
+    def one(item):
+        padded = np.pad(np.clip(item.hu, -1500, 3071), MARGIN, mode="reflect")
+        rows, columns = padded.shape
+        f = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None]) * 10 / item.spacing_mm
+        gain = np.minimum(after(f) / np.maximum(before(f), 1e-3), LARGEST_GAIN)
+        hu = np.fft.irfft2(np.fft.rfft2(padded) * gain, s=padded.shape)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+        return replace(item, hu=hu.round().astype(np.float32))
+
+    return [one(item) for item in slices]
+
+
+def compare(pipe, scans, goal, noise, compared):
+    """Print and return figures of scans (name -> slices) of one acquisition, standardized."""
+    done, rows = {}, {}
+    for name, slices in scans.items():
+        source = pipe.estimate(slices)
+        step = pipe.step(source, goal, noise)
+        batch = slices[:compared]
+        steps = pipe.config.default_num_inference_steps
+        done[name] = [pipe.standardize_batch([item], [sample_seed(7, 0)], steps, step)[0] for item in batch]
+        after, _ = estimate_kernel([replace(item, hu=hu) for item, hu in zip(batch, done[name])])
+        rows[name] = {
+            "told by": source.told_by,
+            "source": described(source.kernel),
+            "result": described(after),
+            "level": step.level,
+            "level deviation": step.level_deviation,
+            "remarks": step.remarks,
+        }
+        print(f"{name:10s} {rows[name]}", flush=True)
+    base = next(iter(scans.values()))[:compared]
+    squares = [squares_of(item.hu) for item in base]
+    shares = []
+    for one, two in combinations(scans, 2):
+        before = agreement(squares, [item.hu for item in scans[one]], [item.hu for item in scans[two]])
+        after = agreement(squares, done[one], done[two])
+        shares.append((*before, *after))
+        rows[f"{one} and {two}"] = {"as they are": before, "standardized": after}
+        print(f"  {one} and {two}: {before[0]:.0%} {before[1]:.3f} as they are, {after[0]:.0%} {after[1]:.3f} standardized", flush=True)
+    mean = np.mean(shares, 0)
+    rows["mean"] = {"as they are": mean[:2].tolist(), "standardized": mean[2:].tolist()}
+    print(f"mean: {mean[0]:.0%} {mean[1]:.3f} as they are, {mean[2]:.0%} {mean[3]:.3f} standardized\n", flush=True)
+    return rows
+
+
+def described(kernel):
+    """MTF50 in lp/cm with its deviation, and noise in soft tissue in HU."""
+    if kernel is None:
+        return None
+    low, high = kernel.mtf50_interval()
+    noise = kernel.noise_hu.get("soft tissue")
+    return {"MTF50": round(kernel.mtf50, 2), "90 %": [round(low, 2), round(high, 2)], "noise HU": noise and round(noise, 1), "whitening": round(kernel.whitening, 3)}
+
+
+def squares_of(hu):
+    """Masks of squares, half of them soft tissue and half lung, as far as there are any."""
+    draw, smooth, masks, tries = np.random.default_rng(0), uniform_filter(hu, 15), [], 0
+    while len(masks) < SQUARES and tries < 20000:
+        tries += 1
+        row, column = draw.integers(20, min(hu.shape) - 48, 2)
+        middle = smooth[row + SIDE // 2, column + SIDE // 2]
+        wanted = (SOFT_TISSUE_HU, LUNG_HU)[len(masks) % 2 :][:1] if tries < 10000 else (SOFT_TISSUE_HU, LUNG_HU)
+        if any(low < middle < high for low, high in wanted):
+            mask = np.zeros(hu.shape, bool)
+            mask[row : row + SIDE, column : column + SIDE] = True
+            masks.append(mask)
+    return masks
+
+
+def agreement(squares, one, two):
+    """Share of figures within 15 % of each other, and mean concordance."""
+    a, b = (
+        texture_table((hu.clip(-1024), mask) for hu, masks in zip(side, squares) for mask in masks) for side in (one, two)
+    )
+    return float((relative_error(a, b) < REPRODUCIBLE).mean()), float(np.mean(ccc(a, b)))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

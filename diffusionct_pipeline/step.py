@@ -1,0 +1,192 @@
+"""The one rule for the step from a scan to a target: shape from the noise at places that look alike, level from the kernels.
+
+For two kernels of one scan, log NPS differs by 2 log(T_target / T_source). The difference of power between a scan and a target's
+texture at places that look alike is right in shape, and arrives at the target's power whatever the kernel of the scan; it holds
+one number besides, the ratio of the doses, constant over frequency. The MTFs tell that number, and it is taken out where the scan
+shall keep its dose. Not in Selim et al. 2023.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from .estimation import KernelEstimate
+from .image_processor import HU_SCALE, to_hu
+from .models.texture.channels import LatentChannels
+from .models.texture.power_shift import anatomy_matched_power_shift, level_weights, noise_share
+from .scan_estimate import ScanEstimate
+
+STANDARD_SPACING_MM = 0.7  # a target is what pixels of this size show, or smaller ones of the scan
+# For aliasing, the scanner's gain is taken to grow no further beyond: what reconstructions do there is not known.
+ALIASED_LP_CM = 6.0
+ANGLES = 12
+SHAPE_ERROR = 0.15  # of the shift at places that look alike, log power, at low frequency
+SHAPE_ERROR_LP_CM, SHAPE_REACH_LP_CM = 6.0, 1.5  # it doubles from 0 to here; rings this near to each other err alike
+USUAL_LEVEL = 2.0  # log power; how far doses differ
+# Deviation of the level from which on it counts as unknown: then the target's noise is the sounder choice.
+LARGEST_LEVEL_DEVIATION = 0.4
+SMALLEST_SEEN_MTF = 1e-3
+SOFT_TISSUE_HU = (0.0, 130.0)  # local means, as of `estimation.noise`
+
+MTF = Callable[[np.ndarray], np.ndarray]
+
+
+class Target(NamedTuple):
+    """What a scan shall look like.
+
+    Attributes:
+        tokens: Of a texture, (1, T, C), normalized.
+        texture_mtf: MTF of the kernel of that texture, at frequencies in lp/cm; None where it is not known.
+        mtf: That of the target, if it is another kernel than the texture's; None if not.
+        name: Kernel, for derived images.
+        id: "standard", the name of another kernel, or a hash of the pixels of a reference.
+    """
+
+    tokens: torch.Tensor
+    texture_mtf: MTF | None
+    mtf: MTF | None
+    name: str
+    id: str
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """How the slices of one scan are to change.
+
+    Attributes:
+        tokens: Of the target's texture, (1, T, C), normalized.
+        shift: Of power, (1, rings), normalized.
+        log_mtf_power: 2 log T of the scan, (1, rings), or None where its kernel is not known.
+        keep_mean: Whether smoothing may be missing in the shift, see `ReferenceUNet1DModel.from_residual`.
+        noise: "keep" or "target", whichever was done.
+        level: Log ratio of the dose of the scan to that of the target's texture; None where it is not known.
+        level_deviation: Its standard deviation.
+        noise_hu: Noise in soft tissue before, and after as expected; None where no soft tissue is in view.
+        remarks: Sentences for the user.
+    """
+
+    tokens: torch.Tensor
+    shift: torch.Tensor
+    log_mtf_power: torch.Tensor | None = None
+    keep_mean: bool = True
+    noise: str = "keep"
+    level: float | None = None
+    level_deviation: float | None = None
+    noise_hu: tuple[float, float] | None = None
+    remarks: list[str] = field(default_factory=list)
+
+
+def make_step(
+    source: ScanEstimate, target: Target, noise: str | float, mean: torch.Tensor, std: torch.Tensor, max_lp_cm: float
+) -> Step:
+    """Apply the rule.
+
+    Args:
+        source: The scan.
+        target: Where to.
+        noise: "keep" (the dose of the scan), "target" (the noise level of the target), or HU in soft tissue.
+        mean, std: Of the latent, (C,), by which it is normalized.
+        max_lp_cm: Frequency of the last ring.
+    """
+    power = LatentChannels(len(mean) - LatentChannels.mean.stop).power
+    tokens = (source.tokens.to(mean) - mean) / std
+    share, std = noise_share(power.stop - power.start, max_lp_cm).numpy(), std[power].cpu().numpy()
+    lp_cm, kernel, remarks = np.linspace(0, max_lp_cm, len(share)), source.kernel, []
+    shift = anatomy_matched_power_shift(tokens, target.tokens[0], max_lp_cm).cpu().numpy() * std  # log power
+    # 1. The level: what the shift holds beside the change that the kernels ask for.
+    level = deviation = None
+    if kernel is not None and target.texture_mtf is not None:
+        asked = _expected(kernel, target.texture_mtf, lp_cm) - _expected(kernel, kernel.mtf, lp_cm)
+        level, deviation = _level(shift - asked, kernel, lp_cm)
+    known = level is not None and deviation <= LARGEST_LEVEL_DEVIATION
+    if noise != "target" and not known:
+        remarks.append("its kernel could not be told well enough to keep its dose; the target's noise level was taken over")
+    keep = noise != "target" and known
+    if keep:
+        shift = shift - level * share
+    # 2. To another kernel than that of the texture.
+    if target.mtf is not None:
+        if kernel is not None:
+            change = _expected(kernel, target.mtf, lp_cm) - _expected(kernel, target.texture_mtf, lp_cm)
+        else:
+            change = 2 * np.log(target.mtf(lp_cm) / target.texture_mtf(lp_cm))
+        shift = shift + change * share
+    # 3. To a noise level in HU.
+    before = _noise_hu(source, shift * 0, power, max_lp_cm)
+    if not isinstance(noise, str) and before is not None:
+        wanted = 2 * np.log(noise / _noise_hu(source, shift, power, max_lp_cm))
+        if keep and wanted < 0:
+            remarks.append(
+                f"{noise:g} HU of noise is less than its dose has under the target's kernel, and no kernel can remove it; its "
+                "dose was kept"
+            )
+            wanted = 0.0
+        shift = shift + wanted * share
+    after = None if before is None else (before, _noise_hu(source, shift, power, max_lp_cm))
+    known_mtf = log_mtf_power(source, len(share), max_lp_cm)
+    shift = torch.from_numpy(shift / std).to(mean)[None]
+    done = "keep" if keep else "target"
+    return Step(target.tokens, shift, None if known_mtf is None else known_mtf.to(mean), keep, done, level, deviation, after, remarks)
+
+
+def log_mtf_power(source: ScanEstimate, rings: int, max_lp_cm: float) -> torch.Tensor | None:
+    """2 log T of a scan, (1, rings) float32; None where its kernel is not known."""
+    if source.kernel is None:
+        return None
+    lp_cm = np.linspace(0, max_lp_cm, rings)
+    return torch.from_numpy(2 * np.log(source.kernel.mtf(lp_cm).clip(SMALLEST_SEEN_MTF))).float()[None]
+
+
+def _expected(kernel: KernelEstimate, mtf: MTF, lp_cm: np.ndarray) -> np.ndarray:
+    """Log noise power (rings,) of the scan under another MTF, up to a constant, as its pixels sample it and round it."""
+    spacing = min(kernel.spacing_mm, STANDARD_SPACING_MM)
+    sampling = 10 / spacing
+    angle = (np.arange(ANGLES) + 0.5) / ANGLES * np.pi / 2
+    f = lp_cm.clip(0.3)[:, None]
+    total = 0.0
+    for mx in (-1, 0, 1):
+        for my in (-1, 0, 1):
+            radius = np.hypot(f * np.cos(angle) + mx * sampling, f * np.sin(angle) + my * sampling)
+            gain = kernel.log_gain(np.minimum(radius, ALIASED_LP_CM))
+            total = total + np.exp(kernel.noise_log_density + gain) * radius * mtf(radius) ** 2 + spacing**2 / 12 / 9
+    curve = np.log(total).mean(1)
+    last = int(np.flatnonzero(lp_cm <= 5 / spacing * 0.97)[-1])
+    curve[last + 1 :] = curve[last]
+    return curve
+
+
+def _level(curve: np.ndarray, kernel: KernelEstimate, lp_cm: np.ndarray) -> tuple[float, float]:
+    """Generalized least squares of a constant, and its standard deviation."""
+    log_mtf_power = torch.from_numpy(2 * np.log(kernel.mtf(lp_cm).clip(SMALLEST_SEEN_MTF)))
+    used = level_weights(log_mtf_power, lp_cm[-1], 5 / kernel.spacing_mm * 0.97).numpy() > 0
+    f = lp_cm[used]
+    shape = SHAPE_ERROR * (1 + (f / SHAPE_ERROR_LP_CM) ** 2)
+    covariance = shape[:, None] * np.exp(-np.abs(f[:, None] - f) / SHAPE_REACH_LP_CM) * shape
+    inverse = np.linalg.inv(covariance + kernel.log_power_covariance(f))
+    total = inverse.sum() + 1 / USUAL_LEVEL**2
+    return float((inverse @ curve[used]).sum() / total), float(total**-0.5)
+
+
+def _noise_hu(source: ScanEstimate, shift: np.ndarray, power: slice, max_lp_cm: float) -> float | None:
+    """Noise in soft tissue after a shift of log power (rings,)."""
+    tokens = source.tokens.float()
+    local_hu = to_hu(tokens[:, LatentChannels.mean][:, 0])
+    soft = (local_hu > SOFT_TISSUE_HU[0]) & (local_hu < SOFT_TISSUE_HU[1])
+    if not soft.any():
+        return None
+    spacing = 0.7 if source.kernel is None else source.kernel.spacing_mm
+    f = np.linspace(0, max_lp_cm, len(shift))
+    density = np.exp(tokens[soft][:, power].numpy()) * HU_SCALE**2 * 2 * np.pi * f / 100 * (f <= 5 / spacing)  # [n,rings]
+
+    def total(of: np.ndarray) -> np.ndarray:
+        return np.median(np.trapezoid(density * np.exp(of), f, axis=1))
+
+    measured = None if source.kernel is None else source.kernel.noise_hu.get("soft tissue")
+    if measured is None:
+        return float(np.sqrt(total(shift)))
+    return float(measured * np.sqrt(total(shift) / total(shift * 0)))

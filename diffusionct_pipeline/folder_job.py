@@ -17,16 +17,17 @@ from typing import Any
 import diffusers
 import torch
 
-from .adapt import with_standard_noise
 from .characterise.prior import SliceLatent
 from .fast import make_fast
 from .files import write_whole
+from .folder_scans import KnownScan, ScanTask, given_scans, known_scans
 from .pipeline import DiffusionCTPipeline
 from .provenance import Derivation
 from .run_report import REPORT_FILE, SeriesEntry, make_report, relative_path
 from .sample_files import SAMPLES_FOLDER
 from .seeds import MAX_SEED
 from .sources import Sources
+from .step import Target
 from .systems import SystemPipeline, load_system
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,10 @@ class FolderOptions:
     """How a run standardizes; `standardize_folder` explains each."""
 
     model: str | os.PathLike | None = None
+    target: str | None = None
     reference: str | os.PathLike | None = None
+    noise: str | float = "keep"
+    source: str | os.PathLike | None = None
     num_inference_steps: int | None = None
     seed: int = 0
     device: str | None = None
@@ -54,7 +58,6 @@ class FolderOptions:
     fast: bool = False
     series_uid: str | None = None
     slice_thickness: float | None = None
-    standard_noise: bool = False
 
     def require_apply(self, sources: Sources) -> None:
         """Refuse options that have no meaning for what there is to standardize.
@@ -81,8 +84,10 @@ class FolderOptions:
 
     def as_json(self) -> dict[str, Any]:
         """The options, the checkpoint by its name; what is special only where it was given."""
-        special = ("system", "series_uid", "slice_thickness", "standard_noise")
+        special = ("system", "series_uid", "slice_thickness", "source")
         chosen = {name: value for name, value in asdict(self).items() if name not in special or value not in (None, False)}
+        if self.source is not None:
+            chosen["source"] = REPORT_FILE  # its folder may name a patient
         return {**chosen, "model": "embedded" if self.model is None else str(self.model)}
 
 
@@ -95,7 +100,7 @@ class Job:
         output: Output folder.
         options: The caller's, with `num_inference_steps` and `device` as they are used.
         pipe: The one pipeline.
-        reference_tokens: [1,T,C]; None for the checkpoint's standard.
+        target: Where to; None for a system of the comparison and for a denoiser whose target is fixed.
         derivation: What derived files say about their making.
         progress: Called with the samples done and all.
         started: `time.time()` before the model was loaded.
@@ -110,13 +115,15 @@ class Job:
         folder: Which folder `output` is, as it is when the run begins.
         reported: `time.monotonic()` of the last report.
         latents: What the latents of the present series say of its likeness to training.
+        known: UID of a scan -> what an earlier run says of it.
+        task: Of the present scan.
     """
 
     scan: Sources
     output: Path
     options: FolderOptions
     pipe: DiffusionCTPipeline | SystemPipeline
-    reference_tokens: torch.Tensor | None
+    target: Target | None
     derivation: Derivation
     progress: Callable[[int, int], None]
     started: float
@@ -131,6 +138,8 @@ class Job:
     folder: os.stat_result | None = None
     reported: float = -math.inf
     latents: list[SliceLatent] = field(default_factory=list)
+    known: dict[str, KnownScan] = field(default_factory=dict)
+    task: ScanTask | None = None
 
     @property
     def total(self) -> int:
@@ -227,12 +236,10 @@ def make_job(
         ValueError, OSError: naming the option and the reason.
     """
     started = time.time()
-    if options.standard_noise and (options.reference is not None or options.system is not None):
-        raise ValueError("`standard_noise` has no effect with `reference` or `system`; leave one of them out.")
+    if isinstance(options.noise, str) and options.noise not in ("keep", "target"):
+        raise ValueError(f'`noise` must be "keep", "target" or a number in HU, got {options.noise!r}.')
     if options.system is None:
         pipe = load_pipeline(options.model, options.device)
-        if options.standard_noise:
-            pipe = with_standard_noise(pipe)
     else:
         system = load_system(options.system, options.model)
         pipe = SystemPipeline(options.system, system, options.model, usable_device(options.device))
@@ -248,13 +255,20 @@ def make_job(
     references = []
     if options.reference is not None:
         references = pipe.image_processor.load(options.reference, None, "reference")
+    target = pipe.resolve_target(options.target, references, options.batch_size)
+    known = given_scans(options.source)
+    if target is None:
+        pipe.require_no_target(options.target, options.noise, options.source)
+    elif not options.overwrite:
+        known = known_scans(output / REPORT_FILE) | known
     return Job(
         scan=scan,
         output=output,
         options=replace(options, num_inference_steps=steps, device=str(pipe._execution_device)),
         pipe=pipe,
-        reference_tokens=pipe.reference_tokens(references, options.batch_size),
-        derivation=pipe.derivation(steps, references),
+        target=target,
+        known=known,
+        derivation=pipe.derivation(steps, target),
         progress=progress or (lambda done, total: None),
         started=started,
         begun=time.time(),

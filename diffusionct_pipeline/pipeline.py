@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -29,6 +30,7 @@ from .models.weights import lay_out_weights, named_weights
 from .noise import scan_noise
 from .pipeline_output import DiffusionCTPipelineOutput
 from .provenance import FULL_PRECISION, Derivation, model_id, pixels_id
+from .reached import Reached, check_results
 from .registration import register
 from .scan_estimate import ScanEstimate
 from .seeds import MAX_SEED, derive_seed
@@ -37,6 +39,7 @@ from .step import MTF, Step, Target, log_mtf_power, make_step
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 OUTPUT_TYPES = ("auto", "np", "pt", "pil", "dicom", "latent")
+CHECKED_SLICES = 4  # of a scan, whose results are measured before they are named
 ACCELERATOR_BATCH = 8  # a modest default, not tuned
 
 # step, timestep, {"latents": ..., "latent_a": ...} -> those to replace
@@ -289,18 +292,21 @@ class DiffusionCTPipeline(DiffusionPipeline):
             kinds = [item.kind if output_type == "auto" else output_type for item in slices]
             derives = {"dicom", "volume"}.intersection(kinds)
             derivation = self.derivation(num_inference_steps, goal) if derives else None
-            of_scan = {i: number for number, scan in enumerate(scans) for i in scan}
+            derivations = [derivation] * len(slices)
+            for scan, known in zip(scans, sources) if derives else ():
+                checked = [scan[i] for i in checked_indices(len(scan))]
+                reached = self.check(known, goal, [slices[i] for i in checked], [results[i] for i in checked])
+                for i in scan:
+                    derivations[i] = derivation.of_source(known, noise).named(reached)
             images, stacks = [], []
             for first, end in images_of(slices, kinds):
                 hu, item, seed, kind = results[first], slices[first], seeds[first], kinds[first]
-                if derives and sources:
-                    derivation = derivation.of_source(sources[of_scan[first]], noise)
                 stack = [of_slice[first] for of_slice in samples]  # K x [H,W]
                 if kind == "volume":
-                    images.append(derivation.derive_volume(results[first:end], slices[first:end], seeds[first:end]))
+                    images.append(derivations[first].derive_volume(results[first:end], slices[first:end], seeds[first:end]))
                     stack = [of_slice[first:end] for of_slice in samples]  # K x N x [H,W]
                 elif kind == "dicom":
-                    images.append(derivation.derive(hu, item.source, seed))
+                    images.append(derivations[first].derive(hu, item.source, seed))
                 else:
                     images.append(self.image_processor.to_kind(hu, item, kind))
                 stacks.append(np.asarray(stack) if num_samples > 1 else None)
@@ -479,6 +485,14 @@ class DiffusionCTPipeline(DiffusionPipeline):
         device = self._execution_device
         return make_step(source, target, noise, mean.to(device), std.to(device), self.autoencoder.config.max_lp_cm)
 
+    def check(
+        self, source: ScanEstimate, target: Target, slices: Sequence[HUSlice], results: Sequence[np.ndarray]
+    ) -> Reached:
+        """Measure what some results of a scan show, float32 HU (H, W) each."""
+        made = [replace(item, hu=hu.round().clip(item.hu.min())) for item, hu in zip(slices, results)]
+        shown = estimate_kernel(made)[0] if made else None
+        return check_results(target.name, target.mtf or target.texture_mtf, source.kernel, shown)
+
     def require_no_target(self, target: str | None, noise: str | float, source: ScanEstimate | None) -> None:
         """Refuse what a denoiser whose target is fixed cannot do.
 
@@ -603,6 +617,11 @@ class DiffusionCTPipeline(DiffusionPipeline):
 def kernel_mtf(kernel: Kernel) -> MTF:
     """The MTF of a kernel as a function of frequencies in lp/cm."""
     return lambda lp_cm: mtf(torch.from_numpy(np.asarray(lp_cm, float)), kernel).numpy()
+
+
+def checked_indices(count: int) -> list[int]:
+    """Which of the slices of a scan have their results measured before they are named."""
+    return evenly_spaced_indices(count, CHECKED_SLICES).tolist()
 
 
 def scans_of(slices: Sequence[HUSlice]) -> list[list[int]]:

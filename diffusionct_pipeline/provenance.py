@@ -24,6 +24,7 @@ from .volumes import CTVolume
 from .volumes.files import MADE_BY
 
 if TYPE_CHECKING:
+    from .reached import Reached
     from .scan_estimate import ScanEstimate
 
 ID_DIGITS = 16  # hexadecimal, of SHA-256
@@ -43,6 +44,8 @@ class Derivation:
         precision: Type of the networks' weights.
         source: Hash of what was known of the scan, see `ScanEstimate`; "" where nothing needs to be.
         noise: "keep", "target" or HU.
+        label: Kernel that derived images name; "" for `target_name`. It follows from the results, and no UID depends on it.
+        measured: What results were measured to show, in words; "" where nothing was.
     """
 
     model_id: str
@@ -52,15 +55,29 @@ class Derivation:
     precision: str = FULL_PRECISION
     source: str = ""
     noise: str = "keep"
+    label: str = ""
+    measured: str = ""
 
     def of_source(self, source: ScanEstimate, noise: str | float) -> Derivation:
         """The same for one scan, as it was estimated, to a noise level."""
         return replace(self, source=source.digest(), noise=noise if isinstance(noise, str) else f"{noise:g} HU")
 
+    def named(self, reached: Reached) -> Derivation:
+        """The same with the kernel that results were measured to have."""
+        return replace(self, label=reached.label, measured=reached.in_words())
+
+    def digest(self) -> str:
+        """Hash of all that the pixels of a scan depend on, but the seed."""
+        text = json.dumps([self.model_id, self.target_name, self.options(0)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
+
     def derive(self, hu: np.ndarray, source: CTSlice, seed: int) -> Dataset:
         """Standardized HU (H, W) of a slice, made with a noise seed -> derived CT image."""
         options = self.options(seed)
-        derived = derive_slice(source, hu, target_name=self.target_name, model_id=self.model_id, options=options)
+        derived = derive_slice(
+            source, hu, target_name=self.target_name, model_id=self.model_id, options=options, label=self.label,
+            measured=self.measured,
+        )  # fmt: skip
         seal(derived, source)
         return derived
 
@@ -90,7 +107,7 @@ class Derivation:
         made_with = [self.model_id, self.target_name, [self.options(seed) for seed in seeds], places]
         digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode())
         digest.update(f"{slices[0].volume.uid} {derived.uid}".encode())
-        kernel, model = synthetic_kernel_name(self.target_name), self.model_id.split()[-1]
+        kernel, model = synthetic_kernel_name(self.label or self.target_name), self.model_id.split()[-1]
         return f"{MADE_BY} {kernel}; model {model}; run {digest.hexdigest()[:ID_DIGITS]}"
 
 

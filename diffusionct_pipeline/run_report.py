@@ -47,7 +47,14 @@ class SeriesEntry:
         kernel_in, kernel_out: Kernel of the first slice that is there, as its source and it name it.
         clipped_pixels: Pixels beyond the HU that the source's bit depth holds, in the slices that were written.
         seconds_per_slice: Of those that were written, reading and writing included; None before the first one.
+        told_by: How the kernel of the source was told, in words.
+        noise: "keep" or "target", whichever was done.
+        missed: Whether the results were measured not to have the kernel that was asked for.
+        remarks: What was not reached, a sentence each, the worst first.
         unlike_training: What no training scan had, by the headers and the latents of the slices, a sentence each.
+        source: The estimate of the source, for later runs, see `ScanEstimate`; None where nothing needed to be known.
+        derivation: Hash of what the results were made with.
+        reached: What the results show, see `Reached`.
         failures: "path" and "reason" of each slice that was not written.
     """
 
@@ -65,8 +72,15 @@ class SeriesEntry:
     seconds_per_slice: float | None = None
     gaps: list[str]
     duplicates: list[str]
+    told_by: str = ""
+    noise: str = ""
+    missed: bool = False
+    remarks: list[str] = field(default_factory=list)
     unlike_training: list[str] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
+    reached: dict[str, Any] | None = None
+    derivation: str = ""
+    source: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, series: CTSeries) -> SeriesEntry:
@@ -144,6 +158,7 @@ def make_report(
         "finished_before": sum(entry.finished_before for entry in entries),
         "failures": sum(len(entry.failures) for entry in entries) + len(unusable) + len(lost),
         "stopped": stopped,
+        "missed": sum(entry.missed for entry in entries),
         "series": [asdict(entry) for entry in entries],
         "unusable": unusable,
         "lost": lost,

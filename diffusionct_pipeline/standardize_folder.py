@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from .characterise.measure import resolution_remark
 from .characterise.prior import has_texture_latent, header_remarks, latent_remarks, likeness, slice_latents
 from .dicom import CTSeries, read_slice, write_slice
 from .files import locked_folder, remove_temporaries, whole_file
 from .finished import finished_samples, finished_slice
 from .folder_job import FolderOptions, Job, failures_listed, generator_for, make_job
+from .folder_scans import SeriesSlices, begin_scan
 from .folder_previews import preview_indices, write_preview
 from .image_processor import GRID, HUSlice
 from .optional import import_optional
@@ -39,7 +39,10 @@ def standardize_folder(
     output: str | os.PathLike,
     *,
     model: str | os.PathLike | None = None,
+    target: str | None = None,
     reference: str | os.PathLike | None = None,
+    noise: str | float = "keep",
+    known_source: str | os.PathLike | None = None,
     num_inference_steps: int | None = None,
     seed: int = 0,
     device: str | None = None,
@@ -51,7 +54,6 @@ def standardize_folder(
     fast: bool = False,
     series_uid: str | None = None,
     slice_thickness: float | None = None,
-    standard_noise: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Standardize a DICOM, NIfTI or NRRD file, or all CT series and volumes below a folder.
@@ -64,7 +66,11 @@ def standardize_folder(
         source: DICOM, NIfTI or NRRD file, or folder with any number of series, volumes and other files.
         output: Folder for the results, not inside `source`. One run at a time writes to it.
         model: Checkpoint folder or "user/repo" on the Hub; None for the embedded checkpoint. With `system`, its folder.
-        reference: File, or folder with one DICOM series, whose texture to take; None for the checkpoint's standard.
+        target: Name of a kernel of `simulation.KERNELS`; None for the checkpoint's standard.
+        reference: File, or folder with one DICOM series, whose texture to take in place of a kernel by name.
+        noise: "keep" the dose of each scan, take over that of the "target", or noise in soft tissue in HU.
+        known_source: `run_report.json` of a run over the same scans, whose estimates are taken over: so slices that arrive
+            late, or a part of a series, become what they would have become in that run.
         num_inference_steps: Denoising steps; None takes what the checkpoint recommends.
         seed: Seed of the noise, which the slices of a series share.
         device: "cpu", "cuda", "cuda:1", ...; None takes the first GPU, else the CPU.
@@ -80,7 +86,6 @@ def standardize_folder(
         series_uid: Names the scan of the one volume that is given to the noise, as the SeriesInstanceUID does for
             DICOM; None takes a hash of its HU.
         slice_thickness: Of all volumes, in mm; None takes the distance of their slices.
-        standard_noise: Whether the standard's noise level is taken over with its kernel, see `with_standard_noise`.
         progress: Called as progress(done, total) at the start and after each sample of each slice; those of a failed
             slice count as done.
 
@@ -97,7 +102,10 @@ def standardize_folder(
     """
     options = FolderOptions(
         model=model,
+        target=target,
         reference=reference,
+        noise=noise,
+        source=known_source,
         num_inference_steps=num_inference_steps,
         seed=seed,
         device=device,
@@ -109,7 +117,6 @@ def standardize_folder(
         fast=fast,
         series_uid=series_uid,
         slice_thickness=slice_thickness,
-        standard_noise=standard_noise,
     )
     # 1. What there is to do, before anything is loaded.
     source, output = Path(source), Path(output)
@@ -149,7 +156,11 @@ def standardize_series(job: Job, series: CTSeries) -> None:
     """Standardize and write the slices of one series that are not finished, and add its entry to the report."""
     entry = SeriesEntry.of(series)
     job.entries.append(entry)
-    job.latents = []
+    job.latents, job.task = [], None
+    with failures_listed(job, entry, series.paths):
+        job.task = begin_scan(job, entry, SeriesSlices(series), lambda item: seeds_of(job, [item])[0][0])
+    if job.task is None:
+        return
     size = job.options.batch_size or ACCELERATOR_BATCH
     seconds = 0.0
     of_header: list[str] | None = None
@@ -183,15 +194,6 @@ def standardize_series(job: Job, series: CTSeries) -> None:
         if job.latents:
             where = likeness(job.pipe, job.latents, series.spacing_mm)
             entry.unlike_training = entry.unlike_training + latent_remarks(where, len(job.latents))
-    # 4. Whether it came as far as it should have.
-    if has_texture_latent(job.pipe) and job.reference_tokens is None and not entry.failures:
-        results = [job.output / job.name(path) for path in series.paths]
-        try:
-            remark = resolution_remark(series, results, job.pipe.config.standard_name)
-        except Exception:  # what cannot be measured must not stop a run whose files are written
-            logger.debug("resolution not measured: %s", series.uid, exc_info=True)
-            remark = ""
-        entry.unlike_training = entry.unlike_training + [remark] * bool(remark)
 
 
 def is_finished(job: Job, entry: SeriesEntry, series: CTSeries, hu_slice: HUSlice) -> bool:
@@ -200,7 +202,7 @@ def is_finished(job: Job, entry: SeriesEntry, series: CTSeries, hu_slice: HUSlic
         return False
     source, name = hu_slice.source, job.name(hu_slice.source.path)
     seeds = seeds_of(job, [hu_slice])[0]
-    derived = finished_slice(job.output / name, source, seeds[0], job.derivation)
+    derived = finished_slice(job.output / name, source, seeds[0], job.task.derivation)
     record = None
     if derived is not None and len(seeds) > 1:
         record = finished_samples(samples_path(job.output, name), derived, source, seeds)
@@ -227,7 +229,7 @@ def standardize_missing(
     """
     wanted = [hu_slice for hu_slice, is_missing in zip(slices, missing) if is_missing]
     with failures_listed(job, entry, [hu_slice.source.path for hu_slice in wanted]):
-        for hu_slice, (samples, seeds), is_missing in zip(slices, standardize_slices(job, slices), missing):
+        for hu_slice, (samples, seeds), is_missing in zip(slices, standardize_slices(job, series, slices), missing):
             if is_missing:
                 with failures_listed(job, entry, [hu_slice.source.path]):
                     derived, record = write_result(job, hu_slice, samples, seeds)
@@ -237,18 +239,24 @@ def standardize_missing(
                     job.count(1)
 
 
-def standardize_slices(job: Job, slices: list[HUSlice]) -> list[tuple[np.ndarray, tuple[int, ...]]]:
+def standardize_slices(
+    job: Job, series: CTSeries, slices: list[HUSlice]
+) -> list[tuple[np.ndarray, tuple[int, ...]]]:
     """Slices that go through the networks together -> list of (K samples in HU (K, H, W), their noise seeds)."""
     seeds = seeds_of(job, slices)  # [B][K]
     encoded = job.pipe.encode_batch(slices)
     if has_texture_latent(job.pipe):
         job.latents += slice_latents(job.pipe, encoded.latent_a, encoded.shape[-1] // GRID)
+    trial = [job.task.trial.get(series.paths.index(item.source.path)) for item in slices]
     samples = []
     for number, of_sample in enumerate(zip(*seeds)):
         if number:
             job.show(number * len(slices))
-        steps, tokens = job.options.num_inference_steps, job.reference_tokens
-        samples.append(job.pipe.standardize_batch(slices, of_sample, steps, tokens, encoded=encoded))
+        if number == 0 and all(made is not None for made in trial):
+            samples.append(trial)
+            continue
+        steps = job.options.num_inference_steps
+        samples.append(job.pipe.standardize_batch(slices, of_sample, steps, job.task.step, encoded=encoded))
     return list(zip(map(np.stack, zip(*samples)), seeds))
 
 
@@ -264,7 +272,7 @@ def write_result(
         seeds: K seeds of their noise.
     """
     job.require_output()
-    derived = job.derivation.derive(samples[0], hu_slice.source, seeds[0])
+    derived = job.task.derivation.derive(samples[0], hu_slice.source, seeds[0])
     name = job.name(hu_slice.source.path)
     if len(samples) == 1:
         write_slice(derived, job.output / name)

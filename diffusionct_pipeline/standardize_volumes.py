@@ -7,6 +7,7 @@ import time
 from .dicom import Skipped, SkippedKind
 from .dicom.deriving import synthetic_kernel_name
 from .folder_job import Job, failures_listed, generator_for
+from .folder_scans import begin_scan
 from .folder_previews import preview_indices, write_preview
 from .image_processor import HUSlice
 from .run_report import SeriesEntry
@@ -34,11 +35,12 @@ def standardize_volume(job: Job, header: VolumeHeader) -> None:
             return
         entry.uid, entry.thickness_mm = slices[0].series_uid, slices[0].thickness_mm
         seeds = job.pipe.noise_seeds(slices, generator_for(job.options.seed))
+        job.task = begin_scan(job, entry, slices, lambda item: seeds[0])
         derived = finished_volume(job, entry, slices, seeds)
         if derived is not None:
             entry.finished_before = count
         else:
-            derived = job.derivation.derive_volume(standardized(job, slices, seeds), slices, seeds)
+            derived = job.task.derivation.derive_volume(standardized(job, slices, seeds), slices, seeds)
             job.require_output()
             write_volume(derived, job.output / entry.path)
             entry.written, entry.clipped_pixels = count, derived.clipped_pixels
@@ -63,7 +65,7 @@ def finished_volume(job: Job, entry: SeriesEntry, slices: list[HUSlice], seeds: 
     if job.options.overwrite:
         return None
     derived = written_volume(job.output / entry.path, slices[0].volume)
-    if derived is None or derived.description != job.derivation.describe_volume(derived, slices, seeds):
+    if derived is None or derived.description != job.task.derivation.describe_volume(derived, slices, seeds):
         return None
     return derived
 
@@ -73,7 +75,7 @@ def standardized(job: Job, slices: list[HUSlice], seeds: list[int]) -> list:
     results = []
     for batch in job.pipe.batches(slices, job.options.batch_size):
         inputs, of_batch = [slices[i] for i in batch], [seeds[i] for i in batch]
-        results += job.pipe.standardize_batch(inputs, of_batch, job.options.num_inference_steps, job.reference_tokens)
+        results += job.pipe.standardize_batch(inputs, of_batch, job.options.num_inference_steps, job.task.step)
         job.show(len(results))
     return results
 
@@ -81,7 +83,7 @@ def standardized(job: Job, slices: list[HUSlice], seeds: list[int]) -> list:
 def finish_volume(job: Job, entry: SeriesEntry, slices: list[HUSlice], derived: CTVolume) -> None:
     """Enter a volume whose file is there, and draw its pictures from what that holds if they are asked for."""
     job.results.add(entry.path)
-    entry.kernel_in, entry.kernel_out = "", synthetic_kernel_name(job.derivation.target_name)
+    entry.kernel_in, entry.kernel_out = "", synthetic_kernel_name(job.task.derivation.label or job.derivation.target_name)
     for index in preview_indices(len(slices)) if job.options.preview else []:
         before, place = slices[index], (index, len(slices))
         name, kernels = f"{entry.path}_{index + 1}", ("", entry.kernel_out)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from ..dicom import CTSeries, CTSlice, DicomError, read_slice
 from ..evaluation.regions import spread
 from ..image_processor import GRID, HUSlice, from_dicom
 from ..pipeline import DiffusionCTPipeline
-from ..simulation import KERNELS
 from .noise import TissueNoise, measure_noise
 from .prior import Likeness, header_remarks, latent_remarks, likeness, seen_rings, slice_latents, step_to_standard
 from .protocol import Protocol, read_protocol
@@ -21,8 +19,6 @@ from .resolution import EdgeSlice, Resolution, measure_resolution
 from .same_scan import Acquisition
 
 SLICES = 8  # evenly spread; with a neighbour each, 16 are read, so that long series take no longer than short ones
-FEW_SLICES = 4  # to see whether results have the resolution of their standard
-RECOGNIZED = 0.6  # of the standard's MTF50; results of kernels that training knew have .73 and more
 FARTHEST_NEIGHBOUR_MM = 12.0  # to tell how the skin is tilted; further away it bends
 UNKNOWN_THICKNESS_MM = 1.0  # of the headers without one
 SHARP_FROM_LP_CM = 4.9  # MTF50, between GE_STANDARD and D45 of kernels.json: soft tissue kernels are below
@@ -106,35 +102,6 @@ def measure_series(series: CTSeries, pipe: DiffusionCTPipeline | None, slices: i
         remarks=remarks,
         seconds=time.perf_counter() - started,
     )
-
-
-def resolution_remark(series: CTSeries, results: Sequence[Path], standard_name: str) -> str:
-    """What to say of results that stayed far softer than their standard: its kernel was not recognized; "" for none.
-
-    Args:
-        series: The source.
-        results: Its standardized slices, in the same order.
-        standard_name: Kernel of `KERNELS`; nothing is known of others.
-    """
-    if standard_name not in KERNELS:
-        return ""
-    wanted = KERNELS[standard_name].mtf50
-    _, after = resolution_of(replace(series, paths=list(results)), FEW_SLICES)
-    if after is None or after.mtf50 > RECOGNIZED * wanted:
-        return ""
-    _, before = resolution_of(series, FEW_SLICES)
-    if before is None:
-        return ""
-    return (
-        f"its kernel was not recognized: the result has an MTF50 of {after.mtf50:.1f} lp/cm, {standard_name} has {wanted:.1f}, "
-        f"the source {before.mtf50:.1f}; `diffusionct adapt --edges`, --standard-noise, a --reference or pairs help"
-    )
-
-
-def resolution_of(series: CTSeries, slices: int = SLICES) -> tuple[list[HUSlice], Resolution | None]:
-    """At most so many slices of a series, and the resolution that they show; None where too little bare skin is in view."""
-    chosen, _ = _chosen_slices(series, slices)
-    return [item for _, item in chosen], _resolution(series, chosen)
 
 
 def _chosen_slices(series: CTSeries, slices: int) -> tuple[list[tuple[int, HUSlice]], list[Exception]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-EXIT_OK, EXIT_FAILURE = 0, 1
+EXIT_OK, EXIT_FAILURE, EXIT_MISSED = 0, 1, 3  # 2 is wrong usage
 LOG_SECONDS = 60.0
 MODEL_HELP = 'checkpoint folder or "user/repo" on the Hub; default: the embedded one'
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 
-from ._shared import EXIT_FAILURE, EXIT_OK, MODEL_HELP, ProgressBar, patients_kept_out_of_the_log
+from ._shared import EXIT_FAILURE, EXIT_MISSED, EXIT_OK, MODEL_HELP, ProgressBar, patients_kept_out_of_the_log
 
 TEXT = "standardize a DICOM, NIfTI or NRRD file, or all CT of a folder; other files in it are skipped"
 EXAMPLE = "diffusionct standardize scans/patient_01 standardized/patient_01 --preview"
 
 SHOWN_FAILURES = 10
+VERBS = ("became ", "stayed ")  # remarks that go on after the name of the series
 LISTED = "run_report.json lists them"
 
 
@@ -22,10 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="M", help=MODEL_HELP)
     add("--system", metavar="NAME", help="a system of the comparison in DiffusionCT's place (`diffusionct info` names "
         "them), with the folder that training/train_system.py wrote as --model")  # fmt: skip
-    add("--reference", metavar="R", help="file, or folder with one DICOM series, whose texture to take; default: the "
-        "checkpoint's own standard")  # fmt: skip
-    add("--standard-noise", action="store_true", help="take over the standard's noise level with its kernel, as a reference's; "
-        "for series whose kernel is not recognized")  # fmt: skip
+    add("--target", metavar="KERNEL", help='kernel by name, such as "Br40"; default: the standard of the checkpoint')
+    add("--reference", metavar="R", help="file, or folder with one DICOM series, whose texture to take in place of a kernel "
+        "by name")  # fmt: skip
+    add("--noise", type=noise_level, default="keep", metavar="N", help='"keep" the dose of each scan (default), take over '
+        'that of the "target", or noise in soft tissue in HU')  # fmt: skip
+    add("--source", metavar="REPORT", help="run_report.json of an earlier run over the same scans: its estimates are taken over, "
+        "so that slices which arrive late become what they would have become then")  # fmt: skip
     add("--steps", type=int, metavar="N", help="denoising steps; default: what the checkpoint recommends")
     add("--seed", type=int, default=0, metavar="S", help="seed of the noise that the slices of a series share "
         "(default: %(default)s)")  # fmt: skip
@@ -56,7 +61,10 @@ def run(options: argparse.Namespace) -> int:
             options.input,
             options.output,
             model=options.model,
+            target=options.target,
             reference=options.reference,
+            noise=options.noise,
+            known_source=options.source,
             num_inference_steps=options.steps,
             seed=options.seed,
             device=options.device,
@@ -66,7 +74,6 @@ def run(options: argparse.Namespace) -> int:
             overwrite=options.overwrite,
             system=options.system,
             fast=options.fast,
-            standard_noise=options.standard_noise,
             series_uid=options.series_uid,
             slice_thickness=options.slice_thickness,
             progress=progress,
@@ -82,8 +89,11 @@ def run(options: argparse.Namespace) -> int:
     if report["others"]:
         print(f"note: OUT also holds {len(report['others'])} files that are not of this run; {LISTED}", file=sys.stderr)
     for number, entry in enumerate(report["series"], 1):
+        name = f"series {number} of {len(report['series'])} ({entry['kernel_in'] or 'unknown kernel'})"
+        for remark in entry["remarks"]:
+            print(f"warning: {name} {remark}" if remark.startswith(VERBS) else f"warning: {name}: {remark}", file=sys.stderr)
         for remark in entry["unlike_training"]:
-            print(f"warning: series {number} of {len(report['series'])} is unlike all training: {remark}", file=sys.stderr)
+            print(f"warning: {name} is unlike all training: {remark}", file=sys.stderr)
     failures = [item for entry in report["series"] for item in entry["failures"]] + report["unusable"] + report["lost"]
     for item in failures[:SHOWN_FAILURES]:
         print(f"failed: {item['reason']}", file=sys.stderr)
@@ -91,7 +101,26 @@ def run(options: argparse.Namespace) -> int:
         print(f"... and {len(failures) - SHOWN_FAILURES} more; {LISTED}", file=sys.stderr)
     if report["stopped"]:
         print(f"stopped early: {report['stopped']}", file=sys.stderr)
-    return EXIT_FAILURE if failures or report["stopped"] else EXIT_OK
+    if failures or report["stopped"]:
+        return EXIT_FAILURE
+    return EXIT_MISSED if report["missed"] else EXIT_OK
+
+
+def noise_level(text: str) -> str | float:
+    """Parse "keep", "target" or a number of HU.
+
+    Raises:
+        ArgumentTypeError: for anything else.
+    """
+    if text in ("keep", "target"):
+        return text
+    try:
+        level = float(text)
+    except ValueError:
+        level = -1.0
+    if not 0 < level < math.inf:
+        raise argparse.ArgumentTypeError(f'must be "keep", "target" or a number of HU above 0, got {text!r}')
+    return level
 
 
 def sample_count(text: str) -> int:

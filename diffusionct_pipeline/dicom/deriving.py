@@ -129,6 +129,8 @@ def derive_slice(
     series_number: int | None = None,
     now: datetime.datetime | None = None,
     system: str = "",
+    label: str = "",
+    measured: str = "",
 ) -> Dataset:
     """Build the derived CT image of a standardized slice.
 
@@ -136,8 +138,7 @@ def derive_slice(
         source: The slice that was standardized.
         hu: (H, W) Hounsfield units of the result, on the pixel grid of the source. Pixels of the source's padding
             keep what the source stores there.
-        target_name: Kernel (or reference) whose texture the result has; written to ConvolutionKernel, marked as
-            synthetic ("Bl64 synthetic").
+        target_name: Kernel (or reference) that was asked for; part of the UIDs and of the description.
         model_id: Names the weights; part of the UIDs and of the description.
         series_description_suffix: Appended to the source's SeriesDescription.
         options: What else changes the result (seed, steps, ...), JSON values; part of the UIDs and the description.
@@ -146,6 +147,9 @@ def derive_slice(
             contribution time. None writes no time of processing at all: content and series keep the times of the
             acquisition they show. This is the default because two runs with the same seed shall give the same bytes.
         system: Name of the system of the comparison that made the pixels; "" for DiffusionCT's own pipeline.
+        label: Kernel that the result has, written to ConvolutionKernel and marked as synthetic ("Bl64 synthetic"); "" takes
+            `target_name`.
+        measured: What the results show, in words, for the description.
 
     Returns:
         A dataset for `write_slice`, Explicit VR Little Endian, with the source's rescale and bit depth. Its attribute
@@ -176,9 +180,9 @@ def derive_slice(
         source_uid = _instance_uid(source)
         _identify(derived, source, source_uid, model_id, identity)
         _describe_series(derived, series_description_suffix, series_number)
-        derived.ConvolutionKernel = synthetic_kernel_name(target_name)
+        derived.ConvolutionKernel = synthetic_kernel_name(label or target_name)
         # 4. What it was made from, and how.
-        _describe_derivation(derived, source, source_uid, target_name, model_id, options, system)
+        _describe_derivation(derived, source, source_uid, target_name, model_id, options, system, measured)
         if now is not None:
             _stamp(derived, now)
         # 5. What the source should have said but does not.
@@ -293,12 +297,14 @@ def _describe_derivation(
     model_id: str,
     options: dict[str, Any],
     system: str,
+    measured: str,
 ) -> None:
     """What the image was made from, how, and by whom."""
     # 1. In words.
     settings = ", ".join(f"{key}={value}" for key, value in sorted(options.items()))
     description = f"Standardized to the texture of {target_name} by DiffusionCT {__version__}, model {model_id}"
     description += f", {settings}" if settings else ""
+    description += f". Measured: {measured}" if measured else ""
     earlier = str(derived.get("DerivationDescription") or "")
     derived.DerivationDescription = (_ascii(description) + (f". Source: {earlier}" if earlier else ""))[:SHORT_TEXT]
     # 2. In codes. CID 7203 has smoothing and edge enhancement, but nothing for a learned change of texture.

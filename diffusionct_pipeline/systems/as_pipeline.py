@@ -76,19 +76,30 @@ class SystemPipeline:
                 "and 1 are legal."
             )
 
-    def reference_tokens(self, references: Sequence[HUSlice], batch_size: int | None = None) -> None:
-        """There are none.
+    def resolve_target(
+        self, target: str | None = None, references: Sequence[HUSlice] = (), batch_size: int | None = None
+    ) -> None:
+        """There is none but the system's own.
 
         Raises:
-            ValueError: if there are references.
+            ValueError: if a target or references are given.
         """
-        if references:
-            raise ValueError("`reference` has no effect with `system`; leave one of them out.")
+        if references or target is not None:
+            raise ValueError("`target` and `reference` have no effect with `system`; leave them out.")
 
-    def derivation(self, num_inference_steps: int | None, references: Sequence[HUSlice] = ()) -> SystemDerivation:
+    def require_no_target(self, target: str | None, noise: str | float, source: object) -> None:
+        """Refuse options that have no effect.
+
+        Raises:
+            ValueError: naming the option.
+        """
+        if noise != "keep" or source is not None:
+            raise ValueError("`noise` and `source` have no effect with `system`; leave them out.")
+
+    def derivation(self, num_inference_steps: int | None, target: None = None) -> SystemDerivation:
         """What derived DICOM says."""
-        target = self.system.target_kernel or "reference"
-        return SystemDerivation(system_id(self.name, self.folder, self.system), target, 0, "standard", system=self.name)
+        name = self.system.target_kernel or "reference"
+        return SystemDerivation(system_id(self.name, self.folder, self.system), name, 0, "standard", system=self.name)
 
     def batches(self, slices: Sequence[HUSlice], batch_size: int | None) -> list[list[int]]:
         """One by one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 LOWEST_BODY_HU = -300.0
 LAPLACIAN_SHARE = 2.2  # of the noise is not in the Laplacian, since CT noise is correlated
@@ -26,15 +27,16 @@ def noise_ratio(hu: torch.Tensor) -> torch.Tensor:
 
     Shoulders have more noise than the apex of a lung. Measured in soft tissue and bone, extended smoothly to the rest.
     """
-    laplacian = torch.nn.functional.pad(_laplacian(hu), (1, 1, 1, 1))
-    body = torch.nn.functional.pad((hu[1:-1, 1:-1] > LOWEST_BODY_HU).float(), (1, 1, 1, 1))
+    laplacian = F.pad(_laplacian(hu), (1, 1, 1, 1))
+    body = F.pad((hu[1:-1, 1:-1] > LOWEST_BODY_HU).float(), (1, 1, 1, 1))
     if not body.any():
         return torch.ones_like(hu)
     median = _median(laplacian[body > 0])
     clipped = laplacian.clamp(max=CLIPPED_MEDIANS * median) * body
     typical = clipped.sum() / body.sum()
-    weighted = _blurred(torch.stack([clipped, body])) + LEAST_BODY * torch.stack([typical, torch.ones_like(typical)])[:, None, None]
-    return (weighted[0] / weighted[1] / typical.clamp(min=1e-6)).clamp(LOWEST_RATIO, HIGHEST_RATIO)
+    noise, weight = _blurred(torch.stack([clipped, body]))
+    local = (noise + LEAST_BODY * typical) / (weight + LEAST_BODY)
+    return (local / typical.clamp(min=1e-6)).clamp(LOWEST_RATIO, HIGHEST_RATIO)
 
 
 def _laplacian(hu: torch.Tensor) -> torch.Tensor:

@@ -1,13 +1,13 @@
 """Model-based iterative reconstruction as seen from the image: penalized weighted least squares about a slice.
 
-In the projection domain the estimate minimizes |A x - p|^2 / variance + beta sum phi(differences of neighbours of x). About
-the slice y of filtered back-projection the data term is (x - y)' A' W A (x - y), and A' W A is close to D F^-1 (1 / |f|) F D
-with the Fourier transform F and D one over the local level of the noise (Fessler and Rogers 1996). Slow noise is therefore
-trusted and stays, fast noise is penalized: noise becomes lumpier, as ADMIRE, SAFIRE and ASiR make it, and where it was
-strongest it is smoothed most. Edges beyond the prior's threshold stay.
+In the projection domain the estimate minimizes |A x - p|^2 / variance + beta sum phi(differences of neighbours of x).
+About the slice y of filtered back-projection the data term is (x - y)' A' W A (x - y), and A' W A is close to
+D F^-1 (1 / |f|) F D with the Fourier transform F and D one over the local level of the noise (Fessler and Rogers 1996).
+Slow noise is therefore trusted and stays, fast noise is penalized: noise becomes coarser, as ADMIRE, SAFIRE and ASiR
+make it, and it is smoothed most where it was strongest. Edges beyond the prior's threshold stay.
 
-phi is quadratic near 0, so that the curvature of the whole is bounded by one operator that the Fourier transform inverts
-exactly; each step goes to the minimum of that bound (Geman and Yang 1995), with Nesterov's momentum.
+phi is quadratic near 0, so that one operator bounds the curvature of the whole, and the Fourier transform inverts it
+exactly. Each step goes to the minimum of that bound (Geman and Yang 1995), with Nesterov's momentum.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from .noise_level import HIGHEST_RATIO, noise_level, noise_ratio
 
 STEPS = 10
-PENALTY = 5.0  # beta, where the data term is 1 / |f| with f in cycles per pixel and both are in units of the noise's level
+PENALTY = 5.0  # beta, with |f| in cycles per pixel and differences in levels of the noise: half of a soft kernel's noise goes
 HUBER_SIGMAS = 0.3  # gradients beyond this many levels of the noise are edges, at threshold 1
 GAUSSIAN_SIGMAS = 0.4  # the same for the generalized Gaussian prior: it bends there
 GAUSSIAN_POWER = 1.2  # q of the q-GGMRF, whose p is 2
@@ -49,7 +49,7 @@ def _reconstructed(hu: torch.Tensor, pull: Callable[[torch.Tensor], torch.Tensor
     level, ratio = noise_level(hu), noise_ratio(hu)
     gradient = _differences(hu) / level  # [2,H,W]
     bound = PENALTY * HIGHEST_RATIO**2
-    # 1. |f| / (1 + bound |f| (2 pi f)^2), with differences in place of 2 pi f: inverse of the bound on the curvature.
+    # 1. The bound on the curvature, inverted: |f| / (1 + bound |f| (2 pi f)^2), differences in place of 2 pi f.
     height, width = hu.shape
     fy, fx = torch.fft.fftfreq(height, device=hu.device)[:, None], torch.fft.rfftfreq(width, device=hu.device)
     frequency = (fy**2 + fx**2).sqrt()

@@ -1,7 +1,10 @@
-"""What vendors and researchers do to an image after reconstruction: edge-preserving smoothing of several families.
+"""What vendors and researchers do to noise: edge-preserving smoothing of several families.
 
-Each is not linear, so that no linear filter turns the smoothed kernel into the other one. Two families are kept out of
-all training: they show whether a model knows smoothing, or the smoothers that it saw.
+Two stand for reconstruction itself: statistical.py for iterative (ADMIRE, ASiR, SAFIRE, iDose), denoising_network.py
+for deep-learning reconstruction (TrueFidelity, AiCE). The others work on the image. Each is not linear, so that no
+linear filter turns the smoothed kernel into the other one. Three families are kept out of all training: they show
+whether a model knows smoothing, or the smoothers that it saw. One of them is statistical reconstruction with another
+prior, as vendors' priors are not known.
 """
 
 from __future__ import annotations
@@ -11,6 +14,10 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
+
+from .denoising_network import network
+from .noise_level import noise_level
+from .statistical import statistical, statistical_ggmrf
 
 REACH = 3  # pixels: 7 x 7 neighbourhoods
 SPATIAL_SIGMA = 1.6  # pixels
@@ -52,21 +59,21 @@ def smooth(hu: torch.Tensor, family: str, strength: float = 1.0, threshold: floa
 
 
 def smooth_like_iterative(hu: torch.Tensor, strength: float) -> torch.Tensor:
-    """`smooth` by the bilateral filter, which stands for iterative reconstruction (ADMIRE, SAFIRE, ASiR).
+    """`smooth` by the bilateral filter, the fastest that resembles iterative reconstruction (ADMIRE, SAFIRE, ASiR).
 
-    Vendors' middle settings remove about half of the noise, as a strength of .6 does.
+    `smooth` by "statistical" resembles it more: it makes noise coarser, too. Vendors' middle settings remove about half of the noise, as a strength of .6 does.
     """
     return smooth(hu, "bilateral", strength)
 
 
 def bilateral(hu: torch.Tensor, threshold: float) -> torch.Tensor:
     """Tomasi and Manduchi 1998, its range width following the noise."""
-    return _mean_of_like(hu, EDGE_SIGMAS * threshold * _noise_level(hu), REACH, 1, SPATIAL_SIGMA)
+    return _mean_of_like(hu, EDGE_SIGMAS * threshold * noise_level(hu), REACH, 1, SPATIAL_SIGMA)
 
 
 def sigma_filter(hu: torch.Tensor, threshold: float) -> torch.Tensor:
     """Lee 1983: the mean of like pixels of a wide neighbourhood, near or far."""
-    return _mean_of_like(hu, SIGMA_SIGMAS * threshold * _noise_level(hu), SIGMA_REACH, SIGMA_STRIDE, float("inf"))
+    return _mean_of_like(hu, SIGMA_SIGMAS * threshold * noise_level(hu), SIGMA_REACH, SIGMA_STRIDE, float("inf"))
 
 
 def cosine(hu: torch.Tensor, threshold: float) -> torch.Tensor:
@@ -90,7 +97,7 @@ def cosine(hu: torch.Tensor, threshold: float) -> torch.Tensor:
 
 def guided(hu: torch.Tensor, threshold: float) -> torch.Tensor:
     """The guided filter of He, Sun and Tang 2013, the image its own guide."""
-    epsilon = (GUIDED_SIGMAS * threshold * _noise_level(hu)) ** 2
+    epsilon = (GUIDED_SIGMAS * threshold * noise_level(hu)) ** 2
     exact = hu.double()
     mean = _box(exact)
     variance = _box(exact**2) - mean**2
@@ -100,7 +107,7 @@ def guided(hu: torch.Tensor, threshold: float) -> torch.Tensor:
 
 def anisotropic_diffusion(hu: torch.Tensor, threshold: float) -> torch.Tensor:
     """Perona and Malik 1990."""
-    edge = DIFFUSION_SIGMAS * threshold * _noise_level(hu)
+    edge = DIFFUSION_SIGMAS * threshold * noise_level(hu)
     for _ in range(DIFFUSION_STEPS):
         padded = F.pad(hu[None, None], (1,) * 4, mode="replicate")[0, 0]
         neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
@@ -126,14 +133,14 @@ def wavelet(hu: torch.Tensor, threshold: float) -> torch.Tensor:
 
 def non_local_means(hu: torch.Tensor, threshold: float) -> torch.Tensor:
     """Buades, Coll and Morel 2005."""
-    width = NON_LOCAL_SIGMAS * threshold * float(_noise_level(hu))
+    width = NON_LOCAL_SIGMAS * threshold * float(noise_level(hu))
     done = denoise_nl_means(hu.numpy(), patch_size=PATCH, patch_distance=PATCH_DISTANCE, h=width, fast_mode=True)
     return torch.from_numpy(done).float()
 
 
 def total_variation(hu: torch.Tensor, threshold: float) -> torch.Tensor:
     """Rudin, Osher and Fatemi 1992, by Chambolle's algorithm."""
-    weight = VARIATION_SIGMAS * threshold * float(_noise_level(hu))
+    weight = VARIATION_SIGMAS * threshold * float(noise_level(hu))
     return torch.from_numpy(denoise_tv_chambolle(hu.numpy(), weight=weight)).float()
 
 
@@ -144,10 +151,13 @@ TRAINING_SMOOTHERS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
     "wavelet": wavelet,
     "sigma": sigma_filter,
     "cosine": cosine,
+    "statistical": statistical,
+    "network": network,
 }
 HELD_OUT_SMOOTHERS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
     "non-local means": non_local_means,
     "total variation": total_variation,
+    "statistical, q-GGMRF": statistical_ggmrf,
 }
 SMOOTHERS = TRAINING_SMOOTHERS | HELD_OUT_SMOOTHERS
 
@@ -173,15 +183,3 @@ def _box(image: torch.Tensor) -> torch.Tensor:
 
 def _reflected(image: torch.Tensor, margin: int) -> torch.Tensor:
     return F.pad(image[None, None], (margin,) * 4, mode="reflect")[0, 0]
-
-
-def _noise_level(hu: torch.Tensor) -> torch.Tensor:
-    """Robust noise estimate in HU from the Laplacian inside the body.
-
-    The factor 2.2 allows for the correlation of CT noise, which the Laplacian underrates.
-    """
-    neighbours = hu[:-2, 1:-1] + hu[2:, 1:-1] + hu[1:-1, :-2] + hu[1:-1, 2:]
-    laplacian = (hu[1:-1, 1:-1] - neighbours / 4).abs()
-    body = laplacian[hu[1:-1, 1:-1] > -300]
-    median = (body if len(body) else laplacian).median()
-    return 2.2 * 1.4826 * median.clamp(min=0.5)

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffusionct_pipeline.characterise.noise import TISSUES, measure_noise
-from diffusionct_pipeline.characterise.resolution import EdgeSlice, measure_resolution
+from diffusionct_pipeline.estimation.noise import TISSUES, measure_noise
+from diffusionct_pipeline.estimation.resolution import EdgeSlice, measure_resolution
 from diffusionct_pipeline.evaluation.regions import tissue_squares
 from diffusionct_pipeline.simulation import KERNELS, ChestPhantom, Scanner
 from diffusionct_pipeline.simulation.scanner import LOWEST_STORED_HU, hu_to_mu, quantize

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.dicom import scan_folder
-from diffusionct_pipeline.estimation import estimate_kernel
+from diffusionct_pipeline.estimation import estimate_kernel_of_slices
 from diffusionct_pipeline.evaluation.agreement import REPRODUCIBLE, ccc, relative_error
 from diffusionct_pipeline.evaluation.texture import texture_table
+from diffusionct_pipeline.image_processor import CTImageProcessor
 from diffusionct_pipeline.pipeline import kernel_mtf, sample_seed
 from diffusionct_pipeline.simulation.kernels import get_kernel
 from scipy.ndimage import uniform_filter
@@ -62,10 +63,6 @@ def read(folder, count):
     """Slices of a series, evenly spread, each with the next as its neighbour."""
     series = scan_folder(folder).require_one_series()
     chosen = np.linspace(0, len(series.paths) - 1, min(count, len(series.paths))).round().astype(int)
-    pipe = DiffusionCTPipeline.from_pretrained
-    from diffusionct_pipeline.image_processor import CTImageProcessor
-
-    del pipe
     return [CTImageProcessor().load(series.paths[i])[0] for i in chosen]
 
 
@@ -93,7 +90,8 @@ def compare(pipe, scans, goal, noise, compared):
         batch = slices[:compared]
         steps = pipe.config.default_num_inference_steps
         done[name] = [pipe.standardize_batch([item], [sample_seed(7, 0)], steps, step)[0] for item in batch]
-        after, _ = estimate_kernel([replace(item, hu=hu) for item, hu in zip(batch, done[name])])
+        made = [replace(item, hu=hu.round()) for item, hu in zip(batch, done[name])]
+        after = estimate_kernel_of_slices(made, header_kernel="")
         rows[name] = {
             "told by": source.told_by,
             "source": described(source.kernel),

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import __version__
 from .dicom import CTSeries, DicomError, read_slice
+from .estimation import estimate_kernel_of_series, estimate_kernel_of_slices
 from .image_processor import HUSlice, from_dicom
 from .pipeline import checked_indices
 from .provenance import Derivation
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-KEPT_SLICES = 8  # of a series, once they are read
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,10 @@ class ScanTask:
 
 
 class SeriesSlices(Sequence):
-    """The slices of a DICOM series, each read when it is asked for; the last few are kept."""
+    """The slices of a DICOM series, each read when it is asked for."""
 
     def __init__(self, series: CTSeries):
         self.series = series
-        self._read: dict[int, HUSlice] = {}
 
     def __len__(self) -> int:
         return len(self.series.paths)
@@ -76,14 +75,7 @@ class SeriesSlices(Sequence):
         Raises:
             IndexError: beyond the last. DicomError, ValueError: if it cannot be read.
         """
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
-        if index not in self._read:
-            if len(self._read) >= KEPT_SLICES:
-                self._read.pop(next(iter(self._read)))
-            self._read[index] = from_dicom(read_slice(self.series.paths[index]))
-        return self._read[index]
+        return from_dicom(read_slice(self.series.paths[index]))
 
 
 def known_scans(path: Path) -> dict[str, KnownScan]:
@@ -131,23 +123,33 @@ def begin_scan(job: Job, entry: SeriesEntry, slices: Sequence[HUSlice], seed_of:
     if job.target is None:
         return ScanTask(None, job.derivation, {})
     known = job.known.get(entry.uid)
-    source = known.source if known else job.pipe.estimate(slices)
+    few = readable(slices, checked_indices(len(slices))) if known is None or known.reached is None else []
+    source = known.source if known else estimate_scan(job, slices, [item for _, item in few])
     step = job.pipe.step(source, job.target, job.options.noise)
     derivation = job.derivation.of_source(source, job.options.noise)
     trial: dict[int, np.ndarray] = {}
     if known and known.reached and known.derivation == derivation.digest():
         reached = known.reached
     else:
-        items = dict(readable(slices, checked_indices(len(slices))))
-        for index, item in items.items():
+        few = few or readable(slices, checked_indices(len(slices)))
+        for index, item in few:
             steps = job.options.num_inference_steps
             (trial[index],) = job.pipe.standardize_batch([item], [seed_of(item)], steps, step)
-        reached = job.pipe.check(source, job.target, list(items.values()), list(trial.values()))
+        reached = job.pipe.check(source, job.target, [item for _, item in few], list(trial.values()))
     entry.source, entry.derivation, entry.reached = source.to_json(), derivation.digest(), reached.to_json()
     entry.told_by, entry.noise = source.told_by, step.noise
     entry.remarks = [*filter(None, [reached.remark]), *step.remarks]
     entry.missed = reached.is_missed
     return ScanTask(step, derivation.named(reached), trial)
+
+
+def estimate_scan(job: Job, slices: Sequence[HUSlice], few: Sequence[HUSlice]) -> ScanEstimate:
+    """Estimate a scan; of a DICOM series only as many slices are read as it takes."""
+    if isinstance(slices, SeriesSlices):
+        kernel = estimate_kernel_of_series(slices.series)
+    else:
+        kernel = estimate_kernel_of_slices(slices)
+    return ScanEstimate(kernel, job.pipe.scan_tokens(few, job.options.batch_size))
 
 
 def readable(slices: Sequence[HUSlice], indices: Sequence[int]) -> list[tuple[int, HUSlice]]:

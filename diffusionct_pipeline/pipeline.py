@@ -21,7 +21,7 @@ from diffusers import DiffusionPipeline
 from diffusers.schedulers import SchedulerMixin
 
 from .checkpoint import NETWORKS, checkpoint_named, require_finite, require_own_components, require_whole
-from .estimation import estimate_kernel
+from .estimation import estimate_kernel_of_slices
 from .image_processor import GRID, CTImageProcessor, HUSlice, ImageInput
 from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
 from .models.texture.channels import SPACING_UNIT, TYPICAL_SPACING_MM, patient_mean
@@ -425,16 +425,21 @@ class DiffusionCTPipeline(DiffusionPipeline):
         """Describe a scan by some of its slices: its kernel, its noise and its texture.
 
         Args:
-            slices: Of one scan, as `image_processor.load` gives them, or a sequence that reads them as they are asked for.
+            slices: Of one scan, as `image_processor.load` gives them.
             batch_size: As in `__call__`.
         """
-        kernel, chosen = estimate_kernel(slices)
+        few = [slices[i] for i in checked_indices(len(slices))]
+        return ScanEstimate(estimate_kernel_of_slices(slices), self.scan_tokens(few, batch_size))
+
+    @torch.no_grad()
+    def scan_tokens(self, slices: Sequence[HUSlice], batch_size: int | None = None) -> torch.Tensor:
+        """Choose positions of the latents of some slices of a scan, (T, C) float16, not normalized."""
         tokens = []
-        for batch in self.batches(chosen, batch_size):
-            latent = self.encode_batch([chosen[i] for i in batch]).latent_a
+        for batch in self.batches(slices, batch_size):
+            latent = self.encode_batch([slices[i] for i in batch]).latent_a
             tokens.append(select_tokens(self.autoencoder.denormalize(latent)))
         joined = torch.cat(tokens)
-        return ScanEstimate(kernel, joined[evenly_spaced_indices(len(joined), SCAN_TOKENS)].half().cpu())
+        return joined[evenly_spaced_indices(len(joined), SCAN_TOKENS)].half().cpu()
 
     def resolve_target(
         self, target: str | None = None, references: Sequence[HUSlice] = (), batch_size: int | None = None
@@ -490,7 +495,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
     ) -> Reached:
         """Measure what some results of a scan show, float32 HU (H, W) each."""
         made = [replace(item, hu=hu.round().clip(item.hu.min())) for item, hu in zip(slices, results)]
-        shown = estimate_kernel(made)[0] if made else None
+        shown = estimate_kernel_of_slices(made, header_kernel="") if made else None
         return check_results(target.name, target.mtf or target.texture_mtf, source.kernel, shown)
 
     def require_no_target(self, target: str | None, noise: str | float, source: ScanEstimate | None) -> None:

@@ -30,6 +30,7 @@ SHAPE_ERROR_LP_CM, SHAPE_REACH_LP_CM = 6.0, 1.5  # it doubles from 0 to here; ri
 USUAL_LEVEL = 2.0  # log power; how far doses differ
 # Deviation of the level from which on it counts as unknown: then the target's noise is the sounder choice.
 LARGEST_LEVEL_DEVIATION = 0.4
+USUAL_LOG_DENSITY = 5.0  # of noise, beside which quantization counts little
 SMALLEST_SEEN_MTF = 1e-3
 SOFT_TISSUE_HU = (0.0, 130.0)  # local means, as of `estimation.noise`
 
@@ -145,6 +146,7 @@ def log_mtf_power(source: ScanEstimate, rings: int, max_lp_cm: float) -> torch.T
 def _expected(kernel: KernelEstimate, mtf: MTF, lp_cm: np.ndarray) -> np.ndarray:
     """Log noise power (rings,) of the scan under another MTF, up to a constant, as its pixels sample it and round it."""
     spacing = min(kernel.spacing_mm, STANDARD_SPACING_MM)
+    density = USUAL_LOG_DENSITY if kernel.noise_log_density is None else kernel.noise_log_density
     sampling = 10 / spacing
     angle = (np.arange(ANGLES) + 0.5) / ANGLES * np.pi / 2
     f = lp_cm.clip(0.3)[:, None]
@@ -153,7 +155,7 @@ def _expected(kernel: KernelEstimate, mtf: MTF, lp_cm: np.ndarray) -> np.ndarray
         for my in (-1, 0, 1):
             radius = np.hypot(f * np.cos(angle) + mx * sampling, f * np.sin(angle) + my * sampling)
             gain = kernel.log_gain(np.minimum(radius, ALIASED_LP_CM))
-            total = total + np.exp(kernel.noise_log_density + gain) * radius * mtf(radius) ** 2 + spacing**2 / 12 / 9
+            total = total + np.exp(density + gain) * radius * mtf(radius) ** 2 + spacing**2 / 12 / 9
     curve = np.log(total).mean(1)
     last = int(np.flatnonzero(lp_cm <= 5 / spacing * 0.97)[-1])
     curve[last + 1 :] = curve[last]

@@ -32,6 +32,7 @@ LAYERS = {
     "losses": 3,
     "image_processor": 3,
     "pipeline_output": 3,
+    "estimation": 4,
     "checkpoint": 4,
     "provenance": 4,
     "preview": 4,

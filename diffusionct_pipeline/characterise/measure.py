@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..dicom import CTSeries, CTSlice, DicomError, read_slice
+from ..estimation.noise import TissueNoise, measure_noise
+from ..estimation.resolution import EdgeSlice, Resolution, measure_resolution
 from ..evaluation.regions import spread
 from ..image_processor import GRID, HUSlice, from_dicom
 from ..pipeline import DiffusionCTPipeline
-from .noise import TissueNoise, measure_noise
 from .prior import Likeness, header_remarks, latent_remarks, likeness, seen_rings, slice_latents, step_to_standard
 from .protocol import Protocol, read_protocol
-from .resolution import EdgeSlice, Resolution, measure_resolution
 from .same_scan import Acquisition
 
 SLICES = 8  # evenly spread; with a neighbour each, 16 are read, so that long series take no longer than short ones

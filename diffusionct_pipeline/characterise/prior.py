@@ -10,12 +10,12 @@ import torch
 from pydicom.dataset import Dataset
 from scipy.ndimage import binary_fill_holes, minimum_filter
 
+from ..estimation.noise import TissueNoise
 from ..image_processor import to_hu
 from ..models import ReferenceUNet1DModel, TextureAutoencoder
 from ..models.texture.channels import patient_mean
 from ..pipeline import DiffusionCTPipeline
 from ..simulation import KERNELS, Scanner, mtf
-from .noise import TissueNoise
 from .protocol import has_contrast_agent, is_elsewhere, iterative_level, lossy_compression
 
 FROM_LP_CM = 1.5  # slower power is anatomy

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..dicom.deriving import KERNEL_MARKS
+from ..estimation.noise import SIDE_MM, TISSUES
 from ..evaluation.series.plots import save_figure
 from ..evaluation.series.tables import Table
 from ..files import write_whole
 from ..simulation import KERNELS
 from .figures import plot_overview, plot_profiles, plot_resolution, plot_spectra
 from .measure import MeasuredSeries
-from .noise import SIDE_MM, TISSUES
 from .prior import FAR, spectrum_to_standard
 from .styles import TISSUE
 

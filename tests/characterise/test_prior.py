@@ -7,7 +7,7 @@ from helpers.bodies import body_slice
 from helpers.tiny import tiny_pipeline
 
 from diffusionct_pipeline import DiffusionCTPipeline
-from diffusionct_pipeline.characterise.noise import TissueNoise
+from diffusionct_pipeline.estimation.noise import TissueNoise
 from diffusionct_pipeline.characterise.prior import (
     FAR,
     Likeness,

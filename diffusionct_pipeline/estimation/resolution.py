@@ -10,15 +10,8 @@ import torch
 from scipy.optimize import least_squares
 
 from ..simulation.kernels import Kernel, mtf
-from .edge import BodyEdge, body_edge, pixels_near, tilt
+from .skin import BIN_MM, EdgeSlice, pool_skin, skin_pixels
 
-BIN_MM = 0.1
-REACH = (-6.0, 5.0)  # mm, inside and outside: skin and what lies below it; air
-FEWEST_PIXELS = 20  # of a bin
-FEWEST_BINS = 0.9  # share that must be filled: a few mm of skin cross the pixel grid at too few phases
-# How far the surface may move within the slice's thickness; more only where that leaves too little skin. The fit knows how
-# much transfer it takes: at 5 lp/cm 4, 14 and 36 %.
-LARGEST_SHIFTS_MM = (0.3, 0.6, 1.0)
 MODEL_ERROR_HU = 3.0  # what the model below does not describe of a profile, beside its noise
 PEAK = 0.55  # where kernels enhance, relative to their MTF50, as those of kernels.json that do
 FREQUENCY = np.arange(0.005, 2.5, 0.01)  # 1/mm
@@ -41,25 +34,6 @@ PARAMETERS = {
 }
 CLOTH_UNEVEN_MM = 0.5
 STARTS_LP_CM = (3.0, 6.0)  # a soft and a sharp kernel
-
-
-@dataclass(frozen=True)
-class EdgeSlice:
-    """A slice for `measure_resolution`.
-
-    Attributes:
-        hu: (H, W) HU.
-        spacing_mm: Side of a pixel.
-        padding: (H, W) bool, or None.
-        neighbour_hu: (H, W) of a slice nearby, None where there is none: then no part of the skin counts as tilted.
-        neighbour_mm: How far away that is.
-    """
-
-    hu: np.ndarray
-    spacing_mm: float
-    padding: np.ndarray | None = None
-    neighbour_hu: np.ndarray | None = None
-    neighbour_mm: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,22 +72,12 @@ def measure_resolution(slices: Sequence[EdgeSlice], thickness_mm: float, floor_h
     Returns:
         None where too little bare skin is in view.
     """
-    edges = [(item, edge) for item in slices if (edge := body_edge(item.hu, item.spacing_mm, item.padding)) is not None]
-    shifts = [_shift(edge, item, thickness_mm) for item, edge in edges]
-    for largest in LARGEST_SHIFTS_MM:
-        near, shift = [], []
-        for (item, edge), moved in zip(edges, shifts):
-            chosen = edge.bare & (moved < largest)
-            if chosen.any():
-                near.append(pixels_near(item.hu, item.spacing_mm, edge, chosen))
-                shift.append(moved[chosen])
-        offset, profile, error = _profile(near)
-        if len(offset) >= FEWEST_BINS * (REACH[1] - REACH[0]) / BIN_MM:
-            break
-    else:
+    parts = [part for item in slices if (part := skin_pixels(item, thickness_mm)) is not None]
+    profile = pool_skin(parts)
+    if profile is None:
         return None
-    tilted = np.sinc(np.outer(FREQUENCY, np.concatenate(shift))).mean(1)
-    values = _fit(offset, profile, error, tilted, floor_hu)
+    offset, tilted = profile.offset_mm, profile.tilt_transfer(FREQUENCY)
+    values = _fit(offset, profile.hu, profile.error_hu, tilted, floor_hu)
     kernel = _kernel(values)
     frequency = FREQUENCY * 10
     curve = mtf(torch.from_numpy(frequency), kernel).numpy()
@@ -123,34 +87,9 @@ def measure_resolution(slices: Sequence[EdgeSlice], thickness_mm: float, floor_h
         frequency=frequency,
         mtf=curve,
         offset_mm=offset,
-        profile_hu=profile,
+        profile_hu=profile.hu,
         fitted_hu=_model(values, offset, tilted, floor_hu),
     )
-
-
-def _shift(edge: BodyEdge, item: EdgeSlice, thickness_mm: float) -> np.ndarray:
-    """(N,) mm that the surface moves sideways within the slice's thickness; 0 where there is no slice to tell."""
-    neighbour = None if item.neighbour_hu is None else body_edge(item.neighbour_hu, item.spacing_mm)
-    if neighbour is None:
-        return np.zeros(len(edge.bare))
-    return tilt(edge, neighbour, item.neighbour_mm) * thickness_mm
-
-
-def _profile(near: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centre, median and its standard error of every bin of distance that holds enough pixels."""
-    if not near:
-        return np.empty(0), np.empty(0), np.empty(0)
-    distance_mm, hu = (np.concatenate(part) for part in zip(*near))
-    edges = np.arange(REACH[0], REACH[1] + BIN_MM / 2, BIN_MM)
-    order = np.argsort(distance_mm)
-    starts = np.searchsorted(distance_mm[order], edges)
-    rows = []
-    for low, start, stop in zip(edges, starts, starts[1:]):
-        if stop - start >= FEWEST_PIXELS:
-            lower, median, upper = np.percentile(hu[order[start:stop]], [16, 50, 84])
-            # of a median of Gaussian noise: sqrt(pi / 2) times that of the mean
-            rows.append((low + BIN_MM / 2, median, 1.25 * (upper - lower) / 2 / np.sqrt(stop - start)))
-    return tuple(np.array(rows).reshape(-1, 3).T)
 
 
 def _fit(

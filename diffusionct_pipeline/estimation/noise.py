@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +74,7 @@ class TissueNoise:
 def measure_noise(
     slices: Sequence[np.ndarray], spacing_mm: float, paddings: Sequence[np.ndarray] | None = None
 ) -> dict[str, TissueNoise]:
-    """Noise by tissue; tissues that fill fewer than `FEWEST_SQUARES` squares are left out.
+    """Measure the noise by tissue; tissues that fill fewer than `FEWEST_SQUARES` squares are left out.
 
     Anatomy has a red spectrum, noise of filtered backprojection a blue one. So of squares with like fast power around them
     those count that have the least slow power; in each ring their spectra are joined by the median. Very soft kernels
@@ -86,32 +86,54 @@ def measure_noise(
         spacing_mm: Side of a pixel.
         paddings: (H, W) bool each, True where nothing was measured.
     """
-    side = max(FEWEST_SIDE, round(SIDE_MM / spacing_mm))
-    found: dict[str, list[tuple[int, int, int]]] = {name: [] for name in TISSUES}
-    for index, hu in enumerate(slices):
-        padding = None if paddings is None else paddings[index]
-        for name, corners in _tissue_squares(hu, side, spacing_mm, padding).items():
-            found[name] += [(index, row, column) for row, column in corners]
-    result = {}
-    for name, corners in found.items():
+    padded = [None] * len(slices) if paddings is None else paddings
+    return noise_of_squares(
+        slices, [find_squares(hu, spacing_mm, padding) for hu, padding in zip(slices, padded)], spacing_mm
+    )
+
+
+def noise_of_squares(
+    slices: Sequence[np.ndarray], found: Sequence[Mapping[str, Sequence[tuple[int, int]]]], spacing_mm: float
+) -> dict[str, TissueNoise]:
+    """Measure the noise in squares that `find_squares` found on each slice."""
+    side, result = side_of_squares(spacing_mm), {}
+    for name in TISSUES:
+        corners = [(index, *corner) for index, squares in enumerate(found) for corner in squares.get(name, [])]
         if len(corners) >= FEWEST_SQUARES:
             result[name] = _noise(slices, Squares(side, corners), spacing_mm)
     return result
 
 
-def _tissue_squares(
-    hu: np.ndarray, side: int, spacing_mm: float, padding: np.ndarray | None
+def side_of_squares(spacing_mm: float) -> int:
+    """Return the side of a square in pixels."""
+    return max(FEWEST_SIDE, round(SIDE_MM / spacing_mm))
+
+
+def find_squares(
+    hu: np.ndarray, spacing_mm: float, padding: np.ndarray | None = None, tissues: Collection[str] = tuple(TISSUES)
 ) -> dict[str, list[tuple[int, int]]]:
-    """Tissue -> corners of half-overlapping squares whose mean, and smoothed HU all over, are its own."""
+    """Return the corners of half-overlapping squares whose mean, and smoothed HU all over, are of one tissue.
+
+    Args:
+        hu: (H, W) HU.
+        spacing_mm: Side of a pixel.
+        padding: (H, W) bool, True where nothing was measured.
+        tissues: Which to look for; lung takes longer than the others.
+    """
+    side = side_of_squares(spacing_mm)
     smooth = gaussian_filter(np.maximum(hu, -1024).astype(np.float32), SMOOTHED_MM / spacing_mm)
-    smooth[(smooth <= BODY_HU) & ~_lungs(smooth > BODY_HU, spacing_mm)] = -np.inf
+    outside = smooth <= BODY_HU
+    if "lung" in tissues:
+        outside &= ~_lungs(~outside, spacing_mm)
+    smooth[outside] = -np.inf
     if padding is not None:
         smooth[padding] = -np.inf
     step = side // 2
     windows = np.lib.stride_tricks.sliding_window_view(smooth, (side, side))[::step, ::step]
     low, high, mean = windows.min((2, 3)), windows.max((2, 3)), windows.mean((2, 3))
     result = {}
-    for name, tissue in TISSUES.items():
+    for name in tissues:
+        tissue = TISSUES[name]
         chosen = (mean > tissue.lowest_hu) & (mean < tissue.highest_hu)
         chosen &= (low > tissue.lowest_hu - MARGIN_HU) & (high < tissue.highest_hu + MARGIN_HU)
         corners = [(int(row) * step, int(column) * step) for row, column in zip(*np.nonzero(chosen))]

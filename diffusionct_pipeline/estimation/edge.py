@@ -44,13 +44,16 @@ class BodyEdge:
     bare: np.ndarray
 
 
-def body_edge(hu: np.ndarray, spacing_mm: float, padding: np.ndarray | None = None) -> BodyEdge | None:
-    """The outline of the largest body on a slice, None where there is none.
+def body_edge(
+    hu: np.ndarray, spacing_mm: float, padding: np.ndarray | None = None, outline_only: bool = False
+) -> BodyEdge | None:
+    """Return the outline of the largest body on a slice, None where there is none.
 
     Args:
         hu: (H, W) HU.
         spacing_mm: Side of a pixel.
         padding: (H, W) bool, True where nothing was measured.
+        outline_only: Leave out which part of it is bare: none of it counts as that.
     """
     smooth = gaussian_filter(np.clip(hu, VACUUM_HU, HIGHEST_HU).astype(np.float32), SMOOTHED_MM / spacing_mm)
     framed = np.pad(smooth, 1, constant_values=VACUUM_HU)  # so that every outline is closed
@@ -65,18 +68,23 @@ def body_edge(hu: np.ndarray, spacing_mm: float, padding: np.ndarray | None = No
     normals = np.column_stack([-tangent[:, 1], tangent[:, 0]])
     normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-9)
 
-    def profile(offsets_mm: np.ndarray) -> np.ndarray:
-        """(offsets, N) smoothed HU along the normals."""
+    if outline_only:
+        return BodyEdge(vertices, normals, np.zeros(len(vertices), bool))
+
+    def profile(offsets_mm: np.ndarray, seen: np.ndarray = smooth, order: int = 1) -> np.ndarray:
+        """(offsets, N) HU along the normals, smoothed unless it is said otherwise."""
         places = (vertices + offsets_mm[:, None, None] * normals) / spacing_mm
-        return map_coordinates(smooth, np.moveaxis(places, -1, 0), order=1, mode="nearest")
+        return map_coordinates(seen, np.moveaxis(places, -1, 0), order=order, mode="nearest")
 
     if profile(OUTSIDE_MM).mean() > profile(-OUTSIDE_MM).mean():
         normals = -normals
     outside, inside = profile(OUTSIDE_MM), profile(-INSIDE_MM)
+    # Files cut noise off at their lowest HU, which lifts the mean of noisy air and leaves its median in place.
+    lift = max(float(np.median(outside) - np.median(profile(OUTSIDE_MM, hu, order=0))), 0.0)
     bend = np.linalg.norm(np.roll(vertices, -1, 0) - 2 * vertices + np.roll(vertices, 1, 0), axis=1) / STEP_MM**2
     far = (np.array(hu.shape) - 1) * spacing_mm - BORDER_MM
     bare = (
-        (outside.mean(0) < HIGHEST_AIR_HU) & (outside.max(0) < HIGHEST_NEAR_AIR_HU)
+        (outside.mean(0) < HIGHEST_AIR_HU + lift) & (outside.max(0) < HIGHEST_NEAR_AIR_HU + lift)
         & (inside.mean(0) > LOWEST_TISSUE_HU) & (inside.mean(0) < HIGHEST_TISSUE_HU)
         & (inside.min(0) > LOWEST_NEAR_TISSUE_HU) & (bend < 1 / SHARPEST_BEND_MM)
         & (vertices > BORDER_MM).all(1) & (vertices < far).all(1)
@@ -96,8 +104,8 @@ def tilt(edge: BodyEdge, neighbour: BodyEdge, distance_mm: float) -> np.ndarray:
 
 def pixels_near(
     hu: np.ndarray, spacing_mm: float, edge: BodyEdge, chosen: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Signed distance in mm (positive outside) and HU of the pixels within `REACH_MM` of some vertices.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return signed distance in mm (positive outside), HU and nearest vertex of the pixels within `REACH_MM` of some vertices.
 
     Args:
         hu: (H, W) HU.
@@ -114,7 +122,7 @@ def pixels_near(
     kept = chosen[nearest]
     nearest, pixels = nearest[kept], pixels[kept]
     distance = ((pixels - edge.vertices_mm[nearest]) * edge.normals[nearest]).sum(1)
-    return distance, hu[rows[kept], columns[kept]]
+    return distance, hu[rows[kept], columns[kept]], nearest
 
 
 def _area(outline: np.ndarray) -> float:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from helpers.bodies import body_slice
 
-from diffusionct_pipeline.characterise.edge import body_edge, tilt
-from diffusionct_pipeline.characterise.noise import measure_noise
-from diffusionct_pipeline.characterise.resolution import EdgeSlice, measure_resolution
+from diffusionct_pipeline.estimation.edge import body_edge, tilt
+from diffusionct_pipeline.estimation.noise import measure_noise
+from diffusionct_pipeline.estimation.resolution import EdgeSlice, measure_resolution
 from diffusionct_pipeline.simulation import KERNELS
 
 SPACING_MM = 0.7

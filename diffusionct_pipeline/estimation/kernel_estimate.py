@@ -1,0 +1,136 @@
+"""What is known of the kernel of a series, and how surely."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from .law import LEVEL_LP_CM, log_blur_power_gain, log_mtf
+
+LOWEST_MTF = 0.08  # what a soft kernel does beyond is of no use
+DIGEST_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class KernelEstimate:
+    """Kernel and noise of a series, estimated from its slices.
+
+    For one scan, log of the noise power is log f + noise_log_density + 2 log T(f) + log_gain(f). `noise_log_density` and
+    `blur_width_mm` trade with each other: neither alone is the dose or a property of the scanner.
+
+    Attributes:
+        mtf50, mtf10, boost, boost_peak: The law's parameters, as in `simulation.Kernel`.
+        covariance: (4, 4) of these.
+        blur_width_mm, blur_log_bound: What detector and focal spot blur, which noise does not see; `log_blur_power_gain`.
+        whitening, whitening_deviation: K in cm^2 of log_gain(f) = K f^2 for small f, and its standard deviation.
+        noise_hu: Tissue -> standard deviation in HU.
+        noise_log_density: log C of soft tissue, or of fat where none is in view; None without noise.
+        witnesses: What told it: "skin", "noise", "header" and others.
+        slices: How many slices were used.
+        skin_mm: Length of the bare skin that was used.
+        spacing_mm, thickness_mm: Of the series.
+        disagreement: By how many standard deviations the witnesses differ in the level.
+    """
+
+    mtf50: float
+    mtf10: float
+    boost: float
+    boost_peak: float
+    covariance: tuple[tuple[float, ...], ...]
+    blur_width_mm: float
+    blur_log_bound: float
+    whitening: float
+    whitening_deviation: float
+    noise_hu: Mapping[str, float] = field(hash=False)
+    noise_log_density: float | None
+    witnesses: tuple[str, ...]
+    slices: int
+    skin_mm: float
+    spacing_mm: float
+    thickness_mm: float
+    disagreement: float = 0.0
+
+    @property
+    def law(self) -> tuple[float, float, float, float]:
+        """MTF50, MTF10, boost and its peak, the numbers of a `simulation.Kernel`."""
+        return self.mtf50, self.mtf10, self.boost, self.boost_peak
+
+    def mtf(self, frequency: np.ndarray) -> np.ndarray:
+        """Return the MTF at frequencies in lp/cm."""
+        frequency = np.maximum(np.asarray(frequency, float), 1e-6)
+        return np.exp(log_mtf(frequency, self.mtf50, self.mtf10, self.boost, self.boost_peak))
+
+    def log_gain(self, frequency: np.ndarray) -> np.ndarray:
+        """Return by how much log noise power exceeds log f + noise_log_density + 2 log T(f); frequency in lp/cm."""
+        return log_blur_power_gain(np.asarray(frequency, float), self.blur_width_mm, self.blur_log_bound)
+
+    def log_power_covariance(self, frequency: np.ndarray) -> np.ndarray:
+        """Return the (N, N) covariance of 2 log T at N frequencies in lp/cm."""
+        frequency = np.maximum(np.asarray(frequency, float), 1e-6)
+        values = np.array([self.mtf50, self.mtf10, self.boost, self.boost_peak])
+        step = 1e-4 * np.maximum(values, 0.1)
+        curves = [2 * log_mtf(frequency, *(values + moved)) for moved in np.diag(step)]
+        slopes = (np.array(curves) - 2 * log_mtf(frequency, *values)) / step[:, None]  # [4,N]
+        return slopes.T @ np.array(self.covariance) @ slopes
+
+    @property
+    def level_band(self) -> np.ndarray:
+        """Frequencies in lp/cm over which `level` is a mean: 2 to 6, as far as the MTF is of use."""
+        return LEVEL_LP_CM[self.mtf(LEVEL_LP_CM) > LOWEST_MTF]
+
+    @property
+    def level(self) -> float:
+        """2 log T, mean over `level_band`."""
+        return float(2 * np.log(self.mtf(self.level_band)).mean())
+
+    @property
+    def level_deviation(self) -> float:
+        """Standard deviation of `level`."""
+        return float(np.sqrt(self.log_power_covariance(self.level_band).mean()))
+
+    def mtf50_interval(self, share: float = 0.9) -> tuple[float, float]:
+        """Return the interval that holds MTF50 with a probability of `share`, in lp/cm."""
+        if not 0 < share < 1:
+            raise ValueError(f"`share` must be between 0 and 1, got {share}")
+        deviation = np.sqrt(self.covariance[0][0]) / self.mtf50
+        reach = float(np.exp(NormalDist().inv_cdf((1 + share) / 2) * deviation))
+        return self.mtf50 / reach, self.mtf50 * reach
+
+    @property
+    def told_by(self) -> str:
+        """What told the kernel, in words: "skin and noise of 4 slices"."""
+        image = [name for name in self.witnesses if name != "header"]
+        words = " and ".join(filter(None, [", ".join(image[:-1]), *image[-1:]]))
+        if words:
+            words += f" of {self.slices} slice" + "s" * (self.slices != 1)
+        return " and ".join(filter(None, [words, "the header" * ("header" in self.witnesses)]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values, from which `from_json` makes an equal estimate."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return values | {
+            "covariance": [list(row) for row in self.covariance],
+            "noise_hu": dict(self.noise_hu),
+            "witnesses": list(self.witnesses),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> KernelEstimate:
+        """Make an estimate from what `to_json` returned."""
+        return cls(**{
+            **values,
+            "covariance": tuple(tuple(row) for row in values["covariance"]),
+            "noise_hu": dict(values["noise_hu"]),
+            "witnesses": tuple(values["witnesses"]),
+        })  # fmt: skip
+
+    def digest(self) -> str:
+        """Return a short hash of all values."""
+        text = json.dumps(self.to_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]

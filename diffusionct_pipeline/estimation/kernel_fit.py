@@ -1,0 +1,307 @@
+"""One MTF that explains the skin's profile, the noise of tissue and what further witnesses say: a joint MAP fit.
+
+    skin    steps of air, cloth, skin and fat, blurred by T(f), the blur left of detector and focal spot, tilt and roughness
+    noise   log power = log(C f T(f)^2 gain(f) + anatomy + quantization), windowed and aliased; C is the dose, of each tissue
+    others  log T(f) at some frequencies, with a covariance
+
+Edges know no dose and noise knows no roughness of the skin, so that together they tell what neither does alone. Residuals
+have the tails of Student's t, and errors of neighbouring bins are correlated. All sets of parameters are evaluated at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import OptimizeResult, least_squares
+from scipy.special import i0e
+
+from .law import LEVEL_LP_CM, log_blur_power_gain, log_edge_blur, log_mtf
+from .noise import TissueNoise
+from .noise_window import FREQUENCY as NOISE_LP_CM
+from .noise_window import ring_response
+from .skin import BIN_MM, SkinProfile
+from .witnesses import LogMTFWitness
+
+# Name: lowest, start, highest, expected, how far from it (None: anywhere).
+SHAPE = {
+    "mtf50": (1.5, 4.5, 14.0, None, None),  # lp/cm
+    "ratio": (1.15, 1.6, 2.6, None, None),  # MTF10 / MTF50; expected as in `_usual_shape`
+    "boost": (0.0, 0.1, 1.2, None, None),
+    "peak": (0.3, 0.55, 0.9, 0.55, 0.1),  # of MTF50
+    "width": (0.05, 0.75, 1.6, None, None),  # mm, of detector cell and focal spot; expected as in WIDTH_MM
+    "bound": (-3.0, -1.6, -0.5, -1.6, 0.8),  # log of the transfer down to which that is divided out; unknown of scanners
+}
+SKIN = {
+    "air": (-1060.0, -1000.0, -900.0, None, None),  # HU
+    "skin": (-150.0, 20.0, 250.0, 20.0, 30.0),  # HU
+    "below": (-200.0, -100.0, 120.0, None, None),  # HU under the skin
+    "place": (-1.0, 0.0, 1.0, None, None),  # mm
+    "thickness": (0.8, 1.8, 4.0, 1.8, 0.4),  # mm of the skin
+    "uneven": (0.0, 0.3, 2.0, None, None),  # mm, how far that varies
+    "slope": (-20.0, 0.0, 20.0, None, None),  # HU/mm under the skin
+    "cloth": (0.0, 2.0, 150.0, 0.0, 15.0),  # HU above air
+    "cloth_mm": (0.4, 1.2, 4.0, 1.2, 0.5),
+    "rough": (0.0, 0.002, 0.5, None, None),  # mm^2, variance of the surface about its outline: blurs edges, not noise
+}
+TISSUE = {
+    "density": (-5.0, 0.0, 16.0, None, None),  # log C
+    "anatomy": (-9.0, -2.0, 3.0, -2.0, 1.5),  # log of its share at 1 lp/cm, relative to C
+}
+TISSUES = ("soft tissue", "fat")
+USUAL_MTF50, MTF50_ERROR = 4.8, 0.4  # lp/cm, and log: 90 % of kernels for the body have 2.5 to 9.3
+WIDTH_MM = (0.82, 0.12, 2.0)  # centre and scale of real scanners, degrees of freedom: heavy tails, ideal ones have .45
+RATIO_ERROR, BOOST_ERROR = 0.2, 0.15  # of kernels about `_usual_shape`
+HIGHEST_LP_CM = 14.3  # beyond, a detector samples nothing
+LOWEST_LP_CM = 2.0  # squares are chosen by their power below, which lowers it
+ANATOMY_LP_CM = 0.3  # from here on its power falls with the square of the frequency
+NOISE_ERROR, NOISE_REACH = 0.08, 1.2  # of log power beside chance, and lp/cm over which it is alike
+SKIN_ERROR, SKIN_REACH = 4.0, 0.6  # HU of the skin's model beside noise, and mm over which it is alike
+SHORT_SKIN_ERROR = 10.0  # HU beside that for 10 cm of skin, the less the more there is: no two places are alike
+TAIL = 5.0  # degrees of freedom of all measurements
+CLOTH_UNEVEN_MM = 0.5
+OUTLINE_SLOPE = 370.0  # HU/mm of the smoothed skin
+ROUGH, ROUGH_FREEDOM = 0.01, 1.5  # mm^2 and degrees of freedom: the skin may be sure and wrong, so the tail is heavy
+# Tangent of the skin's tilt that nothing shows: without a neighbouring slice, and beside what a neighbour shows of it.
+TILT, TILT_BESIDE = 0.3, 0.2
+JITTER = 4.0  # of the outline that simulated noisy scans show, relative to `_outline_jitter` without it
+STARTS = ((2.8, 0.8), (4.5, 0.8), (7.0, 0.5), (9.0, 0.8))  # MTF50, width
+FIRST_STEPS, MOST_STEPS = 6, 60  # evaluations of every start, and of those that are then
+FOLLOWED_COST = 12.0  # within this of the best
+LEAST_WEIGHT = 0.05  # ends less probable than this, relative to the best, are dropped
+MOST_STRETCHED = 4.0  # `_linear_distance`
+SAME_MODE = 0.05  # ends whose MTF50 differ less, log, are one
+SKIN_1_MM = np.arange(0.01, 2.5, 0.02)  # frequency, 1/mm
+DEPTH_STEP_MM = 0.05
+# HU of a blurred unit step at a depth is 0.5 + its sign times STEP @ MTF (the sine transform of an even line spread).
+DEPTH_MM = np.arange(0.0, 14.0, DEPTH_STEP_MM)
+STEP = 2 * 0.02 * np.sin(2 * np.pi * np.outer(SKIN_1_MM, DEPTH_MM)) / (2 * np.pi * SKIN_1_MM[:, None])
+
+Values = Mapping[str, np.ndarray]  # name -> (sets, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class KernelFit:
+    """What the fit found.
+
+    Attributes:
+        values: Name -> value of every parameter.
+        covariance: Of all parameters, in the order of `values`; Gauss-Newton.
+        cost: Half the sum of the squared residuals.
+    """
+
+    values: dict[str, float]
+    covariance: np.ndarray
+    cost: float
+
+    def covariance_of(self, names: Sequence[str]) -> np.ndarray:
+        """Return the covariance of some parameters."""
+        places = [list(self.values).index(name) for name in names]
+        return self.covariance[np.ix_(places, places)]
+
+
+def fit_kernel(
+    skin: SkinProfile | None,
+    noise: Mapping[str, TissueNoise],
+    witnesses: Sequence[LogMTFWitness],
+    spacing_mm: float,
+    floor_hu: float,
+    thickness_mm: float,
+) -> KernelFit:
+    """Fit the kernel to what there is of skin, noise and witnesses; at least one must be there.
+
+    Args:
+        skin: Profile, None where too little of it is in view.
+        noise: By tissue; those of `TISSUES` are used.
+        witnesses: Further ones.
+        spacing_mm: Side of a pixel.
+        floor_hu: Lowest HU that the files can hold.
+        thickness_mm: Of a slice; the thicker, the more the skin may be blurred by what no neighbour shows.
+    """
+    noise = {name: noise[name] for name in TISSUES if name in noise}
+    parameters, terms = dict(SHAPE), [_shape_prior]
+    terms += [_witness_term(witness) for witness in witnesses]
+    for name, measured in noise.items():
+        parameters |= {f"{name} {key}": row for key, row in TISSUE.items()}
+        start = float(np.log(measured.power / measured.frequency)[1:3].mean())
+        parameters[f"{name} density"] = (TISSUE["density"][0], start, *TISSUE["density"][2:])
+        terms.append(_noise_term(name, measured, spacing_mm))
+    if skin is not None:
+        moved = max((_outline_jitter(measured) for measured in noise.values()), default=0.0)
+        low, start, high, _, _ = SKIN["rough"]
+        scale = float(np.sqrt(ROUGH**2 + moved**2 + _unseen_tilt(skin, thickness_mm) ** 2))
+        parameters |= SKIN | {"rough": (low, start + moved, high + 4 * moved, None, None)}
+        terms.append(lambda values: _student((values["rough"] - moved) / scale, ROUGH_FREEDOM))
+        terms.append(_skin_term(skin, floor_hu))
+    return _minimize(parameters, terms)
+
+
+def _minimize(parameters: Mapping[str, tuple], terms: Sequence[Callable[[Values], np.ndarray]]) -> KernelFit:
+    """Least squares from several starts; only the best is followed to the end."""
+    names, rows = list(parameters), list(parameters.values())
+    low, start, high = (np.array([row[i] for row in rows]) for i in range(3))
+    expected = np.array([0.0 if row[3] is None else row[3] for row in rows])
+    weight = np.array([0.0 if row[4] is None else 1 / row[4] for row in rows])
+    steps = 1e-5 * (high - low)
+
+    def evaluate(sets: np.ndarray) -> np.ndarray:
+        """(sets, parameters) -> (sets, residuals)."""
+        values = {name: sets[:, i, None] for i, name in enumerate(names)}
+        known = weight > 0
+        return np.concatenate([((sets - expected) * weight)[:, known], *(term(values) for term in terms)], axis=1)
+
+    def jacobian(at: np.ndarray) -> np.ndarray:
+        step = np.where(at + steps > high, -steps, steps)
+        found = evaluate(np.vstack([at, at + np.diag(step)]))
+        return (found[1:] - found[0]).T / step
+
+    def follow(at: np.ndarray, most: int) -> OptimizeResult:
+        return least_squares(lambda x: evaluate(x[None])[0], at.clip(low + 1e-6, high - 1e-6), jacobian,
+                             bounds=(low, high), x_scale=(high - low) / 10, max_nfev=most, ftol=1e-6, xtol=1e-6)  # fmt: skip
+
+    begun = []
+    for mtf50, width in STARTS:
+        start[names.index("mtf50")], start[names.index("width")] = mtf50, width
+        begun.append(follow(start, FIRST_STEPS))
+    least = min(found.cost for found in begun)
+    ends = [follow(found.x, MOST_STEPS) for found in begun if found.cost < least + FOLLOWED_COST]
+    return _joined(names, sorted(ends, key=lambda found: found.cost))
+
+
+def _joined(names: Sequence[str], ends: Sequence[OptimizeResult]) -> KernelFit:
+    """Return the most probable end, with the second moments of all about it; coarse pixels and noise alone may leave two."""
+    modes: list[OptimizeResult] = []
+    for end in ends:
+        if all(np.abs(np.log(end.x[0] / mode.x[0])) > SAME_MODE for mode in modes):
+            modes.append(end)
+    covariances = [np.linalg.pinv(mode.jac.T @ mode.jac) for mode in modes]
+    # Laplace's approximation of the probability of each.
+    volume = [np.linalg.slogdet(covariance)[1] / 2 for covariance in covariances]
+    log_weight = np.array(volume) - [mode.cost for mode in modes]
+    weight = np.exp(log_weight - log_weight.max())
+    weight = np.where(weight < LEAST_WEIGHT, 0, weight)
+    best = min(modes, key=lambda mode: mode.cost)
+    moments = [
+        covariance + np.outer(away, away)
+        for covariance, away in zip(covariances, (_linear_distance(names, best, mode) for mode in modes))
+    ]
+    covariance = sum(share * moment for share, moment in zip(weight / weight.sum(), moments))
+    return KernelFit(dict(zip(names, best.x.tolist())), covariance, float(best.cost))
+
+
+def _linear_distance(names: Sequence[str], best: OptimizeResult, other: OptimizeResult) -> np.ndarray:
+    """Return the way from one end to another, so long that log T changes as much by its slope at the first as it truly does."""
+    away = other.x - best.x
+
+    def level(at: np.ndarray) -> float:
+        return float(_log_mtf({name: np.array([[value]]) for name, value in zip(names, at)}, LEVEL_LP_CM).mean())
+
+    linear, true = (level(best.x + 1e-3 * away) - level(best.x)) / 1e-3, level(other.x) - level(best.x)
+    return away * np.clip(abs(true) / max(abs(linear), 1e-9), 1 / MOST_STRETCHED, MOST_STRETCHED)
+
+
+def _log_mtf(values: Values, frequency: np.ndarray) -> np.ndarray:
+    mtf50 = values["mtf50"]
+    return log_mtf(frequency, mtf50, mtf50 * values["ratio"], values["boost"], mtf50 * values["peak"])
+
+
+def _shape_prior(values: Values) -> np.ndarray:
+    ratio, boost = _usual_shape(values["mtf50"])
+    centre, scale, freedom = WIDTH_MM
+    return np.concatenate([
+        np.log(values["mtf50"] / USUAL_MTF50) / MTF50_ERROR,
+        (values["ratio"] - ratio) / RATIO_ERROR,
+        (values["boost"] - boost) / BOOST_ERROR,
+        _student((values["width"] - centre) / scale, freedom),
+    ], axis=1)  # fmt: skip
+
+
+def _usual_shape(mtf50: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Expected ratio and boost.
+
+    Kernels measured on scanners have 1.65 and no boost below 5 lp/cm, 1.27 and a peak of 1.2 to 1.35 from 8 on.
+    """
+    sharp = 1 / (1 + np.exp(-(mtf50 - 7.0)))
+    return 1.65 - 0.35 * sharp, 0.05 + 0.25 * sharp
+
+
+def _witness_term(witness: LogMTFWitness) -> Callable[[Values], np.ndarray]:
+    frequency, expected = np.array(witness.frequency), np.array(witness.log_mtf)
+    whiten = np.linalg.inv(np.linalg.cholesky(np.array(witness.covariance))).T
+    return lambda values: _student((_log_mtf(values, frequency) - expected) @ whiten, witness.freedom)
+
+
+def _noise_term(name: str, measured: TissueNoise, spacing_mm: float) -> Callable[[Values], np.ndarray]:
+    side, squares = measured.squares.side, len(measured.squares.corners)
+    ring = np.round(measured.frequency * side * spacing_mm / 10).astype(int)
+    kept = (measured.frequency >= LOWEST_LP_CM) & (measured.frequency < 5 / spacing_mm * 0.97)
+    chance = 1.2 / np.sqrt(squares * 2 * np.maximum(ring, 1))
+    whiten = _whitening(chance[kept], NOISE_ERROR, measured.frequency[kept], NOISE_REACH)
+    response, expected = ring_response(side, round(spacing_mm, 5))[ring[kept]].T, np.log(measured.power[kept])
+    sampled = NOISE_LP_CM * (NOISE_LP_CM < HIGHEST_LP_CM)
+    anatomy = NOISE_LP_CM**-2.0 * (NOISE_LP_CM > ANATOMY_LP_CM)
+    quantization = spacing_mm**2 / 12  # of whole HU
+
+    def residuals(values: Values) -> np.ndarray:
+        gain = np.exp(log_blur_power_gain(NOISE_LP_CM, values["width"], values["bound"]))
+        seen = np.exp(values[f"{name} density"] + 2 * _log_mtf(values, NOISE_LP_CM))
+        power = seen * (sampled * gain + np.exp(values[f"{name} anatomy"]) * anatomy) + quantization
+        return _student((np.log(power @ response) - expected) @ whiten, TAIL)
+
+    return residuals
+
+
+def _skin_term(skin: SkinProfile, floor_hu: float) -> Callable[[Values], np.ndarray]:
+    shared = float(np.hypot(SKIN_ERROR, SHORT_SKIN_ERROR * np.sqrt(100 / skin.length_mm)))
+    whiten = _whitening(skin.error_hu, shared, skin.offset_mm, SKIN_REACH)
+    known = np.log(np.sinc(SKIN_1_MM * BIN_MM)) + np.log(skin.tilt_transfer(SKIN_1_MM).clip(1e-6))
+    square = 2 * (np.pi * SKIN_1_MM) ** 2
+
+    def residuals(values: Values) -> np.ndarray:
+        blurred = log_edge_blur(SKIN_1_MM * 10, values["width"], values["bound"]) + known
+        transfer = np.exp(_log_mtf(values, SKIN_1_MM * 10) + blurred - values["rough"] * square)
+        depth = values["place"] - skin.offset_mm  # [sets,bins]
+        air, surface, below = values["air"], values["skin"], values["below"]
+        hu = air + values["cloth"] * _step(depth + values["cloth_mm"], transfer * np.exp(-(CLOTH_UNEVEN_MM**2) * square))
+        hu = hu + (surface - air - values["cloth"]) * _step(depth, transfer)
+        depth = depth - values["thickness"]
+        hu = hu + (below - surface) * _step(depth, transfer * np.exp(-(values["uneven"] ** 2) * square))
+        hu = hu + values["slope"] * depth.clip(0)
+        return _student((hu.clip(floor_hu) - skin.hu) @ whiten, TAIL)
+
+    return residuals
+
+
+def _step(depth: np.ndarray, transfer: np.ndarray) -> np.ndarray:
+    """(sets, bins) a unit step at depth 0, blurred by transfers (sets, frequencies)."""
+    blurred = transfer @ STEP
+    place = np.minimum(np.abs(depth) / DEPTH_STEP_MM, len(DEPTH_MM) - 1.001)
+    lower = place.astype(int)
+    first, second = (np.take_along_axis(blurred, lower + more, 1) for more in (0, 1))
+    return 0.5 + np.sign(depth) * (first + (place - lower) * (second - first))
+
+
+def _unseen_tilt(skin: SkinProfile, thickness_mm: float) -> float:
+    """Return mm^2, the variance across a slice of a surface whose tilt nothing shows."""
+    tangent = skin.tilt_seen * TILT_BESIDE**2 + (1 - skin.tilt_seen) * TILT**2
+    return tangent * thickness_mm**2 / 12
+
+
+def _outline_jitter(measured: TissueNoise) -> float:
+    """Return mm^2 by which noise moves the outline: what its smoothing leaves of it over the slope of the skin."""
+    x = (2 * np.pi * measured.frequency / 10) ** 2
+    left = measured.power * np.exp(-x) * i0e(1.125 * x)  # mean over angles; 1 mm all around, 1.5 mm more along itself
+    step = measured.frequency[1] - measured.frequency[0]
+    return JITTER * float(np.sum(left * 2 * np.pi * measured.frequency) * step / 100) / OUTLINE_SLOPE**2
+
+
+def _whitening(own: np.ndarray, shared: float, at: np.ndarray, reach: float) -> np.ndarray:
+    """Return the matrix that makes errors independent which are each one's `own` and `shared` with those nearby."""
+    covariance = np.diag(own**2) + shared**2 * np.exp(-np.abs(at[:, None] - at) / reach)
+    return np.linalg.inv(np.linalg.cholesky(covariance)).T
+
+
+def _student(z: np.ndarray, freedom: float) -> np.ndarray:
+    """Return Student's t as a residual: the square is minus twice its log density."""
+    return np.sign(z) * np.sqrt((freedom + 1) * np.log1p(z * z / freedom))

@@ -22,13 +22,11 @@ from .statistical import statistical, statistical_ggmrf
 REACH = 3  # pixels: 7 x 7 neighbourhoods
 SPATIAL_SIGMA = 1.6  # pixels
 EDGE_SIGMAS = 2.2  # differences beyond this many noise standard deviations count as edges, at threshold 1
-GUIDED_SIGMAS, DIFFUSION_SIGMAS, WAVELET_MEDIANS = 1.5, 1.5, 2.2  # the same for the other families
+GUIDED_SIGMAS, DIFFUSION_SIGMAS = 1.5, 1.5  # the same for the other families
 SIGMA_SIGMAS, COSINE_MEDIANS = 1.8, 4.0
 SIGMA_REACH, SIGMA_STRIDE = 6, 2  # pixels: every second one of 13 x 13
 COSINE_BLOCK, COSINE_STRIDE = 8, 2
 DIFFUSION_STEPS, DIFFUSION_RATE = 10, 0.2
-WAVELET_LEVELS = 3
-WAVELET_TAPS = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # cubic B-spline
 NON_LOCAL_SIGMAS, PATCH, PATCH_DISTANCE = 0.8, 5, 6
 VARIATION_SIGMAS = 1.0
 LOWEST_TISSUE_HU = -450.0
@@ -116,21 +114,6 @@ def anisotropic_diffusion(hu: torch.Tensor, threshold: float) -> torch.Tensor:
     return hu
 
 
-def wavelet(hu: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Soft shrinkage of undecimated B-spline wavelets (Starck and Murtagh 1994), by each level's median in tissue."""
-    tissue = hu > LOWEST_TISSUE_HU
-    rest, details = hu, torch.zeros_like(hu)
-    for level in range(WAVELET_LEVELS):
-        taps = torch.zeros(4 * 2**level + 1, device=hu.device)
-        taps[:: 2**level] = torch.tensor(WAVELET_TAPS, device=hu.device)
-        padded = _reflected(rest, 2 * 2**level)[None, None]
-        low = F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))[0, 0]
-        detail = rest - low
-        limit = WAVELET_MEDIANS * threshold * (detail[tissue] if tissue.any() else detail).abs().median()
-        details, rest = details + detail.sign() * (detail.abs() - limit).clamp(min=0), low
-    return details + rest
-
-
 def non_local_means(hu: torch.Tensor, threshold: float) -> torch.Tensor:
     """Buades, Coll and Morel 2005."""
     width = NON_LOCAL_SIGMAS * threshold * float(noise_level(hu))
@@ -148,7 +131,6 @@ TRAINING_SMOOTHERS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
     "bilateral": bilateral,
     "guided": guided,
     "anisotropic diffusion": anisotropic_diffusion,
-    "wavelet": wavelet,
     "sigma": sigma_filter,
     "cosine": cosine,
     "statistical": statistical,

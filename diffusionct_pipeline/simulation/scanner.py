@@ -90,6 +90,10 @@ class Scanner:
         """Growth of log(noise power / (f MTF^2)) with f^2 at low frequency, in cm^2."""
         return math.pi**2 / 3 * (self.aperture_mm**2 + self.focal_mm**2) / 100
 
+    def log_noise_gain(self, frequency: torch.Tensor) -> torch.Tensor:
+        """Logarithm of the noise power that dividing the blur out adds, at frequencies in 1/mm."""
+        return -2 * torch.log(self.blur(frequency).clamp(min=SMALLEST_BLUR))
+
     # 1. Projection ------------------------------------------------------------------------------------------------
     def project(
         self, mu: torch.Tensor, spacing_mm: float, object_transfer: Callable[[torch.Tensor], torch.Tensor] | None = None

@@ -12,12 +12,16 @@ from ..models import ReferenceUNet1DModel, TextureAutoencoder
 from ..models.texture.channels import IN_PATIENT, patient_mean, patient_weight
 from ..models.texture.power_shift import SCAN_TOKENS, level, level_weights
 from ..models.texture.reference_unet_1d import SMALLEST_DEVIATION
+from ..simulation import Scanner
 from ..training_data.texture_pairs import load_texture_pairs
 from .options import LatentOptions
 from .pipeline_phase import PipelinePhase
 
 TRAIN_TIMESTEPS = 1000
 SAME_SHARE = 0.2  # of the pairs to a reference: nothing but a curve is between A and B, and nothing is to be added
+# Of the standard: whitening .042 cm^2, in the middle of what seven real series have (benchmarks/estimation.py).
+STANDARD_BLUR_MM = (0.82, 0.78)
+LARGEST_LOG_SPACING = 0.28  # of slices that the standard is taken from, as of the latent's channel: .75 mm
 STATISTICS_PAIRS = 512  # over which the deviation of what is diffused is measured
 
 
@@ -98,17 +102,24 @@ class LatentPhase(PipelinePhase):
 
     @torch.no_grad()
     def _new_denoiser(self) -> ReferenceUNet1DModel:
-        """A new network, its standard being positions of slices of the standard kernel, all at their median dose."""
-        options, power = self.options, self.autoencoder.channels.power
+        """A new network, its standard being positions of slices of the standard kernel.
+
+        They are all brought to the median dose and to one scanner, and are of pixels that hardly alias.
+        """
+        options, power, max_lp_cm = self.options, self.autoencoder.channels.power, self.pairs.max_lp_cm
         denoiser = ReferenceUNet1DModel(
             self.autoencoder.config.rings, tuple(options.block_out_channels), standard_tokens=options.standard_tokens
         )
-        has_standard = self.pairs.log_mtf_power[:, 0, 0].isfinite()
-        standard = self.pairs.stored[has_standard, 0].float()  # [N,C,L]
-        log_mtf_power = self.pairs.log_mtf_power[has_standard, 0]
-        weights = level_weights(log_mtf_power, self.pairs.max_lp_cm, float("inf"))
-        lp_cm = torch.linspace(0, self.pairs.max_lp_cm, power.stop - power.start, device=standard.device).clamp(min=0.1)
-        dose = level(patient_mean(standard)[:, power] - log_mtf_power - torch.log(lp_cm), weights)  # [N,1]
+        spacing = self.pairs.stored[:, 0, 0, 0].float()
+        usable = self.pairs.log_noise_gain[:, 0].isfinite() & (spacing <= LARGEST_LOG_SPACING)
+        standard = self.pairs.stored[usable, 0].float()  # [N,C,L]
+        log_mtf_power, gain = self.pairs.log_mtf_power[usable, 0], self.pairs.log_noise_gain[usable]
+        lp_cm = torch.linspace(0, max_lp_cm, power.stop - power.start, device=standard.device)
+        scanner = Scanner(aperture_mm=STANDARD_BLUR_MM[0], focal_mm=STANDARD_BLUR_MM[1])
+        standard[:, power] += (scanner.log_noise_gain(lp_cm / 10) - gain)[..., None]
+        mean = patient_mean(standard)[:, power]
+        weights = level_weights(log_mtf_power, max_lp_cm, float("inf"))
+        dose = level(mean - log_mtf_power - torch.log(lp_cm.clamp(min=0.1)), weights)  # [N,1]
         standard[:, power] += (dose.median() - dose)[..., None]
         positions = standard.transpose(1, 2).flatten(0, 1)
         inside = positions[patient_weight(standard)[:, 0].flatten() > IN_PATIENT]

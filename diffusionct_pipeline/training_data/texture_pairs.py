@@ -35,7 +35,7 @@ LEANED_CHANNELS = (1, 3, 4)  # of the latent: local mean and the two slowest pow
 LEVEL_ERROR, SHAPE_ERROR, MTF_ERROR = 0.15, 0.2, 0.5
 KERNEL_UNKNOWN_SHARE = 0.1  # of the pairs: no whitening is known
 KERNEL_OF_VARIANT = (*range(KERNELS_OF_SCAN), *SMOOTHED_KERNELS)
-STORED = ("stored", "uncut", "pairs", "phase_agreement", "log_mtf_power")
+STORED = ("stored", "uncut", "pairs", "phase_agreement", "log_mtf_power", "log_noise_gain")
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class TexturePairs:
         pairs: (N, P, 2) variants a and b.
         phase_agreement: (N, P, rings, L) float16, of a as stored and b uncut.
         log_mtf_power: (N, kernels, rings) 2 log T of the kernel of each; NaN where it is not known.
+        log_noise_gain: (N, rings) of the scanner, see `Scanner.log_noise_gain`; NaN where it is not known.
         max_lp_cm: Frequency of the last ring.
     """
 
@@ -82,6 +83,7 @@ class TexturePairs:
     pairs: torch.Tensor
     phase_agreement: torch.Tensor
     log_mtf_power: torch.Tensor
+    log_noise_gain: torch.Tensor
     max_lp_cm: float
 
     def __len__(self) -> int:
@@ -235,7 +237,7 @@ def _encode_group(scans: list, seed: int, autoencoder: TextureAutoencoder) -> di
     made = {name: [] for name in STORED}
     for scan in scans:
         spacing = torch.tensor([scan.spacing_mm])
-        log_mtf_power = _log_mtf_power(scan, autoencoder.config.rings, autoencoder.config.max_lp_cm)
+        log_mtf_power, log_noise_gain = _known_of(scan, autoencoder.config.rings, autoencoder.config.max_lp_cm)
         for slice_hu in scan.hu:
             images = [_smoothed(torch.from_numpy(slice_hu[kernel]).float(), steps) for kernel, steps in variants]
             samples = {
@@ -254,20 +256,23 @@ def _encode_group(scans: list, seed: int, autoencoder: TextureAutoencoder) -> di
             ]
             made["pairs"].append(torch.tensor([pairs]))
             made["log_mtf_power"].append(log_mtf_power[None])
+            made["log_noise_gain"].append(log_noise_gain[None])
             made["phase_agreement"].append(torch.cat(phases)[None].half())
     return {name: torch.cat(values).contiguous() for name, values in made.items()}
 
 
-def _log_mtf_power(scan: StoredScan, rings: int, max_lp_cm: float) -> torch.Tensor:
-    """2 log T of the kernels of a scan, (kernels, rings), as far as the scanner's blur was divided out; NaN where unknown."""
+def _known_of(scan: StoredScan, rings: int, max_lp_cm: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """2 log T of the kernels of a scan, (kernels, rings), as far as the scanner's blur was divided out, and the gain that this
+    left in noise, (rings,); NaN where they are not known.
+    """
     if not len(scan.kernels):
-        return torch.full((KERNELS_OF_SCAN, rings), torch.nan)
+        return torch.full((KERNELS_OF_SCAN, rings), torch.nan), torch.full((rings,), torch.nan)
     lp_cm = torch.linspace(0, max_lp_cm, rings)
     scanner = Scanner(aperture_mm=float(scan.blur_mm[0]), focal_mm=float(scan.blur_mm[1]))
     blur = scanner.blur(lp_cm / 10)
     left = (blur / blur.clamp(min=SMALLEST_BLUR)).clamp(min=1e-3)
     rows = [mtf(lp_cm, Kernel("of a scan", *map(float, law))) * left for law in scan.kernels]
-    return 2 * torch.log(torch.stack(rows).clamp(min=1e-4))
+    return 2 * torch.log(torch.stack(rows).clamp(min=1e-4)), scanner.log_noise_gain(lp_cm / 10)
 
 
 def _random_smoothing(draw: np.random.Generator) -> list[tuple[str, float, float]]:

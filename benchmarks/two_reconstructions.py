@@ -60,10 +60,12 @@ def main():
 
 
 def read(folder, count):
-    """Slices of a series, evenly spread, each with the next as its neighbour."""
+    """Slices of a series: `count` evenly spread, each followed by its neighbour, and without their headers."""
     series = scan_folder(folder).require_one_series()
-    chosen = np.linspace(0, len(series.paths) - 1, min(count, len(series.paths))).round().astype(int)
-    return [CTImageProcessor().load(series.paths[i])[0] for i in chosen]
+    last = len(series.paths) - 1
+    chosen = np.linspace(0, last, min(count, last + 1)).round().astype(int)
+    places = [place for i in chosen for place in (i, i + 1 if i < last else i - 1)] if last else [0]
+    return [replace(CTImageProcessor().load(series.paths[i])[0], source=None) for i in places]
 
 
 def rekernelled(slices, old, new):
@@ -87,7 +89,7 @@ def compare(pipe, scans, goal, noise, compared):
     for name, slices in scans.items():
         source = pipe.estimate(slices)
         step = pipe.step(source, goal, noise)
-        batch = slices[:compared]
+        batch = slices[: 2 * compared : 2]
         steps = pipe.config.default_num_inference_steps
         done[name] = [pipe.standardize_batch([item], [sample_seed(7, 0)], steps, step)[0] for item in batch]
         made = [replace(item, hu=hu.round()) for item, hu in zip(batch, done[name])]
@@ -101,11 +103,11 @@ def compare(pipe, scans, goal, noise, compared):
             "remarks": step.remarks,
         }
         print(f"{name:10s} {rows[name]}", flush=True)
-    base = next(iter(scans.values()))[:compared]
+    base = next(iter(scans.values()))[: 2 * compared : 2]
     squares = [squares_of(item.hu) for item in base]
     shares = []
     for one, two in combinations(scans, 2):
-        before = agreement(squares, [item.hu for item in scans[one]], [item.hu for item in scans[two]])
+        before = agreement(squares, *([item.hu for item in scans[name][::2]] for name in (one, two)))
         after = agreement(squares, done[one], done[two])
         shares.append((*before, *after))
         rows[f"{one} and {two}"] = {"as they are": before, "standardized": after}

@@ -152,7 +152,7 @@ def _with_standard(pipe: DiffusionCTPipeline, targets: Sequence[HUSlice], name: 
     """The same networks, the texture and the kernel of some slices being the standard; nothing is calibrated."""
     found = pipe.estimate(spread(targets, MOST_REFERENCES))
     tokens = pipe.autoencoder.normalize(found.tokens.float().T[None])[0].T
-    law = () if found.kernel is None else found.kernel.law
+    law = None if found.kernel is None else list(found.kernel.law)
     changed = {"standard_tokens": len(tokens), **{f"calibrated_{part}": () for part in CALIBRATION}}
     return _with_denoiser(pipe, changed, pipe.denoiser.state_dict() | {"standard": tokens}, name, law)
 
@@ -169,7 +169,7 @@ def _with_denoiser(
     changed: dict[str, Any],
     weights: dict[str, torch.Tensor],
     name: str,
-    standard_mtf: Sequence[float],
+    standard_mtf: list[float] | None,
 ) -> DiffusionCTPipeline:
     """The same pipeline with other settings and weights of the denoiser."""
     config = {key: value for key, value in pipe.denoiser.config.items() if not key.startswith("_")}
@@ -177,7 +177,7 @@ def _with_denoiser(
     denoiser.load_state_dict(weights)
     made = DiffusionCTPipeline(
         pipe.autoencoder, denoiser.to(pipe.denoiser.device).eval(), pipe.scheduler,
-        pipe.config.default_num_inference_steps, name, tuple(standard_mtf),
+        pipe.config.default_num_inference_steps, name, standard_mtf,
     )  # fmt: skip
     made.set_progress_bar_config(disable=True)
     return made

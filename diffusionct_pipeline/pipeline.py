@@ -92,7 +92,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         scheduler: SchedulerMixin,
         default_num_inference_steps: int = 20,
         standard_name: str = "Bl64",
-        standard_mtf: tuple[float, ...] = (),
+        standard_mtf: list[float] | None = None,
     ):
         super().__init__()
         self.register_modules(autoencoder=autoencoder, denoiser=denoiser, scheduler=scheduler)
@@ -461,13 +461,10 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 raise ValueError("`reference` is given, but the target of this checkpoint is fixed, as in the paper.")
             return None
         if references:
-            found = self.estimate(references, batch_size)
-            tokens = self.autoencoder.normalize(found.tokens.to(self._execution_device).float().T[None]).transpose(1, 2)
             kernels = {item.kernel for item in references}
             name = kernels.pop() if len(kernels) == 1 else ""
-            texture_mtf = None if found.kernel is None else found.kernel.mtf
             pixels = pixels_id([item.hu for item in references], [item.spacing_mm for item in references])
-            return Target(tokens, texture_mtf, None, name or "reference", pixels)
+            return self.reference_target(self.estimate(references, batch_size), name or "reference", pixels)
         standard = self.config.standard_name
         law = self.config.standard_mtf
         known = Kernel(standard, *law) if law else find_kernel(standard)
@@ -481,6 +478,11 @@ class DiffusionCTPipeline(DiffusionPipeline):
         if known is None:
             raise ValueError(f'`target` is {target!r}, but the MTF of this checkpoint\'s standard, "{standard}", is not known.')
         return Target(tokens, texture_mtf, kernel_mtf(named), target, target)
+
+    def reference_target(self, reference: ScanEstimate, name: str, identity: str) -> Target:
+        """Take the texture of a scan as a target; `name` and `identity` as in `Target`."""
+        tokens = self.autoencoder.normalize(reference.tokens.to(self._execution_device).float().T[None]).transpose(1, 2)
+        return Target(tokens, None if reference.kernel is None else reference.kernel.mtf, None, name, identity)
 
     def step(self, source: ScanEstimate, target: Target, noise: str | float = "keep") -> Step:
         """Apply the rule of step.py to a scan; a denoiser that pairs of a site calibrated knows the step to its standard."""

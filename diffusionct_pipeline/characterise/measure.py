@@ -78,13 +78,12 @@ def measure_series(series: CTSeries, pipe: DiffusionCTPipeline | None, slices: i
     headers = [item.source.dataset for _, item in chosen]
     where, moved_db, latents = None, None, []
     if pipe is not None:
-        steps = []
         for _, item in chosen:
             encoded = pipe.encode_batch([item])
             latents += slice_latents(pipe, encoded.latent_a, encoded.shape[-1] // GRID)
-            steps.append(step_to_standard(pipe, encoded.latent_a))
         where = likeness(pipe, latents, series.spacing_mm)
-        moved_db = float(np.abs(np.median(steps, axis=0)[seen_rings(pipe, series.spacing_mm)[1]]).mean())
+        moved = step_to_standard(pipe, [item for _, item in chosen])
+        moved_db = float(np.abs(moved[seen_rings(pipe, series.spacing_mm)[1]]).mean())
     remarks = header_remarks(headers[0], series.thickness_mm, series.spacing_mm)
     if where is not None:
         remarks += latent_remarks(where, len(latents))

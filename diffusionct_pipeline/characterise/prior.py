@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from scipy.ndimage import binary_fill_holes, minimum_filter
 
 from ..estimation.noise import TissueNoise
-from ..image_processor import to_hu
+from ..image_processor import HUSlice, to_hu
 from ..models import ReferenceUNet1DModel, TextureAutoencoder
 from ..models.texture.channels import patient_mean
 from ..pipeline import DiffusionCTPipeline
@@ -82,12 +82,10 @@ def slice_latents(pipe: DiffusionCTPipeline, latent: torch.Tensor, row_length: i
     return [SliceLatent(mean.copy(), _shows_lung(hu.reshape(-1, row_length))) for mean, hu in zip(means, local_hu)]
 
 
-@torch.no_grad()
-def step_to_standard(pipe: DiffusionCTPipeline, latent: torch.Tensor) -> np.ndarray:
-    """(rings,) dB by which a checkpoint moves the mean noise power of slices (B, C, L), normalized, to its standard."""
-    channels = pipe.autoencoder.channels
-    step = (pipe.denoiser.origin(latent) - latent)[:, channels.power].mean((0, 2))
-    return DB * (step * pipe.autoencoder.latent_std[channels.power]).float().cpu().numpy()
+def step_to_standard(pipe: DiffusionCTPipeline, slices: Sequence[HUSlice]) -> np.ndarray:
+    """(rings,) dB by which a checkpoint moves the mean noise power of a scan on the way to its standard, its dose kept."""
+    step = pipe.step(pipe.estimate(slices), pipe.resolve_target())
+    return DB * (step.shift[0] * pipe.autoencoder.latent_std[pipe.autoencoder.channels.power]).float().cpu().numpy()
 
 
 def seen_rings(pipe: DiffusionCTPipeline, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,8 @@ from ..adapt import SlicePair, adapted_pipeline
 from ..files import write_whole
 from ..image_processor import HUSlice
 from ..pipeline import DiffusionCTPipeline
+from ..scan_estimate import ScanEstimate
+from ..step import Step
 from .protocol import FittingPair
 
 REFERENCE_FILE = "reference.json"
@@ -26,6 +28,7 @@ class DiffusionCT:
         model: Checkpoint folder or "user/repo" on the Hub; None for the embedded checkpoint.
         by_reference: Whether `fit` takes the texture of the pairs' targets as reference; the sources are not looked at.
             Otherwise the target is the checkpoint's standard, and `fit` does nothing.
+        noise: "keep" the dose of a scan, or take over that of the "target".
         by_pairs: Whether `fit` adapts the checkpoint to the pairs.
         num_inference_steps: Denoising steps; None takes what the checkpoint recommends.
         seed: Of the noise of a scan.
@@ -44,15 +47,17 @@ class DiffusionCT:
         seed: int = 0,
         without: str = WHOLE,
         by_pairs: bool = False,
+        noise: str = "keep",
     ):
         if without not in (WHOLE, NO_DIFFUSION, NO_SYNTHESIS):
-            raise ValueError(f'`without` is {without!r}; legal are "", "diffusion" and "synthesis".')
+            raise ValueError(f'`without` must be "", "diffusion" or "synthesis", got {without!r}.')
         self.pipe = DiffusionCTPipeline.from_pretrained(model)
         self.pipe.set_progress_bar_config(disable=True)
         self.checkpoint = self.pipe  # what `fit` adapts
         self.by_reference, self.by_pairs, self.seed, self.without = by_reference, by_pairs, seed, without
+        self.noise = noise
         self.num_inference_steps = num_inference_steps or self.pipe.config.default_num_inference_steps
-        self.reference: torch.Tensor | None = None  # [1,T,C]
+        self.reference: ScanEstimate | None = None
 
     @property
     def target_kernel(self) -> str:
@@ -64,7 +69,7 @@ class DiffusionCT:
         load = self.pipe.image_processor.load
         if self.by_reference:
             references = [item for pair in pairs for item in load(pair.target, pair.spacing_mm, "reference")]
-            self.reference = self.pipe.reference_tokens(references)
+            self.reference = self.pipe.estimate(references)
         elif self.by_pairs:
             loaded = [load(hu, pair.spacing_mm)[0] for pair in pairs for hu in (pair.source, pair.target)]
             self.pipe = adapted_pipeline(self.checkpoint, list(map(SlicePair, loaded[::2], loaded[1::2])))
@@ -102,21 +107,25 @@ class DiffusionCT:
         """
         if self.by_reference and self.reference is None:
             raise ValueError("the reference is missing; call `fit` with pairs first.")
-        if self.by_pairs and not self.pipe.denoiser.config.adapted:
+        if self.by_pairs and not self.pipe.denoiser.is_calibrated:
             raise ValueError("nothing is adapted; call `fit` with pairs first.")
         pipe = self.pipe
         slices = pipe.image_processor.place(pipe.image_processor.load(hu, pixel_spacing), positions_mm, thickness_mm)
         seeds = pipe.noise_seeds(slices, torch.Generator().manual_seed(self.seed))
+        target = pipe.resolve_target()
+        if self.reference is not None:
+            target = pipe.reference_target(self.reference, "reference", "reference")
+        step = pipe.step(pipe.estimate(slices), target, self.noise)
         make = self._without_diffusion if self.without else self._whole
-        return np.stack([make(item, seed) for item, seed in zip(slices, seeds)])
+        return np.stack([make(item, seed, step) for item, seed in zip(slices, seeds)])
 
-    def _whole(self, item: HUSlice, seed: int) -> np.ndarray:
-        (result,) = self.pipe.standardize_batch([item], [seed], self.num_inference_steps, self.reference)
+    def _whole(self, item: HUSlice, seed: int, step: Step) -> np.ndarray:
+        (result,) = self.pipe.standardize_batch([item], [seed], self.num_inference_steps, step)
         return result
 
-    def _without_diffusion(self, item: HUSlice, seed: int) -> np.ndarray:
+    def _without_diffusion(self, item: HUSlice, seed: int, step: Step) -> np.ndarray:
         latent_a, skips, shape = self.pipe.encode_batch([item])  # [1,C,L]
-        moved = self.pipe.denoiser.origin(latent_a, self.reference)
+        moved = self.pipe.denoiser.baseline(latent_a, step.shift)
         noise = None if self.without == NO_SYNTHESIS else self.pipe.noise([item], [seed], "texture", shape)
         (result,) = self.pipe.image_processor.postprocess(self.pipe.decode(moved, skips, noise), [item])
         return result
@@ -124,10 +133,10 @@ class DiffusionCT:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the checkpoint and, beside it, how it is used."""
         self.pipe.save_pretrained(folder)
-        tokens = None if self.reference is None else self.reference.tolist()
+        reference = None if self.reference is None else self.reference.to_json()
         settings = {
             "by_reference": self.by_reference, "num_inference_steps": self.num_inference_steps, "seed": self.seed,
-            "without": self.without, "by_pairs": self.by_pairs, "reference": tokens,
+            "without": self.without, "by_pairs": self.by_pairs, "noise": self.noise, "reference": reference,
         }  # fmt: skip
         write_whole(Path(folder) / REFERENCE_FILE, json.dumps(settings, indent=2) + "\n")
 
@@ -140,7 +149,7 @@ class DiffusionCT:
         """
         path = Path(folder) / REFERENCE_FILE
         settings = json.loads(path.read_text()) if path.is_file() else {}
-        tokens = settings.pop("reference", None)
+        reference = settings.pop("reference", None)
         system = cls(folder, **settings)
-        system.reference = None if tokens is None else torch.tensor(tokens)
+        system.reference = None if reference is None else ScanEstimate.from_json(reference)
         return system

@@ -17,7 +17,7 @@ from .noise import TissueNoise, find_squares, noise_of_squares
 from .skin import EdgeSlice, SkinPixels, SkinProfile, pool_skin, skin_pixels
 from .witnesses import LogMTFWitness, header_witness
 
-MOST_SLICES = 16
+FIRST_SLICES, MOST_SLICES = 4, 16
 # Of 16 evenly spread slices: the first four are spread evenly themselves, and so are the first eight.
 READING_ORDER = ((2, 6, 9, 13), (0, 4, 11, 15), (1, 3, 5, 7, 8, 10, 12, 14))
 SURE = 0.12  # standard deviation of the level, 2 log T: then no more slices are read
@@ -43,7 +43,7 @@ def estimate_kernel(
         witnesses: Further ones.
 
     Returns:
-        None where nothing tells the kernel: no skin, no tissue and no further witness.
+        None where nothing tells the kernel: no slice, or no skin, no tissue and no further witness.
     """
     evidence = _Evidence(thickness_mm, floor_hu)
     for item in slices:
@@ -131,8 +131,8 @@ def _batches(count: int, most: int) -> list[list[int]]:
     """Return indices of slices in the order of reading, none twice."""
     most = min(count, most, MOST_SLICES)
     if most < MOST_SLICES:
-        half = spread(range(count), most)
-        return [half[i : i + 4] for i in range(0, most, 4)] if most <= 4 else [half[::2], half[1::2]]
+        few = spread(range(count), most)
+        return [few] if most <= FIRST_SLICES else [few[::2], few[1::2]]
     spots = spread(range(count), MOST_SLICES)
     return [[spots[place] for place in batch] for batch in READING_ORDER]
 
@@ -172,6 +172,8 @@ class _Evidence:
 
     def estimate(self, header_kernel: str, witnesses: Sequence[LogMTFWitness]) -> KernelEstimate | None:
         """Fit what there is; None where nothing tells the kernel."""
+        if not self.slices:
+            return None
         named = header_witness(header_kernel)
         witnesses = [*witnesses, *([] if named is None else [named])]
         skin, noise = pool_skin(self.skin), noise_of_squares(self.slices, self.squares, self.spacing_mm)

@@ -14,7 +14,7 @@ import numpy as np
 from .law import LEVEL_LP_CM, log_blur_power_gain, log_mtf
 
 LOWEST_MTF = 0.08  # what a soft kernel does beyond is of no use
-DIGEST_LENGTH = 12
+DIGEST_LENGTH, DIGEST_DIGITS = 12, 4
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,15 @@ class KernelEstimate:
         })  # fmt: skip
 
     def digest(self) -> str:
-        """Return a short hash of all values."""
-        text = json.dumps(self.to_json(), sort_keys=True)
+        """Return a short hash of all values, to as many digits as do not depend on the processor."""
+        text = json.dumps(_rounded(self.to_json()), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def _rounded(values: Any) -> Any:
+    """Return the same JSON values with `DIGEST_DIGITS` significant digits."""
+    if isinstance(values, dict):
+        return {key: _rounded(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_rounded(value) for value in values]
+    return f"{values:.{DIGEST_DIGITS}g}" if isinstance(values, float) else values

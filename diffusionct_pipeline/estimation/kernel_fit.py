@@ -64,7 +64,7 @@ CLOTH_UNEVEN_MM = 0.5
 OUTLINE_SLOPE = 370.0  # HU/mm of the smoothed skin
 ROUGH, ROUGH_FREEDOM = 0.01, 1.5  # mm^2 and degrees of freedom: the skin may be sure and wrong, so the tail is heavy
 # Tangent of the skin's tilt that nothing shows: without a neighbouring slice, and beside what a neighbour shows of it.
-TILT, TILT_BESIDE = 0.3, 0.2
+TILT, TILT_BESIDE = 0.35, 0.25
 JITTER = 4.0  # of the outline that simulated noisy scans show, relative to `_outline_jitter` without it
 STARTS = ((2.8, 0.8), (4.5, 0.8), (7.0, 0.5), (9.0, 0.8))  # MTF50, width
 FIRST_STEPS, MOST_STEPS = 6, 60  # evaluations of every start, and of those that are then

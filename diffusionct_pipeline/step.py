@@ -175,20 +175,18 @@ def _level(curve: np.ndarray, kernel: KernelEstimate, lp_cm: np.ndarray) -> tupl
 
 
 def _noise_hu(source: ScanEstimate, shift: np.ndarray, power: slice, max_lp_cm: float) -> float | None:
-    """Noise in soft tissue after a shift of log power (rings,)."""
+    """Noise in soft tissue after a shift of log power (rings,); None where no soft tissue is in view."""
+    f, kernel = np.linspace(0, max_lp_cm, len(shift)), source.kernel
+    spacing = STANDARD_SPACING_MM if kernel is None else kernel.spacing_mm
+    plane = 2 * np.pi * f * (f <= 5 / spacing)
+    measured = None if kernel is None else kernel.noise_hu.get("soft tissue")
+    if measured is not None:  # what the kernel left of the noise: tokens hold anatomy beside it
+        density = np.exp(_expected(kernel, kernel.mtf, f)) * plane
+        return float(measured * np.sqrt((density * np.exp(shift)).sum() / density.sum()))
     tokens = source.tokens.float()
     local_hu = to_hu(tokens[:, LatentChannels.mean][:, 0])
     soft = (local_hu > SOFT_TISSUE_HU[0]) & (local_hu < SOFT_TISSUE_HU[1])
     if not soft.any():
         return None
-    spacing = 0.7 if source.kernel is None else source.kernel.spacing_mm
-    f = np.linspace(0, max_lp_cm, len(shift))
-    density = np.exp(tokens[soft][:, power].numpy()) * HU_SCALE**2 * 2 * np.pi * f / 100 * (f <= 5 / spacing)  # [n,rings]
-
-    def total(of: np.ndarray) -> np.ndarray:
-        return np.median(np.trapezoid(density * np.exp(of), f, axis=1))
-
-    measured = None if source.kernel is None else source.kernel.noise_hu.get("soft tissue")
-    if measured is None:
-        return float(np.sqrt(total(shift)))
-    return float(measured * np.sqrt(total(shift) / total(shift * 0)))
+    density = np.exp(tokens[soft][:, power].numpy() + shift) * HU_SCALE**2 * plane / 100  # [n,rings]
+    return float(np.sqrt(np.median(np.trapezoid(density, f, axis=1))))

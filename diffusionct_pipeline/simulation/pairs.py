@@ -137,7 +137,9 @@ def simulate_pair(
     options = options or ScanOptions()
     scanner = scanner or Scanner(phantom.device)
     slab = phantom.slab_hu(z_mm, options.thickness_mm)
-    hu, kernels = _scan(scanner, slab, phantom.spacing_mm, options, seed)
+    # A phantom's borders are ramps of one pixel, which no scanned body has.
+    crisp = lambda frequency: 1 / torch.sinc(phantom.spacing_mm * frequency)  # noqa: E731
+    hu, kernels = _scan(scanner, slab, phantom.spacing_mm, options, seed, crisp)
     mask = phantom.tumour_mask(
         z_mm, options.thickness_mm, spacing_mm=options.spacing_mm, size=options.size, centre_mm=options.centre_mm
     )

@@ -10,7 +10,7 @@ import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +20,11 @@ from . import __version__, image_processor, models, noise
 from .dicom import CTSlice, derive_slice, hounsfield
 from .dicom.deriving import synthetic_kernel_name
 from .image_processor import HUSlice
+from .reached import Reached
+from .scan_estimate import ID_DIGITS, ScanEstimate
 from .volumes import CTVolume
 from .volumes.files import MADE_BY
 
-if TYPE_CHECKING:
-    from .reached import Reached
-    from .scan_estimate import ScanEstimate
-
-ID_DIGITS = 16  # hexadecimal, of SHA-256
 SEAL = "; SHA-256 of pixels: "
 FULL_PRECISION = "float32"
 

@@ -48,7 +48,11 @@ def begin_scan(job: Job, entry: SeriesEntry, slices: Sequence[HUSlice], seed_of:
     if job.target is None:
         return ScanTask(None, job.derivation, {})
     known = job.known.get(entry.uid)
-    few = readable(slices, checked_indices(len(slices))) if known is None or known.reached is None else []
+    few: list[tuple[int, HUSlice]] = []
+    if known is None or known.reached is None:
+        few = readable(slices)
+        if not few:  # each is listed with its own reason as it is read for its result
+            return ScanTask(None, job.derivation, {})
     source = known.source if known else estimate_scan(job, slices, [item for _, item in few])
     step = job.pipe.step(source, job.target, job.options.noise)
     derivation = job.derivation.of_source(source, job.options.noise)
@@ -56,7 +60,7 @@ def begin_scan(job: Job, entry: SeriesEntry, slices: Sequence[HUSlice], seed_of:
     if known and known.reached and known.derivation == derivation.digest():
         reached = known.reached
     else:
-        few = few or readable(slices, checked_indices(len(slices)))
+        few = few or readable(slices)
         for index, item in few:
             steps = job.options.num_inference_steps
             (trial[index],) = job.pipe.standardize_batch([item], [seed_of(item)], steps, step)
@@ -77,10 +81,12 @@ def estimate_scan(job: Job, slices: Sequence[HUSlice], few: Sequence[HUSlice]) -
     return ScanEstimate(kernel, job.pipe.scan_tokens(few, job.options.batch_size))
 
 
-def readable(slices: Sequence[HUSlice], indices: Sequence[int]) -> list[tuple[int, HUSlice]]:
-    """Those of some slices that can be read, with their indices."""
-    found = []
-    for index in indices:
+def readable(slices: Sequence[HUSlice]) -> list[tuple[int, HUSlice]]:
+    """Read the slices of a scan that are to be checked, or any other one if none of them can be read; with their indices."""
+    chosen, found = checked_indices(len(slices)), []
+    for index in [*chosen, *sorted(set(range(len(slices))) - set(chosen))]:
+        if found and index not in chosen:
+            break
         try:
             found.append((index, slices[index]))
         except (DicomError, ValueError):

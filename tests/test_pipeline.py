@@ -213,7 +213,8 @@ class TestDeterminism:
 class TestSlicePositions:
     def noisy(self, pipe, positions, **options):
         hu = np.repeat(noise_hu(1, 64, 64), len(positions), 0)
-        return pipe(hu, pixel_spacing=SPACING, slice_positions=positions, **options).images
+        known = {"pixel_spacing": SPACING, "source": estimate(pipe, hu[:1])}
+        return pipe(hu, slice_positions=positions, **known, **options).images
 
     def test_the_same_position_has_the_same_noise_and_another_has_another(self, pipe):
         first, again, other = self.noisy(pipe, [3.0, 3.0, 4.0])

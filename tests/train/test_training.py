@@ -133,9 +133,19 @@ class TestAutoencoder:
             assert torch.equal(once[name], twice[name]), name
 
     def test_goes_on_from_another_with_its_number_of_tokens(self, latent, tmp_path):
+        latent(tmp_path / "one", max_steps=1)
+        latent(tmp_path / "two", max_steps=1, init=str(tmp_path / "one/denoiser"))
+        one, two = (ReferenceUNet1DModel.from_pretrained(tmp_path / name / "denoiser") for name in ("one", "two"))
+        assert len(two.standard) == 8 and tuple(two.config.block_out_channels) == (32, 32)  # the defaults are others
+        assert torch.equal(one.standard, two.standard) and torch.equal(one.deviation, two.deviation)
+
+    def test_the_standard_is_positions_of_slices_at_one_dose_and_residuals_have_a_measured_deviation(self, latent, tmp_path):
         latent(tmp_path, max_steps=1)
-        denoiser = ReferenceUNet1DModel.from_pretrained(tmp_path / "denoiser")  # the defaults are others
-        assert len(denoiser.standard) == 6 and tuple(denoiser.config.block_out_channels) == (32, 32)
+        denoiser = ReferenceUNet1DModel.from_pretrained(tmp_path / "denoiser")
+        power = denoiser.channels.power
+        assert denoiser.standard.isfinite().all() and denoiser.standard.std(0)[power].min() > 0
+        assert (denoiser.deviation[power] > 0).all() and not torch.equal(denoiser.deviation[power], torch.ones(6))
+        assert torch.equal(denoiser.deviation[: power.start], torch.ones(power.start))
 
     def test_a_regression_is_one_option_away(self, latent, tmp_path):
         assert latent(tmp_path, max_steps=1, last_step_share=1.0, default_steps=1)["loss"] > 0

@@ -5,10 +5,10 @@
 
 Sources are Br40 as it is, smoothed by a family that training has, and by two that it has not; the target is Bl64. With
 `--real` also a real pair (same file name, same slice), its soft side as it is and denoised, a far slice of the target's
-kernel as reference. Rows:
+kernel as reference. The dose is kept, as by default (`--noise`). Rows:
 
     input                 nothing is done
-    filter alone          the denoiser's curve as a gain, the same everywhere: nothing synthesized, nothing sampled
+    filter alone          the step's curve as a gain, the same everywhere: nothing synthesized, nothing sampled
     pooled style          the same with synthesis: the slice's own power, moved by one curve
     regression            the same network trained to say the mean, one step (`--regression`)
     DDPM, n steps         the pipeline
@@ -52,6 +52,8 @@ SOURCES = {
     "bilateral (seen)": ("bilateral", 0.6),
     "non-local means (unseen)": ("non-local means", 1.0),
     "total variation (unseen)": ("total variation", 1.0),
+    "statistical (seen)": ("statistical", 0.8),
+    "statistical, q-GGMRF (unseen)": ("statistical, q-GGMRF", 0.8),
 }
 REAL_SOURCES = {name: SOURCES[name] for name in ("plain", "non-local means (unseen)", "total variation (unseen)")}
 STEPS = (1, 2, 5, 10, 20, 50)
@@ -69,16 +71,22 @@ class Rows:
         steps: Numbers of denoising steps.
     """
 
-    def __init__(self, pipe, regression=None, steps=STEPS):
-        self.pipe, self.regression, self.steps = pipe, regression, steps
+    def __init__(self, pipe, regression=None, steps=STEPS, noise="keep"):
+        self.pipe, self.regression, self.steps, self.noise = pipe, regression, steps, noise
 
     @torch.no_grad()
-    def of(self, source, target, spacing_mm, seed, reference=None, samples=MEAN_OF):
-        """Row -> standardized HU (H, W) of a source; and `samples` samples (K, H, W)."""
+    def of(self, source, target, spacing_mm, seed, goal_texture=None, samples=MEAN_OF, scan=None):
+        """Row -> standardized HU (H, W) of a source; and `samples` samples (K, H, W).
+
+        `goal_texture` is a `Target`, the checkpoint's standard by default; `scan` are HU of all slices that tell the kernel,
+        the source alone by default.
+        """
         pipe, default = self.pipe, self.pipe.config.default_num_inference_steps
         slices = pipe.image_processor.load(source, spacing_mm)
         sample, spacing = pipe.image_processor.preprocess(slices)
         latent_a, skips = pipe.encode(sample, spacing)
+        known = pipe.estimate(slices if scan is None else pipe.image_processor.load(scan, spacing_mm))
+        step = pipe.step(known, goal_texture or pipe.resolve_target(), self.noise)
         goal, _ = pipe.image_processor.preprocess(pipe.image_processor.load(target, spacing_mm))
         seeds = [sample_seed(seed, number) for number in range(samples)]
         textures = [pipe.noise(slices, [one], "texture", sample.shape[1:]) for one in seeds]
@@ -87,14 +95,14 @@ class Rows:
             start = pipe.noise(slices * count, seeds[:count], "latent", latent_a.shape[1:])
             generators = [torch.Generator().manual_seed(one) for one in seeds[:count]]
             row_length = sample.shape[-1] // GRID
-            return model.denoise(latent_a.expand(count, -1, -1), reference, steps, start, generators, row_length)
+            return model.denoise(latent_a.expand(count, -1, -1), step, steps, start, generators, row_length)
 
         def drawn(latent, texture=textures[0]):
             return pipe.image_processor.postprocess(pipe.decode(latent, skips, texture), slices)[0]
 
         several = sampled(pipe, default, samples)  # [K,C,L]
         latents = {steps: several[:1] if steps == default else sampled(pipe, steps) for steps in self.steps}
-        pooled = pipe.denoiser.origin(latent_a, reference)
+        pooled = pipe.denoiser.baseline(latent_a, step.shift)
         rows = {"input": source, "filter alone": drawn(pooled, None), "pooled style": drawn(pooled)}
         if self.regression is not None:
             rows["regression"] = drawn(sampled(self.regression, 1))
@@ -113,11 +121,12 @@ def main():
     parser.add_argument("--regression", help="checkpoint of the same network as a regression")
     parser.add_argument("--real", type=Path, nargs=2, metavar=("SOFT_DIR", "SHARP_DIR"), help="a real pair")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="numbers of denoising steps")
+    parser.add_argument("--noise", default="keep", choices=("keep", "target"), help="whose dose the results have")
     parser.add_argument("--features", action="store_true", help="also the 1,401 features of the plain tumours")
     parser.add_argument("--json", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
     pipe = load(arguments.model)
-    rows = Rows(pipe, load(arguments.regression) if arguments.regression else None, arguments.steps)
+    rows = Rows(pipe, load(arguments.regression) if arguments.regression else None, arguments.steps, arguments.noise)
     seeds = take(SPLITS[arguments.split], arguments.pairs, arguments.offset)
     table = simulated(rows, seeds, arguments.features)
     if arguments.real:
@@ -184,7 +193,7 @@ def real(rows, soft_folder, sharp_folder):
                 far = far_from(i, len(masks))
                 load = rows.pipe.image_processor.load
                 far_slices = load(hu[target][far], scans[target][far].spacing_mm, "reference")
-                reference = rows.pipe.reference_tokens(far_slices)
+                reference = rows.pipe.resolve_target(None, far_slices)
                 given = hu[source][i]
                 if smoothing is not None:
                     family, strength = smoothing

@@ -97,7 +97,7 @@ def rows_of(pipe, fitting, judged):
     started = time.perf_counter()
     adapted = adapt(pipe, pairs)
     seconds = time.perf_counter() - started
-    reference = pipe.reference_tokens([pair.target for pair in pairs])
+    reference = pipe.resolve_target(None, [pair.target for pair in pairs])
     steps = pipe.config.default_num_inference_steps
     filters = {kind: LinearFilter(kind).fit(fitting) for kind in ("least_squares", "power")}
     images = {}
@@ -105,8 +105,10 @@ def rows_of(pipe, fitting, judged):
         outputs = {"input": source}
         outputs |= {f"linear filter, {kind}": system.standardize(source, spacing_mm) for kind, system in filters.items()}
         item = [load(source, spacing_mm)]
-        outputs["zero-shot by reference"] = pipe.standardize_batch(item, [number], steps, reference)[0]
-        outputs["adapted"] = adapted.pipe.standardize_batch(item, [number], steps)[0]
+        known = pipe.estimate(item)
+        outputs["zero-shot by reference"] = pipe.standardize_batch(item, [number], steps, pipe.step(known, reference))[0]
+        step = adapted.pipe.step(known, adapted.pipe.resolve_target())
+        outputs["adapted"] = adapted.pipe.standardize_batch(item, [number], steps, step)[0]
         for row, output in outputs.items():
             images.setdefault(row, []).append((output, target, masks))
     rows = {row: agreement(made) for row, made in images.items()}

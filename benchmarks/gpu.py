@@ -34,7 +34,7 @@ from scipy.ndimage import gaussian_filter
 from stages import STAGES, timed, write_noise
 
 SPACING_MM = 0.7
-SERIES_STAGES = ("read", "networks", "derive", "write")
+SERIES_STAGES = ("read", "estimate", "networks", "derive", "write")
 PRECISIONS = {"float32": False, "fast": True}
 
 
@@ -112,11 +112,14 @@ def in_parts(pipe, source, output):
     for path in scan_folder(source).series[0].paths:
         slices += pipe.image_processor.load(path)
     done("read", begun)
+    begun = time.perf_counter()
+    step = pipe.step(pipe.estimate(slices), pipe.resolve_target())
+    done("estimate", begun)
     for batch in pipe.batches(slices):
         inputs = [slices[i] for i in batch]
         seeds = pipe.noise_seeds(inputs)
         begun = time.perf_counter()
-        results = pipe.standardize_batch(inputs, seeds, steps)  # ends on the CPU, so that the GPU is waited for
+        results = pipe.standardize_batch(inputs, seeds, steps, step)  # ends on the CPU, so that the GPU is waited for
         done("networks", begun)
         begun = time.perf_counter()
         derived = [derivation.derive(hu, item.source, seed) for hu, item, seed in zip(results, inputs, seeds)]

@@ -25,7 +25,7 @@ from diffusionct_pipeline.folder_job import load_pipeline
 from pydicom.data import get_testdata_file
 
 SPACING_MM, THICKNESS_MM = 0.7, 1.0
-STAGES = ("read", "noise", "encode", "denoise", "decode", "derive", "write", "all")
+STAGES = ("read", "noise", "encode", "estimate", "denoise", "decode", "derive", "write", "all")
 
 
 def main():
@@ -77,12 +77,14 @@ def timed(pipe, folder, run, batch, size, steps):
     grid = processor.preprocess(slices, pipe.device)
     shape = grid[0].shape[1:]
     latent_a, skips = clock("encode", lambda: pipe.encode(*grid))
+    source = clock("estimate", lambda: pipe.estimate(slices))
+    step = pipe.step(source, pipe.resolve_target())
     start, texture = clock(
         "noise",
         lambda: (pipe.noise(slices, seeds, "latent", latent_a.shape[1:]), pipe.noise(slices, seeds, "texture", shape)),
     )
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    latent_b = clock("denoise", lambda: pipe.denoise(latent_a, None, steps, start, generators))
+    latent_b = clock("denoise", lambda: pipe.denoise(latent_a, step, steps, start, generators))
     hu = processor.postprocess(clock("decode", lambda: pipe.decode(latent_b, skips, texture)), slices)
     derived = clock(
         "derive", lambda: [derivation.derive(one, item.source, seed) for one, item, seed in zip(hu, slices, seeds)]
@@ -90,7 +92,7 @@ def timed(pipe, folder, run, batch, size, steps):
     clock("write", lambda: [write_slice(one, folder / "out" / path.name) for one, path in zip(derived, paths)])
     # 2. All of the method on the slices after them, whose noise is not made yet.
     following = processor.load(paths[batch:])
-    clock("all", lambda: pipe.standardize_batch(following, seeds, steps))
+    clock("all", lambda: pipe.standardize_batch(following, seeds, steps, step))
     return {name: value / batch * 1000 for name, value in seconds.items()}
 
 

@@ -105,7 +105,7 @@ def tilt(edge: BodyEdge, neighbour: BodyEdge, distance_mm: float) -> np.ndarray:
 def pixels_near(
     hu: np.ndarray, spacing_mm: float, edge: BodyEdge, chosen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return signed distance in mm (positive outside), HU and nearest vertex of the pixels within `REACH_MM` of some vertices.
+    """Return signed distance in mm (positive outside), HU and nearest vertex of the pixels near some vertices.
 
     Args:
         hu: (H, W) HU.

@@ -11,8 +11,9 @@ from ..dicom import CTSeries, DicomError, read_slice
 from ..evaluation.regions import spread
 from ..image_processor import HUSlice, from_dicom
 from .kernel_estimate import KernelEstimate
-from .kernel_fit import TISSUES, WIDTH_MM, KernelFit, fit_kernel
+from .kernel_fit import TISSUES, WIDTH_MM, fit_kernel
 from .law import whitening_of
+from .multistart import Fit
 from .noise import TissueNoise, find_squares, noise_of_squares
 from .skin import EdgeSlice, SkinPixels, SkinProfile, pool_skin, skin_pixels
 from .witnesses import LogMTFWitness, header_witness
@@ -23,6 +24,7 @@ READING_ORDER = ((2, 6, 9, 13), (0, 4, 11, 15), (1, 3, 5, 7, 8, 10, 12, 14))
 SURE = 0.12  # standard deviation of the level, 2 log T: then no more slices are read
 FARTHEST_NEIGHBOUR_MM = 12.0  # to tell how the skin is tilted; further away it bends
 UNKNOWN_THICKNESS_MM = 1.0
+COARSEST_MM = 1.6  # of pixels, whose noise tells a kernel
 AGREEMENT = 2.0  # standard deviations; witnesses that disagree more widen the interval
 
 
@@ -176,7 +178,9 @@ class _Evidence:
             return None
         named = header_witness(header_kernel)
         witnesses = [*witnesses, *([] if named is None else [named])]
-        skin, noise = pool_skin(self.skin), noise_of_squares(self.slices, self.squares, self.spacing_mm)
+        skin, noise = pool_skin(self.skin), {}
+        if self.spacing_mm < COARSEST_MM:
+            noise = noise_of_squares(self.slices, self.squares, self.spacing_mm)
         if skin is None and not noise and not witnesses:
             return None
         floor_hu = self.lowest_hu if self.floor_hu is None else self.floor_hu
@@ -184,7 +188,7 @@ class _Evidence:
         return self._as_estimate(fit, skin, noise, [witness.name for witness in witnesses])
 
     def _as_estimate(
-        self, fit: KernelFit, skin: SkinProfile | None, noise: dict[str, TissueNoise], others: Sequence[str]
+        self, fit: Fit, skin: SkinProfile | None, noise: dict[str, TissueNoise], others: Sequence[str]
     ) -> KernelEstimate:
         values, blur = fit.values, ("width", "bound")
         mtf50 = values["mtf50"]

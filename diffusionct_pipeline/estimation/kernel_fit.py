@@ -11,13 +11,12 @@ have the tails of Student's t, and errors of neighbouring bins are correlated. A
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import OptimizeResult, least_squares
 from scipy.special import i0e
 
 from .law import LEVEL_LP_CM, log_blur_power_gain, log_edge_blur, log_mtf
+from .multistart import Fit, Parameter, Values, minimize
 from .noise import TissueNoise
 from .noise_window import FREQUENCY as NOISE_LP_CM
 from .noise_window import ring_response
@@ -66,39 +65,14 @@ ROUGH, ROUGH_FREEDOM = 0.01, 1.5  # mm^2 and degrees of freedom: the skin may be
 # Tangent of the skin's tilt that nothing shows: without a neighbouring slice, and beside what a neighbour shows of it.
 TILT, TILT_BESIDE = 0.35, 0.25
 JITTER = 4.0  # of the outline that simulated noisy scans show, relative to `_outline_jitter` without it
-STARTS = ((2.8, 0.8), (4.5, 0.8), (7.0, 0.5), (9.0, 0.8))  # MTF50, width
-FIRST_STEPS, MOST_STEPS = 6, 60  # evaluations of every start, and of those that are then
-FOLLOWED_COST = 12.0  # within this of the best
-LEAST_WEIGHT = 0.05  # ends less probable than this, relative to the best, are dropped
-MOST_STRETCHED = 4.0  # `_linear_distance`
-SAME_MODE = 0.05  # ends whose MTF50 differ less, log, are one
+STARTS = (
+    {"mtf50": 2.8, "width": 0.8}, {"mtf50": 4.5, "width": 0.8}, {"mtf50": 7.0, "width": 0.5}, {"mtf50": 9.0, "width": 0.8}
+)  # fmt: skip
 SKIN_1_MM = np.arange(0.01, 2.5, 0.02)  # frequency, 1/mm
 DEPTH_STEP_MM = 0.05
 # HU of a blurred unit step at a depth is 0.5 + its sign times STEP @ MTF (the sine transform of an even line spread).
 DEPTH_MM = np.arange(0.0, 14.0, DEPTH_STEP_MM)
 STEP = 2 * 0.02 * np.sin(2 * np.pi * np.outer(SKIN_1_MM, DEPTH_MM)) / (2 * np.pi * SKIN_1_MM[:, None])
-
-Values = Mapping[str, np.ndarray]  # name -> (sets, 1)
-
-
-@dataclass(frozen=True, eq=False)
-class KernelFit:
-    """What the fit found.
-
-    Attributes:
-        values: Name -> value of every parameter.
-        covariance: Of all parameters, in the order of `values`; Gauss-Newton.
-        cost: Half the sum of the squared residuals.
-    """
-
-    values: dict[str, float]
-    covariance: np.ndarray
-    cost: float
-
-    def covariance_of(self, names: Sequence[str]) -> np.ndarray:
-        """Return the covariance of some parameters."""
-        places = [list(self.values).index(name) for name in names]
-        return self.covariance[np.ix_(places, places)]
 
 
 def fit_kernel(
@@ -108,7 +82,7 @@ def fit_kernel(
     spacing_mm: float,
     floor_hu: float,
     thickness_mm: float,
-) -> KernelFit:
+) -> Fit:
     """Fit the kernel to what there is of skin, noise and witnesses; at least one must be there.
 
     Args:
@@ -120,7 +94,8 @@ def fit_kernel(
         thickness_mm: Of a slice; the thicker, the more the skin may be blurred by what no neighbour shows.
     """
     noise = {name: noise[name] for name in TISSUES if name in noise}
-    parameters, terms = dict(SHAPE), [_shape_prior]
+    parameters: dict[str, Parameter] = dict(SHAPE)
+    terms: list[Callable[[Values], np.ndarray]] = [_shape_prior]
     terms += [_witness_term(witness) for witness in witnesses]
     for name, measured in noise.items():
         parameters |= {f"{name} {key}": row for key, row in TISSUE.items()}
@@ -134,71 +109,11 @@ def fit_kernel(
         parameters |= SKIN | {"rough": (low, start + moved, high + 4 * moved, None, None)}
         terms.append(lambda values: _student((values["rough"] - moved) / scale, ROUGH_FREEDOM))
         terms.append(_skin_term(skin, floor_hu))
-    return _minimize(parameters, terms)
+    return minimize(parameters, terms, STARTS, _level)
 
 
-def _minimize(parameters: Mapping[str, tuple], terms: Sequence[Callable[[Values], np.ndarray]]) -> KernelFit:
-    """Least squares from several starts; only the best is followed to the end."""
-    names, rows = list(parameters), list(parameters.values())
-    low, start, high = (np.array([row[i] for row in rows]) for i in range(3))
-    expected = np.array([0.0 if row[3] is None else row[3] for row in rows])
-    weight = np.array([0.0 if row[4] is None else 1 / row[4] for row in rows])
-    steps = 1e-5 * (high - low)
-
-    def evaluate(sets: np.ndarray) -> np.ndarray:
-        """(sets, parameters) -> (sets, residuals)."""
-        values = {name: sets[:, i, None] for i, name in enumerate(names)}
-        known = weight > 0
-        return np.concatenate([((sets - expected) * weight)[:, known], *(term(values) for term in terms)], axis=1)
-
-    def jacobian(at: np.ndarray) -> np.ndarray:
-        step = np.where(at + steps > high, -steps, steps)
-        found = evaluate(np.vstack([at, at + np.diag(step)]))
-        return (found[1:] - found[0]).T / step
-
-    def follow(at: np.ndarray, most: int) -> OptimizeResult:
-        return least_squares(lambda x: evaluate(x[None])[0], at.clip(low + 1e-6, high - 1e-6), jacobian,
-                             bounds=(low, high), x_scale=(high - low) / 10, max_nfev=most, ftol=1e-6, xtol=1e-6)  # fmt: skip
-
-    begun = []
-    for mtf50, width in STARTS:
-        start[names.index("mtf50")], start[names.index("width")] = mtf50, width
-        begun.append(follow(start, FIRST_STEPS))
-    least = min(found.cost for found in begun)
-    ends = [follow(found.x, MOST_STEPS) for found in begun if found.cost < least + FOLLOWED_COST]
-    return _joined(names, sorted(ends, key=lambda found: found.cost))
-
-
-def _joined(names: Sequence[str], ends: Sequence[OptimizeResult]) -> KernelFit:
-    """Return the most probable end, with the second moments of all about it; coarse pixels and noise alone may leave two."""
-    modes: list[OptimizeResult] = []
-    for end in ends:
-        if all(np.abs(np.log(end.x[0] / mode.x[0])) > SAME_MODE for mode in modes):
-            modes.append(end)
-    covariances = [np.linalg.pinv(mode.jac.T @ mode.jac) for mode in modes]
-    # Laplace's approximation of the probability of each.
-    volume = [np.linalg.slogdet(covariance)[1] / 2 for covariance in covariances]
-    log_weight = np.array(volume) - [mode.cost for mode in modes]
-    weight = np.exp(log_weight - log_weight.max())
-    weight = np.where(weight < LEAST_WEIGHT, 0, weight)
-    best = min(modes, key=lambda mode: mode.cost)
-    moments = [
-        covariance + np.outer(away, away)
-        for covariance, away in zip(covariances, (_linear_distance(names, best, mode) for mode in modes))
-    ]
-    covariance = sum(share * moment for share, moment in zip(weight / weight.sum(), moments))
-    return KernelFit(dict(zip(names, best.x.tolist())), covariance, float(best.cost))
-
-
-def _linear_distance(names: Sequence[str], best: OptimizeResult, other: OptimizeResult) -> np.ndarray:
-    """Return the way from one end to another, so long that log T changes as much by its slope at the first as it truly does."""
-    away = other.x - best.x
-
-    def level(at: np.ndarray) -> float:
-        return float(_log_mtf({name: np.array([[value]]) for name, value in zip(names, at)}, LEVEL_LP_CM).mean())
-
-    linear, true = (level(best.x + 1e-3 * away) - level(best.x)) / 1e-3, level(other.x) - level(best.x)
-    return away * np.clip(abs(true) / max(abs(linear), 1e-9), 1 / MOST_STRETCHED, MOST_STRETCHED)
+def _level(values: Values) -> np.ndarray:
+    return _log_mtf(values, LEVEL_LP_CM).mean(1)
 
 
 def _log_mtf(values: Values, frequency: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the ring powers of small windowed squares show of a noise power spectrum: leakage of the window, aliasing of the pixels."""
+"""What the ring powers of small squares show of a noise power spectrum: the window leaks, the pixels alias."""
 
 from __future__ import annotations
 

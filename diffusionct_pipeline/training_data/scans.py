@@ -30,7 +30,6 @@ from ..simulation import (
     simulate_pair,
 )
 from ..simulation.kernels import get_kernel
-from ..simulation.scanner import SMALLEST_BLUR
 from .filtered_scans import draw_filters, filter_scan
 from .objects import TrainingObject
 from .splits import SCANS, take
@@ -46,6 +45,7 @@ JITTER = 0.04  # of the frequencies of kernels of the table
 UNCUT_HU = -2048.0  # no vendor's format holds less
 # Whitening of the scanners in cm^2, see `Scanner`: that of filtered backprojection on real ones, and in some scans any.
 USUAL_WHITENING, ANY_WHITENING, USUAL_SHARE = (0.04, 0.07), (0.01, 0.075), 0.7
+LEAST_BLUR = 0.1  # transfer of a scanner at the MTF50 of the sharpest kernel that it is given
 FOCAL_SHARE = (0.35, 0.6)  # of the whitening that is the focal spot's, the rest is the detector cell's
 NEAR_TUMOUR = 0.6  # of its radius
 SMALLEST_SIZE = 64  # pixels
@@ -233,11 +233,11 @@ def _scanner(n_detectors: int, generator: torch.Generator) -> Scanner:
 def _kernels(standard_kernel: str, scanners: Sequence[Scanner], generator: torch.Generator) -> list[Kernel]:
     """Draw the standard, two kernels of the table and a soft one, each up to 4 % off, and one of any shape.
 
-    None is sharper than the scanners can be: half of its contrast must be left where they blur to `SMALLEST_BLUR`.
+    None is much sharper than the scanners can be, see `LEAST_BLUR`.
     """
 
     def fits(kernel: Kernel) -> bool:
-        return all(float(scanner.blur(torch.tensor(kernel.mtf50 / 10))) >= SMALLEST_BLUR for scanner in scanners)
+        return all(float(scanner.blur(torch.tensor(kernel.mtf50 / 10))) >= LEAST_BLUR for scanner in scanners)
 
     names = [name for name in KERNELS if name != standard_kernel and fits(KERNELS[name])]
     picked = torch.randperm(len(names), generator=generator)[:2].tolist()

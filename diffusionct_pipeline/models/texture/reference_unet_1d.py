@@ -53,7 +53,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         self,
         rings: int = 24,
         block_out_channels: tuple[int, ...] = (64, 96, 128),
-        layers_per_block: int = 2,
+        layers_per_block: int = 1,
         head_channels: int = 32,
         norm_groups: int = 8,
         standard_tokens: int = SCAN_TOKENS,

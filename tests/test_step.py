@@ -130,7 +130,7 @@ class TestNoiseInHU:
         assert moved(source, to_standard())[1].noise_hu[0] == pytest.approx(17.0)
 
     def test_without_soft_tissue_none_is_expected(self):
-        source = scan("Br40")
+        source = scan("Br40", noise_hu={"lung": 30.0})
         source.tokens[:, CHANNELS.mean] = -1.4  # lung
         step = moved(source, to_standard(), 30.0)[1]
         assert step.noise_hu is None

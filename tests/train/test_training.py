@@ -30,7 +30,7 @@ from safetensors.torch import load_file
 TINY = {
     "batch_size": 4, "validation_steps": 0, "checkpoint_steps": 0, "cpu": True, "ema_decay": 0.5, "warmup_steps": 1,
 }  # fmt: skip
-TINY_LATENT = TINY | {"block_out_channels": [32, 32], "default_steps": 2, "standard_tokens": 6}
+TINY_LATENT = TINY | {"block_out_channels": [32, 32], "default_steps": 2, "standard_tokens": 8}
 TINY_IMAGES = TINY | {"batch_size": 2, "crop": 64, "phantom_slices": 1}
 TINY_RESNET = TINY_IMAGES | {
     "latent_channels": 8, "block_out_channels": [8, 8, 8, 8, 16], "decoder_channels": [8] * 5,
@@ -59,20 +59,13 @@ def autoencoder(scans):
     return train_one
 
 
-@pytest.fixture(scope="module")
-def curve(tmp_path_factory, scans, trained):
-    folder = tmp_path_factory.mktemp("curve")
-    options = TINY_LATENT | {"scans": str(scans), "autoencoder": str(trained / "autoencoder")}
-    run(LatentOptions(output=str(folder), part="curve", max_steps=60, **options), LatentPhase)
-    return folder
-
-
 @pytest.fixture
-def latent(scans, trained, curve):
+def latent(scans, trained):
     def train_one(folder, **options):
-        given = {"scans": str(scans), "autoencoder": str(trained / "autoencoder"), "init": str(curve / "denoiser")}
-        options = TINY | {"default_steps": 2, "part": "diffusion"} | given | options
-        return run(LatentOptions(output=str(folder), **options), LatentPhase)
+        given = {"scans": str(scans), "autoencoder": str(trained / "autoencoder")}
+        if not options.get("init"):
+            given |= TINY_LATENT
+        return run(LatentOptions(output=str(folder), **TINY | {"default_steps": 2} | given | options), LatentPhase)
 
     return train_one
 
@@ -140,9 +133,19 @@ class TestAutoencoder:
             assert torch.equal(once[name], twice[name]), name
 
     def test_goes_on_from_another_with_its_number_of_tokens(self, latent, tmp_path):
+        latent(tmp_path / "one", max_steps=1)
+        latent(tmp_path / "two", max_steps=1, init=str(tmp_path / "one/denoiser"))
+        one, two = (ReferenceUNet1DModel.from_pretrained(tmp_path / name / "denoiser") for name in ("one", "two"))
+        assert len(two.standard) == 8 and tuple(two.config.block_out_channels) == (32, 32)  # the defaults are others
+        assert torch.equal(one.standard, two.standard) and torch.equal(one.deviation, two.deviation)
+
+    def test_the_standard_is_positions_of_slices_at_one_dose_and_residuals_have_a_measured_deviation(self, latent, tmp_path):
         latent(tmp_path, max_steps=1)
-        denoiser = ReferenceUNet1DModel.from_pretrained(tmp_path / "denoiser")  # the defaults are others
-        assert len(denoiser.standard) == 6 and tuple(denoiser.config.block_out_channels) == (32, 32)
+        denoiser = ReferenceUNet1DModel.from_pretrained(tmp_path / "denoiser")
+        power = denoiser.channels.power
+        assert denoiser.standard.isfinite().all() and denoiser.standard.std(0)[power].min() > 0
+        assert (denoiser.deviation[power] > 0).all() and not torch.equal(denoiser.deviation[power], torch.ones(6))
+        assert torch.equal(denoiser.deviation[: power.start], torch.ones(power.start))
 
     def test_a_regression_is_one_option_away(self, latent, tmp_path):
         assert latent(tmp_path, max_steps=1, last_step_share=1.0, default_steps=1)["loss"] > 0

@@ -45,6 +45,8 @@ LAYERS = {
     "systems": 7,
     "publishing": 6,
     "characterise": 6,
+    "characterise.measure": 7,
+    "characterise.advice": 7,
     "characterise.folder": 10,
     "characterise.report": 10,
     "characterise.figures": 10,

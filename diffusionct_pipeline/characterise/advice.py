@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 UNSURE = 1.25  # how far the 90 % interval of MTF50 may reach, as a ratio; what a header alone tells reaches 1.31
 AS_SOFT = 1.02  # ratio up to which a kernel is not above a series: no slice tells two MTF50 that near to each other apart
+ALIKE = 1.1  # ratio of MTF50 up to which two series count as of one kernel; the next of a family has 1.15 to 1.3
 MIXED = 1.2  # ratio of noise under one target from which on doses differ: 1.4 times the dose
 OTHER_PARTS = ("H", "U")  # Siemens: kernels for the head, and for the inner ear and joints
 # Kernels whose numbers are only remembered are no targets: derived images are named after them.
@@ -74,13 +75,12 @@ class Advice:
     unseen: list[int]
 
 
-def advise(pipe: DiffusionCTPipeline, measured: Sequence[MeasuredSeries], groups: Sequence[int]) -> Advice | None:
+def advise(pipe: DiffusionCTPipeline, measured: Sequence[MeasuredSeries]) -> Advice | None:
     """Choose targets for a cohort.
 
     Args:
         pipe: A checkpoint with `has_texture_latent`, by which the series were tried.
         measured: All series.
-        groups: Of like style, as `styles.group` numbers them.
 
     Returns:
         None where the MTF of the checkpoint's standard is not known: then it takes no target by name.
@@ -88,7 +88,7 @@ def advise(pipe: DiffusionCTPipeline, measured: Sequence[MeasuredSeries], groups
     if pipe.resolve_target().texture_mtf is None:
         return None
     mtf50 = [item.mtf50 if is_sure(item.kernel) else None for item in measured]
-    softest, commonest = softest_target(mtf50), commonest_target(mtf50, groups, [item.protocol.kernel for item in measured])
+    softest, commonest = softest_target(mtf50), commonest_target(mtf50, [item.protocol.kernel for item in measured])
     trials = {i: item.trial for i, item in enumerate(measured) if item.trial is not None}
 
     def with_noise(choice: Choice | None) -> Choice | None:
@@ -130,24 +130,23 @@ def softest_target(mtf50: Sequence[float | None]) -> Choice | None:
     return Choice(max(below, key=lambda kernel: kernel.mtf50, default=SUGGESTED[0]), (series,), known[series])
 
 
-def commonest_target(mtf50: Sequence[float | None], groups: Sequence[int], names: Sequence[str]) -> Choice | None:
-    """Choose the kernel of the largest group, of two the softer one; None without any sure series.
+def commonest_target(mtf50: Sequence[float | None], names: Sequence[str]) -> Choice | None:
+    """Choose the kernel that most series have, whatever their dose; of two as common the softer one.
 
     Args:
         mtf50: Of each series in lp/cm, None where it is unsure.
-        groups: Number of the group of each.
-        names: Kernel in the header of each: the commonest in the group is taken where the measurement bears it out, else
-            the nearest kernel of the table.
+        names: Kernel in the header of each: the commonest among these series is taken where the measurement bears it out,
+            else the nearest kernel of the table.
+
+    Returns:
+        None without any sure series.
     """
-    members: dict[int, list[int]] = {}
-    for i, group in enumerate(groups):
-        if mtf50[i] is not None:
-            members.setdefault(group, []).append(i)
-    if not members:
+    known = {i: value for i, value in enumerate(mtf50) if value is not None}
+    if not known:
         return None
-    centre = {group: float(np.median([mtf50[i] for i in series])) for group, series in members.items()}
-    largest = max(members, key=lambda group: (len(members[group]), -centre[group]))
-    series, middle = members[largest], centre[largest]
+    alike = [[j for j in known if 1 / ALIKE <= known[j] / centre <= ALIKE] for centre in sorted(known.values())]
+    series = max(alike, key=len)
+    middle = float(np.median([known[i] for i in series]))
     for name, _ in Counter(names[i] for i in series).most_common():
         kernel = find_kernel(name)
         if kernel is not None and abs(middle / kernel.mtf50 - 1) <= TOLERANCE:
@@ -175,31 +174,34 @@ def advice_text(advice: Advice, count: int, standard_name: str) -> list[str]:
         count: Number of series.
         standard_name: Kernel of the checkpoint's standard.
     """
-    text = []
     if advice.softest is None:
-        text.append("The kernel of no series is sure enough to choose a target by it.\n")
+        text = ["The kernel of no series is sure enough to choose a target by it.\n"]
     else:
-        kernel, softest = advice.softest.kernel, advice.softest.mtf50
-        whose = f"series {advice.softest.series[0] + 1} is the softest, with an MTF50 of {softest:.1f} lp/cm"
-        if kernel.mtf50 <= AS_SOFT * softest:
-            said = f"Softest target that loses nothing: {kernel.name} ({kernel.mtf50:.1f} lp/cm). Of all series, {whose}; the "
-            text.append(said + "others only lose sharpness that they can lose.\n")
-        else:
-            said = f"Softest target: {kernel.name} ({kernel.mtf50:.1f} lp/cm), the softest kernel of the table. Of all series, "
-            text.append(f"{said}{whose}, and would be sharpened.\n")
-        text += _command(advice.softest)
-    if advice.commonest is not None:
-        choice = advice.commonest
-        text.append(f"Commonest kernel: {choice.kernel.name} ({choice.kernel.mtf50:.1f} lp/cm), by the largest group of like "
-                    f"style, {len(choice.series)} of {count} series with a median MTF50 of {choice.mtf50:.1f} lp/cm. Softer "
-                    "series would be sharpened.\n")  # fmt: skip
-        text += _command(choice)
-    own = f"The checkpoint's own standard, {standard_name}, would be missed by {len(advice.missed)} of {count} series"
-    text.append(f"{own}{_numbers(advice.missed)}; {len(advice.unseen)} do not show whether they reach it"
-                f"{_numbers(advice.unseen)}.\n")  # fmt: skip
+        text = _softest_text(advice.softest) + _commonest_text(advice.commonest, advice.softest, count)
+    missed = f"{len(advice.missed) or 'None'} of {count} series would miss the checkpoint's own standard, {standard_name}"
+    text.append(f"{missed}{_numbers(advice.missed)}.\n")
+    if advice.unseen:
+        text.append(f"Series that do not show whether they reach it: {len(advice.unseen)}{_numbers(advice.unseen)}.\n")
     if advice.unsure:
         text.append(f"Kernel unsure, left out of the choice: {len(advice.unsure)} series{_numbers(advice.unsure)}.\n")
     return text
+
+
+def _softest_text(choice: Choice) -> list[str]:
+    kernel, softest = choice.kernel, f"series, {choice.series[0] + 1}, has an MTF50 of {choice.mtf50:.1f} lp/cm"
+    if kernel.mtf50 <= AS_SOFT * choice.mtf50:
+        said = f"Softest target that loses nothing: {kernel.name} ({kernel.mtf50:.1f} lp/cm), which every series reaches by "
+        return [f"{said}smoothing alone; the softest, {softest}.\n", *_command(choice)]
+    said = f"Softest target: {kernel.name} ({kernel.mtf50:.1f} lp/cm), the softest kernel of the table; the softest, "
+    return [f"{said}{softest} and would be sharpened.\n", *_command(choice)]
+
+
+def _commonest_text(choice: Choice, softest: Choice, count: int) -> list[str]:
+    kernel, share = choice.kernel, f"{len(choice.series)} of {count} series have about its MTF50, {choice.mtf50:.1f} lp/cm"
+    if kernel.name == softest.kernel.name:
+        return [f"It is the commonest kernel as well: {share}.\n"]
+    said = f"Commonest kernel: {kernel.name} ({kernel.mtf50:.1f} lp/cm); {share}. Softer ones would be sharpened.\n"
+    return [said, *_command(choice)]
 
 
 def _command(choice: Choice) -> list[str]:
@@ -209,7 +211,7 @@ def _command(choice: Choice) -> list[str]:
         low, high = choice.noise_hu
         lines.append(f"Doses differ: noise in soft tissue would be {low:.0f} to {high:.0f} HU under {choice.kernel.name}. For "
                      f"one noise level, add `--noise {choice.common_noise_hu}`, the lowest that all series can reach, or "
-                     "`--noise target`, which takes over the level of the checkpoint's standard.\n")  # fmt: skip
+                     "`--noise target`, the level of the checkpoint's standard.\n")  # fmt: skip
     return lines
 
 

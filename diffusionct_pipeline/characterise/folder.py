@@ -102,10 +102,9 @@ def characterise_folder(
         if not measured:
             raise ValueError(f"no series could be measured: {failures[0]}")
         # 2. All of them beside each other.
-        groups = group(measured)
         result = Characterisation(
             measured=measured,
-            groups=groups,
+            groups=group(measured),
             same_scans=find_same_scans(
                 [item.series for item in measured],
                 [item.acquisition for item in measured],
@@ -114,7 +113,7 @@ def characterise_folder(
             names=[_name(item.series, scan.folder) for item in measured],
             failures=failures,
             standard_name=pipe.config.standard_name,
-            advice=None if known is None else advise(known, measured, groups),
+            advice=None if known is None else advise(known, measured),
         )
         write_report(result, part)
     return result

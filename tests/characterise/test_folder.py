@@ -115,7 +115,7 @@ class TestTrial:
         command = "diffusionct standardize IN OUT --target Br36"
         assert f"softest target that loses nothing: {command}" in said and command in report
         assert f"commonest kernel: {command}" in said
-        assert "to Bl64: " in said and "own standard, Bl64, would be missed by" in report
+        assert "to Bl64: " in said and "of 2 series would miss the checkpoint's own standard, Bl64" in report
 
     def test_without_a_texture_latent_none_is_made(self, scans, model, tmp_path, monkeypatch):
         monkeypatch.setattr(characterise_module, "has_texture_latent", lambda pipe: False)

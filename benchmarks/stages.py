@@ -25,7 +25,7 @@ from diffusionct_pipeline.folder_job import load_pipeline
 from pydicom.data import get_testdata_file
 
 SPACING_MM, THICKNESS_MM = 0.7, 1.0
-STAGES = ("read", "noise", "encode", "denoise", "decode", "derive", "write", "all")
+STAGES = ("read", "noise", "encode", "estimate", "denoise", "decode", "derive", "write", "all")
 
 
 def main():

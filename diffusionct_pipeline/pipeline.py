@@ -359,7 +359,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
 
         # 3. The standardized slices, back to HU and the original grid.
         texture = self.noise(slices, seeds, "texture", shape)  # [B,1,H,W]
-        standardized = self.decode(latent_b, skips, texture)  # [B,1,H,W]
+        standardized = self.decode(latent_b, skips, texture, None if step is None else step.coherent)  # [B,1,H,W]
         return self.image_processor.postprocess(standardized, slices)  # B x [H,W]
 
     def check_inputs(
@@ -487,7 +487,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
     def step(self, source: ScanEstimate, target: Target, noise: str | float = "keep") -> Step:
         """Apply the rule of step.py to a scan; a denoiser that pairs of a site calibrated knows the step to its standard."""
         if self.denoiser.is_calibrated and target.id == "standard":
-            return Step(target.tokens, self.denoiser.calibration[0].T, log_mtf_power(source, self.autoencoder.config.rings, self.autoencoder.config.max_lp_cm), False)
+            return Step(target.tokens, self.denoiser.calibration[0].T, None, log_mtf_power(source, self.autoencoder.config.rings, self.autoencoder.config.max_lp_cm), False)
         mean, std = self.autoencoder.latent_mean, self.autoencoder.latent_std
         device = self._execution_device
         return make_step(source, target, noise, mean.to(device), std.to(device), self.autoencoder.config.max_lp_cm)
@@ -589,12 +589,14 @@ class DiffusionCTPipeline(DiffusionPipeline):
         weights = level_weights(law, config.max_lp_cm, 5 / spacing)
         return whitening(patient_mean(latent)[:, channels.power], law, weights, config.max_lp_cm)
 
-    def decode(self, latent: torch.Tensor, skips: tuple, noise: torch.Tensor | None) -> torch.Tensor:
+    def decode(
+        self, latent: torch.Tensor, skips: tuple, noise: torch.Tensor | None, coherent: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Normalized latent (B, C, L), the skips of A and noise (B, 1, H, W) -> (B, 1, H, W), model range, float32.
 
-        Without noise nothing is synthesized.
+        Without noise nothing is synthesized; `coherent` is that of a `Step`.
         """
-        to_synthesize = (noise,) if isinstance(self.autoencoder, TextureAutoencoder) else ()
+        to_synthesize = (noise, coherent) if isinstance(self.autoencoder, TextureAutoencoder) else ()
         with self.mixed_precision(self.autoencoder):
             return self.autoencoder.decode(self.autoencoder.denormalize(latent), skips, *to_synthesize).float()
 

@@ -62,6 +62,8 @@ class Step:
     Attributes:
         tokens: Of the target's texture, (1, T, C), normalized.
         shift: Of power, (1, rings), normalized.
+        coherent: Change of log power that the kernels ask for, (1, rings), or None where they are not known: so much of the
+            scan itself goes into the result, and what its power grows beyond that is new noise.
         log_mtf_power: 2 log T of the scan, (1, rings), or None where its kernel is not known.
         keep_mean: Whether smoothing may be missing in the shift, see `ReferenceUNet1DModel.from_residual`.
         noise: "keep" or "target", whichever was done.
@@ -73,6 +75,7 @@ class Step:
 
     tokens: torch.Tensor
     shift: torch.Tensor
+    coherent: torch.Tensor | None = None
     log_mtf_power: torch.Tensor | None = None
     keep_mean: bool = True
     noise: str = "keep"
@@ -100,7 +103,7 @@ def make_step(
     lp_cm, kernel, remarks = np.linspace(0, max_lp_cm, len(share)), source.kernel, []
     shift = anatomy_matched_power_shift(tokens, target.tokens[0], max_lp_cm).cpu().numpy() * std  # log power
     # 1. The level: what the shift holds beside the change that the kernels ask for.
-    level = deviation = None
+    level = deviation = asked = None
     if kernel is not None and target.texture_mtf is not None:
         asked = _expected(kernel, target.texture_mtf, lp_cm) - _expected(kernel, kernel.mtf, lp_cm)
         level, deviation = _level(shift - asked, kernel, lp_cm)
@@ -114,6 +117,7 @@ def make_step(
     if target.mtf is not None:
         if kernel is not None:
             change = _expected(kernel, target.mtf, lp_cm) - _expected(kernel, target.texture_mtf, lp_cm)
+            asked = asked + change
         else:
             change = 2 * np.log(target.mtf(lp_cm) / target.texture_mtf(lp_cm))
         shift = shift + change * share
@@ -131,8 +135,9 @@ def make_step(
     after = None if before is None else (before, _noise_hu(source, shift, power, max_lp_cm))
     known_mtf = log_mtf_power(source, len(share), max_lp_cm)
     shift = torch.from_numpy(shift / std).to(mean)[None]
+    coherent = None if asked is None else torch.from_numpy(asked).to(mean)[None]
     done = "keep" if keep else "target"
-    return Step(target.tokens, shift, None if known_mtf is None else known_mtf.to(mean), keep, done, level, deviation, after, remarks)
+    return Step(target.tokens, shift, coherent, None if known_mtf is None else known_mtf.to(mean), keep, done, level, deviation, after, remarks)
 
 
 def log_mtf_power(source: ScanEstimate, rings: int, max_lp_cm: float) -> torch.Tensor | None:
@@ -175,20 +180,18 @@ def _level(curve: np.ndarray, kernel: KernelEstimate, lp_cm: np.ndarray) -> tupl
 
 
 def _noise_hu(source: ScanEstimate, shift: np.ndarray, power: slice, max_lp_cm: float) -> float | None:
-    """Noise in soft tissue after a shift of log power (rings,)."""
+    """Noise in soft tissue after a shift of log power (rings,); None where no soft tissue is in view."""
+    f, kernel = np.linspace(0, max_lp_cm, len(shift)), source.kernel
+    spacing = STANDARD_SPACING_MM if kernel is None else kernel.spacing_mm
+    plane = 2 * np.pi * f * (f <= 5 / spacing)
+    measured = None if kernel is None else kernel.noise_hu.get("soft tissue")
+    if measured is not None:  # what the kernel left of the noise: tokens hold anatomy beside it
+        density = np.exp(_expected(kernel, kernel.mtf, f)) * plane
+        return float(measured * np.sqrt((density * np.exp(shift)).sum() / density.sum()))
     tokens = source.tokens.float()
     local_hu = to_hu(tokens[:, LatentChannels.mean][:, 0])
     soft = (local_hu > SOFT_TISSUE_HU[0]) & (local_hu < SOFT_TISSUE_HU[1])
     if not soft.any():
         return None
-    spacing = 0.7 if source.kernel is None else source.kernel.spacing_mm
-    f = np.linspace(0, max_lp_cm, len(shift))
-    density = np.exp(tokens[soft][:, power].numpy()) * HU_SCALE**2 * 2 * np.pi * f / 100 * (f <= 5 / spacing)  # [n,rings]
-
-    def total(of: np.ndarray) -> np.ndarray:
-        return np.median(np.trapezoid(density * np.exp(of), f, axis=1))
-
-    measured = None if source.kernel is None else source.kernel.noise_hu.get("soft tissue")
-    if measured is None:
-        return float(np.sqrt(total(shift)))
-    return float(measured * np.sqrt(total(shift) / total(shift * 0)))
+    density = np.exp(tokens[soft][:, power].numpy() + shift) * HU_SCALE**2 * plane / 100  # [n,rings]
+    return float(np.sqrt(np.median(np.trapezoid(density, f, axis=1))))

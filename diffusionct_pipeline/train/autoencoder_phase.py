@@ -36,6 +36,7 @@ class IncoherentShareObjective(nn.Module):
         a, b, coherence, weight = (
             x.unflatten(2, (side, side)) for x in (latent_a, latent_b, coherence, patient_weight(latent_a))
         )
+        weight = weight * (weight > IN_PATIENT)  # air without noise has no phase to compare
         power = self.model.channels.power
         share = self.model.incoherent_share(a, b[:, power] - a[:, power])
         with torch.autocast(latent_a.device.type, enabled=False):

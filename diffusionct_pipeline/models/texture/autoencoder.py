@@ -11,7 +11,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 
 from ..latent_statistics import LatentStatistics
 from .channels import IN_PATIENT, LatentChannels, patient_weight, scaled_spacing
-from .coherence import IncoherentShare, least_incoherent_share
+from .coherence import IncoherentShare, least_incoherent_share, share_beyond
 from .local_spectrum import STRIDE, LocalSpectrum
 from .synthesis import TextureSynthesis
 
@@ -50,6 +50,7 @@ class TextureAutoencoder(ModelMixin, ConfigMixin, LatentStatistics):
         hidden, blocks: Of `IncoherentShare`.
         linear_quantile, linear_margin: See `least_incoherent_share`. Chosen on two real series (B19f, Philips D), smoothed by
             three families, and on validation phantoms: tighter ones gain more there on smoothed slices and cost on plain ones.
+        coherent_margin: See `share_beyond`.
     """
 
     config_name = "config.json"
@@ -70,10 +71,12 @@ class TextureAutoencoder(ModelMixin, ConfigMixin, LatentStatistics):
         blocks: int = 3,
         linear_quantile: float = 0.1,
         linear_margin: float = 0.3,
+        coherent_margin: float = 0.1,
     ):
         super().__init__()
         self.channels = LatentChannels(rings)
         self.linear = (linear_quantile, linear_margin)
+        self.coherent_margin = coherent_margin
         self.spectrum = LocalSpectrum(rings, max_lp_cm, power_floor)
         self.incoherent_share = IncoherentShare(rings, hidden, blocks)
         self.synthesis = TextureSynthesis(rings, max_lp_cm, kept_lp_cm, trusted_from_lp_cm, trusted_to_lp_cm)
@@ -102,7 +105,13 @@ class TextureAutoencoder(ModelMixin, ConfigMixin, LatentStatistics):
         return latent, TextureSkips(sample, pixel_spacing, latent)
 
     @apply_forward_hook
-    def decode(self, latent: torch.Tensor, skips: TextureSkips, noise: torch.Tensor | None) -> torch.Tensor:
+    def decode(
+        self,
+        latent: torch.Tensor,
+        skips: TextureSkips,
+        noise: torch.Tensor | None,
+        coherent: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Draw the anatomy of A with the texture of `latent`.
 
         Args:
@@ -110,6 +119,8 @@ class TextureAutoencoder(ModelMixin, ConfigMixin, LatentStatistics):
             skips: What `encode` returned for A.
             noise: White, of unit variance, (B, 1, H, W). None: no power counts as new and nothing is synthesized, a mere
                 filter.
+            coherent: Change of log power that the kernels ask for, (B, rings) or (1, rings); None where they are not known.
+                Power that grows by more than that is new.
 
         Returns:
             (B, 1, H, W), model range, float32.
@@ -126,4 +137,6 @@ class TextureAutoencoder(ModelMixin, ConfigMixin, LatentStatistics):
                 inside = patient_weight(latent_a.flatten(2)).unflatten(2, grid) > IN_PATIENT
                 least = least_incoherent_share(change, inside, *self.linear)
                 incoherent = torch.maximum(self.incoherent_share(latent_a, change), least)
+                if coherent is not None:
+                    incoherent = torch.maximum(incoherent, share_beyond(change, coherent, self.coherent_margin))
             return self.synthesis(sample, change, log_power, incoherent, noise, pixel_spacing)

@@ -82,6 +82,20 @@ def least_incoherent_share(change: torch.Tensor, inside: torch.Tensor, quantile:
     return 1 - torch.exp((bound - change).clamp(max=0))
 
 
+def share_beyond(change: torch.Tensor, coherent: torch.Tensor, margin: float) -> torch.Tensor:
+    """Share of the target's power that kernels cannot explain: edges are to change by their MTFs, and noise is added to the rest.
+
+    Args:
+        change: Log power of the target minus that of the source, (B, rings, h, w).
+        coherent: What the kernels ask for, (B, rings) or (1, rings), log power.
+        margin: Log power by which that may be off.
+
+    Returns:
+        (B, rings, h, w), 0 to below 1.
+    """
+    return 1 - torch.exp((coherent[..., None, None] + margin - change).clamp(max=0))
+
+
 def coherence_of(phase_agreement: torch.Tensor) -> torch.Tensor:
     """Coherence (any shape, -1 to 1) from the mean cosine of the phase difference of two complex Gaussians.
 

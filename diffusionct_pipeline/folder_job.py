@@ -8,26 +8,27 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 
 from .characterise.prior import SliceLatent
+from .earlier_run import KnownScan, given_scans, known_scans
 from .fast import make_fast
 from .files import write_whole
-from .folder_scans import KnownScan, ScanTask, given_scans, known_scans
 from .pipeline import DiffusionCTPipeline
 from .provenance import Derivation
 from .run_report import REPORT_FILE, SeriesEntry, make_report, relative_path
 from .sample_files import SAMPLES_FOLDER
 from .seeds import MAX_SEED
 from .sources import Sources
-from .step import Target
+from .step import Step, Target
 from .systems import SystemPipeline, load_system
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,21 @@ class FolderOptions:
         if self.source is not None:
             chosen["source"] = REPORT_FILE  # its folder may name a patient
         return {**chosen, "model": "embedded" if self.model is None else str(self.model)}
+
+
+@dataclass(frozen=True, eq=False)
+class ScanTask:
+    """How the slices of the present scan become results.
+
+    Attributes:
+        step: None for a system of the comparison, and for a denoiser whose target is fixed.
+        derivation: What derived files say.
+        trial: Place in the scan -> HU of the results that were made to be checked.
+    """
+
+    step: Step | None
+    derivation: Derivation
+    trial: Mapping[int, np.ndarray]
 
 
 @dataclass

@@ -2,61 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from . import __version__
 from .dicom import CTSeries, DicomError, read_slice
 from .estimation import estimate_kernel_of_series, estimate_kernel_of_slices
+from .folder_job import Job, ScanTask
 from .image_processor import HUSlice, from_dicom
 from .pipeline import DiffusionCTPipeline, checked_indices
-from .provenance import Derivation
 from .reached import Reached
-from .run_report import REPORT_FILE
+from .run_report import SeriesEntry
 from .scan_estimate import ScanEstimate
 from .step import Step, Target
 
-if TYPE_CHECKING:
-    from .folder_job import Job
-    from .run_report import SeriesEntry
-
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class KnownScan:
-    """What an earlier run says of a scan.
-
-    Attributes:
-        source: As it was estimated.
-        derivation: What its results were made with, hashed.
-        reached: What they showed; None where that was not measured.
-    """
-
-    source: ScanEstimate
-    derivation: str
-    reached: Reached | None
-
-
-@dataclass(frozen=True, eq=False)
-class ScanTask:
-    """How the slices of the present scan become results.
-
-    Attributes:
-        step: None for a system of the comparison, and for a denoiser whose target is fixed.
-        derivation: What derived files say.
-        trial: Place in the scan -> HU of the results that were made to be checked.
-    """
-
-    step: Step | None
-    derivation: Derivation
-    trial: Mapping[int, np.ndarray]
 
 
 class SeriesSlices(Sequence):
@@ -75,39 +36,6 @@ class SeriesSlices(Sequence):
             IndexError: beyond the last. DicomError, ValueError: if it cannot be read.
         """
         return from_dicom(read_slice(self.series.paths[index]))
-
-
-def known_scans(path: Path) -> dict[str, KnownScan]:
-    """Read what a report of an earlier run says of its scans, by their UIDs; nothing where it cannot be read.
-
-    Reports of other versions of the package do not count, whose estimates might differ.
-    """
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        if report["diffusionct_version"] != __version__:
-            return {}
-        known = {}
-        for entry in report["series"]:
-            if entry.get("source"):
-                reached = entry["reached"] and Reached.from_json(entry["reached"])
-                known[entry["uid"]] = KnownScan(ScanEstimate.from_json(entry["source"]), entry["derivation"], reached)
-        return known
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def given_scans(path: Path | None) -> dict[str, KnownScan]:
-    """Read the report that the user gave as `source`.
-
-    Raises:
-        ValueError: if it holds no scan.
-    """
-    if path is None:
-        return {}
-    known = known_scans(path)
-    if not known:
-        raise ValueError(f'`source` must be a {REPORT_FILE} of this version that describes scans, got "{path}".')
-    return known
 
 
 def begin_scan(job: Job, entry: SeriesEntry, slices: Sequence[HUSlice], seed_of: Callable[[HUSlice], int]) -> ScanTask:

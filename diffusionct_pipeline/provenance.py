@@ -10,24 +10,21 @@ import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from pydicom.dataset import Dataset
 
-from . import __version__, image_processor, models, noise
+from . import __version__, image_processor, models, noise, step
 from .dicom import CTSlice, derive_slice, hounsfield
 from .dicom.deriving import synthetic_kernel_name
 from .image_processor import HUSlice
+from .reached import Reached
+from .scan_estimate import ID_DIGITS, ScanEstimate
 from .volumes import CTVolume
 from .volumes.files import MADE_BY
 
-if TYPE_CHECKING:
-    from .reached import Reached
-    from .scan_estimate import ScanEstimate
-
-ID_DIGITS = 16  # hexadecimal, of SHA-256
 SEAL = "; SHA-256 of pixels: "
 FULL_PRECISION = "float32"
 
@@ -152,7 +149,7 @@ def describe(component: Any) -> dict[str, Any] | None:
 
 def pixel_constants() -> dict[str, Any]:
     """"module.NAME" -> value of every constant in the modules that pixels pass through: numbers and tuples of them."""
-    modules = [hounsfield, image_processor, noise]
+    modules = [hounsfield, image_processor, noise, step]
     for found in pkgutil.walk_packages(models.__path__, f"{models.__name__}."):
         modules.append(importlib.import_module(found.name))
     return constants_of(modules)

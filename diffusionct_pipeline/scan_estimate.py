@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from .estimation import KernelEstimate
-from .provenance import ID_DIGITS
+
+ID_DIGITS = 16  # hexadecimal, of SHA-256
 
 
 @dataclass(frozen=True, eq=False)

@@ -102,14 +102,14 @@ SCHEDULER = DDPMScheduler(prediction_type="v_prediction", beta_schedule="squared
 
 
 class Perfect(nn.Module):
-    """A denoiser that knows the difference and the noise."""
+    """A denoiser that knows the residual and the noise."""
 
-    def __init__(self, difference, noise, error=0.0):
+    def __init__(self, residual, noise, error=0.0):
         super().__init__()
-        self.difference, self.noise, self.error = difference, noise, error
+        self.residual, self.noise, self.error = residual, noise, error
 
-    def forward(self, sample, timestep, latent_a, reference, to_standard):
-        v = SCHEDULER.get_velocity(self.difference, self.noise, timestep)
+    def forward(self, sample, timestep, latent_a, tokens, shift, whitening):
+        v = SCHEDULER.get_velocity(self.residual, self.noise, timestep)
         return type("Output", (), {"sample": v + self.error})
 
 
@@ -117,11 +117,10 @@ class TestPlacewiseDiffusionLoss:
     def loss(self, error, weight, share=0.0):
         """Of a network that errs by `error`, (B, 1 or C, 1 or L)."""
         loss = PlacewiseDiffusionLoss(SCHEDULER, share)
-        difference = torch.randn(2, 3, 4, generator=generator(1))
-        noise, timestep = loss.draw(difference, generator(2))
-        to_standard = torch.tensor([True, False])
-        given = (difference, difference, torch.zeros(2, 5, 3), to_standard, weight, noise, timestep)
-        return loss(Perfect(difference, noise, error), *given)
+        residual = torch.randn(2, 3, 4, generator=generator(1))
+        noise, timestep = loss.draw(residual, generator(2))
+        condition = (torch.zeros(2, 5, 3), torch.zeros(2, 1), torch.zeros(2, 1))
+        return loss(Perfect(residual, noise, error), residual, residual, condition, weight, noise, timestep)
 
     def test_a_perfect_network_costs_nothing(self):
         assert self.loss(0.0, torch.ones(2, 1, 4)).item() == pytest.approx(0, abs=1e-9)
@@ -136,11 +135,11 @@ class TestPlacewiseDiffusionLoss:
             assert is_last.all()
         assert noise.shape == (4000, 2, 3)
 
-    def test_at_the_last_time_the_target_is_the_difference(self):
+    def test_at_the_last_time_the_target_is_the_residual(self):
         """There the sample is pure noise, and the best that a network can say is the mean: a regression."""
-        difference, noise = torch.randn(2, 1, 3, 4, generator=generator(3))
-        v = SCHEDULER.get_velocity(difference, noise, torch.tensor([999]))
-        torch.testing.assert_close(v, -difference, atol=1e-3, rtol=1e-3)
+        residual, noise = torch.randn(2, 1, 3, 4, generator=generator(3))
+        v = SCHEDULER.get_velocity(residual, noise, torch.tensor([999]))
+        torch.testing.assert_close(v, -residual, atol=1e-3, rtol=1e-3)
 
     def test_errors_of_a_pair_count_sublinearly(self):
         weight = torch.ones(2, 1, 4)

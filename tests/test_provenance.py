@@ -9,9 +9,9 @@ from helpers.tiny import tiny_pipeline
 from pydicom.data import get_testdata_file
 
 import diffusionct_pipeline
-from diffusionct_pipeline import DiffusionCTPipeline, image_processor, noise, provenance
+from diffusionct_pipeline import DiffusionCTPipeline, image_processor, noise, provenance, step
 from diffusionct_pipeline.dicom import hounsfield
-from diffusionct_pipeline.models.texture import channels, coherence, local_spectrum, reference_unet_1d, synthesis
+from diffusionct_pipeline.models.texture import channels, coherence, local_spectrum, power_shift, reference_unet_1d, synthesis
 from diffusionct_pipeline.provenance import model_id, pixel_constants
 
 CT_SMALL = get_testdata_file("CT_small.dcm")
@@ -85,7 +85,12 @@ def test_two_checkpoints_that_differ_in_one_registered_constant_give_different_u
         (local_spectrum, "EULER_GAMMA"),
         (channels, "IN_PATIENT"),
         (reference_unet_1d, "DOUBTED_SCATTER"),
-        (reference_unet_1d, "REFERENCE_TOKENS"),
+        (power_shift, "SCAN_TOKENS"),
+        (power_shift, "LIKE_POWER"),
+        (power_shift, "LEVEL_LP_CM"),
+        (step, "SHAPE_ERROR"),
+        (step, "STANDARD_SPACING_MM"),
+        (step, "LARGEST_LEVEL_DEVIATION"),
         (synthesis, "TAIL"),
         (synthesis, "LARGEST_SHARE"),
         (noise, "PROFILE_WIDTH"),

@@ -17,6 +17,7 @@ from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.pipeline import sample_seed
+from diffusionct_pipeline.scan_estimate import ScanEstimate
 from diffusionct_pipeline.sample_files import SliceSamples, find_samples, stored_hu
 from diffusionct_pipeline.standardize_folder import standardize_folder
 
@@ -70,9 +71,10 @@ class TestStandardize:
         out, name = run[0], f"{number}/a.dcm"
         record = SliceSamples.read(out / f"samples/{name}.npz")
         pipe = DiffusionCTPipeline.from_pretrained(model)
-        result = pipe(str(scans / name), num_samples=COUNT, output_type="np")
-        source, derived = read_slice(scans / name), read_slice(out / name)
-        np.testing.assert_array_equal(record.samples, [stored_hu(hu, source) for hu in result.samples[0]])
+        source = ScanEstimate.from_json(run[1]["series"][0]["source"])  # of both slices
+        result = pipe(str(scans / name), source=source, num_samples=COUNT, output_type="np")
+        original, derived = read_slice(scans / name), read_slice(out / name)
+        np.testing.assert_array_equal(record.samples, [stored_hu(hu, original) for hu in result.samples[0]])
         np.testing.assert_array_equal(record.samples[0], derived.hu)
         np.testing.assert_allclose(record.spread, result.spread[0], rtol=2e-3, atol=2e-3)
         assert (record.samples.dtype, record.spread.dtype) == (np.int16, np.float16)
@@ -81,23 +83,29 @@ class TestStandardize:
         assert record.seeds.tolist() == [sample_seed(seed, k) for k in range(COUNT)]
         assert record.spacing_mm == 0.7
         assert (record.source_uid, record.derived_uid) == (
-            source.dataset.SOPInstanceUID, derived.dataset.SOPInstanceUID,
+            original.dataset.SOPInstanceUID, derived.dataset.SOPInstanceUID,
         )  # fmt: skip
 
     def test_a_slice_is_encoded_once_for_all_its_samples(self, scans, tmp_path, model, monkeypatch):
         encoded, original = [], DiffusionCTPipeline.encode
         monkeypatch.setattr(DiffusionCTPipeline, "encode", lambda *call: encoded.append(1) or original(*call))
-        standardize_folder(scans, tmp_path, model=model, num_samples=COUNT)
-        assert len(encoded) == 2
+        counts = []
+        for count in (1, COUNT):
+            encoded.clear()
+            standardize_folder(scans, tmp_path / f"{count}", model=model, num_samples=count)
+            counts.append(len(encoded))
+        assert counts[0] == counts[1] <= 3 * 2, "for the estimate, for the check and for the result"
+        encoded.clear()
         DiffusionCTPipeline.from_pretrained(model)(str(scans / "1/a.dcm"), num_samples=COUNT)
-        assert len(encoded) == 3
+        assert len(encoded) == 2
 
     def test_padding_has_no_spread(self, run):
         record = SliceSamples.read(run[0] / "samples/2/a.dcm.npz")
         assert (record.samples[:, :8, :8] == -2000).all() and (record.spread[:8, :8] == 0).all()
 
     def test_other_slices_and_batches_change_no_byte(self, scans, run, tmp_path, model):
-        standardize_folder(scans / "2", tmp_path / "out", model=model, num_samples=COUNT, batch_size=1)
+        known = {"known_source": run[0] / "run_report.json"}
+        standardize_folder(scans / "2", tmp_path / "out", model=model, num_samples=COUNT, batch_size=1, **known)
         (digest,) = digests(tmp_path / "out", ".npz").values()
         assert digest == digests(run[0], ".npz")["samples/2/a.dcm.npz"]
 

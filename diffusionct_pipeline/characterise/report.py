@@ -16,7 +16,7 @@ from ..evaluation.series.plots import save_figure
 from ..evaluation.series.tables import Table
 from ..files import write_whole
 from ..pipeline import CHECKED_SLICES
-from ..reached import TOLERANCE
+from ..reached import BAND_LP_CM, TOLERANCE
 from .advice import advice_text
 from .figures import plot_overview, plot_resolution, plot_spectra
 from .measure import MeasuredSeries
@@ -44,7 +44,8 @@ not anatomy or artefacts.
 
 Tried: up to {checked} slices of each series were standardized to the checkpoint's standard with the dose kept, and measured as the
 source was. `diffusionct standardize` does the same, with the same result, and names its files after the expected kernel:
-"uncertain" where the MTF50 of the results is not within {tolerance:.0%} of that of the standard, or cannot be seen.
+"uncertain" unless both the MTF50 of the results and their MTF from {low:g} to {high:g} lp/cm can be seen, and are within
+{tolerance:.0%} of those of the standard.
 """
 
 
@@ -197,7 +198,9 @@ def report_text(found: Characterisation, figures: dict[str, str]) -> list[str]:
     if pairs:
         text.append(_table("Series of one acquisition: pairs for training and testing", pairs, tuple(pairs[0])))
     text += [f"![{caption}]({name})\n\n{caption}.\n" for name, caption in figures.items()]
-    return [*text, "## How to read it\n", NOTES.format(side=SIDE_MM, far=FAR, checked=CHECKED_SLICES, tolerance=TOLERANCE)]
+    low, high = BAND_LP_CM
+    notes = NOTES.format(side=SIDE_MM, far=FAR, checked=CHECKED_SLICES, tolerance=TOLERANCE, low=low, high=high)
+    return [*text, "## How to read it\n", notes]
 
 
 def _listed(title: str, rows: Sequence[dict[str, Cell]], column: str) -> list[str]:

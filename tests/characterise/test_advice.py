@@ -79,7 +79,7 @@ def test_one_noise_level_is_the_highest_that_doses_have_under_the_target():
     for noise_hu, after in ((12.0, 7.3), (40.0, 3.0)):
         hu = limb_slice(3.45, noise_hu=noise_hu)
         source = pipe.estimate([HUSlice(hu, SPACING_MM, np.zeros(hu.shape, bool), "np")])
-        reached = Reached("Bl64", 7.29, (3.45, after), (noise_hu, None))
+        reached = Reached("Bl64", 7.14, mtf50=(3.45, after), mtf_ratio=1.0, noise_hu=(noise_hu, None))
         trial = SimpleNamespace(source=source, reached=reached)
         protocol = SimpleNamespace(kernel="")
         measured.append(SimpleNamespace(mtf50=source.kernel.mtf50, kernel=source.kernel, protocol=protocol, trial=trial))

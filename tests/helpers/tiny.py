@@ -21,7 +21,7 @@ def tiny_autoencoder():
 
 
 def tiny_denoiser():
-    """A `ReferenceUNet1DModel` that looks at its reference."""
+    """A `ReferenceUNet1DModel` that looks at the target's texture."""
     denoiser = ReferenceUNet1DModel(
         RINGS,
         block_out_channels=(8, 16),

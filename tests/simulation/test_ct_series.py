@@ -8,7 +8,7 @@ import pydicom
 import pytest
 
 from diffusionct_pipeline.dicom import read_slice, scan_folder
-from diffusionct_pipeline.simulation import simulate_pair, write_series
+from diffusionct_pipeline.simulation import KERNELS, simulate_pair, write_series
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_masks_and_sidecar_lie_beside(folder, pairs):
     sidecar = json.loads((folder / "simulation.json").read_text())
     assert sidecar["simulated"] and sidecar["phantom_seed"] == 1 and sidecar["mas"] == 100.0
     assert [s["seed"] for s in sidecar["slices"]] == [0, 1, 2]
-    assert sidecar["options"]["kernels"]["Bl64"]["mtf50"] == 8.1
+    assert sidecar["options"]["kernels"]["Bl64"]["mtf50"] == KERNELS["Bl64"].mtf50
     assert sidecar["mask_voxels"]["1"] == int((mask == 1).sum())
 
 

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from diffusionct_pipeline.simulation import KERNELS, Scanner
+from diffusionct_pipeline.simulation.scanner import SMALLEST_BLUR
 from diffusionct_pipeline.training_data import scans
 from diffusionct_pipeline.training_data.objects import TrainingObject
 from diffusionct_pipeline.training_data.filtered_scans import SOFT, UNFILTERED
@@ -41,6 +43,19 @@ class TestSimulateGroups:
     def test_kernels_of_a_slice_show_one_object(self, group):
         means = group[0].hu.astype(float).mean((2, 3))  # [slices,kernels]
         assert np.ptp(means, axis=1).max() < 3 and np.ptp(means[:, 0]) > 3
+
+    def test_kernels_and_the_scanner_s_blur_are_stored(self, group):
+        one, other = group
+        assert one.kernels.shape == (scans.KERNELS_OF_SCAN, 4) and one.blur_mm.shape == (2,)
+        np.testing.assert_array_equal(one.kernels, other.kernels)
+        assert not np.array_equal(one.blur_mm, other.blur_mm), "each scan has a scanner of its own"
+        standard = KERNELS["Bl64"]
+        assert one.kernels[0].tolist() == [standard.mtf50, standard.mtf10, standard.boost, standard.boost_peak]
+        for scan in group:
+            scanner = Scanner(aperture_mm=scan.blur_mm[0], focal_mm=scan.blur_mm[1])
+            assert 0.01 <= scanner.whitening <= 0.075
+            blurred = scanner.blur(torch.from_numpy(scan.kernels[1:, 0] / 10))
+            assert (blurred >= 0.9 * SMALLEST_BLUR).all(), "no kernel is sharper than the scanner can be"
 
     def test_a_second_call_touches_no_file(self, folder, monkeypatch):
         before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
@@ -88,6 +103,7 @@ class TestSimulateGroups:
         groups = stored_groups(tmp_path)
         assert [read_scan(scan_path(tmp_path, seed)).has_standard for pair in groups for seed in pair] == [True] * 2 + [False] * 4
         scan = read_scan(scan_path(tmp_path, groups[1][0]))
+        assert len(scan.kernels) == len(scan.blur_mm) == 0, "they are not known"
         assert scan.hu.shape == (SLICES, scans.KERNELS_OF_SCAN, 64, 64) and 0.59 < scan.spacing_mm < 0.81
         np.testing.assert_array_equal(scan.hu[0, UNFILTERED], filtered[0].hu[:, 16:80])
         assert scan.hu[0, SOFT].std() < 0.8 * scan.hu[0, UNFILTERED].std()

@@ -1,14 +1,19 @@
 """What training draws from stored scans, and how scans become latents."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusionct_pipeline.image_processor import HIGHEST_SEEN_HU, to_model
 from diffusionct_pipeline.models import TextureAutoencoder
+from diffusionct_pipeline.models.texture.channels import patient_mean
 from diffusionct_pipeline.models.texture.coherence import coherence_of
+from diffusionct_pipeline.simulation import Kernel, Scanner, mtf
 from diffusionct_pipeline.training_data import texture_pairs
+from diffusionct_pipeline.training_data.scans import KERNELS_OF_SCAN
 from diffusionct_pipeline.training_data.scans import SLICES as SLICES_OF_SCAN
 from diffusionct_pipeline.training_data.scans import read_scan, scan_path, stored_groups
-from diffusionct_pipeline.training_data.texture_pairs import TexturePairs, load_texture_pairs
+from diffusionct_pipeline.training_data.texture_pairs import STORED, TexturePairs, load_texture_pairs
 from helpers.scans import simulate_coarsely
 
 RINGS, SLICES, VARIANTS, SIDE = 5, 4 * SLICES_OF_SCAN, 4, 3
@@ -29,7 +34,10 @@ def store():
     uncut[:, :, VARIANT] += UNCUT
     pairs = PAIRS.expand(SLICES, -1, -1).clone()
     agreement = torch.linspace(0, 0.8, SIDE**2).expand(SLICES, len(PAIRS), RINGS, -1)
-    return TexturePairs(stored.half(), uncut.half(), pairs, agreement.half())
+    log_mtf_power = -torch.linspace(0, 2, RINGS).expand(SLICES, KERNELS_OF_SCAN, -1)
+    return TexturePairs(
+        stored.half(), uncut.half(), pairs, agreement.half(), log_mtf_power, torch.zeros(SLICES, RINGS), max_lp_cm=12.0
+    )
 
 
 def draw(store, count=400, share=0.5, tokens=6, seed=0, same_share=0.0):
@@ -50,7 +58,8 @@ class TestDraw:
     def test_shapes(self, store):
         drawn = draw(store, 7)
         assert drawn.latent_a.shape == drawn.latent_b.shape == (7, 2 + RINGS, 9)
-        assert drawn.reference.shape == (7, 6, 2 + RINGS) and drawn.phase_agreement.shape == (7, RINGS, 9)
+        assert drawn.tokens.shape == (7, 6, 2 + RINGS) and drawn.shift.shape == drawn.whitening.shape == (7, RINGS)
+        assert drawn.phase_agreement.shape == (7, RINGS, 9)
         assert drawn.to_standard.dtype == torch.bool and drawn.latent_a.dtype == torch.float32
 
     def test_pairs_are_of_one_slice_in_two_variants_that_were_stored_as_a_pair(self, store):
@@ -74,19 +83,19 @@ class TestDraw:
         stored = store.stored.clone()
         mean = torch.linspace(-1, 1, SIDE**2)
         stored[:, :, VARIANT] = mean  # the channel of the local mean
-        leaning = draw(TexturePairs(stored, stored, store.pairs, store.phase_agreement), tokens=200)
+        leaning = draw(replace(store, stored=stored, uncut=stored), tokens=200)
         even = torch.rand(400, 200, generator=torch.Generator().manual_seed(1)).mul(SIDE**2).long()
-        shift, chance = (seen.mean(1).abs() for seen in (leaning.reference[..., VARIANT], mean[even]))
+        shift, chance = (seen.mean(1).abs() for seen in (leaning.tokens[..., VARIANT], mean[even]))
         far = (shift > chance.max()).float().mean().item()
         assert 0.3 < far < texture_pairs.LEANING_SHARE + 0.05
 
-    def test_some_batches_are_squares_of_the_slice_round_the_patient(self):
+    def test_some_batches_are_squares_of_the_slice_round_the_patient(self, store):
         side = 8
         stored = torch.zeros(SLICES, VARIANTS, 2 + RINGS, side**2)
         stored[:, :, VARIANT, : side**2 // 2] = -2.0  # air above
         stored[:, :, 2] = torch.arange(side**2).float()  # which position it is; the first ring has no curve
         agreement = torch.arange(side**2).float().expand(SLICES, len(PAIRS), RINGS, -1)
-        store = TexturePairs(stored.half(), stored.half(), PAIRS.expand(SLICES, -1, -1), agreement)
+        store = replace(store, stored=stored.half(), uncut=stored.half(), phase_agreement=agreement)
         sizes = set()
         for seed in range(40):
             drawn = draw(store, 8, seed=seed)
@@ -102,12 +111,12 @@ class TestDraw:
     def test_a_scan_without_the_standard_serves_those_to_a_reference_only(self, store):
         pairs = store.pairs.clone()
         pairs[: 2 * SLICES_OF_SCAN, :, 1] = 2
-        drawn = draw(TexturePairs(store.stored, store.uncut, pairs, store.phase_agreement))
+        drawn = draw(replace(store, pairs=pairs))
         number = drawn.latent_a[:, SLICE, 0]
         assert number[drawn.to_standard].min() >= 2 * SLICES_OF_SCAN and number[~drawn.to_standard].min() == 0
         assert drawn.to_standard.float().mean().item() == pytest.approx(0.5, abs=0.07)
         pairs[..., 1] = 2
-        assert not draw(TexturePairs(store.stored, store.uncut, pairs, store.phase_agreement)).to_standard.any()
+        assert not draw(replace(store, pairs=pairs)).to_standard.any()
 
     @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
     def test_the_standard_is_the_target_as_often_as_asked(self, store, share):
@@ -115,12 +124,18 @@ class TestDraw:
         assert torch.equal(drawn.to_standard, variants(drawn.latent_b, UNCUT)[:, 0] == 0)
         assert drawn.to_standard.float().mean().item() == pytest.approx(share, abs=0.04 * (0 < share < 1))
 
-    def test_references_are_other_slices_of_the_scan_under_the_targets_variant_as_stored(self, store):
+    @pytest.mark.parametrize("has_kernels", (True, False))
+    def test_tokens_are_of_the_group_s_other_scan_under_the_targets_variant_as_stored(self, store, has_kernels):
+        """Filtered scans have no kernels in common; theirs are of other slices of the scan."""
+        if not has_kernels:
+            store = replace(store, log_mtf_power=torch.full_like(store.log_mtf_power, torch.nan))
         drawn = draw(store)
-        own, seen = drawn.latent_b[:, SLICE, :1], drawn.reference[..., SLICE]
-        assert (seen // SLICES_OF_SCAN == own // SLICES_OF_SCAN).all() and (seen != own).all()
+        own, seen = drawn.latent_b[:, SLICE, :1], drawn.tokens[..., SLICE]
+        scan_of_own, scan_seen = own // SLICES_OF_SCAN, seen // SLICES_OF_SCAN
+        assert (scan_seen // 2 == scan_of_own // 2).all(), "of the same group"
+        assert ((scan_seen != scan_of_own) == has_kernels).all() and (seen != own).all()
         variant = drawn.latent_b[:, VARIANT, :1].expand(-1, 6) - UNCUT
-        torch.testing.assert_close(drawn.reference[..., VARIANT], variant, atol=2e-3, rtol=0)
+        torch.testing.assert_close(drawn.tokens[..., VARIANT], variant, atol=2e-3, rtol=0)
         assert max(len(set(one.tolist())) for one in seen) == 2  # of one or two slices
         assert len(set(((seen[:, 0] - own[:, 0]) % SLICES_OF_SCAN).tolist())) == SLICES_OF_SCAN - 1
 
@@ -130,16 +145,16 @@ class TestDraw:
         torch.testing.assert_close(added, added[..., :1].expand_as(added), atol=1e-3, rtol=0)
         assert added[:, 0].abs().max() < 1e-3  # nothing at 0 lp/cm
         curved = added[:, 1:, 0].abs().amax(1) > 0.01
-        assert not curved[drawn.to_standard].any()  # whose noise follows from a kernel that is known
-        assert curved[~drawn.to_standard].float().mean().item() == pytest.approx(texture_pairs.CURVED_SHARE, abs=0.1)
+        for chosen in (drawn.to_standard, ~drawn.to_standard):
+            assert curved[chosen].float().mean().item() == pytest.approx(texture_pairs.CURVED_SHARE, abs=0.1)
 
-    def test_another_curve_shifts_b_and_its_reference_alike_and_never_the_standard(self, store):
+    def test_another_curve_shifts_b_and_its_tokens_alike_and_never_the_standard(self, store):
         drawn = draw(store)
         b = drawn.latent_b.clone()
         b[:, VARIANT] -= UNCUT
         of_b = curves(b[:, 2:], b)[..., :1]  # [B,rings,1]
-        of_reference = curves(drawn.reference.transpose(1, 2)[:, 2:], drawn.reference.transpose(1, 2))
-        torch.testing.assert_close(of_reference, of_b.expand_as(of_reference), atol=2e-3, rtol=0)
+        of_tokens = curves(drawn.tokens.transpose(1, 2)[:, 2:], drawn.tokens.transpose(1, 2))
+        torch.testing.assert_close(of_tokens, of_b.expand_as(of_tokens), atol=2e-3, rtol=0)
         shifted = of_b.abs().amax((1, 2)) > 0.01
         assert not shifted[drawn.to_standard].any() and shifted[~drawn.to_standard].any()
         of_a = curves(drawn.latent_a[:, 2:], drawn.latent_a)[..., :1]
@@ -150,7 +165,7 @@ class TestDraw:
         stored = store.stored.clone()
         stored[:, :, 0] = places
         agreement = places.expand_as(store.phase_agreement).half()
-        drawn = draw(TexturePairs(stored, stored, store.pairs, agreement))
+        drawn = draw(replace(store, stored=stored, uncut=stored, phase_agreement=agreement))
         assert torch.equal(drawn.latent_a[:, 0], drawn.latent_b[:, 0])
         assert torch.equal(drawn.latent_a[:, 0], drawn.phase_agreement[:, 0])
         assert len({tuple(one.tolist()) for one in drawn.latent_a[:, 0]}) == 4
@@ -158,13 +173,76 @@ class TestDraw:
     def test_tokens_lie_in_the_patient(self, store):
         stored = store.stored.clone()
         stored[:, :, 1, 3:] = -1.9
-        drawn = draw(TexturePairs(stored, stored, store.pairs, store.phase_agreement))
-        assert (drawn.reference[..., 1] > -1.5).float().mean() > 0.99
+        drawn = draw(replace(store, stored=stored, uncut=stored))
+        assert (drawn.tokens[..., 1] > -1.5).float().mean() > 0.99
 
     def test_the_generator_decides(self, store):
         one, again, other = draw(store, seed=1), draw(store, seed=1), draw(store, seed=2)
         assert all(torch.equal(getattr(one, name), getattr(again, name)) for name in vars(one))
         assert not torch.equal(one.latent_a, other.latent_a)
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    """An estimate without errors."""
+    for name in ("LEVEL_ERROR", "SHAPE_ERROR", "MTF_ERROR", "KERNEL_UNKNOWN_SHARE"):
+        monkeypatch.setattr(texture_pairs, name, 0.0)
+
+
+@pytest.mark.usefixtures("exact")
+class TestEstimated:
+    """What an estimate would say of a pair."""
+
+    LEVEL_RINGS = [1, 2]  # 3 and 6 lp/cm
+
+    @pytest.fixture
+    def fine(self, store):
+        """Of pixels small enough to see all frequencies where the level is read."""
+        stored, uncut = store.stored.clone(), store.uncut.clone()
+        stored[:, :, SLICE] = uncut[:, :, SLICE] = 0.0
+        return replace(store, stored=stored, uncut=uncut)
+
+    def test_of_plain_slices_the_shift_is_the_mean_change_of_power(self, fine):
+        drawn = draw(fine)
+        change = patient_mean(drawn.latent_b - drawn.latent_a, drawn.latent_a)[:, 2:]
+        torch.testing.assert_close(drawn.shift[:, 1:], change[:, 1:], atol=2e-3, rtol=0)
+        assert drawn.shift[:, 0].abs().max() == 0, "slower power is anatomy"
+
+    def test_of_smoothed_slices_it_lacks_at_the_level_what_smoothing_removed(self, fine):
+        smoothed = texture_pairs.KERNEL_OF_VARIANT.index(1, KERNELS_OF_SCAN)  # the first kernel smoothed
+        stored, uncut = (torch.cat([each, each[:, :2]], 1) for each in (fine.stored, fine.uncut))  # variants 4 and 5
+        assert stored.shape[1] == smoothed + 1
+        stored[:, smoothed, 2:], uncut[:, smoothed, 2:] = stored[:, 1, 2:] - 1.5, uncut[:, 1, 2:] - 1.5
+        pairs = torch.tensor([[(smoothed, 0), (smoothed, 2)]]).expand(SLICES, -1, -1)
+        agreement = fine.phase_agreement[:, :2]
+        drawn = draw(replace(fine, stored=stored, uncut=uncut, pairs=pairs, phase_agreement=agreement))
+        change = patient_mean(drawn.latent_b - drawn.latent_a, drawn.latent_a)[:, 2:]
+        torch.testing.assert_close(drawn.shift[:, 1:], change[:, 1:] - 1.5, atol=5e-3, rtol=0)
+
+    def test_it_is_off_as_an_estimate_is(self, fine, monkeypatch):
+        monkeypatch.setattr(texture_pairs, "LEVEL_ERROR", 0.3)
+        drawn = draw(fine, 1000)
+        error = drawn.shift - patient_mean(drawn.latent_b - drawn.latent_a, drawn.latent_a)[:, 2:]
+        assert error[:, 1:].std().item() == pytest.approx(0.3, rel=0.1)
+
+    def test_whitening_does_not_hang_on_curves_that_kernel_and_noise_share(self, fine, monkeypatch):
+        pairs = torch.tensor([[(1, 0), (1, 2)]]).expand(SLICES, -1, -1)
+        store = replace(fine, pairs=pairs, phase_agreement=fine.phase_agreement[:, :2])
+        drawn = draw(store)
+        level = drawn.whitening[:, self.LEVEL_RINGS].mean(1)
+        torch.testing.assert_close(level, torch.zeros_like(level), atol=1e-4, rtol=0)
+        monkeypatch.setattr(texture_pairs, "CURVED_SHARE", 0.0)
+        plain = draw(store).whitening
+        torch.testing.assert_close(plain, plain[:1].expand_as(plain), atol=1e-2, rtol=0)
+        torch.testing.assert_close(drawn.whitening[:, 1:3], plain[:, 1:3], atol=1e-2, rtol=0)
+
+    def test_of_an_unknown_kernel_no_whitening_is_known(self, fine, monkeypatch):
+        unknown = replace(fine, log_mtf_power=torch.full_like(fine.log_mtf_power, torch.nan))
+        drawn = draw(unknown)
+        assert drawn.whitening.abs().max() == 0 and drawn.shift.isfinite().all()
+        monkeypatch.setattr(texture_pairs, "KERNEL_UNKNOWN_SHARE", 0.3)
+        none_known = (draw(fine, 1000).whitening == 0).all(1).float().mean()
+        assert none_known.item() == pytest.approx(0.3, abs=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -207,18 +285,30 @@ class TestLoad:
 
     def test_smoothed_variants_have_less_slow_power_and_are_less_coherent(self, pairs):
         power = pairs.uncut[:, :, 3].float().mean(2)  # at 3 lp/cm; above, a smoother adds what a soft kernel has not
-        soft, smoothed = power[:, 3], power[:, 7:10].mean(1)  # the soft kernel, and smoothed three times otherwise
+        of_soft = [v for v, kernel in enumerate(texture_pairs.KERNEL_OF_VARIANT) if kernel == 3]
+        soft, smoothed = power[:, of_soft[0]], power[:, of_soft[1:]].mean(1)  # the soft kernel, and smoothed otherwise
         assert smoothed.mean() < soft.mean() - 0.1
         coherence = coherence_of(pairs.phase_agreement.float().mean((2, 3)))
         to_standard = coherence[:, : pairs.stored.shape[1] - 1]
         plain, smoothed = to_standard[:, :4].mean(), to_standard[:, 4:].mean()
         assert plain > 0.6 and smoothed < plain - 0.05  # 1 HU hides what a soft kernel leaves of fast noise
 
+    def test_kernels_and_scanner_are_known(self, pairs, folder):
+        rings, first = torch.linspace(0, pairs.max_lp_cm, RINGS), stored_groups(folder)[0][0]
+        assert pairs.log_mtf_power.shape == (16, KERNELS_OF_SCAN, RINGS) and pairs.log_noise_gain.shape == (16, RINGS)
+        assert pairs.log_mtf_power[..., 0].abs().max() < 1e-5 and pairs.log_noise_gain[:, 0].abs().max() < 1e-5
+        scan = read_scan(scan_path(folder, first))
+        scanner = Scanner(aperture_mm=scan.blur_mm[0], focal_mm=scan.blur_mm[1])
+        torch.testing.assert_close(pairs.log_noise_gain[0], scanner.log_noise_gain(rings / 10), check_dtype=False)
+        law = Kernel("first", *scan.kernels[1])
+        torch.testing.assert_close(pairs.log_mtf_power[0, 1, 1], 2 * mtf(rings[1], law).log(), check_dtype=False)
+
     def test_a_second_time_it_is_read(self, folder, autoencoder, pairs, monkeypatch):
         monkeypatch.setattr(texture_pairs, "_encode_group", None)
         done = []
         again = load_texture_pairs(folder, autoencoder, progress=done.append)
-        assert all(torch.equal(getattr(again, name), getattr(pairs, name)) for name in vars(pairs))
+        assert all(torch.equal(getattr(again, name), getattr(pairs, name)) for name in STORED)
+        assert again.max_lp_cm == pairs.max_lp_cm == autoencoder.config.max_lp_cm
         assert done == [seeds[0] for seeds in stored_groups(folder)]
         assert len(load_texture_pairs(folder, autoencoder, groups=1)) == 8
 

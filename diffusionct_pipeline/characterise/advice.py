@@ -1,4 +1,9 @@
-"""Which target suits a cohort: from the kernels of its series to names of the table, and to the noise that all can have."""
+"""Which target suits a cohort: from the kernels of its series to names of the table, and to the noise that all can have.
+
+Two targets are offered. Just below the softest series every other one is smoothed, which invents nothing. The commonest kernel
+changes the fewest series, and sharpens the softer ones. Where doses differ, each keeps its own noise under either of them, unless
+one level is asked for: noise can be added to all up to the noisiest, and not be taken from it.
+"""
 
 from __future__ import annotations
 
@@ -188,19 +193,19 @@ def advice_text(advice: Advice, count: int, standard_name: str) -> list[str]:
 
 
 def _softest_text(choice: Choice) -> list[str]:
-    kernel, softest = choice.kernel, f"series, {choice.series[0] + 1}, has an MTF50 of {choice.mtf50:.1f} lp/cm"
+    kernel, softest = choice.kernel, f"the softest series, {choice.series[0] + 1}, has an MTF50 of {choice.mtf50:.1f} lp/cm"
     if kernel.mtf50 <= AS_SOFT * choice.mtf50:
         said = f"Softest target that loses nothing: {kernel.name} ({kernel.mtf50:.1f} lp/cm), which every series reaches by "
-        return [f"{said}smoothing alone; the softest, {softest}.\n", *_command(choice)]
-    said = f"Softest target: {kernel.name} ({kernel.mtf50:.1f} lp/cm), the softest kernel of the table; the softest, "
+        return [f"{said}smoothing alone: {softest}.\n", *_command(choice)]
+    said = f"Softest target: {kernel.name} ({kernel.mtf50:.1f} lp/cm), the softest kernel of the table; "
     return [f"{said}{softest} and would be sharpened.\n", *_command(choice)]
 
 
 def _commonest_text(choice: Choice, softest: Choice, count: int) -> list[str]:
-    kernel, share = choice.kernel, f"{len(choice.series)} of {count} series have about its MTF50, {choice.mtf50:.1f} lp/cm"
+    kernel, share = choice.kernel, f"found in {len(choice.series)} of {count} series, at about {choice.mtf50:.1f} lp/cm"
     if kernel.name == softest.kernel.name:
-        return [f"It is the commonest kernel as well: {share}.\n"]
-    said = f"Commonest kernel: {kernel.name} ({kernel.mtf50:.1f} lp/cm); {share}. Softer ones would be sharpened.\n"
+        return [f"It is the commonest kernel as well, {share}.\n"]
+    said = f"Commonest kernel: {kernel.name} ({kernel.mtf50:.1f} lp/cm), {share}. Softer series would be sharpened.\n"
     return [said, *_command(choice)]
 
 

@@ -19,8 +19,8 @@ from .pipeline_phase import PipelinePhase
 
 TRAIN_TIMESTEPS = 1000
 SAME_SHARE = 0.2  # of the pairs to a reference: nothing but a curve is between A and B, and nothing is to be added
-# Of the standard: whitening .042 cm^2, in the middle of what seven real series have (benchmarks/estimation.py).
-STANDARD_BLUR_MM = (0.82, 0.78)
+# Aperture and focal spot of the scanner that the standard is seen by.
+STANDARD_BLUR_MM = (0.90, 0.85)  # as of `Scanner`
 LARGEST_LOG_SPACING = 0.28  # of slices that the standard is taken from, as of the latent's channel: .75 mm
 STATISTICS_PAIRS = 512  # over which the deviation of what is diffused is measured
 

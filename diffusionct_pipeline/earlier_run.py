@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,14 +28,14 @@ class KnownScan:
     reached: Reached | None
 
 
-def known_scans(path: Path) -> dict[str, KnownScan]:
+def known_scans(path: Path, model_id: str) -> dict[str, KnownScan]:
     """Read what a report of an earlier run says of its scans, by their UIDs; nothing where it cannot be read.
 
-    Reports of other versions of the package do not count, whose estimates might differ.
+    Reports of other versions of the package and of other models do not count, whose estimates differ.
     """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        if report["diffusionct_version"] != __version__:
+        if (report["diffusionct_version"], report["model_id"]) != (__version__, model_id):
             return {}
         known = {}
         for entry in report["series"]:
@@ -46,7 +47,7 @@ def known_scans(path: Path) -> dict[str, KnownScan]:
         return {}
 
 
-def given_scans(path: Path | None) -> dict[str, KnownScan]:
+def given_scans(path: str | os.PathLike | None, model_id: str) -> dict[str, KnownScan]:
     """Read the report that the user gave as `source`.
 
     Raises:
@@ -54,7 +55,7 @@ def given_scans(path: Path | None) -> dict[str, KnownScan]:
     """
     if path is None:
         return {}
-    known = known_scans(path)
+    known = known_scans(Path(path), model_id)
     if not known:
-        raise ValueError(f'`source` must be a {REPORT_FILE} of this version that describes scans, got "{path}".')
+        raise ValueError(f'`source` must be a {REPORT_FILE} of this version and model that describes scans, got "{path}".')
     return known

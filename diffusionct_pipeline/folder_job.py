@@ -28,7 +28,7 @@ from .run_report import REPORT_FILE, SeriesEntry, make_report, relative_path
 from .sample_files import SAMPLES_FOLDER
 from .seeds import MAX_SEED
 from .sources import Sources
-from .step import Step, Target
+from .step import Step, Target, require_noise
 from .systems import SystemPipeline, load_system
 
 logger = logging.getLogger(__name__)
@@ -252,8 +252,7 @@ def make_job(
         ValueError, OSError: naming the option and the reason.
     """
     started = time.time()
-    if isinstance(options.noise, str) and options.noise not in ("keep", "target"):
-        raise ValueError(f'`noise` must be "keep", "target" or a number in HU, got {options.noise!r}.')
+    require_noise(options.noise)
     if options.system is None:
         pipe = load_pipeline(options.model, options.device)
     else:
@@ -272,11 +271,12 @@ def make_job(
     if options.reference is not None:
         references = pipe.image_processor.load(options.reference, None, "reference")
     target = pipe.resolve_target(options.target, references, options.batch_size)
-    known = given_scans(options.source)
+    derivation = pipe.derivation(steps, target)
+    known = given_scans(options.source, derivation.model_id)
     if target is None:
         pipe.require_no_target(options.target, options.noise, options.source)
     elif not options.overwrite:
-        known = known_scans(output / REPORT_FILE) | known
+        known = known_scans(output / REPORT_FILE, derivation.model_id) | known
     return Job(
         scan=scan,
         output=output,
@@ -284,7 +284,7 @@ def make_job(
         pipe=pipe,
         target=target,
         known=known,
-        derivation=pipe.derivation(steps, target),
+        derivation=derivation,
         progress=progress or (lambda done, total: None),
         started=started,
         begun=time.time(),

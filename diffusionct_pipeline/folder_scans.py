@@ -50,7 +50,11 @@ def begin_scan(job: Job, entry: SeriesEntry, slices: Sequence[HUSlice], seed_of:
     if job.target is None:
         return ScanTask(None, job.derivation, {})
     known = job.known.get(entry.uid)
-    few = readable(slices, checked_indices(len(slices))) if known is None or known.reached is None else []
+    few: list[tuple[int, HUSlice]] = []
+    if known is None or known.reached is None:
+        few = readable(slices)
+        if not few:  # each is listed with its own reason as it is read for its result
+            return ScanTask(None, job.derivation, {})
     source = known.source if known else estimate_scan(job.pipe, slices, [item for _, item in few], job.options.batch_size)
     step = job.pipe.step(source, job.target, job.options.noise)
     derivation = job.derivation.of_source(source, job.options.noise)
@@ -58,7 +62,7 @@ def begin_scan(job: Job, entry: SeriesEntry, slices: Sequence[HUSlice], seed_of:
     if known and known.reached and known.derivation == derivation.digest():
         reached = known.reached
     else:
-        few = few or readable(slices, checked_indices(len(slices)))
+        few = few or readable(slices)
         trial, reached = try_step(job.pipe, source, job.target, step, few, job.options.num_inference_steps, seed_of)
     entry.source, entry.derivation, entry.reached = source.to_json(), derivation.digest(), reached.to_json()
     entry.told_by, entry.noise = source.told_by, step.noise
@@ -75,7 +79,7 @@ def estimate_scan(
     Args:
         pipe: Whose latents describe the texture.
         slices: All of it.
-        few: Those of `checked_indices`.
+        few: Those that `readable` gives.
         batch_size: As of the pipeline.
     """
     if isinstance(slices, SeriesSlices):
@@ -112,10 +116,12 @@ def try_step(
     return results, pipe.check(source, target, [item for _, item in few], list(results.values()))
 
 
-def readable(slices: Sequence[HUSlice], indices: Sequence[int]) -> list[tuple[int, HUSlice]]:
-    """Those of some slices that can be read, with their indices."""
-    found = []
-    for index in indices:
+def readable(slices: Sequence[HUSlice]) -> list[tuple[int, HUSlice]]:
+    """Read the slices of a scan that are to be checked, or any other one if none of them can be read; with their indices."""
+    chosen, found = checked_indices(len(slices)), []
+    for index in [*chosen, *sorted(set(range(len(slices))) - set(chosen))]:
+        if found and index not in chosen:
+            break
         try:
             found.append((index, slices[index]))
         except (DicomError, ValueError):

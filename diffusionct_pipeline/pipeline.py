@@ -35,7 +35,7 @@ from .registration import register
 from .scan_estimate import ScanEstimate
 from .seeds import MAX_SEED, derive_seed
 from .simulation.kernels import KERNELS, Kernel, find_kernel, mtf
-from .step import MTF, Step, Target, log_mtf_power, make_step
+from .step import MTF, Step, Target, log_mtf_power, make_step, require_noise
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 OUTPUT_TYPES = ("auto", "np", "pt", "pil", "dicom", "latent")
@@ -231,6 +231,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         self.check_inputs(
             num_inference_steps, generator, batch_size, output_type, callback_on_step_end_tensor_inputs, num_samples
         )
+        require_noise(noise)
 
         # 2. Anything -> slices in HU.
         slices = self.image_processor.load(image, pixel_spacing)

@@ -8,6 +8,7 @@ shall keep its dose. Not in Selim et al. 2023.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -83,6 +84,17 @@ class Step:
     level_deviation: float | None = None
     noise_hu: tuple[float, float] | None = None
     remarks: list[str] = field(default_factory=list)
+
+
+def require_noise(noise: str | float) -> None:
+    """Refuse what is no noise level.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    is_level = isinstance(noise, (int, float)) and not isinstance(noise, bool) and 0 < noise < math.inf
+    if not is_level and noise not in ("keep", "target"):
+        raise ValueError(f'`noise` must be "keep", "target" or a number of HU above 0, got {noise!r}.')
 
 
 def make_step(

@@ -27,7 +27,7 @@ phantom = simulate(out / "simulated", series)[0]
 # 2. Two scans to learn from, each of four slices under five kernels: they are a group, one is the other's reference.
 simulate_groups(out / "scans", groups=1, size=128)
 
-# 3. Both phases, the second in two parts.
+# 3. Both phases.
 tiny = {
     "scans": str(out / "scans"), "batch_size": 8, "validation_steps": 0, "checkpoint_steps": 0, "warmup_steps": 5,
     "ema_decay": 0.9, "cpu": True, "learning_rate": 2e-3,
@@ -35,8 +35,7 @@ tiny = {
 train(AutoencoderOptions(output=str(out / "phase1"), max_steps=40, **tiny), AutoencoderPhase)
 phase2 = {"autoencoder": str(out / "phase1" / "autoencoder"), "max_steps": 40, **tiny}
 sizes = {"block_out_channels": [32, 32], "standard_tokens": 32}
-train(LatentOptions(output=str(out / "curve"), part="curve", **sizes, **phase2), LatentPhase)
-train(LatentOptions(output=str(out / "phase2"), part="diffusion", init=str(out / "curve" / "denoiser"), **phase2), LatentPhase)
+train(LatentOptions(output=str(out / "phase2"), **sizes, **phase2), LatentPhase)
 
 # 4. The trained pipeline: encode, denoise, decode.
 pipe = DiffusionCTPipeline.from_pretrained(out / "phase2")

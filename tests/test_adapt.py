@@ -8,7 +8,7 @@ import pydicom
 import pytest
 import torch
 from diffusionct_pipeline import DiffusionCTPipeline, adapt
-from diffusionct_pipeline.adapt import Adaptation, SlicePair, _folds, _told, _with_standard
+from diffusionct_pipeline.adapt import Adaptation, SlicePair, _calibrated, _folds, _with_standard
 from diffusionct_pipeline.evaluation.texture import TextureAgreement
 from diffusionct_pipeline.adapt_folders import adapt_folders
 from diffusionct_pipeline.cli import main
@@ -57,45 +57,36 @@ def checkpoint(tmp_path, pipe):
 
 class TestWhatPairsTell:
     def test_the_true_change_and_how_far_the_sampled_one_is_to_be_believed(self, pipe, pairs, monkeypatch):
-        site = _with_standard(pipe, pipe.reference_tokens([pair.target for pair in pairs])[0], "K2")
+        """What is sampled has three times the scatter of the truth, and too much of it."""
+        site = _with_standard(pipe, [pair.target for pair in pairs], "K2")
 
-        def sampled(slices, seeds, steps, latents_only, encoded):  # three times the scatter of the truth, and too much
-            (pair,) = (pair for pair in pairs if pair.source is slices[0])
-            truth = site.encode_batch([pair.target]).latent_a
-            return list(encoded.latent_a + 3 * (truth - encoded.latent_a) + 6)
+        def sampled(of, item):
+            (pair,) = (pair for pair in pairs if pair.source is item)
+            before, after = (site.encode_batch([one]).latent_a[0] for one in (item, pair.target))
+            return 3 * (after - before) + 6
 
-        monkeypatch.setattr(site, "standardize_batch", sampled)
+        monkeypatch.setattr(adapt, "_sampled_residual", sampled)
         monkeypatch.setattr(adapt, "DOUBT", 1e-3)
-        true, wrong, trust = _told(site, pairs)
-        assert trust.shape == (site.denoiser.config.rings,)
-        torch.testing.assert_close(trust, torch.full_like(trust, 1 / 3), atol=0.02, rtol=0)
-        torch.testing.assert_close(wrong, 3 * true + 6)
+        shift, residual, weight = _calibrated(site, pairs).denoiser.calibration[..., 0]
+        torch.testing.assert_close(weight, torch.full_like(weight, 1 / 3), atol=0.02, rtol=0)
+        torch.testing.assert_close(residual, 3 * shift + 6, atol=1e-3, rtol=0)
+        power = site.denoiser.channels.power
+        changes = [site.encode_batch([pair.target]).latent_a - site.encode_batch([pair.source]).latent_a for pair in pairs]
+        torch.testing.assert_close(shift, torch.cat(changes)[:, power].mean((0, 2)), atol=0.02, rtol=0)
 
     def test_without_evidence_the_scatter_of_the_network_is_believed(self, pipe, pairs, monkeypatch):
-        site = _with_standard(pipe, pipe.reference_tokens([pairs[0].target])[0], "K2")
         monkeypatch.setattr(adapt, "DOUBT", 1e9)
-        trust = _told(site, pairs[:1])[2]
-        torch.testing.assert_close(trust, torch.ones_like(trust), atol=1e-3, rtol=0)
+        weight = _calibrated(_with_standard(pipe, [pairs[0].target], "K2"), pairs[:1]).denoiser.calibration[2]
+        torch.testing.assert_close(weight, torch.ones_like(weight), atol=1e-3, rtol=0)
 
-    def test_a_slice_without_scatter_changes_as_the_pairs_did_whatever_the_target_s_dose(self, pipe, pairs):
-        denoiser = _with_standard(pipe, pipe.reference_tokens([pairs[0].target])[0], "K2").denoiser
-        power = denoiser.channels.power
-        denoiser.told = torch.tensor([0.5, -3.0, 0.25])[:, None, None].expand(3, denoiser.config.rings, 1)
-        latent_a = torch.randn(2, denoiser.channels.total, 9, generator=torch.Generator().manual_seed(0))
-        latent_a[:, denoiser.channels.mean] = 0.4  # all tissue
-        change = (denoiser.latent_of(torch.ones_like(latent_a), latent_a) - latent_a)[:, power]
-        torch.testing.assert_close(change, torch.full_like(change, 0.5))
-
-    def test_a_smoothed_slice_may_change_by_more_than_the_pairs(self, pipe, pairs):
-        denoiser = _with_standard(pipe, pipe.reference_tokens([pairs[0].target])[0], "K2").denoiser
-        power = denoiser.channels.power
-        latent_a = torch.randn(1, denoiser.channels.total, 9, generator=torch.Generator().manual_seed(0))
-        latent_a[:, denoiser.channels.mean] = 0.4
-        uneven = 5.0 * torch.linspace(-1, 1, 9).expand_as(latent_a) / denoiser.deviation[:, None]
-        plain = (denoiser.latent_of(uneven, latent_a) - latent_a)[:, power].mean(2)  # as a reference's
-        denoiser.told = torch.tensor([0.5, 0.0, 1.0])[:, None, None].expand(3, denoiser.config.rings, 1)
-        told = (denoiser.latent_of(uneven, latent_a) - latent_a)[:, power].mean(2)
-        torch.testing.assert_close(told, 0.5 + plain, atol=0.02, rtol=0.02)
+    def test_the_step_to_the_standard_is_that_of_the_pairs_and_to_others_the_rule_s(self, pipe, pairs):
+        adapted = adapt.adapted_pipeline(pipe, pairs, standard_name="K2")
+        source = adapted.estimate([pairs[0].source])
+        step = adapted.step(source, adapted.resolve_target())
+        torch.testing.assert_close(step.shift, adapted.denoiser.calibration[0].T)
+        assert not step.keep_mean
+        reference = adapted.resolve_target(references=[pairs[0].target])
+        assert not torch.equal(adapted.step(source, reference).shift, step.shift)
 
 
 class TestFolds:
@@ -146,18 +137,20 @@ class TestAdapt:
     def test_the_site_s_target_is_the_standard_and_the_checkpoint_is_left_alone(self, pipe, pairs):
         before = {name: weight.clone() for name, weight in pipe.denoiser.state_dict().items()}
         adapted = adapt.adapt(pipe, pairs, standard_name="Mine")
-        assert adapted.pipe.config.standard_name == "Mine" and adapted.pipe.denoiser.config.adapted
+        assert adapted.pipe.config.standard_name == "Mine" and adapted.pipe.denoiser.is_calibrated
         assert set(adapted.scores) == {"input", "before", "adapted"} and len(adapted.squares) == len(pairs)
         assert all(torch.equal(weight, before[name]) for name, weight in pipe.denoiser.state_dict().items())
-        assert not pipe.denoiser.config.adapted
+        assert not pipe.denoiser.is_calibrated
 
     def test_unpaired_it_follows_the_texture_alone(self, pipe, pairs):
         adapted = adapt.adapt(pipe, [], [pair.target for pair in pairs])
         assert not adapted.scores and adapted.worse_than() == ""
-        assert adapted.pipe.denoiser.config.adapted and not adapted.pipe.denoiser.config.adapted_true
+        assert not adapted.pipe.denoiser.is_calibrated
+        tokens = pipe.estimate([pair.target for pair in pairs]).tokens.float()
+        torch.testing.assert_close(adapted.pipe.denoiser.standard, pipe.autoencoder.normalize(tokens.T[None])[0].T)
 
     def test_a_reference_still_rules(self, pipe, pairs):
-        adapted = adapt.adapt(pipe, pairs).pipe
+        adapted = adapt.adapt(pipe, [], [pair.target for pair in pairs]).pipe
         hu, reference = tissue(5, 20), tissue(6, 90)
         given = {"reference": reference, "reference_pixel_spacing": 0.7}
         np.testing.assert_array_equal(adapted(hu, 0.7, **given).images[0], pipe(hu, 0.7, **given).images[0])
@@ -165,54 +158,6 @@ class TestAdapt:
     def test_needs_a_target(self, pipe):
         with pytest.raises(ValueError, match="`pairs` and `targets` are empty"):
             adapt.adapt(pipe, [])
-
-
-class TestWithStandardNoise:
-    def test_the_standard_is_a_reference(self, pipe):
-        hu = tissue(5, 20)
-        (item,) = slices(hu)
-        made = adapt.with_standard_noise(pipe)(hu, 0.7).images[0]
-        seeds = pipe.noise_seeds([item], None)
-        steps = pipe.config.default_num_inference_steps
-        np.testing.assert_array_equal(made, pipe.standardize_batch([item], seeds, steps, pipe.denoiser.standard[None])[0])
-
-    def test_not_where_the_target_is_adapted(self, pipe, pairs):
-        with pytest.raises(ValueError, match="fixed or adapted"):
-            adapt.with_standard_noise(adapt.adapt(pipe, pairs).pipe)
-
-    def test_files_say_that_it_is_another_model(self, folders, checkpoint, tmp_path):
-        made = {}
-        for name, options in (("plain", []), ("standard", ["--standard-noise"])):
-            out = tmp_path / name
-            assert main(["standardize", str(folders[0]), str(out), "--model", str(checkpoint), "--steps", "1", *options]) == 0
-            made[name] = pydicom.dcmread(out / "0.dcm")
-        assert made["plain"].SOPInstanceUID != made["standard"].SOPInstanceUID
-        assert made["plain"].PixelData != made["standard"].PixelData
-
-    def test_not_beside_a_reference(self, folders, checkpoint, tmp_path, capsys):
-        chosen = ["--model", str(checkpoint), "--reference", str(folders[1]), "--standard-noise"]
-        assert main(["standardize", str(folders[0]), str(tmp_path / "out"), *chosen]) != 0
-        assert "`standard_noise` has no effect with `reference`" in capsys.readouterr().err
-
-
-class TestByEdges:
-    def test_the_edge_tells_the_mean_change_and_the_standard_its_shape(self, pipe):
-        (item,) = slices(tissue(5, 20))
-        rings = pipe.denoiser.config.rings
-        made = {shift: adapt.adapted_by_edges(pipe, [item], np.full(rings, shift)) for shift in (0.0, 0.5)}
-        power = pipe.denoiser.channels.power
-        encoded = pipe.encode_batch([item])
-        steps = pipe.config.default_num_inference_steps
-        change = {
-            shift: (by.standardize_batch([item], [0], steps, latents_only=True, encoded=encoded)[0] - encoded.latent_a[0])[power]
-            for shift, by in made.items()
-        }
-        more = (change[0.5] - change[0.0]).mean(1)
-        assert made[0.5].config.standard_name == pipe.config.standard_name
-        lp_cm = torch.linspace(0, pipe.denoiser.config.max_lp_cm, rings)
-        told = (lp_cm >= adapt.EDGE_LP_CM[0]) & (lp_cm <= adapt.EDGE_LP_CM[1])
-        expected = (2 * 0.5 / pipe.autoencoder.latent_std[power].flatten())[told].mean()
-        torch.testing.assert_close(more[told].mean(), expected, rtol=0.02, atol=0)
 
 
 class TestFolders:
@@ -224,7 +169,7 @@ class TestFolders:
         assert "3 of 3 pairs of slices were used" in printed and "standard is K2" in printed
         loaded = DiffusionCTPipeline.from_pretrained(tmp_path / "out")
         loaded.set_progress_bar_config(disable=True)
-        assert loaded.config.standard_name == "K2" and loaded.denoiser.config.adapted
+        assert loaded.config.standard_name == "K2" and loaded.denoiser.is_calibrated
         assert not np.array_equal(loaded(tissue(5, 20), 0.7).images[0], tiny_pipeline()(tissue(5, 20), 0.7).images[0])
         written = "".join(path.read_text() for path in (tmp_path / "out").rglob("*") if path.suffix in (".json", ".md"))
         assert str(tmp_path) not in written

@@ -16,9 +16,10 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from diffusionct_pipeline import AutoencoderResNet18, ConditionalUNet1DModel, DiffusionCTPipeline
-from diffusionct_pipeline.models.texture.reference_unet_1d import REFERENCE_TOKENS
+from diffusionct_pipeline.models.texture.power_shift import SCAN_TOKENS
 from diffusionct_pipeline.models.weights import named_weights
 from diffusionct_pipeline.seeds import derive_seed
+from diffusionct_pipeline.simulation import KERNELS, mtf
 
 CT_SMALL = get_testdata_file("CT_small.dcm")
 SPACING = 0.7
@@ -46,6 +47,11 @@ def fixed_target_pipeline():
 
 def seed(value):
     return torch.Generator().manual_seed(value)
+
+
+def estimate(pipe, hu):
+    """Of arrays (N, H, W)."""
+    return pipe.estimate(pipe.image_processor.load(hu, SPACING))
 
 
 def noise_hu(*shape, seed=0):
@@ -148,17 +154,19 @@ class TestDeterminism:
         pipe = tiny_pipeline()
         pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
         hu = noise_hu(3, 64, 64)
-        alone = [pipe(one, pixel_spacing=SPACING, generator=seed(0)).images[0] for one in hu]
+        known = {"pixel_spacing": SPACING, "source": estimate(pipe, hu)}
+        alone = [pipe(one, generator=seed(0), **known).images[0] for one in hu]
         for batch_size in (1, 2, 8):
-            together = pipe(hu, pixel_spacing=SPACING, generator=seed(0), batch_size=batch_size).images
+            together = pipe(hu, generator=seed(0), batch_size=batch_size, **known).images
             np.testing.assert_array_equal(together, alone)
-        among_others = pipe([noise_hu(40, 96), hu[1]], pixel_spacing=SPACING, generator=seed(0)).images[1]
+        among_others = pipe([noise_hu(40, 96), hu[1]], generator=seed(0), **known).images[1]
         np.testing.assert_array_equal(among_others, alone[1])
 
     def test_a_generator_for_each_slice(self, pipe):
         hu = noise_hu(2, 64, 64)
-        together = pipe(hu, pixel_spacing=SPACING, generator=[seed(3), seed(4)]).images
-        alone = [pipe(one, pixel_spacing=SPACING, generator=seed(3 + i)).images[0] for i, one in enumerate(hu)]
+        known = {"pixel_spacing": SPACING, "source": estimate(pipe, hu)}
+        together = pipe(hu, generator=[seed(3), seed(4)], **known).images
+        alone = [pipe(one, generator=seed(3 + i), **known).images[0] for i, one in enumerate(hu)]
         np.testing.assert_array_equal(together, alone)
 
     def test_the_default_is_seed_0_and_another_seed_differs(self, pipe):
@@ -195,16 +203,18 @@ class TestDeterminism:
         assert 0.2 < torch.corrcoef(noise)[0, 1] < 0.45 and abs(torch.corrcoef(noise)[0, 2]) < 0.1
 
     def test_a_folder_equals_its_files_one_by_one(self, pipe, series):
-        whole = pipe(series, output_type="np").images
+        whole = pipe(series, output_type="np")
+        (known,) = whole.sources
         paths = sorted(series.iterdir(), reverse=True)
-        single = [pipe(path, output_type="np").images[0] for path in paths]
-        np.testing.assert_array_equal(whole, single)
+        single = [pipe(path, output_type="np", source=known).images[0] for path in paths]
+        np.testing.assert_array_equal(whole.images, single)
 
 
 class TestSlicePositions:
     def noisy(self, pipe, positions, **options):
         hu = np.repeat(noise_hu(1, 64, 64), len(positions), 0)
-        return pipe(hu, pixel_spacing=SPACING, slice_positions=positions, **options).images
+        known = {"pixel_spacing": SPACING, "source": estimate(pipe, hu[:1])}
+        return pipe(hu, slice_positions=positions, **known, **options).images
 
     def test_the_same_position_has_the_same_noise_and_another_has_another(self, pipe):
         first, again, other = self.noisy(pipe, [3.0, 3.0, 4.0])
@@ -293,33 +303,106 @@ class TestReference:
         )
         np.testing.assert_allclose(forward, backward, atol=0.01)
 
-    def test_several_slices_and_several_scans_give_tokens_of_each(self, pipe):
-        load = pipe.image_processor.load
-        several = load([*noise_hu(2, 64, 64), noise_hu(96, 64)], SPACING, "reference")
-        tokens = pipe.reference_tokens(several)
-        each = torch.cat([pipe.reference_tokens([one]) for one in several], 1)
-        torch.testing.assert_close(tokens, each)
-        assert tokens.shape == (1, 4 + 4 + 6, LATENT_CHANNELS)
+    def test_tokens_are_those_of_each_slice(self, pipe):
+        several = pipe.image_processor.load([*noise_hu(2, 64, 64), noise_hu(96, 64)], SPACING, "reference")
+        tokens = pipe.scan_tokens(several)
+        torch.testing.assert_close(tokens, torch.cat([pipe.scan_tokens([one]) for one in several]))
+        assert tokens.shape == (4 + 4 + 6, LATENT_CHANNELS) and tokens.dtype == torch.float16
 
-    def test_tokens_of_a_large_reference_are_limited_and_evenly_chosen(self, pipe):
+    def test_tokens_of_large_slices_are_limited_and_evenly_chosen(self, pipe):
         several = pipe.image_processor.load(noise_hu(3, 320, 320), SPACING, "reference")  # 100 positions each
-        tokens = pipe.reference_tokens(several)
-        assert tokens.shape == (1, REFERENCE_TOKENS, LATENT_CHANNELS)
-        of_last = pipe.reference_tokens(several[2:])
-        assert (tokens[0, :, None] == of_last[0]).all(-1).any(1).sum() > REFERENCE_TOKENS / 4
+        tokens = pipe.scan_tokens(several)
+        assert tokens.shape == (SCAN_TOKENS, LATENT_CHANNELS)
+        of_last = pipe.scan_tokens(several[2:])
+        assert (tokens[:, None] == of_last).all(-1).any(1).sum() > SCAN_TOKENS / 4
 
-    def test_none_is_the_checkpoints_standard(self, pipe):
-        assert pipe.reference_tokens() is None  # the denoiser has tokens of its own
-        assert pipe.sees_reference and not fixed_target_pipeline().sees_reference
+    def test_its_kernel_is_the_targets_name(self, pipe):
+        of_ct = pipe.resolve_target(references=pipe.image_processor.load(CT_SMALL))
+        of_array = pipe.resolve_target(references=pipe.image_processor.load(noise_hu(64, 64), SPACING))
+        assert of_ct.name == pydicom.dcmread(CT_SMALL).get("ConvolutionKernel", "reference")
+        assert of_array.name == "reference" and of_array.id != of_ct.id and of_array.mtf is None
 
-    def test_a_fixed_target_takes_none(self):
-        pipe = fixed_target_pipeline()
-        with pytest.raises(ValueError, match="target of this checkpoint is fixed"):
-            pipe(noise_hu(64, 64), pixel_spacing=SPACING, reference=CT_SMALL)
+    def test_a_reference_whose_kernel_is_not_known_gives_its_noise_level_too(self, pipe):
+        out = pipe(noise_hu(64, 64), pixel_spacing=SPACING, reference=noise_hu(64, 64), reference_pixel_spacing=SPACING)
+        assert out.steps[0].noise == "target" and "could not be told" in out.steps[0].remarks[0]
 
     def test_its_own_spacing_is_required(self, pipe):
         with pytest.raises(ValueError, match="`reference_pixel_spacing` is missing"):
             pipe(noise_hu(64, 64), pixel_spacing=SPACING, reference=noise_hu(64, 64))
+
+
+class TestTarget:
+    def test_none_is_the_checkpoints_standard(self, pipe):
+        own, named = pipe.resolve_target(), pipe.resolve_target("Bl64")
+        assert (own.name, own.id, own.mtf) == (named.name, named.id, named.mtf) == ("Bl64", "standard", None)
+        torch.testing.assert_close(own.tokens[0], pipe.denoiser.standard)
+        lp_cm = np.linspace(0, 12, 25)
+        np.testing.assert_allclose(own.texture_mtf(lp_cm), mtf(torch.from_numpy(lp_cm), "Bl64").numpy())
+
+    def test_a_name_changes_the_outcome_and_the_uids(self, pipe):
+        standard, named, other = (pipe(CT_SMALL, target=name).images[0] for name in (None, "Br40", "Br40d"))
+        assert len({image.SOPInstanceUID for image in (standard, named, other)}) == 3
+        assert standard.PixelData != named.PixelData == other.PixelData
+        assert "texture of Br40 by" in named.DerivationDescription
+
+    def test_a_standard_whose_kernel_is_not_known_cannot_be_left(self):
+        pipe = DiffusionCTPipeline(**get_dummy_components(), standard_name="Mine")
+        assert pipe.resolve_target().texture_mtf is None
+        with pytest.raises(ValueError, match='`target` is \'Br40\', but the MTF of this checkpoint\'s standard, "Mine", is not known'):
+            pipe.resolve_target("Br40")
+
+    def test_a_standard_of_another_name_has_the_mtf_that_it_was_saved_with(self, tmp_path):
+        law = [3.4, 5.44, 0.0, 2.04]
+        made = DiffusionCTPipeline(**get_dummy_components(), standard_name="Mine", standard_mtf=law)
+        made.save_pretrained(tmp_path)
+        target = DiffusionCTPipeline.from_pretrained(tmp_path).resolve_target("Br40")
+        np.testing.assert_allclose(target.texture_mtf([3.4, 5.44]), [0.5, 0.1])
+        np.testing.assert_allclose(target.mtf(KERNELS["Br40"].mtf50), 0.5)
+
+    @pytest.mark.parametrize(
+        "given", [{"reference": CT_SMALL}, {"target": "Br40"}, {"noise": "target"}, {"noise": 30.0}, {"source": True}], ids=str
+    )
+    def test_a_fixed_target_takes_none(self, pipe, given):
+        if "source" in given:
+            given = {"source": estimate(pipe, noise_hu(1, 64, 64))}
+        with pytest.raises(ValueError, match="target of this checkpoint is fixed"):
+            fixed_target_pipeline()(noise_hu(64, 64), pixel_spacing=SPACING, **given)
+        assert pipe.sees_reference and not fixed_target_pipeline().sees_reference
+
+
+class TestNoiseAndSource:
+    def test_of_an_unknown_kernel_the_targets_noise_is_taken_over_and_said(self, pipe):
+        hu = noise_hu(64, 64)
+        keep, target = (pipe(hu, pixel_spacing=SPACING, noise=noise) for noise in ("keep", "target"))
+        assert keep.sources[0].kernel is None and keep.sources[0].told_by == "nothing"
+        assert keep.steps[0].noise == target.steps[0].noise == "target"
+        (remark,) = keep.steps[0].remarks
+        assert "kernel could not be told" in remark and target.steps[0].remarks == []
+        np.testing.assert_array_equal(keep.images[0], target.images[0])
+
+    def test_a_kernel_of_the_header_keeps_the_dose(self, pipe):
+        dataset = pydicom.dcmread(CT_SMALL)
+        dataset.ConvolutionKernel = "B70f"
+        keep, target = (pipe(dataset, noise=noise) for noise in ("keep", "target"))
+        assert keep.steps[0].noise == "keep" and "the header" in keep.sources[0].told_by
+        assert keep.images[0].PixelData != target.images[0].PixelData
+        assert keep.images[0].SOPInstanceUID != target.images[0].SOPInstanceUID
+
+    def test_each_scan_is_estimated_once(self, pipe, series):
+        out = pipe([series, noise_hu(64, 64)], pixel_spacing=SPACING)
+        assert len(out.images) == 4 and len(out.sources) == len(out.steps) == 2
+
+    def test_a_part_of_a_scan_becomes_what_it_becomes_in_it_if_the_source_is_given(self, pipe, series):
+        whole = pipe(series)
+        path = sorted(series.iterdir())[0]
+        alone, known = pipe(path).images[0], pipe(path, source=whole.sources[0]).images[0]
+        assert known.PixelData == whole.images[-1].PixelData and known.SOPInstanceUID == whole.images[-1].SOPInstanceUID
+        assert alone.PixelData != known.PixelData and alone.SOPInstanceUID != known.SOPInstanceUID
+
+    def test_derived_images_are_not_named_after_a_kernel_that_is_not_seen(self, pipe):
+        (derived,) = pipe(CT_SMALL).images
+        assert derived.ConvolutionKernel == "uncertain synth"
+        assert "texture of Bl64" in derived.DerivationDescription and "Measured: MTF50" in derived.DerivationDescription
 
 
 class TestDiffusersHabits:
@@ -352,7 +435,8 @@ class TestDiffusersHabits:
         assert seen[0][2] == (1, LATENT_CHANNELS, 4)
         with torch.no_grad():
             latent_a, _ = pipe.encode(*pipe.image_processor.preprocess(pipe.image_processor.load(noise_hu(64, 64), SPACING)))
-            torch.testing.assert_close(latent, pipe.denoiser.origin(latent_a)[0])  # a difference of zero from it
+            step = pipe.step(estimate(pipe, noise_hu(64, 64)), pipe.resolve_target())
+            torch.testing.assert_close(latent, pipe.denoiser.baseline(latent_a, step.shift)[0])  # a residual of zero
 
     def test_the_checkpoint_owns_the_number_of_steps(self, pipe):
         steps = []
@@ -424,10 +508,17 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "options, said",
         [
-            ({"num_inference_steps": 0}, "`num_inference_steps` is 0"),
-            ({"num_inference_steps": -3}, "`num_inference_steps` is -3"),
-            ({"num_inference_steps": 2.5}, "`num_inference_steps` is 2.5"),
-            ({"num_inference_steps": 1001}, "1 to 1000"),
+            ({"num_inference_steps": 0}, "`num_inference_steps` must be between 1 and 1000, got 0"),
+            ({"num_inference_steps": -3}, "`num_inference_steps` must be between 1 and 1000, got -3"),
+            ({"num_inference_steps": 2.5}, "`num_inference_steps` must be .*, got 2.5"),
+            ({"num_inference_steps": 1001}, "between 1 and 1000, got 1001"),
+            ({"target": "Zz99"}, "`target` must be one of .*Br40.*, got 'Zz99'"),
+            ({"target": "Br40", "reference": CT_SMALL}, "`target` and `reference` exclude each other"),
+            ({"noise": "loud"}, "`noise` must be \"keep\", \"target\" or a number of HU above 0, got 'loud'"),
+            ({"noise": 0}, "`noise` must be .*, got 0"),
+            ({"noise": -5.0}, "`noise` must be .*, got -5.0"),
+            ({"noise": float("nan")}, "`noise` must be .*, got nan"),
+            ({"noise": True}, "`noise` must be .*, got True"),
             ({"batch_size": 0}, "`batch_size` is 0"),
             ({"output_type": "jpeg"}, "`output_type` is 'jpeg'"),
             ({"output_type": "dicom"}, "have no header"),

@@ -82,9 +82,9 @@ class TestWhatIsFinished:
         (tmp_path / "out/1/2.dcm").unlink()
         sizes = []
 
-        def standardize_slices(job, slices, original=module.standardize_slices):
+        def standardize_slices(job, series, slices, original=module.standardize_slices):
             sizes.append(len(slices))
-            return original(job, slices)
+            return original(job, series, slices)
 
         monkeypatch.setattr(module, "standardize_slices", standardize_slices)
         assert counts(standardize_folder(scans, tmp_path / "out", model=model)) == (1, 2, 0)
@@ -138,7 +138,8 @@ class TestWhatIsNotTakenForFinished:
         edit(scans / "1/1.dcm", change)
         os.utime(scans / "1/1.dcm", ns=(stat.st_atime_ns, stat.st_mtime_ns))  # neither name nor time betray it
         assert counts(standardize_folder(scans, tmp_path / "out", model=model, num_samples=2)) == (1, 2, 0)
-        standardize_folder(scans, tmp_path / "new", model=model, num_samples=2)
+        known = tmp_path / "out/run_report.json"  # the scan is what the first run took it for
+        standardize_folder(scans, tmp_path / "new", model=model, num_samples=2, known_source=known)
         assert tree(tmp_path / "out") == tree(tmp_path / "new")
 
     @pytest.mark.parametrize(
@@ -182,7 +183,8 @@ class TestWhatIsNotTakenForFinished:
         save(make_slice(HU[::-1] + 10, number=1), scans / "1/1.dcm")
         standardize_folder(scans, tmp_path / "out", model=model)
         assert counts(standardize_folder(scans, tmp_path / "out", model=model, num_samples=2)) == (1, 2, 0)
-        standardize_folder(scans, tmp_path / "new", model=model, num_samples=2)
+        known = tmp_path / "out/run_report.json"  # the scan is what the first run took it for
+        standardize_folder(scans, tmp_path / "new", model=model, num_samples=2, known_source=known)
         assert tree(tmp_path / "out") == tree(tmp_path / "new")
 
     def test_the_hashes_are_those_of_the_pixels(self, scans, tmp_path, model):

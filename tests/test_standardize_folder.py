@@ -59,8 +59,10 @@ class TestAFolder:
     def test_series_are_reported_one_by_one(self, scans, tmp_path, model):
         first, second = standardize_folder(scans, tmp_path / "out", model=model)["series"]
         assert (first["slices"], second["slices"]) == (2, 1)
-        assert (first["kernel_in"], first["kernel_out"], first["spacing_mm"]) == ("B70f", "Bl64 synthetic", 0.7)
+        assert (first["kernel_in"], first["kernel_out"], first["spacing_mm"]) == ("B70f", "uncertain synth", 0.7)
         assert first["seconds_per_slice"] > 0
+        assert (first["told_by"], first["noise"], first["missed"]) == ("the header", "keep", False)
+        assert first["remarks"] == ["too little bare skin is in view to see whether the results have the kernel Bl64"]
 
     def test_the_slices_are_those_of_the_pipeline(self, scans, tmp_path, model):
         standardize_folder(scans, tmp_path / "out", model=model, seed=5, num_inference_steps=2)
@@ -106,9 +108,10 @@ class TestAFile:
         standardize_folder(scans / "a/1.dcm", tmp_path / "out", model=model)
         assert set(tree(tmp_path / "out")) == {"1.dcm", "run_report.json"}
 
-    def test_becomes_what_it_becomes_in_its_folder(self, scans, tmp_path, model):
-        standardize_folder(scans / "a/1.dcm", tmp_path / "one", model=model)
+    def test_becomes_what_it_becomes_in_its_folder_if_the_scan_is_known(self, scans, tmp_path, model):
         standardize_folder(scans / "a", tmp_path / "all", model=model)
+        known = tmp_path / "all/run_report.json"
+        standardize_folder(scans / "a/1.dcm", tmp_path / "one", model=model, known_source=known)
         assert (tmp_path / "one/1.dcm").read_bytes() == (tmp_path / "all/1.dcm").read_bytes()
 
     def test_that_is_no_slice_is_an_error(self, tmp_path, model):
@@ -204,6 +207,8 @@ class TestOptions:
         reference = read_slice(scans / "b/deep/1.dcm")
         assert report["options"] == {
             "model": model,
+            "target": None,
+            "noise": "keep",
             "reference": pixels_id([reference.hu], [reference.spacing_mm]),
             "num_inference_steps": DiffusionCTPipeline.from_pretrained(model).config.default_num_inference_steps,
             "seed": 0,
@@ -219,6 +224,7 @@ class TestOptions:
         parameters = inspect.signature(standardize_folder).parameters.values()
         defaults = {given.name: given.default for given in parameters if given.kind is given.KEYWORD_ONLY}
         del defaults["progress"]
+        defaults["source"] = defaults.pop("known_source")
         assert {field.name: field.default for field in dataclasses.fields(FolderOptions)} == defaults
 
     def test_the_embedded_checkpoint_has_a_name(self):
@@ -238,6 +244,11 @@ class TestRefusals:
             ({"device": "abacus"}, "abacus"),
             ({"model": "no/such/model"}, "no/such/model"),
             ({"reference": "nowhere.dcm"}, "nowhere.dcm"),
+            ({"target": "Zz99"}, "`target` must be one of .*Br40.*, got 'Zz99'"),
+            ({"noise": "loud"}, "`noise` must be .*, got 'loud'"),
+            ({"noise": 0.0}, "`noise` must be .*, got 0.0"),
+            ({"noise": -20.0}, "`noise` must be .*, got -20.0"),
+            ({"known_source": "nowhere.json"}, "`source` must be a run_report.json .* got \"nowhere.json\""),
         ],
     )
     def test_of_options(self, scans, tmp_path, model, options, message):

@@ -11,7 +11,7 @@ from ..estimation.noise import TissueNoise, measure_noise
 from ..evaluation.regions import spread
 from ..folder_scans import SeriesSlices, estimate_scan, readable, try_step
 from ..image_processor import GRID, HUSlice, from_dicom
-from ..pipeline import DiffusionCTPipeline, checked_indices
+from ..pipeline import DiffusionCTPipeline
 from ..reached import Reached
 from ..scan_estimate import ScanEstimate
 from ..step import Target
@@ -130,12 +130,10 @@ def measure_series(
     )
 
 
-def _try(series: CTSeries, pipe: DiffusionCTPipeline, target: Target) -> Trial | None:
-    """Do what `standardize` does before it names results; None where the slices it looks at cannot be read."""
+def _try(series: CTSeries, pipe: DiffusionCTPipeline, target: Target) -> Trial:
+    """Do what `standardize` does before it names results."""
     slices = SeriesSlices(series)
-    few = readable(slices, checked_indices(len(slices)))
-    if not few:
-        return None
+    few = readable(slices)
     source = estimate_scan(pipe, slices, [item for _, item in few])
     step = pipe.step(source, target)
     steps = pipe.config.default_num_inference_steps

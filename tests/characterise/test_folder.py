@@ -1,6 +1,7 @@
 """`diffusionct characterise` over a folder: what it finds, writes and refuses."""
 
 import csv
+import json
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from helpers.bodies import body_slice
 from helpers.dicom import make_slice, save
 
+from diffusionct_pipeline import reached
 from diffusionct_pipeline.characterise import folder as characterise_module
 from diffusionct_pipeline.characterise.folder import characterise_folder
 from diffusionct_pipeline.characterise.same_scan import SAME_NOISE, noise_correlation
@@ -182,3 +184,27 @@ def test_standardize_warns_of_what_training_did_not_have(model, tmp_path, capsys
     main(["standardize", str(tmp_path / "in"), str(tmp_path / "out"), "--model", model, "--steps", "1"])
     assert "warning: series 1 of 1 (Br36) is unlike all training: compressed with loss" in capsys.readouterr().err
     assert "compressed with loss" in (tmp_path / "out/run_report.json").read_text()
+
+
+def test_standardize_warns_of_results_that_miss_their_target(model, tmp_path, capsys):
+    """An untrained checkpoint does not reach the kernels that it is asked for: files are not named after them."""
+    write_series(tmp_path / "in", 1, "Br36", range(3))
+    chosen = ["--model", model, "--steps", "1", "--target", "Br80"]
+    assert main(["standardize", str(tmp_path / "in"), str(tmp_path / "out"), *chosen]) == 3
+    printed = capsys.readouterr().err
+    assert "warning: series 1 of 1 (Br36) " in printed and "Br80 has 7.1" in printed  # no more than the pixels show
+    report = json.loads((tmp_path / "out/run_report.json").read_text())
+    assert report["missed"] == 1 and report["failures"] == 0
+    (entry,) = report["series"]
+    assert entry["missed"] and entry["remarks"][0].startswith(("stayed ", "became softer"))
+    assert "skin" in entry["told_by"] and entry["reached"]["mtf50"][0] == pytest.approx(KERNELS["Br36"].mtf50, rel=0.1)
+    derived = pydicom.dcmread(tmp_path / "out/1.dcm")
+    assert derived.ConvolutionKernel == "uncertain synth" and "texture of Br80" in derived.DerivationDescription
+
+
+def test_results_that_have_the_kernel_are_named_after_it(model, tmp_path, monkeypatch):
+    write_series(tmp_path / "in", 1, "Br36", range(3))
+    monkeypatch.setattr(reached, "TOLERANCE", 10.0)
+    chosen = ["--model", model, "--steps", "1", "--target", "Br40"]
+    assert main(["standardize", str(tmp_path / "in"), str(tmp_path / "out"), *chosen]) == 0
+    assert pydicom.dcmread(tmp_path / "out/1.dcm").ConvolutionKernel == "Br40 synthetic"

@@ -30,7 +30,7 @@ from safetensors.torch import load_file
 TINY = {
     "batch_size": 4, "validation_steps": 0, "checkpoint_steps": 0, "cpu": True, "ema_decay": 0.5, "warmup_steps": 1,
 }  # fmt: skip
-TINY_LATENT = TINY | {"block_out_channels": [32, 32], "default_steps": 2, "standard_tokens": 6}
+TINY_LATENT = TINY | {"block_out_channels": [32, 32], "default_steps": 2, "standard_tokens": 8}
 TINY_IMAGES = TINY | {"batch_size": 2, "crop": 64, "phantom_slices": 1}
 TINY_RESNET = TINY_IMAGES | {
     "latent_channels": 8, "block_out_channels": [8, 8, 8, 8, 16], "decoder_channels": [8] * 5,
@@ -59,20 +59,13 @@ def autoencoder(scans):
     return train_one
 
 
-@pytest.fixture(scope="module")
-def curve(tmp_path_factory, scans, trained):
-    folder = tmp_path_factory.mktemp("curve")
-    options = TINY_LATENT | {"scans": str(scans), "autoencoder": str(trained / "autoencoder")}
-    run(LatentOptions(output=str(folder), part="curve", max_steps=60, **options), LatentPhase)
-    return folder
-
-
 @pytest.fixture
-def latent(scans, trained, curve):
+def latent(scans, trained):
     def train_one(folder, **options):
-        given = {"scans": str(scans), "autoencoder": str(trained / "autoencoder"), "init": str(curve / "denoiser")}
-        options = TINY | {"default_steps": 2, "part": "diffusion"} | given | options
-        return run(LatentOptions(output=str(folder), **options), LatentPhase)
+        given = {"scans": str(scans), "autoencoder": str(trained / "autoencoder")}
+        if not options.get("init"):
+            given |= TINY_LATENT
+        return run(LatentOptions(output=str(folder), **TINY | {"default_steps": 2} | given | options), LatentPhase)
 
     return train_one
 

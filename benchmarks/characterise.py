@@ -1,4 +1,4 @@
-"""Resolution and noise that `diffusionct characterise` measures, beside the truth of the simulator.
+"""Kernel and noise that `diffusionct characterise` measures, beside the truth of the simulator.
 
     python benchmarks/characterise.py
     python benchmarks/characterise.py --scans scans.npz    # keeps the simulated scans; made anew if the file is not there
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from diffusionct_pipeline.estimation import EdgeSlice, estimate_kernel
 from diffusionct_pipeline.estimation.noise import TISSUES, measure_noise
-from diffusionct_pipeline.estimation.resolution import EdgeSlice, measure_resolution
 from diffusionct_pipeline.evaluation.regions import tissue_squares
 from diffusionct_pipeline.simulation import KERNELS, ChestPhantom, Scanner
 from diffusionct_pipeline.simulation.scanner import LOWEST_STORED_HU, hu_to_mu, quantize
@@ -57,13 +57,13 @@ def simulate(seed, heights):
 
 
 def measure(scans, mas, kernel):
-    """MTF50 and MTF10, and for each tissue the noise: measured, true there, true in the tissue."""
+    """The estimate of the kernel, and for each tissue the noise: measured, true there, true in the tissue."""
     first, second = (scans[f"{mas}/{repeat}/{kernel}"].astype(np.float32) for repeat in range(REPEATS))
     edges = [
         EdgeSlice(hu, SPACING_MM, neighbour_hu=above.astype(np.float32), neighbour_mm=THICKNESS_MM)
         for hu, above in zip(first, scans["neighbour"])
     ]
-    resolution = measure_resolution(edges, THICKNESS_MM, LOWEST_STORED_HU)
+    estimated = estimate_kernel(edges, THICKNESS_MM, LOWEST_STORED_HU)
     difference, noise = (first - second) / np.sqrt(2), {}
     for tissue, found in measure_noise(first, SPACING_MM).items():
         side = found.squares.side
@@ -74,7 +74,7 @@ def measure(scans, mas, kernel):
             for square in tissue_squares(clean, side, {tissue: TISSUES[tissue]})[tissue]
         ]
         noise[tissue] = found.noise_hu, np.median(here), np.median(everywhere)
-    return resolution, noise
+    return estimated, noise
 
 
 def off(measured, true):

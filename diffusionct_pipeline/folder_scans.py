@@ -11,9 +11,11 @@ from .dicom import CTSeries, DicomError, read_slice
 from .estimation import estimate_kernel_of_series, estimate_kernel_of_slices
 from .folder_job import Job, ScanTask
 from .image_processor import HUSlice, from_dicom
-from .pipeline import checked_indices
+from .pipeline import DiffusionCTPipeline, checked_indices
+from .reached import Reached
 from .run_report import SeriesEntry
 from .scan_estimate import ScanEstimate
+from .step import Step, Target
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ def begin_scan(job: Job, entry: SeriesEntry, slices: Sequence[HUSlice], seed_of:
         few = readable(slices)
         if not few:  # each is listed with its own reason as it is read for its result
             return ScanTask(None, job.derivation, {})
-    source = known.source if known else estimate_scan(job, slices, [item for _, item in few])
+    source = known.source if known else estimate_scan(job.pipe, slices, [item for _, item in few], job.options.batch_size)
     step = job.pipe.step(source, job.target, job.options.noise)
     derivation = job.derivation.of_source(source, job.options.noise)
     trial: dict[int, np.ndarray] = {}
@@ -61,10 +63,7 @@ def begin_scan(job: Job, entry: SeriesEntry, slices: Sequence[HUSlice], seed_of:
         reached = known.reached
     else:
         few = few or readable(slices)
-        for index, item in few:
-            steps = job.options.num_inference_steps
-            (trial[index],) = job.pipe.standardize_batch([item], [seed_of(item)], steps, step)
-        reached = job.pipe.check(source, job.target, [item for _, item in few], list(trial.values()))
+        trial, reached = try_step(job.pipe, source, job.target, step, few, job.options.num_inference_steps, seed_of)
     entry.source, entry.derivation, entry.reached = source.to_json(), derivation.digest(), reached.to_json()
     entry.told_by, entry.noise = source.told_by, step.noise
     entry.remarks = [*filter(None, [reached.remark]), *step.remarks]
@@ -72,13 +71,49 @@ def begin_scan(job: Job, entry: SeriesEntry, slices: Sequence[HUSlice], seed_of:
     return ScanTask(step, derivation.named(reached), trial)
 
 
-def estimate_scan(job: Job, slices: Sequence[HUSlice], few: Sequence[HUSlice]) -> ScanEstimate:
-    """Estimate a scan; of a DICOM series only as many slices are read as it takes."""
+def estimate_scan(
+    pipe: DiffusionCTPipeline, slices: Sequence[HUSlice], few: Sequence[HUSlice], batch_size: int | None = None
+) -> ScanEstimate:
+    """Estimate a scan; of a DICOM series only as many slices are read as it takes.
+
+    Args:
+        pipe: Whose latents describe the texture.
+        slices: All of it.
+        few: Those that `readable` gives.
+        batch_size: As of the pipeline.
+    """
     if isinstance(slices, SeriesSlices):
         kernel = estimate_kernel_of_series(slices.series)
     else:
         kernel = estimate_kernel_of_slices(slices)
-    return ScanEstimate(kernel, job.pipe.scan_tokens(few, job.options.batch_size))
+    return ScanEstimate(kernel, pipe.scan_tokens(few, batch_size))
+
+
+def try_step(
+    pipe: DiffusionCTPipeline,
+    source: ScanEstimate,
+    target: Target,
+    step: Step,
+    few: Sequence[tuple[int, HUSlice]],
+    num_inference_steps: int,
+    seed_of: Callable[[HUSlice], int],
+) -> tuple[dict[int, np.ndarray], Reached]:
+    """Standardize a few slices of a scan and measure what they show, before results are named after the target.
+
+    Args:
+        pipe: The pipeline.
+        source, target, step: The scan, where to, and what `pipe.step` gave for these.
+        few: Slices with their places in the scan.
+        num_inference_steps: Denoising steps.
+        seed_of: Slice -> seed of its noise.
+
+    Returns:
+        HU of the results by place in the scan, and what they reach.
+    """
+    results = {
+        index: pipe.standardize_batch([item], [seed_of(item)], num_inference_steps, step)[0] for index, item in few
+    }
+    return results, pipe.check(source, target, [item for _, item in few], list(results.values()))
 
 
 def readable(slices: Sequence[HUSlice]) -> list[tuple[int, HUSlice]]:

@@ -57,6 +57,7 @@ LAYERS = {
     "adapt_folders": 13,
     "folder_previews": 13,
     "evaluation.series": 13,
+    "characterise.measure": 14,
     "characterise.folder": 14,
     "characterise.report": 14,
     "characterise.figures": 14,

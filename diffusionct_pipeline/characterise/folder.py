@@ -9,10 +9,11 @@ from pathlib import Path
 
 from ..dicom import CTSeries
 from ..files import whole_folder
+from ..folder_job import load_pipeline
 from ..optional import import_optional
-from ..pipeline import DiffusionCTPipeline
 from ..run_report import is_junk, relative_path, without_folders
 from ..sources import scan_source
+from .advice import Advice, advise
 from .measure import SLICES, MeasuredSeries, measure_series
 from .prior import has_texture_latent
 from .report import write_report
@@ -31,6 +32,7 @@ class Characterisation:
         names: Folder of each below the input, for the screen; reports do not hold it.
         failures: A sentence for each series that could not be measured, and for each file that is unusable.
         standard_name: Kernel of the checkpoint's standard.
+        advice: Which target suits them; None where the checkpoint takes no target by name.
     """
 
     measured: list[MeasuredSeries]
@@ -39,6 +41,7 @@ class Characterisation:
     names: list[str]
     failures: list[str]
     standard_name: str
+    advice: Advice | None
 
 
 def characterise_folder(
@@ -51,12 +54,15 @@ def characterise_folder(
 ) -> Characterisation:
     """Measure every CT series below a folder, and write series.csv, noise_power.csv, pairs.csv, figures and report.md.
 
+    A few slices of each are standardized and measured as `standardize_folder` does it before it names its results: so what
+    it will reach is known beforehand, at a second or two a series.
+
     Args:
         source: Folder with any number of series and other files, or a DICOM file. Only read.
         out: New folder, or an empty one, outside of `source`.
         model: Checkpoint to whose training and standard the series are compared: folder or "user/repo"; None for the
             embedded one.
-        slices: How many slices of each series to measure, at most.
+        slices: How many slices of each series to measure the noise spectra of, at most.
         progress: Called as progress(done, total) at the start and after each series.
 
     Raises:
@@ -73,9 +79,9 @@ def characterise_folder(
     import_optional("matplotlib")
     scan = scan_source(source)
     with whole_folder(out) as part:
-        pipe = DiffusionCTPipeline.from_pretrained(model)
-        standard_name = pipe.config.standard_name
+        pipe = load_pipeline(model)
         known = pipe if has_texture_latent(pipe) else None
+        target = None if known is None else known.resolve_target()
         failures = [item.reason for item in scan.skipped if not is_junk(item)]
         failures += [
             f'"{volume.path}" is a volume, whose header tells no protocol; DICOM series are read.' for volume in scan.volumes
@@ -86,7 +92,7 @@ def characterise_folder(
             if progress is not None:
                 progress(done, len(scan.series))
             try:
-                measured.append(measure_series(series, known, slices))
+                measured.append(measure_series(series, known, target, slices))
             except Exception as error:  # whatever is bad about it
                 reason = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
                 failures.append(f"{len(series.paths)} slices: {reason}")
@@ -106,7 +112,8 @@ def characterise_folder(
             ),
             names=[_name(item.series, scan.folder) for item in measured],
             failures=failures,
-            standard_name=standard_name,
+            standard_name=pipe.config.standard_name,
+            advice=None if known is None else advise(known, measured),
         )
         write_report(result, part)
     return result

@@ -1,27 +1,41 @@
-"""One series -> everything that is measured of it, from a few of its slices."""
+"""One series -> everything that is measured of it: as `standardize` would, from the same slices, by the same functions."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from ..dicom import CTSeries, CTSlice, DicomError, read_slice
+from ..dicom import CTSeries, DicomError, read_slice
+from ..estimation import KernelEstimate, estimate_kernel_of_series
 from ..estimation.noise import TissueNoise, measure_noise
-from ..estimation.resolution import EdgeSlice, Resolution, measure_resolution
 from ..evaluation.regions import spread
+from ..folder_scans import SeriesSlices, estimate_scan, readable, try_step
 from ..image_processor import GRID, HUSlice, from_dicom
 from ..pipeline import DiffusionCTPipeline
-from .prior import Likeness, header_remarks, latent_remarks, likeness, seen_rings, slice_latents, step_to_standard
+from ..reached import Reached
+from ..scan_estimate import ScanEstimate
+from ..step import Target
+from .prior import Likeness, header_remarks, latent_remarks, likeness, slice_latents
 from .protocol import Protocol, read_protocol
 from .same_scan import Acquisition
 
-SLICES = 8  # evenly spread; with a neighbour each, 16 are read, so that long series take no longer than short ones
-FARTHEST_NEIGHBOUR_MM = 12.0  # to tell how the skin is tilted; further away it bends
-UNKNOWN_THICKNESS_MM = 1.0  # of the headers without one
+SLICES = 8  # evenly spread, whose noise spectra are measured; the estimate and the trial choose their own
 SHARP_FROM_LP_CM = 4.9  # MTF50, between GE_STANDARD and D45 of kernels.json: soft tissue kernels are below
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What `standardize` makes of a series by default: to the checkpoint's standard, with the dose kept.
+
+    Attributes:
+        source: What is known of the series.
+        reached: What the results show.
+        remarks: What was not reached, a sentence each, the worst first.
+    """
+
+    source: ScanEstimate
+    reached: Reached
+    remarks: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +46,11 @@ class MeasuredSeries:
         series: Where it is.
         protocol: What its headers say.
         acquisition: What tells whether another series shows the same scan.
-        measured: Slices that were measured.
-        resolution: None where too little bare skin is in view.
-        noise: By tissue; those that are not in view are left out.
+        measured: Slices whose spectra were measured.
+        kernel: Its kernel and noise as `standardize` estimates them; None where nothing tells them.
+        noise: Spectra by tissue; those that are not in view are left out.
         likeness: To the training of the checkpoint; None where its latents are no noise power.
-        moved_db: Mean over frequency of how far the checkpoint moves the noise power on the way to its standard, dB.
+        trial: None likewise.
         remarks: What no training scan had, and slices that could not be read.
         seconds: Time it took.
     """
@@ -45,28 +59,42 @@ class MeasuredSeries:
     protocol: Protocol
     acquisition: Acquisition
     measured: int
-    resolution: Resolution | None
+    kernel: KernelEstimate | None
     noise: dict[str, TissueNoise]
-    likeness: Likeness | None
-    moved_db: float | None
+    likeness: Likeness | None = None
+    trial: Trial | None = None
     remarks: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
+    def mtf50(self) -> float | None:
+        """Measured MTF50 in lp/cm, None where nothing tells it."""
+        return None if self.kernel is None else self.kernel.mtf50
+
+    @property
+    def noise_hu(self) -> dict[str, float]:
+        """Noise by tissue in HU: of the estimate, where it has that tissue."""
+        estimated = {} if self.kernel is None else self.kernel.noise_hu
+        return {tissue: noise.noise_hu for tissue, noise in self.noise.items()} | dict(estimated)
+
+    @property
     def family(self) -> str:
         """"soft" or "sharp" by the measured resolution, "" where there is none."""
-        if self.resolution is None:
+        if self.mtf50 is None:
             return ""
-        return "sharp" if self.resolution.mtf50 >= SHARP_FROM_LP_CM else "soft"
+        return "sharp" if self.mtf50 >= SHARP_FROM_LP_CM else "soft"
 
 
-def measure_series(series: CTSeries, pipe: DiffusionCTPipeline | None, slices: int = SLICES) -> MeasuredSeries:
+def measure_series(
+    series: CTSeries, pipe: DiffusionCTPipeline | None = None, target: Target | None = None, slices: int = SLICES
+) -> MeasuredSeries:
     """Measure a series.
 
     Args:
         series: From `scan_folder`.
-        pipe: A checkpoint with `has_texture_latent`; None leaves out the likeness to it.
-        slices: How many slices to measure, at most.
+        pipe: A checkpoint with `has_texture_latent`; None leaves out the likeness to it and the trial.
+        target: Its standard, as `pipe.resolve_target()` gives it.
+        slices: How many slices' spectra to measure, at most.
 
     Raises:
         DicomError: None of the slices chosen can be read; the message is that of the last one.
@@ -75,18 +103,17 @@ def measure_series(series: CTSeries, pipe: DiffusionCTPipeline | None, slices: i
     chosen, failed = _chosen_slices(series, slices)
     if not chosen:
         raise DicomError(str(failed[-1]))
-    headers = [item.source.dataset for _, item in chosen]
-    where, moved_db, latents = None, None, []
+    headers = [item.source.dataset for item in chosen]
+    remarks = header_remarks(headers[0], series.thickness_mm, series.spacing_mm)
+    where = trial = None
     if pipe is not None:
-        for _, item in chosen:
+        latents = []
+        for item in chosen:
             encoded = pipe.encode_batch([item])
             latents += slice_latents(pipe, encoded.latent_a, encoded.shape[-1] // GRID)
         where = likeness(pipe, latents, series.spacing_mm)
-        moved = step_to_standard(pipe, [item for _, item in chosen])
-        moved_db = float(np.abs(moved[seen_rings(pipe, series.spacing_mm)[1]]).mean())
-    remarks = header_remarks(headers[0], series.thickness_mm, series.spacing_mm)
-    if where is not None:
         remarks += latent_remarks(where, len(latents))
+        trial = _try(series, pipe, target)
     if failed:
         remarks.append(f"{len(failed)} of {len(failed) + len(chosen)} slices could not be read")
     return MeasuredSeries(
@@ -94,55 +121,32 @@ def measure_series(series: CTSeries, pipe: DiffusionCTPipeline | None, slices: i
         protocol=read_protocol(headers, series.thickness_mm, series.step_mm, series.spacing_mm),
         acquisition=Acquisition.of(headers[len(headers) // 2]),
         measured=len(chosen),
-        resolution=_resolution(series, chosen),
-        noise=measure_noise([item.hu for _, item in chosen], series.spacing_mm, [item.padding for _, item in chosen]),
+        kernel=estimate_kernel_of_series(series) if trial is None else trial.source.kernel,
+        noise=measure_noise([item.hu for item in chosen], series.spacing_mm, [item.padding for item in chosen]),
         likeness=where,
-        moved_db=moved_db,
+        trial=trial,
         remarks=remarks,
         seconds=time.perf_counter() - started,
     )
 
 
-def _chosen_slices(series: CTSeries, slices: int) -> tuple[list[tuple[int, HUSlice]], list[Exception]]:
-    """At most so many slices with their places in the series, and why others cannot be read."""
+def _try(series: CTSeries, pipe: DiffusionCTPipeline, target: Target) -> Trial:
+    """Do what `standardize` does before it names results."""
+    slices = SeriesSlices(series)
+    few = readable(slices)
+    source = estimate_scan(pipe, slices, [item for _, item in few])
+    step = pipe.step(source, target)
+    steps = pipe.config.default_num_inference_steps
+    _, reached = try_step(pipe, source, target, step, few, steps, lambda item: pipe.noise_seeds([item])[0])
+    return Trial(source, reached, [*filter(None, [reached.remark]), *step.remarks])
+
+
+def _chosen_slices(series: CTSeries, slices: int) -> tuple[list[HUSlice], list[Exception]]:
+    """At most so many slices, evenly spread, and why others cannot be read."""
     failed, chosen = [], []
-    for index in spread(range(len(series.paths)), slices):
+    for path in spread(series.paths, slices):
         try:
-            chosen.append((index, usable_slice(series, index)))
+            chosen.append(from_dicom(read_slice(path)))
         except (DicomError, ValueError) as error:
             failed.append(error)
     return chosen, failed
-
-
-def _resolution(series: CTSeries, chosen: Sequence[tuple[int, HUSlice]]) -> Resolution | None:
-    if not chosen:
-        return None
-    floor_hu = min(float(item.hu[~item.padding].min(initial=np.inf)) for _, item in chosen)
-    edges = [_edge_slice(series, index, item) for index, item in chosen]
-    return measure_resolution(edges, series.thickness_mm or UNKNOWN_THICKNESS_MM, floor_hu)
-
-
-def usable_slice(series: CTSeries, index: int) -> HUSlice:
-    """A slice of a series, read and checked; errors as of `read_slice`."""
-    return from_dicom(read_slice(series.paths[index]))
-
-
-def _edge_slice(series: CTSeries, index: int, item: HUSlice) -> EdgeSlice:
-    """A slice with its nearest neighbour, if there is one that can be read."""
-    positions = np.array(series.positions_mm)
-    distance = np.abs(positions - positions[index])
-    distance[~(distance > 0)] = np.inf  # itself, second slices at its place, unknown places
-    nearest = int(distance.argmin())
-    neighbour: CTSlice | None = None
-    if distance[nearest] <= FARTHEST_NEIGHBOUR_MM:
-        try:
-            neighbour = read_slice(series.paths[nearest])
-        except DicomError:
-            neighbour = None
-    return EdgeSlice(
-        hu=item.hu,
-        spacing_mm=item.spacing_mm,
-        padding=item.padding,
-        neighbour_hu=None if neighbour is None else neighbour.hu,
-        neighbour_mm=float(distance[nearest]),
-    )

@@ -1,4 +1,4 @@
-"""How far a series lies from what a checkpoint was trained on, and from its standard, by the latents of some slices."""
+"""How far a series lies from what a checkpoint was trained on, by its header and the latents of some slices."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ import torch
 from pydicom.dataset import Dataset
 from scipy.ndimage import binary_fill_holes, minimum_filter
 
-from ..estimation.noise import TissueNoise
-from ..image_processor import HUSlice, to_hu
+from ..image_processor import to_hu
 from ..models import ReferenceUNet1DModel, TextureAutoencoder
 from ..models.texture.channels import patient_mean
 from ..pipeline import DiffusionCTPipeline
-from ..simulation import KERNELS, Scanner, mtf
 from .protocol import has_contrast_agent, is_elsewhere, iterative_level, lossy_compression
 
 FROM_LP_CM = 1.5  # slower power is anatomy
-DB = 10 / np.log(10)  # of a natural logarithm of power
 FAR = 1.75  # standard deviations; plain series under kernels from B19f to FC51 reach 1.2
 THICKEST_MM = 6.0  # training had 1 to 5 mm
 PIXELS_MM = (0.4, 1.1)  # training had 0.5 to 0.9 mm
@@ -82,12 +79,6 @@ def slice_latents(pipe: DiffusionCTPipeline, latent: torch.Tensor, row_length: i
     return [SliceLatent(mean.copy(), _shows_lung(hu.reshape(-1, row_length))) for mean, hu in zip(means, local_hu)]
 
 
-def step_to_standard(pipe: DiffusionCTPipeline, slices: Sequence[HUSlice]) -> np.ndarray:
-    """(rings,) dB by which a checkpoint moves the mean noise power of a scan on the way to its standard, its dose kept."""
-    step = pipe.step(pipe.estimate(slices), pipe.resolve_target())
-    return DB * (step.shift[0] * pipe.autoencoder.latent_std[pipe.autoencoder.channels.power]).float().cpu().numpy()
-
-
 def seen_rings(pipe: DiffusionCTPipeline, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
     """Frequencies of the rings in lp/cm, (rings,), and which of them are noise and within reach of the pixels.
 
@@ -110,29 +101,6 @@ def likeness(pipe: DiffusionCTPipeline, latents: Sequence[SliceLatent], spacing_
         at_lp_cm=float(lp_cm[seen][farthest]),
         shows_lung=any(latent.shows_lung for latent in latents),
     )
-
-
-def spectrum_to_standard(noise: TissueNoise, standard_name: str) -> float | None:
-    """Distance of a noise power spectrum from that of a standard kernel, whatever the dose.
-
-    Args:
-        noise: Of one tissue.
-        standard_name: Kernel of `KERNELS`; its spectrum is that of filtered backprojection on the simulated scanner,
-            frequency times the square of filter, which divides the scanner's blur out.
-
-    Returns:
-        Mean over frequency of |10 log10 of the ratio of powers|, dB, once the mean ratio is taken out; None for an unknown
-        kernel, or pixels too coarse for a shape.
-    """
-    if standard_name not in KERNELS:
-        return None
-    seen = (noise.frequency >= FROM_LP_CM) & (noise.frequency <= KERNELS[standard_name].mtf10)
-    if np.count_nonzero(seen) < 2:
-        return None
-    frequency = torch.from_numpy(noise.frequency[seen])
-    expected = frequency * (mtf(frequency, standard_name) / Scanner().blur(frequency / 10)) ** 2
-    ratio = DB * np.log(noise.power[seen] / expected.numpy())
-    return float(np.abs(ratio - ratio.mean()).mean())
 
 
 def header_remarks(header: Dataset, thickness_mm: float | None, spacing_mm: float) -> list[str]:

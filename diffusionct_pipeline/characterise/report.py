@@ -15,10 +15,12 @@ from ..estimation.noise import SIDE_MM, TISSUES
 from ..evaluation.series.plots import save_figure
 from ..evaluation.series.tables import Table
 from ..files import write_whole
-from ..simulation import KERNELS
-from .figures import plot_overview, plot_profiles, plot_resolution, plot_spectra
+from ..pipeline import CHECKED_SLICES
+from ..reached import BAND_LP_CM, TOLERANCE
+from .advice import advice_text
+from .figures import plot_overview, plot_resolution, plot_spectra
 from .measure import MeasuredSeries
-from .prior import FAR, spectrum_to_standard
+from .prior import FAR
 from .styles import TISSUE
 
 if TYPE_CHECKING:
@@ -28,16 +30,22 @@ Cell = str | float | int | None
 PAIR_COLUMNS = ("first", "second", "kernel_first", "kernel_second", "slices", "noise_correlation", "use")
 
 NOTES = """\
-MTF50 and MTF10 come from the edge between skin and air within the slice. Skin is not flat and patients breathe: sharp kernels
-come out too soft rather than too sharp, most of all in thick slices. Noise is the standard deviation in homogeneous squares
-of {side:g} mm; that of the lung holds its fine structure as well. Grain is the centre of the noise power spectrum of soft
-tissue. Measured against simulated truth by `benchmarks/characterise.py`.
+Kernel and noise are those that `diffusionct standardize` estimates of the same series, from the same slices: one curve that
+explains the edge between skin and air, the noise of soft tissue and fat, and the name in the header where the table knows it.
+"Told by" says which of these were at hand. MTF50 holds with a probability of 90 % between the two figures beside it. Whitening
+is by how much the scanner's own blur makes the noise power of this kernel rise, in cm^2 (its logarithm at low frequency f is
+this number times f^2). Noise is the standard deviation in homogeneous squares of {side:g} mm; that of the lung holds its fine
+structure as well. Grain is the centre of the noise power spectrum of soft tissue. `benchmarks/characterise.py` measures all of
+it against simulated truth.
 
 Prior: how far the mean noise power of the patient lies from that of training at the frequency where it is farthest, in
-standard deviations of single places; beyond {far:g} it is told. A small distance is no promise: it knows noise power, not anatomy
-or artefacts. From the standard: octaves between the series' MTF50 and that of the standard's kernel (positive: the series is
-softer), mean difference of the shapes of the noise power spectra in dB, and by how many dB the checkpoint moves the noise
-power on the way there, mean over frequency: that is what it does, not what it should.
+standard deviations of single places; beyond {far:g} it is remarked on. A small distance is no promise: it knows noise power,
+not anatomy or artefacts.
+
+Tried: up to {checked} slices of each series were standardized to the checkpoint's standard with the dose kept, and measured as the
+source was. `diffusionct standardize` does the same, with the same result, and names its files after the expected kernel:
+"uncertain" unless both the MTF50 of the results and their MTF from {low:g} to {high:g} lp/cm can be seen, and are within
+{tolerance:.0%} of those of the standard.
 """
 
 
@@ -58,7 +66,8 @@ def write_report(found: Characterisation, folder: Path) -> None:
 def series_row(found: Characterisation, index: int) -> dict[str, Cell]:
     """Row of a series in series.csv."""
     item = found.measured[index]
-    protocol, resolution, where = item.protocol, item.resolution, item.likeness
+    protocol, kernel, where = item.protocol, item.kernel, item.likeness
+    low, high = kernel.mtf50_interval() if kernel else (None, None)
     row: dict[str, Cell] = {
         "series": index + 1,
         "series_uid": item.series.uid,
@@ -75,31 +84,31 @@ def series_row(found: Characterisation, index: int) -> dict[str, Cell]:
         "exposure_mas": protocol.exposure_mas,
         "current_ma": protocol.current_ma,
         "family": item.family,
-        "mtf50_lp_cm": resolution.mtf50 if resolution else None,
-        "mtf10_lp_cm": resolution.mtf10 if resolution else None,
+        "mtf50_lp_cm": item.mtf50,
+        "mtf50_low_lp_cm": low,
+        "mtf50_high_lp_cm": high,
+        "mtf10_lp_cm": kernel.mtf10 if kernel else None,
+        "told_by": kernel.told_by if kernel else "nothing",
+        "whitening_cm2": kernel.whitening if kernel else None,
     }
     for tissue in TISSUES:
-        row[f"noise_{tissue.replace(' ', '_')}_hu"] = item.noise[tissue].noise_hu if tissue in item.noise else None
-    has_noise = TISSUE in item.noise
-    row["grain_lp_cm"] = item.noise[TISSUE].mean_frequency if has_noise else None
+        row[f"noise_{tissue.replace(' ', '_')}_hu"] = item.noise_hu.get(tissue)
     row |= {
+        "grain_lp_cm": item.noise[TISSUE].mean_frequency if TISSUE in item.noise else None,
+        "group": found.groups[index],
         "prior_deviations": where.deviations if where else None,
         "prior_at_lp_cm": where.at_lp_cm if where else None,
-        "moved_db": item.moved_db,
-        "standard_octaves": octaves_to_standard(item, found.standard_name),
-        "standard_shape_db": spectrum_to_standard(item.noise[TISSUE], found.standard_name) if has_noise else None,
-        "group": found.groups[index],
-        "seconds_a_slice": item.seconds / item.measured,
+    }
+    reached = item.trial.reached if item.trial else None
+    row |= {
+        "expected_kernel": reached.label if reached else None,
+        "expected_mtf50_lp_cm": reached.mtf50[1] if reached else None,
+        "expected_noise_hu": reached.noise_hu[1] if reached else None,
+        "expected_remarks": "; ".join(item.trial.remarks) if item.trial else None,
+        "seconds": item.seconds,
         "remarks": "; ".join(item.remarks),
     }
     return row
-
-
-def octaves_to_standard(item: MeasuredSeries, standard_name: str) -> float | None:
-    """log2 of the standard's MTF50 over that of a series, None where either is unknown."""
-    if item.resolution is None or standard_name not in KERNELS:
-        return None
-    return math.log2(KERNELS[standard_name].mtf50 / item.resolution.mtf50)
 
 
 def noise_power_rows(measured: Sequence[MeasuredSeries]) -> list[dict[str, Cell]]:
@@ -117,7 +126,7 @@ def pair_rows(found: Characterisation) -> list[dict[str, Cell]]:
     kernels = [item.protocol.kernel or "" for item in found.measured]
     rows = []
     for pair in found.same_scans:
-        ends = sorted((pair.first, pair.second), key=lambda i: _mtf50(found.measured[i]))  # the softer one first
+        ends = sorted((pair.first, pair.second), key=lambda i: found.measured[i].mtf50 or 0.0)  # the softer one first
         use = "pair of kernels" if pair.kernels_differ else "same kernel: second copy or smoothed"
         if any(kernels[i].endswith(KERNEL_MARKS) for i in ends):
             use = "one is standardized: no pair to train or test with"
@@ -144,7 +153,6 @@ def write_figures(found: Characterisation, folder: Path) -> dict[str, str]:
         "overview.png": (plot_overview(found, names), "Resolution and noise in soft tissue; colours are groups"),
         "resolution.png": (plot_resolution(found, names), "Modulation transfer by series"),
         "noise_power.png": (plot_spectra(found, names), "Noise power in soft tissue"),
-        "edges.png": (plot_profiles(found, names), "Profiles from air into the patient, and what was fitted"),
     }
     for name, (figure, caption) in drawn.items():
         if figure is not None:
@@ -171,27 +179,39 @@ def report_text(found: Characterisation, figures: dict[str, str]) -> list[str]:
     text += [
         _table("Protocol", rows, ("series", "slices", "vendor", "model", "kernel", "iterative", "thickness_mm",
                                   "increment_mm", "pixel_mm", "kvp", "exposure_mas", "current_ma")),
-        _table("Measured", rows, ("series", "kernel", "family", "mtf50_lp_cm", "mtf10_lp_cm", "noise_lung_hu",
-                                  "noise_fat_hu", "noise_soft_tissue_hu", "grain_lp_cm", "group")),
-        _table(f"Against the checkpoint, standard {found.standard_name}", rows,
-               ("series", "kernel", "prior_deviations", "prior_at_lp_cm", "standard_octaves", "standard_shape_db", "moved_db")),
+        _table("Kernel", rows, ("series", "kernel", "family", "mtf50_lp_cm", "mtf50_low_lp_cm", "mtf50_high_lp_cm", "mtf10_lp_cm",
+                                "told_by", "whitening_cm2")),
+        _table("Noise", rows, ("series", "kernel", "noise_lung_hu", "noise_fat_hu", "noise_soft_tissue_hu", "grain_lp_cm", "group",
+                               "prior_deviations", "prior_at_lp_cm")),
+        *_listed("Unlike training", rows, "remarks"),
     ]  # fmt: skip
-    remarks = [f"- series {row['series']}: {row['remarks']}" for row in rows if row["remarks"]]
-    text += ["**Unlike training**\n", *(remarks or ["nothing was found"]), ""]
+    if any(item.trial for item in found.measured):
+        text += [
+            _table(f"Tried: to the checkpoint's standard, {found.standard_name}, with the dose kept", rows,
+                   ("series", "kernel", "expected_kernel", "mtf50_lp_cm", "expected_mtf50_lp_cm", "noise_soft_tissue_hu",
+                    "expected_noise_hu")),
+            *_listed("What the trial did not reach", rows, "expected_remarks"),
+        ]  # fmt: skip
+    if found.advice is not None:
+        text += ["**Which target**\n", *advice_text(found.advice, len(rows), found.standard_name)]
     pairs = pair_rows(found)
     if pairs:
         text.append(_table("Series of one acquisition: pairs for training and testing", pairs, tuple(pairs[0])))
     text += [f"![{caption}]({name})\n\n{caption}.\n" for name, caption in figures.items()]
-    return [*text, "## How to read it\n", NOTES.format(side=SIDE_MM, far=FAR)]
+    low, high = BAND_LP_CM
+    notes = NOTES.format(side=SIDE_MM, far=FAR, checked=CHECKED_SLICES, tolerance=TOLERANCE, low=low, high=high)
+    return [*text, "## How to read it\n", notes]
+
+
+def _listed(title: str, rows: Sequence[dict[str, Cell]], column: str) -> list[str]:
+    """A list of what a column says, by series."""
+    said = [f"- series {row['series']}: {row[column]}" for row in rows if row[column]]
+    return [f"**{title}**\n", *(said or ["nothing was found"]), ""]
 
 
 def _table(title: str, rows: Sequence[dict[str, Cell]], columns: tuple[str, ...]) -> str:
     heads = tuple(column.replace("_", " ") for column in columns)
     return Table(title, heads, tuple(tuple(_short(row[column]) for column in columns) for row in rows)).markdown()
-
-
-def _mtf50(item: MeasuredSeries) -> float:
-    return item.resolution.mtf50 if item.resolution else 0.0
 
 
 def _cell(value: Cell) -> str:

@@ -17,11 +17,11 @@ UNLIKE_OCTAVES = 3.0  # of series that share no figure
 
 def style(item: MeasuredSeries) -> np.ndarray:
     """(4,) MTF50, noise and mean frequency of its spectrum in soft tissue, thickness; log2, NaN where unknown."""
-    noise = item.noise.get(TISSUE)
+    spectrum = item.noise.get(TISSUE)
     return np.log2([
-        item.resolution.mtf50 if item.resolution else np.nan,
-        noise.noise_hu if noise else np.nan,
-        noise.mean_frequency if noise else np.nan,
+        item.mtf50 or np.nan,
+        item.noise_hu.get(TISSUE, np.nan),
+        spectrum.mean_frequency if spectrum else np.nan,
         item.protocol.thickness_mm or np.nan,
     ])  # fmt: skip
 

@@ -3,7 +3,6 @@
 from .estimating import estimate_kernel, estimate_kernel_of_series, estimate_kernel_of_slices
 from .kernel_estimate import KernelEstimate
 from .noise import measure_noise
-from .resolution import measure_resolution
 from .skin import EdgeSlice
 from .witnesses import LogMTFWitness, header_witness
 
@@ -16,5 +15,4 @@ __all__ = [
     "estimate_kernel_of_slices",
     "header_witness",
     "measure_noise",
-    "measure_resolution",
 ]

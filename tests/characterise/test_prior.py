@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 from helpers.bodies import body_slice
 from helpers.tiny import tiny_pipeline
 
 from diffusionct_pipeline import DiffusionCTPipeline
-from diffusionct_pipeline.estimation.noise import TissueNoise
 from diffusionct_pipeline.characterise.prior import (
     FAR,
     Likeness,
@@ -17,11 +15,8 @@ from diffusionct_pipeline.characterise.prior import (
     latent_remarks,
     likeness,
     slice_latents,
-    spectrum_to_standard,
-    step_to_standard,
 )
 from diffusionct_pipeline.pipeline import PRETRAINED
-from diffusionct_pipeline.simulation import KERNELS, Scanner, mtf
 
 needs_checkpoint = pytest.mark.skipif(not (PRETRAINED / "model_index.json").is_file(), reason="no embedded checkpoint")
 
@@ -44,13 +39,6 @@ def test_plain_slices_are_like_training_and_white_noise_is_not(embedded):
     far = likeness(embedded, latents_of(embedded, np.where(hu > -500, hu + white, hu))[1], 0.7)
     assert latent_remarks(near, 1) == []
     assert far.deviations > FAR and "sharper" in latent_remarks(far, 1)[0]
-
-
-@needs_checkpoint
-def test_a_soft_kernel_is_moved_further_than_the_standard(embedded):
-    moved = [abs(step_to_standard(embedded, latents_of(embedded, body_slice(k, 30.0)[0])[0].latent_a)).mean()
-             for k in ("Br36", "Bl64")]  # fmt: skip
-    assert moved[0] > moved[1]
 
 
 def test_latents_without_lung_are_told_after_enough_slices():
@@ -88,17 +76,3 @@ def test_pixels_too_coarse_for_noise_break_nothing():
     pipe = tiny_pipeline()
     where = likeness(pipe, [SliceLatent(np.zeros(pipe.autoencoder.config.rings, np.float32), True)], 5.0)
     assert where.deviations == 0
-    assert spectrum_to_standard(TissueNoise(20.0, 40.0, np.array([0.5, 1.0]), np.ones(2), None), "Bl64") is None
-
-
-def test_the_spectrum_of_the_standard_is_at_no_distance_from_it():
-    frequency = np.arange(1.0, 8.0)
-    f = torch.from_numpy(frequency)
-
-    def noise(kernel):
-        power = f * (mtf(f, KERNELS[kernel]) / Scanner().blur(f / 10)) ** 2
-        return TissueNoise(20.0, 40.0, frequency, 50 * power.numpy(), None)
-
-    assert spectrum_to_standard(noise("Bl64"), "Bl64") == pytest.approx(0, abs=1e-6)
-    assert spectrum_to_standard(noise("Br36"), "Bl64") > spectrum_to_standard(noise("D45"), "Bl64") > 1
-    assert spectrum_to_standard(noise("Bl64"), "unknown") is None

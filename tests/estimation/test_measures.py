@@ -1,4 +1,4 @@
-"""Resolution and noise of a body under known kernels: the truth is known, so figures are held against it."""
+"""Outline and noise of a body under known kernels: the truth is known, so figures are held against it."""
 
 import numpy as np
 import pytest
@@ -6,35 +6,8 @@ from helpers.bodies import body_slice
 
 from diffusionct_pipeline.estimation.edge import body_edge, tilt
 from diffusionct_pipeline.estimation.noise import measure_noise
-from diffusionct_pipeline.estimation.resolution import EdgeSlice, measure_resolution
-from diffusionct_pipeline.simulation import KERNELS
 
 SPACING_MM = 0.7
-
-
-def resolution(kernel, noise_hu, slices=6):
-    edges = [EdgeSlice(body_slice(kernel, noise_hu, seed)[0], SPACING_MM) for seed in range(slices)]
-    return measure_resolution(edges, 1.0, -1024.0)
-
-
-class TestResolution:
-    @pytest.mark.parametrize(("kernel", "noise_hu"), [("Br36", 12.0), ("D45", 25.0), ("Bl64", 60.0)])
-    def test_is_within_five_percent(self, kernel, noise_hu):
-        assert resolution(kernel, noise_hu).mtf50 == pytest.approx(KERNELS[kernel].mtf50, rel=0.05)
-
-    def test_noise_cut_off_at_vacuum_does_not_blur_it(self):
-        quiet, noisy = (resolution("Br40", noise_hu).mtf50 for noise_hu in (5.0, 60.0))
-        assert noisy == pytest.approx(quiet, rel=0.05)
-
-    def test_is_unknown_without_a_patient(self):
-        air = EdgeSlice(np.full((64, 64), -1000.0, np.float32), SPACING_MM)
-        assert measure_resolution([air], 1.0, -1024.0) is None
-        assert measure_resolution([], 1.0, -1024.0) is None
-
-    def test_the_border_of_the_image_is_no_skin(self):
-        """A body that fills the image has no edge to measure."""
-        full = EdgeSlice(np.full((128, 128), 40.0, np.float32), SPACING_MM)
-        assert measure_resolution([full], 1.0, -1024.0) is None
 
 
 def test_the_outline_is_that_of_the_body():

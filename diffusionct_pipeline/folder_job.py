@@ -50,6 +50,7 @@ class FolderOptions:
     num_samples: int = 1
     preview: bool = False
     overwrite: bool = False
+    again: bool = False
     system: str | None = None
     fast: bool = False
     series_uid: str | None = None
@@ -81,7 +82,7 @@ class FolderOptions:
 
     def as_json(self) -> dict[str, Any]:
         """The options, the checkpoint by its name; what is special only where it was given."""
-        special = ("system", "series_uid", "slice_thickness", "standard_noise")
+        special = ("again", "system", "series_uid", "slice_thickness", "standard_noise")
         chosen = {name: value for name, value in asdict(self).items() if name not in special or value not in (None, False)}
         return {**chosen, "model": "embedded" if self.model is None else str(self.model)}
 
@@ -199,6 +200,7 @@ class Job:
             slices=self.total,
             entries=self.entries,
             skipped=self.scan.skipped,
+            torn=self.scan.torn,
             lost=self.lost,
             others=self.others,
             stopped=self.stopped if ended else NOT_ENDED,

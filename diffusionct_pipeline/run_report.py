@@ -26,7 +26,11 @@ JUNK_KINDS = (
     SkippedKind.NOT_REGULAR,
     SkippedKind.DICOMDIR,
     SkippedKind.NOT_CT,
+    SkippedKind.OTHER_FORMAT,
     SkippedKind.LOCALIZER,
+    SkippedKind.NOT_TRANSVERSE,
+    SkippedKind.PICTURE,
+    SkippedKind.STANDARDIZED,
     SkippedKind.SECOND_COPY,
 )
 JUNK_KINDS_BY_NAME = (SkippedKind.NOT_DICOM, SkippedKind.EMPTY)  # unless the file is named like DICOM
@@ -47,6 +51,7 @@ class SeriesEntry:
         kernel_in, kernel_out: Kernel of the first slice that is there, as its source and it name it.
         clipped_pixels: Pixels beyond the HU that the source's bit depth holds, in the slices that were written.
         seconds_per_slice: Of those that were written, reading and writing included; None before the first one.
+        remarks: What makes the results doubtful before any model has seen the series, a sentence each.
         unlike_training: What no training scan had, by the headers and the latents of the slices, a sentence each.
         failures: "path" and "reason" of each slice that was not written.
     """
@@ -65,6 +70,7 @@ class SeriesEntry:
     seconds_per_slice: float | None = None
     gaps: list[str]
     duplicates: list[str]
+    remarks: list[str] = field(default_factory=list)
     unlike_training: list[str] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
 
@@ -79,6 +85,7 @@ class SeriesEntry:
             thickness_mm=series.thickness_mm,
             gaps=series.gaps,
             duplicates=series.duplicates,
+            remarks=list(series.remarks),
         )
 
     @classmethod
@@ -100,6 +107,7 @@ def make_report(
     slices: int,
     entries: list[SeriesEntry],
     skipped: list[Skipped],
+    torn: list[str],
     lost: list[dict[str, str]],
     others: list[str],
     stopped: str,
@@ -118,6 +126,7 @@ def make_report(
         slices: How many there were to standardize.
         entries: One for each series that was begun.
         skipped: What the folder holds beside them.
+        torn: As in `FolderScan`.
         lost: "path" and "reason" of each result that was removed while the run went on.
         others: Files in `output` that are not of this run, such as results of other inputs or options.
         stopped: Why the run ended early, "" if it did not.
@@ -125,7 +134,7 @@ def make_report(
     """
     junk, unusable = [], []
     for item in skipped:
-        line = {"path": str(relative_path(item.path, folder)), "reason": item.reason}
+        line = {"path": str(relative_path(item.path, folder)), "kind": item.kind.value, "reason": item.reason}
         (junk if is_junk(item) else unusable).append(line)
     versions = {"python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__}
     report = {
@@ -144,6 +153,7 @@ def make_report(
         "finished_before": sum(entry.finished_before for entry in entries),
         "failures": sum(len(entry.failures) for entry in entries) + len(unusable) + len(lost),
         "stopped": stopped,
+        "torn": torn,
         "series": [asdict(entry) for entry in entries],
         "unusable": unusable,
         "lost": lost,

@@ -18,7 +18,8 @@ from pydicom.dataset import Dataset
 
 from .characterise.measure import resolution_remark
 from .characterise.prior import has_texture_latent, header_remarks, latent_remarks, likeness, slice_latents
-from .dicom import CTSeries, read_slice, write_slice
+from .dicom import CTSeries, DicomError, read_slice, write_slice
+from .dicom.plausible import ValueRange, lacks_air, lacks_air_remark
 from .files import locked_folder, remove_temporaries, whole_file
 from .finished import finished_samples, finished_slice
 from .folder_job import FolderOptions, Job, failures_listed, generator_for, make_job
@@ -47,6 +48,7 @@ def standardize_folder(
     num_samples: int = 1,
     preview: bool = False,
     overwrite: bool = False,
+    again: bool = False,
     system: str | None = None,
     fast: bool = False,
     series_uid: str | None = None,
@@ -74,6 +76,7 @@ def standardize_folder(
         preview: Whether to write pictures of `PREVIEW_SLICES` slices a series to `output/preview`, with the spread
             where there are several samples.
         overwrite: Whether to make what is finished again.
+        again: Whether to standardize what this package has standardized, which is left alone otherwise.
         system: Name of a system of the comparison (`systems.load_system`) that takes the pipeline's place.
         fast: Whether the networks run in bfloat16, for GPUs, see `make_fast`. Files have other UIDs then, and other
             pixels.
@@ -105,6 +108,7 @@ def standardize_folder(
         num_samples=num_samples,
         preview=preview,
         overwrite=overwrite,
+        again=again,
         system=system,
         fast=fast,
         series_uid=series_uid,
@@ -113,7 +117,7 @@ def standardize_folder(
     )
     # 1. What there is to do, before anything is loaded.
     source, output = Path(source), Path(output)
-    scan = scan_source(source)
+    scan = scan_source(source, again)
     require_apart(scan, source, output)
     options.require_apply(scan)
     if preview:
@@ -151,7 +155,7 @@ def standardize_series(job: Job, series: CTSeries) -> None:
     job.entries.append(entry)
     job.latents = []
     size = job.options.batch_size or ACCELERATOR_BATCH
-    seconds = 0.0
+    seconds, airless, values = 0.0, 0, ValueRange()
     of_header: list[str] | None = None
     for start in range(0, len(series.paths), size):
         # 1. Read; a file that cannot be read costs nothing but itself.
@@ -159,7 +163,14 @@ def standardize_series(job: Job, series: CTSeries) -> None:
         slices = []
         for path in paths:
             with failures_listed(job, entry, [path]):
-                slices += job.pipe.image_processor.load(path)
+                slices += job.pipe.image_processor.load(path, judge=False)
+        for hu_slice in slices:
+            values.add(hu_slice.hu, hu_slice.padding)
+            airless += lacks_air(hu_slice.hu, hu_slice.padding)
+        if values.problem:
+            with failures_listed(job, entry, [hu_slice.source.path for hu_slice in slices]):
+                raise DicomError(f"This series {values.problem}")
+            slices = []
         if slices and of_header is None:
             of_header = header_remarks(slices[0].source.dataset, slices[0].thickness_mm, series.spacing_mm)
         reading = (time.perf_counter() - begun) / len(paths)
@@ -183,6 +194,8 @@ def standardize_series(job: Job, series: CTSeries) -> None:
         if job.latents:
             where = likeness(job.pipe, job.latents, series.spacing_mm)
             entry.unlike_training = entry.unlike_training + latent_remarks(where, len(job.latents))
+    if airless == len(series.paths):
+        entry.remarks.append(lacks_air_remark("This series"))
     # 4. Whether it came as far as it should have.
     if has_texture_latent(job.pipe) and job.reference_tokens is None and not entry.failures:
         results = [job.output / job.name(path) for path in series.paths]

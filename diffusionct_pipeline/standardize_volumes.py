@@ -8,7 +8,7 @@ from .dicom import Skipped, SkippedKind
 from .dicom.deriving import synthetic_kernel_name
 from .folder_job import Job, failures_listed, generator_for
 from .folder_previews import preview_indices, write_preview
-from .image_processor import HUSlice
+from .image_processor import HUSlice, doubts
 from .run_report import SeriesEntry
 from .volumes import CTVolume, VolumeError, VolumeHeader, read_volume, write_volume
 from .volumes.files import written_volume
@@ -32,6 +32,7 @@ def standardize_volume(job: Job, header: VolumeHeader) -> None:
             job.scan.volumes.remove(header)
             job.scan.skipped.append(Skipped(header.path, str(error), error.kind))
             return
+        entry.remarks = doubts(slices, "This volume")
         entry.uid, entry.thickness_mm = slices[0].series_uid, slices[0].thickness_mm
         seeds = job.pipe.noise_seeds(slices, generator_for(job.options.seed))
         derived = finished_volume(job, entry, slices, seeds)
@@ -54,7 +55,7 @@ def load_slices(job: Job, header: VolumeHeader) -> list[HUSlice]:
         VolumeError: as of `read_volume`.
     """
     processor = job.pipe.image_processor
-    slices = processor.load(read_volume(header.path))
+    slices = processor.load(read_volume(header.path), judge=False)
     return processor.place(slices, thickness_mm=job.options.slice_thickness, series_uid=job.options.series_uid)
 
 

@@ -63,10 +63,10 @@ class DiffusionCT:
         """Take the targets as reference, adapt, or nothing; returns itself."""
         load = self.pipe.image_processor.load
         if self.by_reference:
-            references = [item for pair in pairs for item in load(pair.target, pair.spacing_mm, "reference")]
+            references = [item for pair in pairs for item in load(pair.target, pair.spacing_mm, "reference", judge=False)]
             self.reference = self.pipe.reference_tokens(references)
         elif self.by_pairs:
-            loaded = [load(hu, pair.spacing_mm)[0] for pair in pairs for hu in (pair.source, pair.target)]
+            loaded = [load(hu, pair.spacing_mm, judge=False)[0] for pair in pairs for hu in (pair.source, pair.target)]
             self.pipe = adapted_pipeline(self.checkpoint, list(map(SlicePair, loaded[::2], loaded[1::2])))
         return self
 
@@ -105,7 +105,7 @@ class DiffusionCT:
         if self.by_pairs and not self.pipe.denoiser.config.adapted:
             raise ValueError("nothing is adapted; call `fit` with pairs first.")
         pipe = self.pipe
-        slices = pipe.image_processor.place(pipe.image_processor.load(hu, pixel_spacing), positions_mm, thickness_mm)
+        slices = pipe.image_processor.place(pipe.image_processor.load(hu, pixel_spacing, judge=False), positions_mm, thickness_mm)
         seeds = pipe.noise_seeds(slices, torch.Generator().manual_seed(self.seed))
         make = self._without_diffusion if self.without else self._whole
         return np.stack([make(item, seed) for item, seed in zip(slices, seeds)])

@@ -98,9 +98,14 @@ def write_volume(volume: CTVolume, path: str | os.PathLike) -> Path:
 def made_here(path: Path) -> bool:
     """Whether a file is a volume that this package derived."""
     try:
-        return read_volume_header(path).fields.made_by.startswith(MADE_BY)
+        return is_result(read_volume_header(path))
     except (VolumeError, OSError):
         return False
+
+
+def is_result(header: VolumeHeader) -> bool:
+    """Whether a volume is a result of this package."""
+    return header.fields.made_by.startswith(MADE_BY)
 
 
 def written_volume(path: Path, source: CTVolume) -> CTVolume | None:

@@ -24,7 +24,7 @@ LAYERS = {
     "dicom": 1,
     "radiomics": 1,
     "simulation": 2,
-    "evaluation": 2,
+    "evaluation": 3,  # reads masks as volumes are read
     "sample_files": 2,
     "volumes": 2,
     "models": 2,

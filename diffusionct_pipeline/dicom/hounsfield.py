@@ -32,6 +32,8 @@ UNCOMPRESSED = (
     ImplicitVRLittleEndian,
 )
 
+PIXEL_VRS = ("OB", "OW", "OB or OW", "UN")
+
 # Scanners that declare no PixelPaddingValue still fill what lies outside the field of view with a constant (Canon:
 # -2048 HU). Air is -1000 HU, and even the noise of a sharp kernel on it stays far above this.
 OUTSIDE_FIELD_OF_VIEW_HU = -1500.0
@@ -147,6 +149,8 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
     """
     if "PixelData" not in dataset:
         raise DicomError(f"{name} has no pixel data; the file is truncated or holds only a header.")
+    if dataset["PixelData"].VR not in PIXEL_VRS:  # where it begins depends on it
+        raise DicomError(f"{name} is damaged: its pixel data have VR {dataset['PixelData'].VR!r}.")
     syntax = dataset.file_meta.TransferSyntaxUID
     compressed = syntax not in UNCOMPRESSED
     if compressed:
@@ -164,7 +168,7 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
         if len(dataset.PixelData) < expected:
             raise DicomError(f"{name} is truncated: {len(dataset.PixelData)} of {expected} bytes of pixel data.")
         excess = dataset.PixelData[expected:]
-        if len(excess) >= 2 * int(dataset.Columns) and any(excess):  # a row, of more than zeros
+        if len(set(excess)) > 1:  # padding is the same byte over and over; else these are pixels
             raise DicomError(f"{name} has {len(dataset.PixelData)} bytes of pixel data; {dataset.Rows} x "
                              f"{dataset.Columns} pixels take {expected}: its Rows or Columns are wrong.")
     try:

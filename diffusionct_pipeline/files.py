@@ -146,6 +146,8 @@ def locked_folder(folder: str | os.PathLike) -> Iterator[None]:
 def _open_locked(path: Path) -> int:
     """Descriptor of a file that is locked and is still called `path`; errors as of `locked_folder`."""
     while True:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise FileExistsError(errno.EEXIST, f"{path.name} is there and is not a regular file")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             if fcntl is not None:

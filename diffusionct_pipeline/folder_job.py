@@ -106,6 +106,7 @@ class Job:
         stopped: Why the run ends early, "" while it goes on.
         entries: Of each series that was begun.
         results: Files below `output` that were written or found finished, relative.
+        uids: SOPInstanceUID of each derived image -> its file.
         lost: Those of them that are not there at the end, with the reason.
         others: Files below `output`, relative, which are not of this run; known at the end.
         folder: Which folder `output` is, as it is when the run begins.
@@ -127,6 +128,7 @@ class Job:
     stopped: str = ""
     entries: list[SeriesEntry] = field(default_factory=list)
     results: set[str] = field(default_factory=set)
+    uids: dict[str, str] = field(default_factory=dict)
     lost: list[dict[str, str]] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     folder: os.stat_result | None = None
@@ -170,6 +172,17 @@ class Job:
         if not self.has_output():
             raise FileNotFoundError(errno.ENOENT, GONE, str(self.output))
 
+    def claim(self, uid: str, name: Path) -> None:
+        """Take note of the UID of a result.
+
+        Raises:
+            ValueError: naming both files, if another result of this run has it: a source was replaced meanwhile.
+        """
+        other = self.uids.setdefault(uid, str(name))
+        if other != str(name):
+            raise ValueError(f'"{self.scan.folder / name}" now shows what "{self.scan.folder / other}" shows: the input '
+                             "was changed while the run went on.")
+
     def close(self) -> None:
         """Compare the output folder with what it should hold: `lost` and, of a run that was not stopped, `others`."""
         if not self.has_output():
@@ -200,7 +213,7 @@ class Job:
             slices=self.total,
             entries=self.entries,
             skipped=self.scan.skipped,
-            torn=self.scan.torn,
+            remarks=self.scan.remarks,
             lost=self.lost,
             others=self.others,
             stopped=self.stopped if ended else NOT_ENDED,

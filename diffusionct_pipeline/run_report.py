@@ -107,7 +107,7 @@ def make_report(
     slices: int,
     entries: list[SeriesEntry],
     skipped: list[Skipped],
-    torn: list[str],
+    remarks: list[str],
     lost: list[dict[str, str]],
     others: list[str],
     stopped: str,
@@ -126,7 +126,7 @@ def make_report(
         slices: How many there were to standardize.
         entries: One for each series that was begun.
         skipped: What the folder holds beside them.
-        torn: As in `FolderScan`.
+        remarks: As in `FolderScan`.
         lost: "path" and "reason" of each result that was removed while the run went on.
         others: Files in `output` that are not of this run, such as results of other inputs or options.
         stopped: Why the run ended early, "" if it did not.
@@ -153,7 +153,7 @@ def make_report(
         "finished_before": sum(entry.finished_before for entry in entries),
         "failures": sum(len(entry.failures) for entry in entries) + len(unusable) + len(lost),
         "stopped": stopped,
-        "torn": torn,
+        "remarks": remarks,
         "series": [asdict(entry) for entry in entries],
         "unusable": unusable,
         "lost": lost,

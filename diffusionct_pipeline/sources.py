@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .dicom import DicomError, FolderScan, Skipped, SkippedKind, read_slice, scan_folder
 from .dicom.errors import LEFT_ALONE
-from .dicom.folders import series_of
+from .dicom.folders import series_of, visible_files
 from .dicom.reading import SliceHeader
 from .run_report import relative_path
 from .volumes import VolumeError, VolumeHeader, is_volume, read_volume_header
@@ -95,7 +95,7 @@ def with_volumes(scan: FolderScan, again: bool = True) -> Sources:
             skipped.append(Skipped(item.path, str(error), error.kind))
         except ImportError as error:
             skipped.append(Skipped(item.path, f'"{item.path}" was not read: {error}', SkippedKind.UNUSABLE))
-    return Sources(scan.folder, scan.series, skipped, volumes, torn=scan.torn)
+    return Sources(scan.folder, scan.series, skipped, volumes, remarks=scan.remarks)
 
 
 def require_apart(sources: Sources, source: Path, output: Path) -> None:
@@ -113,3 +113,14 @@ def require_apart(sources: Sources, source: Path, output: Path) -> None:
         target = real_output / relative_path(path, sources.folder)
         if target.resolve().is_relative_to(real_source):
             raise ValueError(f'the result of "{path}" would lie in the input; choose another output folder.')
+
+
+def arrivals(sources: Sources, source: Path) -> list[str]:
+    """A sentence about files that came into the input since it was searched, if there are any."""
+    if not source.is_dir():
+        return []
+    known = {*sources.paths, *(item.path for item in sources.skipped)}
+    new = [path for path in visible_files(source, []) if path not in known]
+    if not new:
+        return []
+    return [f'{len(new)} files came into the input while the run went on, "{new[0]}" for one; run it once more for them.']

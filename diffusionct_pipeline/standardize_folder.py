@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 
 from .characterise.measure import resolution_remark
 from .characterise.prior import has_texture_latent, header_remarks, latent_remarks, likeness, slice_latents
-from .dicom import CTSeries, DicomError, read_slice, write_slice
+from .dicom import CTSeries, CTSlice, DicomError, read_slice, write_slice
 from .dicom.plausible import ValueRange, lacks_air, lacks_air_remark
 from .files import locked_folder, remove_temporaries, whole_file
 from .finished import finished_samples, finished_slice
@@ -29,7 +29,7 @@ from .optional import import_optional
 from .pipeline import ACCELERATOR_BATCH, sample_seed
 from .run_report import SeriesEntry
 from .sample_files import SliceSamples, samples_path
-from .sources import require_apart, scan_source
+from .sources import arrivals, require_apart, scan_source
 from .standardize_volumes import standardize_volume
 
 logger = logging.getLogger(__name__)
@@ -144,6 +144,7 @@ def standardize_folder(
             job.stopped = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
             raise
         finally:
+            job.scan.remarks.extend(arrivals(scan, source))
             job.close()
             report = job.report(ended=True)
     return report
@@ -161,9 +162,11 @@ def standardize_series(job: Job, series: CTSeries) -> None:
         # 1. Read; a file that cannot be read costs nothing but itself.
         paths, begun = series.paths[start : start + size], time.perf_counter()
         slices = []
-        for path in paths:
+        for path, uid in zip(paths, series.uids[start : start + size]):
             with failures_listed(job, entry, [path]):
-                slices += job.pipe.image_processor.load(path, judge=False)
+                loaded = job.pipe.image_processor.load(path, judge=False)
+                require_unchanged(loaded[0].source, series, uid)
+                slices += loaded
         for hu_slice in slices:
             values.add(hu_slice.hu, hu_slice.padding)
             airless += lacks_air(hu_slice.hu, hu_slice.padding)
@@ -207,6 +210,17 @@ def standardize_series(job: Job, series: CTSeries) -> None:
         entry.unlike_training = entry.unlike_training + [remark] * bool(remark)
 
 
+def require_unchanged(source: CTSlice, series: CTSeries, uid: str) -> None:
+    """Refuse a file that is not the one any more that the input was searched for.
+
+    Raises:
+        DicomError: naming it.
+    """
+    found = str(source.dataset.get("SOPInstanceUID") or ""), source.series_uid, source.hu.shape
+    if found != (uid, series.uid, series.shape):
+        raise DicomError(f"{source.name} was replaced by another image while the run went on.")
+
+
 def is_finished(job: Job, entry: SeriesEntry, series: CTSeries, hu_slice: HUSlice) -> bool:
     """Whether an earlier run wrote what this one would; then it is counted, and its picture drawn if asked for."""
     if job.options.overwrite:
@@ -219,6 +233,7 @@ def is_finished(job: Job, entry: SeriesEntry, series: CTSeries, hu_slice: HUSlic
         record = finished_samples(samples_path(job.output, name), derived, source, seeds)
     if derived is None or (len(seeds) > 1 and record is None):
         return False
+    job.claim(derived.SOPInstanceUID, name)
     finish_slice(job, entry, series, hu_slice, derived, record)
     entry.finished_before += 1
     job.count(1)
@@ -279,6 +294,7 @@ def write_result(
     job.require_output()
     derived = job.derivation.derive(samples[0], hu_slice.source, seeds[0])
     name = job.name(hu_slice.source.path)
+    job.claim(derived.SOPInstanceUID, name)
     if len(samples) == 1:
         write_slice(derived, job.output / name)
         return derived, None

@@ -216,7 +216,7 @@ class TestDoubtfulValues:
 
     def test_a_plain_series_is_not(self, tmp_path, model):
         report = standardize_folder(fill(tmp_path / "in"), tmp_path / "out", model=model)
-        assert report["series"][0]["remarks"] == report["torn"] == []
+        assert report["series"][0]["remarks"] == report["remarks"] == []
 
 
 class TestGoodData:
@@ -259,7 +259,7 @@ class TestGoodData:
             fill(tmp_path / "in", (number,), SeriesInstanceUID=f"1.2.3.{number}")
         assert cli.main(["standardize", str(tmp_path / "in"), str(tmp_path / "out"), "--model", model]) == 0
         assert "3 series of one slice each" in capsys.readouterr().err
-        assert len(json.loads((tmp_path / "out/run_report.json").read_text())["torn"]) == 1
+        assert len(json.loads((tmp_path / "out/run_report.json").read_text())["remarks"]) == 1
 
 
 class TestBitsThatAreNotStored:

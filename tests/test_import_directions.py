@@ -17,6 +17,7 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "pretrained" not in p
 LAYERS = {
     "registration": 0,
     "files": 0,
+    "archives": 0,
     "seeds": 0,
     "padding": 0,
     "optional": 0,

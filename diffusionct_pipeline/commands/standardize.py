@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         kinds = Counter(item["kind"] for item in report["skipped"])
         named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         print(f"{len(report['skipped'])} other files skipped ({named}); {LISTED}")
-    for remark in report["torn"]:
+    for remark in report["remarks"]:
         print(f"warning: {remark}", file=sys.stderr)
     if report["others"]:
         print(f"note: OUT also holds {len(report['others'])} files that are not of this run; {LISTED}", file=sys.stderr)

@@ -79,13 +79,13 @@ class FolderScan:
         folder: Where.
         series: Its CT series.
         skipped: What else it holds.
-        torn: A sentence for each scan whose slices seem to have become series of their own.
+        remarks: What is odd about the folder as a whole, a sentence each: scans that seem to be torn into series.
     """
 
     folder: Path
     series: list[CTSeries]
     skipped: list[Skipped]
-    torn: list[str] = field(default_factory=list, kw_only=True)
+    remarks: list[str] = field(default_factory=list, kw_only=True)
 
     def require_series(self) -> list[CTSeries]:
         """The series, at least one.
@@ -153,7 +153,7 @@ def scan_folder(folder: str | os.PathLike, results: bool = True) -> FolderScan:
     skipped: list[Skipped] = []
     known = KnownImages()
     # 1. Every file is a CT slice or has a reason not to be one.
-    for path in _files(folder, skipped):
+    for path in visible_files(folder, skipped):
         try:
             header = SliceHeader.of(read_dataset(path, header_only=True), path)
             if header.is_standardized and not results:
@@ -174,7 +174,7 @@ def scan_folder(folder: str | os.PathLike, results: bool = True) -> FolderScan:
         ]
         series.append(series_of(usual, known.shared))
         single += usual if len(usual) == 1 else []
-    return FolderScan(folder, series, skipped, torn=_torn(single))
+    return FolderScan(folder, series, skipped, remarks=_torn(single))
 
 
 class KnownImages:
@@ -216,7 +216,7 @@ def _content(path: Path) -> str:
         return str(path)
 
 
-def _files(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
+def visible_files(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
     """Regular, visible files below a folder in a fixed order; the others go to `skipped`."""
 
     def unreadable(error: OSError) -> None:
@@ -244,10 +244,10 @@ def _files(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
             links = [name for name in visible if os.path.islink(os.path.join(parent, name))]
             roots += [Path(parent, name) for name in links]
             folders[:] = [name for name in visible if name not in links]
-            yield from _regular_files(parent, files, skipped)
+            yield from _regular(parent, files, skipped)
 
 
-def _regular_files(parent: str, files: list[str], skipped: list[Skipped]) -> Iterator[Path]:
+def _regular(parent: str, files: list[str], skipped: list[Skipped]) -> Iterator[Path]:
     """Those of one folder."""
     for name in sorted(files):
         path = Path(parent, name)

@@ -19,6 +19,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_preamble
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -38,9 +39,8 @@ from .plausible import is_transverse, not_a_slice, spectral_remark
 
 logger = logging.getLogger(__name__)
 
-LARGEST_FILE_META = 1024  # bytes at the start, among which the transfer syntax is named
-GROUP_LENGTH_END = 144  # offset behind preamble, prefix and FileMetaInformationGroupLength
 LARGEST_INFLATED = 256 << 20  # bytes; the largest legal slice takes half of it
+INFLATED_AT_ONCE = 1 << 20  # bytes
 SQUARE_TOLERANCE = 1e-3  # relative; headers round spacings to 3 to 6 digits
 LARGEST_FIELD_OF_VIEW_MM = 1000.0  # the bores of CT scanners end at 0.9 m
 UNIT_VECTOR_TOLERANCE = 1e-2  # headers with direction cosines of two digits exist
@@ -242,12 +242,19 @@ def _advice(path: Path) -> str:
 def _require_modest_size(path: Path) -> None:
     """Refuse a deflated dataset that is large beyond reason, which pydicom would inflate whole."""
     with open(path, "rb") as file:
-        if DeflatedExplicitVRLittleEndian.encode() not in file.read(LARGEST_FILE_META):
+        if not read_preamble(file, force=True):
+            return  # without a preamble there is no transfer syntax either
+        # To the first element of another group, however long the file meta information is.
+        meta = pydicom.filereader.read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
             return
-        file.seek(GROUP_LENGTH_END + pydicom.filereader.read_file_meta_info(path).FileMetaInformationGroupLength)
-        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), LARGEST_INFLATED + 1)
-    if len(inflated) > LARGEST_INFLATED:
-        raise DicomError(f'"{path}" inflates to more than {LARGEST_INFLATED >> 20} MiB, too much for a slice.')
+        inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while block := inflater.unconsumed_tail or file.read(INFLATED_AT_ONCE):
+            size += len(inflater.decompress(block, INFLATED_AT_ONCE))
+            if size > LARGEST_INFLATED:
+                raise DicomError(f'"{path}" inflates to more than {LARGEST_INFLATED >> 20} MiB, too much for a slice.')
+            if inflater.eof:
+                return
 
 
 def _starts_like_dicom(path: Path) -> bool:

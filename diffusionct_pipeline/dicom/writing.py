@@ -49,6 +49,8 @@ def _require_replaceable(path: Path, dataset: Dataset) -> None:
     """Refuse to overwrite a source image or a file of unknown origin."""
     if not path.exists():
         return
+    if not path.is_file():  # to open a pipe would wait for ever
+        raise DicomError(f'"{path}" exists and is not a regular file; it is not overwritten.')
     try:
         existing = pydicom.dcmread(path, stop_before_pixels=True)
         uid = str(existing.SOPInstanceUID)

@@ -7,7 +7,6 @@ before memory is taken for it.
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import os
@@ -20,6 +19,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from skimage.draw import polygon2mask
 
+from ..archives import array_header
 from ..dicom.reading import read_dataset
 from ..optional import import_optional
 from ..volumes.files import is_volume, read_voxels
@@ -32,7 +32,6 @@ SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  
 RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
 MAX_LABELS = 1000  # more different values are an image, not a mask
 MOST_TIMES = 8  # voxels, in those of the series, up to which a mask is read to say where it lies instead
-NPY_HEADER_BYTES = 1 << 14  # numpy refuses longer ones too, but after it has read them
 SHEAR = 2e-3  # cosine between axes: what single precision and rounding leave of perpendicular ones
 FARTHEST_MM = 1e5  # a coordinate beyond is no place in a scanner
 CUT = "cut at the edge of the image"
@@ -143,7 +142,7 @@ def _read_npz(path: Path, geometry: Geometry) -> np.ndarray:
         with np.load(path, allow_pickle=False) as file:
             if "mask" not in file:
                 raise ValueError(f"holds {sorted(file)}; must hold an array named mask")
-            shape, dtype = _npy_header(file, "mask.npy")
+            shape, dtype = array_header(file, "mask")
             if shape != geometry.shape:
                 raise ValueError(f"has shape {shape}, the image series {geometry.shape} (slices, rows, columns):\n"
                                  f"  series: {geometry}")
@@ -154,16 +153,6 @@ def _read_npz(path: Path, geometry: Geometry) -> np.ndarray:
         raise
     except Exception as error:  # a damaged archive raises what zipfile, zlib or numpy meet first
         raise ValueError(f"is a damaged .npz file: {error}") from error
-
-
-def _npy_header(file: np.lib.npyio.NpzFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of an array of an archive, before memory is taken for what may be terabytes of zeros."""
-    with file.zip.open(name) as member:
-        start = io.BytesIO(member.read(NPY_HEADER_BYTES))
-    version = np.lib.format.read_magic(start)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(start)
-    return shape, dtype
 
 
 def _read_image(path: Path, geometry: Geometry, remarks: list[str]) -> np.ndarray:

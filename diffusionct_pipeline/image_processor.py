@@ -241,6 +241,8 @@ def doubts(slices: Sequence[HUSlice], name: str) -> list[str]:
         for header in headers
     )
     remarks.append(next(filter(None, spectral), ""))
+    files = {item.volume.header.path: item.volume.header for item in slices if item.volume and item.volume.header}
+    remarks += [f'"{path}" {header.fields.doubt}' for path, header in files.items() if header.fields.doubt]
     return [remark for remark in remarks if remark]
 
 

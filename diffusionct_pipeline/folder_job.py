@@ -20,7 +20,7 @@ import torch
 from .adapt import with_standard_noise
 from .characterise.prior import SliceLatent
 from .fast import make_fast
-from .files import write_whole
+from .files import full_disk, write_whole
 from .pipeline import DiffusionCTPipeline
 from .provenance import Derivation
 from .run_report import REPORT_FILE, SeriesEntry, make_report, relative_path
@@ -32,7 +32,6 @@ from .systems import SystemPipeline, load_system
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 10.0  # between reports: what a killed run did last is lost in it, and long series spend no time on it
-HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # the next file cannot be written either
 GONE = "was removed or replaced while the run went on"
 NOT_ENDED = "not ended: it still runs, or was killed"
 
@@ -291,9 +290,10 @@ def failures_listed(job: Job, entry: SeriesEntry, paths: list[Path], slices: int
     except Exception as error:  # one bad file must not stop the rest, whatever is bad about it
         logger.debug("failed: %s", paths, exc_info=True)
         reason = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            reason = f'"{error.filename}": {error.strerror}'
         entry.failures += [{"path": str(job.name(path)), "reason": reason} for path in paths]
-        causes = [cause.errno for cause in (error, error.__cause__) if isinstance(cause, OSError)]
-        if HOPELESS.intersection(causes) or not job.has_output():
+        if full_disk(error) or not job.has_output():
             job.stopped = reason
         job.count(len(paths) if slices is None else slices)
 

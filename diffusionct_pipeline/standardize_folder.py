@@ -256,7 +256,7 @@ def standardize_missing(
     wanted = [hu_slice for hu_slice, is_missing in zip(slices, missing) if is_missing]
     with failures_listed(job, entry, [hu_slice.source.path for hu_slice in wanted]):
         for hu_slice, (samples, seeds), is_missing in zip(slices, standardize_slices(job, slices), missing):
-            if is_missing:
+            if is_missing and not job.stopped:
                 with failures_listed(job, entry, [hu_slice.source.path]):
                     derived, record = write_result(job, hu_slice, samples, seeds)
                     finish_slice(job, entry, series, hu_slice, derived, record)

@@ -39,8 +39,8 @@ def commands(pair, model):
         "standardize": ["standardize", soft, "OUT", "--model", model],
         "simulate": ["simulate", "OUT", "--phantoms", "2", "--slices", "1", *kernels],
         "characterise": ["characterise", str(pair), "--out", "OUT", "--model", model],
-        "adapt": ["adapt", "--source", soft, "--target", sharp, "--unpaired", "--model", model, "--out", "OUT"],
-        "publish": ["publish", model, "user/repo", "--dry-run", "OUT"],
+        "adapt": ["adapt", "--target", sharp, "--unpaired", "--model", model, "--out", "OUT"],
+        "publish": ["publish", model, "user/repo", "--license", "apache-2.0", "--dry-run", "OUT"],
         "evaluate": evaluate,
     }
 

@@ -70,7 +70,8 @@ def main(work, trials, seed, command):
         begun = time.monotonic()
         code = exit_code(start(command, work / name))
         seconds = time.monotonic() - begun
-        found["problems"] += [f"undisturbed run: {code}"] if code else []
+        if code:
+            sys.exit(f"the undisturbed run ended with {code}")
     expected = contents(work / "undisturbed")
     draw = random.Random(seed)
     for trial in range(trials):

@@ -83,7 +83,7 @@ REQUIRED_BUT_MAY_BE_EMPTY = (
     "StudyID",
     "StudyTime",
 )
-# Names of patient, study and order are never cut short: they would be those of another one.
+# Names of patient, study and order that are too long are left out, not cut short: they would be those of another one.
 NEVER_CUT = ("AccessionNumber", "IssuerOfPatientID", "OtherPatientIDs", "PatientID", "StudyID")
 # Laterality must be there, empty if unknown, unless the body part is unpaired (PS3.16 annex L).
 UNPAIRED_BODY_PARTS = ("ABDOMEN", "BRAIN", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "HEAD", "HEART", "LIVER", "NECK",
@@ -260,7 +260,9 @@ def _legal_value(element: DataElement, name: str) -> Any:
         legal = [_decimal(number) for number in values] if element.VM else [""]
     elif element.VR == "IS":
         legal = [mended_integer(number) for number in values] if element.VM else [""]
-    elif element.VM and all(isinstance(value, str) for value in values) and element.keyword not in NEVER_CUT:
+    elif element.VM and all(isinstance(value, str) for value in values):
+        if element.keyword in NEVER_CUT and max(map(len, values)) > LONGEST.get(element.VR, SHORT_TEXT):
+            return None
         legal = [mended(element.VR, value) for value in values]
         if legal != values:
             logger.info("%s: %s was written as its type (%s) wants it.", name, element.tag, element.VR)

@@ -278,8 +278,10 @@ class TestValuesThatBreakTheirType:
         assert dciodvfy_errors(out) == []
 
     def test_names_of_patient_study_and_order_are_not_cut(self, tmp_path):
-        derived = pydicom.dcmread(self.derived(tmp_path, AccessionNumber="1" * 20))
-        assert derived.AccessionNumber == "1" * 20
+        out = self.derived(tmp_path, AccessionNumber="1" * 20, StudyID="2" * 17, PatientID="3" * 64)
+        derived = pydicom.dcmread(out)
+        assert (derived.AccessionNumber, derived.StudyID, derived.PatientID) == ("", "", "3" * 64)
+        assert dciodvfy_errors(out) == []
 
     @pytest.mark.filterwarnings("ignore")
     def test_no_line_of_the_log_quotes_them(self, tmp_path, caplog):

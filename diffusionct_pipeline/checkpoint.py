@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 import diffusers
 import torch
 from diffusers.schedulers import SchedulerMixin
+from diffusers.schedulers.scheduling_utils import SCHEDULER_CONFIG_NAME
 from safetensors import safe_open
 
 from . import models
 from .registration import PACKAGE
 
+MOST_STEPS = 100_000  # of a scheduler; training takes 1,000
 NETWORKS = ("autoencoder", "denoiser")  # components that have weights
 
 
@@ -27,6 +30,7 @@ def checkpoint_named(name: str) -> Iterator[None]:
         OSError, MemoryError: As they came; an OSError names its file.
     """
     try:
+        require_modest_scheduler(name)
         yield
     except (OSError, MemoryError):
         raise
@@ -50,6 +54,28 @@ def require_own_components(index: Mapping[str, Any]) -> None:
             return
         case found:
             raise ValueError(f"model_index.json names {found!r} as scheduler; legal is a scheduler of diffusers.")
+
+
+def require_modest_scheduler(folder: str | Path) -> None:
+    """Refuse a scheduler that would take memory beyond reason: it makes tables of all its steps.
+
+    Args:
+        folder: Of the checkpoint; one that is not there, such as a name on the Hub, passes.
+
+    Raises:
+        ValueError: naming the setting, its value and what is legal.
+    """
+    path = Path(folder, "scheduler", SCHEDULER_CONFIG_NAME)
+    if not path.is_file():
+        return
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # damaged; diffusers says so, and names the file
+        return
+    for key, value in config.items() if isinstance(config, dict) else ():
+        size = len(value) if isinstance(value, (list, str)) else value
+        if key.endswith(("steps", "betas")) and isinstance(size, (int, float)) and size > MOST_STEPS:
+            raise ValueError(f"`{key}` of its scheduler must be at most {MOST_STEPS}, got {size}.")
 
 
 def is_scheduler(value: Any) -> bool:

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__, commands
-from .commands._shared import EXIT_FAILURE
+from .commands._shared import EXIT_FAILURE, headers_kept_out_of_the_log
+from .files import full_disk
 
 EXIT_INTERRUPTED = 130  # a shell's 128 + SIGINT; wrong usage is argparse's 2
 
@@ -29,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = build_parser().parse_args(argv)
     try:
-        return options.run(options)
+        with headers_kept_out_of_the_log():
+            return options.run(options)
     except KeyboardInterrupt:
         print(f"diffusionct {options.command}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -38,6 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
     except (ValueError, OSError, ImportError) as error:
         print(f"diffusionct {options.command}: error: {describe(error)}", file=sys.stderr)
+        return EXIT_FAILURE
+    except Exception as error:
+        full = full_disk(error)  # which safetensors, say, calls by a name of its own
+        if full is None:
+            raise
+        print(f"diffusionct {options.command}: error: {describe(full)}", file=sys.stderr)
         return EXIT_FAILURE
 
 

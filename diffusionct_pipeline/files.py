@@ -19,6 +19,7 @@ except ImportError:  # Windows
 BUSY = "another run is writing to this folder"
 LOCK_FILE = ".diffusionct.lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without them answer
+HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the next file cannot be written either
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
 
 
@@ -40,13 +41,32 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         with open(part, "rb+") as file:  # else a power failure may leave the name without the bytes
             os.fsync(file.fileno())
         part.replace(path)
-    except OSError as error:
-        if error.filename not in (None, str(part)):
+    except Exception as error:
+        if full := full_disk(error):
+            raise OSError(full.errno, full.strerror, str(path)) from error
+        if not isinstance(error, OSError) or error.filename not in (None, str(part)):
             raise
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         with contextlib.suppress(OSError):  # it was renamed, or its folder never came to be
             part.unlink()
+
+
+def full_disk(error: BaseException | None) -> OSError | None:
+    """What the operating system said, if an error comes from a disk that is full or may not be written to.
+
+    pydicom, safetensors and PyTorch raise errors of their own for it, without its number.
+    """
+    for _ in range(10):  # a chain of causes
+        if error is None:
+            return None
+        if isinstance(error, OSError) and error.errno in HOPELESS:
+            return OSError(error.errno, os.strerror(error.errno))
+        for number in HOPELESS:
+            if os.strerror(number) in str(error):
+                return OSError(number, os.strerror(number))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def write_whole(path: str | os.PathLike, data: bytes | str) -> None:
@@ -80,6 +100,10 @@ def whole_folder(
         if path.exists():
             shutil.rmtree(path)
         part.replace(path)
+    except Exception as error:  # whatever the file within: what could not be made is the folder
+        if full := full_disk(error):
+            raise OSError(full.errno, full.strerror, str(path)) from error
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -146,6 +170,8 @@ def locked_folder(folder: str | os.PathLike) -> Iterator[None]:
 def _open_locked(path: Path) -> int:
     """Descriptor of a file that is locked and is still called `path`; errors as of `locked_folder`."""
     while True:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise FileExistsError(errno.EEXIST, f"{path.name} is there and is not a regular file")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             if fcntl is not None:

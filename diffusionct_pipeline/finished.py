@@ -28,6 +28,8 @@ def finished_slice(path: Path, source: CTSlice, seed: int, derivation: Derivatio
         seed: Its noise seed.
         derivation: Of the run.
     """
+    if not path.is_file():  # to open a pipe would wait for ever
+        return None
     try:
         data = path.read_bytes()
         pixels = pydicom.dcmread(io.BytesIO(data)).PixelData

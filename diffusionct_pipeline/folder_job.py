@@ -21,7 +21,7 @@ import torch
 from .characterise.prior import SliceLatent
 from .earlier_run import KnownScan, given_scans, known_scans
 from .fast import make_fast
-from .files import write_whole
+from .files import full_disk, write_whole
 from .pipeline import DiffusionCTPipeline
 from .provenance import Derivation
 from .run_report import REPORT_FILE, SeriesEntry, make_report, relative_path
@@ -34,7 +34,6 @@ from .systems import SystemPipeline, load_system
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 10.0  # between reports: what a killed run did last is lost in it, and long series spend no time on it
-HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # the next file cannot be written either
 GONE = "was removed or replaced while the run went on"
 NOT_ENDED = "not ended: it still runs, or was killed"
 
@@ -55,6 +54,7 @@ class FolderOptions:
     num_samples: int = 1
     preview: bool = False
     overwrite: bool = False
+    again: bool = False
     system: str | None = None
     fast: bool = False
     series_uid: str | None = None
@@ -85,7 +85,7 @@ class FolderOptions:
 
     def as_json(self) -> dict[str, Any]:
         """The options, the checkpoint by its name; what is special only where it was given."""
-        special = ("system", "series_uid", "slice_thickness", "source")
+        special = ("again", "system", "series_uid", "slice_thickness", "source")
         chosen = {name: value for name, value in asdict(self).items() if name not in special or value not in (None, False)}
         if self.source is not None:
             chosen["source"] = REPORT_FILE  # its folder may name a patient
@@ -126,6 +126,7 @@ class Job:
         stopped: Why the run ends early, "" while it goes on.
         entries: Of each series that was begun.
         results: Files below `output` that were written or found finished, relative.
+        uids: SOPInstanceUID of each derived image -> its file.
         lost: Those of them that are not there at the end, with the reason.
         others: Files below `output`, relative, which are not of this run; known at the end.
         folder: Which folder `output` is, as it is when the run begins.
@@ -149,6 +150,7 @@ class Job:
     stopped: str = ""
     entries: list[SeriesEntry] = field(default_factory=list)
     results: set[str] = field(default_factory=set)
+    uids: dict[str, str] = field(default_factory=dict)
     lost: list[dict[str, str]] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     folder: os.stat_result | None = None
@@ -194,6 +196,17 @@ class Job:
         if not self.has_output():
             raise FileNotFoundError(errno.ENOENT, GONE, str(self.output))
 
+    def claim(self, uid: str, name: Path) -> None:
+        """Take note of the UID of a result.
+
+        Raises:
+            ValueError: naming both files, if another result of this run has it: a source was replaced meanwhile.
+        """
+        other = self.uids.setdefault(uid, str(name))
+        if other != str(name):
+            raise ValueError(f'"{self.scan.folder / name}" now shows what "{self.scan.folder / other}" shows: the input '
+                             "was changed while the run went on.")
+
     def close(self) -> None:
         """Compare the output folder with what it should hold: `lost` and, of a run that was not stopped, `others`."""
         if not self.has_output():
@@ -224,6 +237,7 @@ class Job:
             slices=self.total,
             entries=self.entries,
             skipped=self.scan.skipped,
+            remarks=self.scan.remarks,
             lost=self.lost,
             others=self.others,
             stopped=self.stopped if ended else NOT_ENDED,
@@ -306,9 +320,10 @@ def failures_listed(job: Job, entry: SeriesEntry, paths: list[Path], slices: int
     except Exception as error:  # one bad file must not stop the rest, whatever is bad about it
         logger.debug("failed: %s", paths, exc_info=True)
         reason = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            reason = f'"{error.filename}": {error.strerror}'
         entry.failures += [{"path": str(job.name(path)), "reason": reason} for path in paths]
-        causes = [cause.errno for cause in (error, error.__cause__) if isinstance(cause, OSError)]
-        if HOPELESS.intersection(causes) or not job.has_output():
+        if full_disk(error) or not job.has_output():
             job.stopped = reason
         job.count(len(paths) if slices is None else slices)
 

@@ -15,8 +15,9 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from .dicom import CTSlice, kernel_name, read_series, read_slice
-from .dicom.headers import LEGAL_RANGES
+from .dicom.headers import LEGAL_RANGES, header_texts, header_value
 from .dicom.hounsfield import OUTSIDE_FIELD_OF_VIEW_HU
+from .dicom.plausible import ValueRange, lacks_air, lacks_air_remark, narrow_remark, spectral_remark
 from .dicom.reading import SQUARE_TOLERANCE
 from .noise import scan_position
 from .padding import continued
@@ -88,7 +89,11 @@ class CTImageProcessor:
     """Load slices of any accepted kind, bring them to model range on a padded grid, and back."""
 
     def load(
-        self, image: ImageInput, pixel_spacing: float | tuple[float, float] | None = None, argument: str = "image"
+        self,
+        image: ImageInput,
+        pixel_spacing: float | tuple[float, float] | None = None,
+        argument: str = "image",
+        judge: bool = True,
     ) -> list[HUSlice]:
         """Read every slice of `image`.
 
@@ -98,6 +103,7 @@ class CTImageProcessor:
                 these.
             pixel_spacing: mm, a float or (row, column); for arrays and tensors, where it is required.
             argument: Name of the argument that `image` came from, for error messages.
+            judge: Whether to refuse values that cannot be Hounsfield units, and to log `doubts`.
 
         Returns:
             A list of `HUSlice`, those of a folder or volume sorted by position.
@@ -115,6 +121,14 @@ class CTImageProcessor:
             raise ValueError(
                 f"`{spacing_name}` is {pixel_spacing}, but DICOM carries its own, and so do volumes; leave it out."
             )
+        if judge:
+            values = ValueRange()
+            for item in slices:
+                values.add(item.hu, item.padding)
+            if values.problem:
+                raise ValueError(f"`{argument}` {values.problem}")
+            for remark in doubts(slices, f"`{argument}`"):
+                logger.warning("%s", remark)
         return slices
 
     def _load(self, image: ImageInput, spacing_mm: float | None, argument: str, spacing_name: str) -> list[HUSlice]:
@@ -216,6 +230,27 @@ class CTImageProcessor:
         return preview(hu) if kind == "pil" else hu
 
 
+def doubts(slices: Sequence[HUSlice], name: str) -> list[str]:
+    """What makes results of slices doubtful, a sentence each, in which `name` stands for them."""
+    remarks = [narrow_remark(name, min(item.spacing_mm * min(item.hu.shape) for item in slices))]
+    if all(lacks_air(item.hu, item.padding) for item in slices):
+        remarks.append(lacks_air_remark(name))
+    headers = [item.source for item in slices if item.source is not None]
+    spectral = (
+        spectral_remark(name, header_texts(header.dataset, "ImageType", header.name), description_of(header))
+        for header in headers
+    )
+    remarks.append(next(filter(None, spectral), ""))
+    files = {item.volume.header.path: item.volume.header for item in slices if item.volume and item.volume.header}
+    remarks += [f'"{path}" {header.fields.doubt}' for path, header in files.items() if header.fields.doubt]
+    return [remark for remark in remarks if remark]
+
+
+def description_of(source: CTSlice) -> str:
+    """SeriesDescription of a slice, "" where there is none."""
+    return str(header_value(source.dataset, "SeriesDescription", source.name) or "")
+
+
 def measured_hu(item: HUSlice | CTSlice) -> np.ndarray:
     """(H, W) float32 HU of a slice, with air where nothing was measured."""
     return np.where(item.padding, np.float32(UNMEASURED_HU), item.hu)
@@ -295,10 +330,7 @@ def hu_stack(image: np.ndarray | torch.Tensor, argument: str) -> np.ndarray:
         raise ValueError(
             f"`{argument}` has shape {array.shape}; legal is (H, W) or (N, H, W), H and W of at least {GRID} pixels."
         )
-    stack = check_hu(array.astype(np.float32), f"`{argument}`").reshape(-1, *array.shape[-2:])
-    if stack.max() - stack.min() <= 2 and abs(stack).max() <= 2:
-        logger.warning("`%s` lies within %g..%g: are these Hounsfield units?", argument, stack.min(), stack.max())
-    return stack
+    return check_hu(array.astype(np.float32), f"`{argument}`").reshape(-1, *array.shape[-2:])
 
 
 def check_hu(hu: np.ndarray, name: str) -> np.ndarray:

@@ -13,7 +13,7 @@ OPTIONAL = {
     "matplotlib": ("matplotlib", "plots", "pictures"),
     "nibabel": ("nibabel", "volumes", "NIfTI volumes"),
     "nrrd": ("pynrrd", "volumes", "NRRD volumes"),
-    "SimpleITK": ("SimpleITK", "masks", "NIfTI and NRRD masks"),
+    "SimpleITK": ("SimpleITK", "masks", "MetaImage masks"),
     "highdicom": ("highdicom", "masks", "DICOM SEG masks"),
 }
 

@@ -26,7 +26,11 @@ JUNK_KINDS = (
     SkippedKind.NOT_REGULAR,
     SkippedKind.DICOMDIR,
     SkippedKind.NOT_CT,
+    SkippedKind.OTHER_FORMAT,
     SkippedKind.LOCALIZER,
+    SkippedKind.NOT_TRANSVERSE,
+    SkippedKind.PICTURE,
+    SkippedKind.STANDARDIZED,
     SkippedKind.SECOND_COPY,
 )
 JUNK_KINDS_BY_NAME = (SkippedKind.NOT_DICOM, SkippedKind.EMPTY)  # unless the file is named like DICOM
@@ -50,7 +54,7 @@ class SeriesEntry:
         told_by: How the kernel of the source was told, in words.
         noise: "keep" or "target", whichever was done.
         missed: Whether the results were measured not to have the kernel that was asked for.
-        remarks: What was not reached, a sentence each, the worst first.
+        remarks: What was not reached and what makes the results doubtful, a sentence each, the worst first.
         unlike_training: What no training scan had, by the headers and the latents of the slices, a sentence each.
         source: The estimate of the source, for later runs, see `ScanEstimate`; None where nothing needed to be known.
         derivation: Hash of what the results were made with.
@@ -93,6 +97,7 @@ class SeriesEntry:
             thickness_mm=series.thickness_mm,
             gaps=series.gaps,
             duplicates=series.duplicates,
+            remarks=list(series.remarks),
         )
 
     @classmethod
@@ -114,6 +119,7 @@ def make_report(
     slices: int,
     entries: list[SeriesEntry],
     skipped: list[Skipped],
+    remarks: list[str],
     lost: list[dict[str, str]],
     others: list[str],
     stopped: str,
@@ -132,6 +138,7 @@ def make_report(
         slices: How many there were to standardize.
         entries: One for each series that was begun.
         skipped: What the folder holds beside them.
+        remarks: As in `FolderScan`.
         lost: "path" and "reason" of each result that was removed while the run went on.
         others: Files in `output` that are not of this run, such as results of other inputs or options.
         stopped: Why the run ended early, "" if it did not.
@@ -139,7 +146,7 @@ def make_report(
     """
     junk, unusable = [], []
     for item in skipped:
-        line = {"path": str(relative_path(item.path, folder)), "reason": item.reason}
+        line = {"path": str(relative_path(item.path, folder)), "kind": item.kind.value, "reason": item.reason}
         (junk if is_junk(item) else unusable).append(line)
     versions = {"python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__}
     report = {
@@ -159,6 +166,7 @@ def make_report(
         "failures": sum(len(entry.failures) for entry in entries) + len(unusable) + len(lost),
         "stopped": stopped,
         "missed": sum(entry.missed for entry in entries),
+        "remarks": remarks,
         "series": [asdict(entry) for entry in entries],
         "unusable": unusable,
         "lost": lost,

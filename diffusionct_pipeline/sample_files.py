@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -14,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from .archives import array_header
 from .dicom import CTSlice, cells_to_hu, hu_to_cells
 
 SAMPLES_FOLDER = "samples"
+LARGEST_ARRAY = 4 << 30  # bytes: 8,000 samples of 512 x 512 pixels
 INT16 = np.iinfo(np.int16)
 
 
@@ -120,11 +123,22 @@ def stored_hu(hu: np.ndarray, source: CTSlice) -> np.ndarray:
     return np.clip(np.rint(stored), INT16.min, INT16.max).astype(np.int16)
 
 
+def _bytes_of(file: np.lib.npyio.NpzFile, name: str) -> int:
+    """Memory that an array takes."""
+    shape, dtype = array_header(file, name)
+    return math.prod(shape) * dtype.itemsize
+
+
 def _read(path: str | os.PathLike, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Arrays of an .npz by their names; ValueError if it is damaged or lacks one."""
+    if Path(path).exists() and not Path(path).is_file():  # to open a pipe would wait for ever
+        raise ValueError(f'"{path}" is not a regular file')
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [name for name in names if name not in file]
+            large = [name for name in names if name in file and _bytes_of(file, name) > LARGEST_ARRAY]
+            if large:
+                raise ValueError(f"{large[0]} takes more than {LARGEST_ARRAY >> 30} GiB")
             if not missing:
                 return {name: file[name] for name in names}
     except OSError:

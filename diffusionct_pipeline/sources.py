@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .dicom import CTSeries, FolderScan, Skipped, SkippedKind, read_slice, scan_folder
+from .dicom import DicomError, FolderScan, Skipped, SkippedKind, read_slice, scan_folder
+from .dicom.errors import LEFT_ALONE
+from .dicom.folders import series_of, visible_files
+from .dicom.reading import SliceHeader
 from .run_report import relative_path
 from .volumes import VolumeError, VolumeHeader, is_volume, read_volume_header
+from .volumes.files import is_result
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,12 @@ class Sources(FolderScan):
             yield volume.path
 
 
-def scan_source(source: Path) -> Sources:
+def scan_source(source: Path, again: bool = False) -> Sources:
     """The CT series and volumes of a folder, or the one slice or volume of a file.
+
+    Args:
+        source: The folder or file.
+        again: Whether to take what this package has standardized.
 
     Raises:
         FileNotFoundError, DicomError, VolumeError: if there is none.
@@ -46,25 +54,32 @@ def scan_source(source: Path) -> Sources:
     if not source.exists():
         raise FileNotFoundError(f'"{source}" does not exist.')
     if source.is_dir():
-        sources = with_volumes(scan_folder(source))
+        sources = with_volumes(scan_folder(source, results=again), again)
         if not sources.volumes:
             sources.require_series()
         return sources
     if is_volume(source):
-        return Sources(source.parent, [], [], [read_volume_header(source)])
-    ct_slice = read_slice(source)
-    series = CTSeries(
-        uid=ct_slice.series_uid,
-        description=str(ct_slice.dataset.get("SeriesDescription") or ""),
-        paths=[source],
-        positions_mm=[ct_slice.position_mm],
-        shape=ct_slice.hu.shape,
-        spacing_mm=ct_slice.spacing_mm,
-    )
-    return Sources(source.parent, [series], [])
+        return Sources(source.parent, [], [], [volume_header(source, again)])
+    header = SliceHeader.of(read_slice(source).dataset, source)
+    if header.is_standardized and not again:
+        raise DicomError(f'"{source}" {LEFT_ALONE}', SkippedKind.STANDARDIZED)
+    return Sources(source.parent, [series_of([header])], [])
 
 
-def with_volumes(scan: FolderScan) -> Sources:
+def volume_header(path: Path, again: bool) -> VolumeHeader:
+    """Header of a volume.
+
+    Raises:
+        VolumeError: as of `read_volume_header`; and for a result of this package, unless `again`.
+        ImportError: as of `read_volume_header`.
+    """
+    header = read_volume_header(path)
+    if is_result(header) and not again:
+        raise VolumeError(f'"{path}" {LEFT_ALONE}', SkippedKind.STANDARDIZED)
+    return header
+
+
+def with_volumes(scan: FolderScan, again: bool = True) -> Sources:
     """Look for volumes among the files that are not DICOM; one that cannot be used is skipped for its own reason.
 
     So is one whose reader is not installed: DICOM beside it needs none.
@@ -75,12 +90,12 @@ def with_volumes(scan: FolderScan) -> Sources:
             skipped.append(item)
             continue
         try:
-            volumes.append(read_volume_header(item.path))
+            volumes.append(volume_header(item.path, again))
         except VolumeError as error:
             skipped.append(Skipped(item.path, str(error), error.kind))
         except ImportError as error:
             skipped.append(Skipped(item.path, f'"{item.path}" was not read: {error}', SkippedKind.UNUSABLE))
-    return Sources(scan.folder, scan.series, skipped, volumes)
+    return Sources(scan.folder, scan.series, skipped, volumes, remarks=scan.remarks)
 
 
 def require_apart(sources: Sources, source: Path, output: Path) -> None:
@@ -92,7 +107,20 @@ def require_apart(sources: Sources, source: Path, output: Path) -> None:
     real_source, real_output = source.resolve(), output.resolve()
     if source.is_dir() and real_output.is_relative_to(real_source):
         raise ValueError(f'the output folder "{output}" lies inside the input "{source}"; choose one outside of it.')
+    if source.is_dir() and real_source.is_relative_to(real_output):
+        raise ValueError(f'the output folder "{output}" holds the input "{source}"; choose one outside of it.')
     for path in sources.paths:
         target = real_output / relative_path(path, sources.folder)
         if target.resolve().is_relative_to(real_source):
             raise ValueError(f'the result of "{path}" would lie in the input; choose another output folder.')
+
+
+def arrivals(sources: Sources, source: Path) -> list[str]:
+    """A sentence about files that came into the input since it was searched, if there are any."""
+    if not source.is_dir():
+        return []
+    known = {*sources.paths, *(item.path for item in sources.skipped)}
+    new = [path for path in visible_files(source, []) if path not in known]
+    if not new:
+        return []
+    return [f'{len(new)} files came into the input while the run went on, "{new[0]}" for one; run it once more for them.']

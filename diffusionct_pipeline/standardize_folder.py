@@ -17,7 +17,8 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from .characterise.prior import has_texture_latent, header_remarks, latent_remarks, likeness, slice_latents
-from .dicom import CTSeries, read_slice, write_slice
+from .dicom import CTSeries, CTSlice, DicomError, read_slice, write_slice
+from .dicom.plausible import ValueRange, lacks_air, lacks_air_remark
 from .files import locked_folder, remove_temporaries, whole_file
 from .finished import finished_samples, finished_slice
 from .folder_job import FolderOptions, Job, failures_listed, generator_for, make_job
@@ -28,7 +29,7 @@ from .optional import import_optional
 from .pipeline import ACCELERATOR_BATCH, sample_seed
 from .run_report import SeriesEntry
 from .sample_files import SliceSamples, samples_path
-from .sources import require_apart, scan_source
+from .sources import arrivals, require_apart, scan_source
 from .standardize_volumes import standardize_volume
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ def standardize_folder(
     num_samples: int = 1,
     preview: bool = False,
     overwrite: bool = False,
+    again: bool = False,
     system: str | None = None,
     fast: bool = False,
     series_uid: str | None = None,
@@ -80,6 +82,7 @@ def standardize_folder(
         preview: Whether to write pictures of `PREVIEW_SLICES` slices a series to `output/preview`, with the spread
             where there are several samples.
         overwrite: Whether to make what is finished again.
+        again: Whether to standardize what this package has standardized, which is left alone otherwise.
         system: Name of a system of the comparison (`systems.load_system`) that takes the pipeline's place.
         fast: Whether the networks run in bfloat16, for GPUs, see `make_fast`. Files have other UIDs then, and other
             pixels.
@@ -113,6 +116,7 @@ def standardize_folder(
         num_samples=num_samples,
         preview=preview,
         overwrite=overwrite,
+        again=again,
         system=system,
         fast=fast,
         series_uid=series_uid,
@@ -120,7 +124,7 @@ def standardize_folder(
     )
     # 1. What there is to do, before anything is loaded.
     source, output = Path(source), Path(output)
-    scan = scan_source(source)
+    scan = scan_source(source, again)
     require_apart(scan, source, output)
     options.require_apply(scan)
     if preview:
@@ -147,6 +151,7 @@ def standardize_folder(
             job.stopped = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
             raise
         finally:
+            job.scan.remarks.extend(arrivals(scan, source))
             job.close()
             report = job.report(ended=True)
     return report
@@ -162,15 +167,24 @@ def standardize_series(job: Job, series: CTSeries) -> None:
     if job.task is None:
         return
     size = job.options.batch_size or ACCELERATOR_BATCH
-    seconds = 0.0
+    seconds, airless, values = 0.0, 0, ValueRange()
     of_header: list[str] | None = None
     for start in range(0, len(series.paths), size):
         # 1. Read; a file that cannot be read costs nothing but itself.
         paths, begun = series.paths[start : start + size], time.perf_counter()
         slices = []
-        for path in paths:
+        for path, uid in zip(paths, series.uids[start : start + size]):
             with failures_listed(job, entry, [path]):
-                slices += job.pipe.image_processor.load(path)
+                loaded = job.pipe.image_processor.load(path, judge=False)
+                require_unchanged(loaded[0].source, series, uid)
+                slices += loaded
+        for hu_slice in slices:
+            values.add(hu_slice.hu, hu_slice.padding)
+            airless += lacks_air(hu_slice.hu, hu_slice.padding)
+        if values.problem:
+            with failures_listed(job, entry, [hu_slice.source.path for hu_slice in slices]):
+                raise DicomError(f"This series {values.problem}")
+            slices = []
         if slices and of_header is None:
             of_header = header_remarks(slices[0].source.dataset, slices[0].thickness_mm, series.spacing_mm)
         reading = (time.perf_counter() - begun) / len(paths)
@@ -194,6 +208,19 @@ def standardize_series(job: Job, series: CTSeries) -> None:
         if job.latents:
             where = likeness(job.pipe, job.latents, series.spacing_mm)
             entry.unlike_training = entry.unlike_training + latent_remarks(where, len(job.latents))
+    if airless == len(series.paths):
+        entry.remarks.append(lacks_air_remark("This series"))
+
+
+def require_unchanged(source: CTSlice, series: CTSeries, uid: str) -> None:
+    """Refuse a file that is not the one any more that the input was searched for.
+
+    Raises:
+        DicomError: naming it.
+    """
+    found = str(source.dataset.get("SOPInstanceUID") or ""), source.series_uid, source.hu.shape
+    if found != (uid, series.uid, series.shape):
+        raise DicomError(f"{source.name} was replaced by another image while the run went on.")
 
 
 def is_finished(job: Job, entry: SeriesEntry, series: CTSeries, hu_slice: HUSlice) -> bool:
@@ -208,6 +235,7 @@ def is_finished(job: Job, entry: SeriesEntry, series: CTSeries, hu_slice: HUSlic
         record = finished_samples(samples_path(job.output, name), derived, source, seeds)
     if derived is None or (len(seeds) > 1 and record is None):
         return False
+    job.claim(derived.SOPInstanceUID, name)
     finish_slice(job, entry, series, hu_slice, derived, record)
     entry.finished_before += 1
     job.count(1)
@@ -230,7 +258,7 @@ def standardize_missing(
     wanted = [hu_slice for hu_slice, is_missing in zip(slices, missing) if is_missing]
     with failures_listed(job, entry, [hu_slice.source.path for hu_slice in wanted]):
         for hu_slice, (samples, seeds), is_missing in zip(slices, standardize_slices(job, series, slices), missing):
-            if is_missing:
+            if is_missing and not job.stopped:
                 with failures_listed(job, entry, [hu_slice.source.path]):
                     derived, record = write_result(job, hu_slice, samples, seeds)
                     finish_slice(job, entry, series, hu_slice, derived, record)
@@ -274,6 +302,7 @@ def write_result(
     job.require_output()
     derived = job.task.derivation.derive(samples[0], hu_slice.source, seeds[0])
     name = job.name(hu_slice.source.path)
+    job.claim(derived.SOPInstanceUID, name)
     if len(samples) == 1:
         write_slice(derived, job.output / name)
         return derived, None

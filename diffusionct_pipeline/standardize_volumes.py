@@ -9,7 +9,7 @@ from .dicom.deriving import synthetic_kernel_name
 from .folder_job import Job, failures_listed, generator_for
 from .folder_scans import begin_scan
 from .folder_previews import preview_indices, write_preview
-from .image_processor import HUSlice
+from .image_processor import HUSlice, doubts
 from .run_report import SeriesEntry
 from .volumes import CTVolume, VolumeError, VolumeHeader, read_volume, write_volume
 from .volumes.files import written_volume
@@ -33,6 +33,7 @@ def standardize_volume(job: Job, header: VolumeHeader) -> None:
             job.scan.volumes.remove(header)
             job.scan.skipped.append(Skipped(header.path, str(error), error.kind))
             return
+        entry.remarks = doubts(slices, "This volume")
         entry.uid, entry.thickness_mm = slices[0].series_uid, slices[0].thickness_mm
         seeds = job.pipe.noise_seeds(slices, generator_for(job.options.seed))
         job.task = begin_scan(job, entry, slices, lambda item: seeds[0])
@@ -56,7 +57,7 @@ def load_slices(job: Job, header: VolumeHeader) -> list[HUSlice]:
         VolumeError: as of `read_volume`.
     """
     processor = job.pipe.image_processor
-    slices = processor.load(read_volume(header.path))
+    slices = processor.load(read_volume(header.path), judge=False)
     return processor.place(slices, thickness_mm=job.options.slice_thickness, series_uid=job.options.series_uid)
 
 

@@ -60,6 +60,8 @@ def test_the_glossary_has_every_class_and_figure():
 def test_the_package_says_that_it_has_types():
     assert (Path(diffusionct_pipeline.__file__).parent / "py.typed").is_file()
     assert '"py.typed"' in (ROOT / "pyproject.toml").read_text()
+    # An editable install is then a folder on the path, which mypy and pyright follow; an import hook they do not run.
+    assert 'package-dir = {"" = "."}' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_the_citation_is_of_this_version_and_names_the_paper():

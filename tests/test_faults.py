@@ -13,9 +13,10 @@ import pydicom
 import pytest
 from helpers.runs import REPORT, tree, write_scans
 
-from diffusionct_pipeline import files, folder_job, standardize_folder as module
+from diffusionct_pipeline import cli, files, folder_job, standardize_folder as module
 from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.files import LOCK_FILE, locked_folder
+from diffusionct_pipeline.simulation import ct_series
 from diffusionct_pipeline.standardize_folder import standardize_folder
 
 TESTS = Path(__file__).parent
@@ -82,6 +83,42 @@ class TestAFullDisk:
         with pytest.raises(OSError) as error:
             files.write_whole(tmp_path / "a", b"all of it")
         assert error.value.filename == str(tmp_path / "a") and error.value.errno == errno.ENOSPC
+        assert tree(tmp_path) == {}
+
+    def test_that_pydicom_reports_in_its_own_words_ends_the_run_with_one_line(
+        self, scans, tmp_path, model, undisturbed, monkeypatch, capsys
+    ):
+        def wrapped(*arguments, **options):
+            try:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as error:  # as pydicom.filewriter does
+                raise OSError(f"With tag (7FE0,0010) got exception: {error}\nTraceback (most recent call last): ...") from error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pydicom, "dcmwrite", wrapped)
+            code = cli.main(["standardize", str(scans), str(tmp_path / "out"), "--model", model, "--samples", "2"])
+        said = capsys.readouterr().err
+        assert code == 1 and "Traceback" not in said and said.count("failed:") == 1
+        report = json.loads((tmp_path / "out" / REPORT).read_text())
+        assert report["ended"] and report["stopped"].endswith('"OUT/samples/1/1.dcm.npz": No space left on device')
+        assert finishes(scans, tmp_path / "out", model, undisturbed)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            RuntimeError('Error while serializing: I/O error: No space left on device (os error 28)'),  # safetensors
+            OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "some/.0.part/file"),
+        ],
+    )
+    def test_in_any_command_is_one_line_that_names_the_folder(self, tmp_path, monkeypatch, capsys, error):
+        def fail(*arguments, **options):
+            raise error
+
+        monkeypatch.setattr(ct_series, "write_slice", fail)
+        command = ["simulate", str(tmp_path / "out"), "--phantoms", "1", "--slices", "1", "--kernels", "Br40"]
+        assert cli.main(command) == 1
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if "simulate: " not in line or "error" in line]
+        assert "phantom_0000" in line and line.endswith(os.strerror(files.full_disk(error).errno))
         assert tree(tmp_path) == {}
 
     def test_at_the_report_alone_is_said(self, scans, tmp_path, model, undisturbed, monkeypatch):

@@ -74,9 +74,39 @@ class TestLoad:
             processor.load(tmp_path)
         assert all(uid in str(error.value) for uid in uids)
 
-    def test_values_that_look_normalized_are_remarked_upon(self, processor, caplog):
-        processor.load(np.random.default_rng(0).random((40, 40)), 0.7)
-        assert "Hounsfield" in caplog.text
+    def test_a_small_field_of_view_and_a_chest_without_air_are_remarked_upon(self, processor, caplog):
+        processor.load(np.random.default_rng(0).normal(40, 200, (40, 40)).clip(-250, 1000), 0.7)
+        assert "field of view of 28 mm" in caplog.text and "below -300 HU" in caplog.text
+
+    def test_a_chest_is_not(self, processor, caplog):
+        processor.load(np.linspace(-1000, 900, 90 * 90).reshape(90, 90), 0.7)
+        assert caplog.text == ""
+
+
+class TestNoHounsfieldUnits:
+    """Nothing below 0, or a span that no patient has: stored values, masks, scaled and standardized images."""
+
+    @pytest.mark.parametrize(
+        ("values", "said"),
+        [
+            (np.linspace(0, 4095, 1600).astype(np.uint16), "rescale intercept"),
+            (np.linspace(0, 255, 1600).astype(np.uint8), "mask or a picture"),
+            (np.linspace(0, 1, 1600), "none below 0"),
+            (np.linspace(-1, 1, 1600), "Undo the scaling"),
+            (np.zeros(1600), "mask or a picture"),
+        ],
+    )
+    @pytest.mark.parametrize("argument", ["image", "reference"])
+    def test_are_refused_by_name(self, processor, values, said, argument):
+        with pytest.raises(ValueError, match=f"`{argument}` holds values from .*{said}"):
+            processor.load(values.reshape(40, 40), 0.7, argument)
+
+    def test_air_alone_is_a_slice_beyond_the_patient(self, processor):
+        assert len(processor.load(np.full((40, 40), -1000), 0.7)) == 1
+
+    def test_slices_are_judged_together(self, processor):
+        bone_alone = np.linspace(100, 900, 1600).reshape(40, 40)
+        assert len(processor.load([bone_alone, bone_alone - 1100], 0.7)) == 2
 
 
 class TestRefusals:
@@ -143,7 +173,7 @@ class TestRoundTrip:
         np.testing.assert_allclose(processor.postprocess(sample, slices)[0], hu, atol=1e-3)
 
     def test_model_range(self, processor):
-        sample, _ = processor.preprocess(processor.load(np.full((32, 32), 30000), 0.7))
+        sample, _ = processor.preprocess(processor.load(np.linspace(-1000, 30000, 1024).reshape(32, 32), 0.7))
         assert to_hu(sample).max().item() == pytest.approx(HIGHEST_SEEN_HU)
 
     def test_to_model_and_back(self):

@@ -17,6 +17,7 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "pretrained" not in p
 LAYERS = {
     "registration": 0,
     "files": 0,
+    "archives": 0,
     "seeds": 0,
     "padding": 0,
     "optional": 0,
@@ -24,7 +25,7 @@ LAYERS = {
     "dicom": 1,
     "radiomics": 1,
     "simulation": 2,
-    "evaluation": 2,
+    "evaluation": 3,  # reads masks as volumes are read
     "sample_files": 2,
     "volumes": 2,
     "models": 2,

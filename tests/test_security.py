@@ -66,7 +66,7 @@ from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.cli import main
 
 pipe = DiffusionCTPipeline.from_pretrained()
-hu = pipe(np.zeros((64, 64), np.float32), pixel_spacing=0.7).images[0]
+hu = pipe(np.linspace(-1000, 500, 4096, dtype=np.float32).reshape(64, 64), pixel_spacing=0.7).images[0]
 finish(code=main(["standardize", *sys.argv[1:]]), shape=hu.shape)
 """
         done = run(code, scans, tmp_path / "out")

@@ -68,11 +68,25 @@ class ProgressBar:
 
 
 @contextlib.contextmanager
-def patients_kept_out_of_the_log(source: str, output: str, reference: str | None = None) -> Iterator[None]:
-    """In log lines IN, OUT and REFERENCE stand for the folders that were given, which may be named after a patient.
+def headers_kept_out_of_the_log() -> Iterator[None]:
+    """Warnings of pydicom and highdicom are left out while the block runs: they quote the values that they complain of."""
+    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            for logger in loggers:
+                warnings.filterwarnings("ignore", module=logger.name)
+            yield
+    finally:
+        for logger, disabled in zip(loggers, before):
+            logger.disabled = disabled
 
-    Warnings of pydicom are left out: they quote the values of headers that they complain of.
-    """
+
+@contextlib.contextmanager
+def patients_kept_out_of_the_log(source: str, output: str, reference: str | None = None) -> Iterator[None]:
+    """In log lines IN, OUT and REFERENCE stand for the folders that were given, which may be named after a patient."""
     from ..run_report import without_folders
 
     folders = {"OUT": Path(output)}
@@ -82,15 +96,13 @@ def patients_kept_out_of_the_log(source: str, output: str, reference: str | None
 
     def shorten(record: logging.LogRecord) -> bool:
         record.msg, record.args = without_folders(record.getMessage(), folders), None
-        return record.name.partition(".")[0] != "pydicom"
+        return True
 
     handlers = list(logging.getLogger().handlers)
     for handler in handlers:
         handler.addFilter(shorten)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pydicom")
-            yield
+        yield
     finally:
         for handler in handlers:
             handler.removeFilter(shorten)

@@ -13,7 +13,7 @@ EXAMPLE = "diffusionct simulate phantoms --kernels Br40,Bl64 --thickness 1 --pha
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    add("output", metavar="OUT", help="folder; each phantom gets a new one in it")
+    add("output", metavar="OUT", help="folder; each phantom gets a new one in it. The same command resumes an interrupted run")
     add("--kernels", type=names, default="Br40,Bl64", metavar="A,B", help="kernel names, which `diffusionct info` "
         "lists (default: %(default)s)")  # fmt: skip
     add("--thickness", type=float, default=1.0, metavar="MM", help="of a slice, and distance (default: %(default)s)")

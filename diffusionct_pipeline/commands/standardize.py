@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections import Counter
 
 from ._shared import EXIT_FAILURE, EXIT_MISSED, EXIT_OK, MODEL_HELP, ProgressBar, patients_kept_out_of_the_log
 
@@ -41,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--overwrite", action="store_true", help="make all anew; without it an interrupted run is resumed: what an "
         "earlier one with the same input, model and options has finished stays")  # fmt: skip
+    add("--again", action="store_true", help="also standardize what DiffusionCT has standardized before; without it such "
+        "files are left alone")  # fmt: skip
     add("--fast", action="store_true", help="for GPUs, on a CPU it is slower: networks in bfloat16, compiled; the files have "
         "other pixels and UIDs than without it")  # fmt: skip
     add("--preview", action="store_true", help="also write pictures (input, output, difference, spread of the samples) "
@@ -72,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
             num_samples=options.samples,
             preview=options.preview,
             overwrite=options.overwrite,
+            again=options.again,
             system=options.system,
             fast=options.fast,
             series_uid=options.series_uid,
@@ -85,7 +89,11 @@ def run(options: argparse.Namespace) -> int:
     if report["samples_folder"]:
         print(f"{options.samples} samples of each in its folder {report['samples_folder']}")
     if report["skipped"]:
-        print(f"{len(report['skipped'])} other files skipped; {LISTED}")
+        kinds = Counter(item["kind"] for item in report["skipped"])
+        named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        print(f"{len(report['skipped'])} other files skipped ({named}); {LISTED}")
+    for remark in report["remarks"]:
+        print(f"warning: {remark}", file=sys.stderr)
     if report["others"]:
         print(f"note: OUT also holds {len(report['others'])} files that are not of this run; {LISTED}", file=sys.stderr)
     for number, entry in enumerate(report["series"], 1):

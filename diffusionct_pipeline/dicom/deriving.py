@@ -36,13 +36,12 @@ from .. import __version__
 from .errors import DicomError, damage_named
 from .headers import header_texts
 from .hounsfield import PixelFormat, hu_to_cells, read_cells
-from .reading import CTSlice
+from .reading import MANUFACTURER, CTSlice, content_id
+from .values import DECIMAL_STRING, LONGEST, is_decimal, mended, mended_integer
 
 logger = logging.getLogger(__name__)
 
-MANUFACTURER = "DiffusionCT"
-SHORT_STRING, LONG_STRING, SHORT_TEXT = 16, 64, 1024  # characters that a value of VR SH, LO and ST holds (PS3.5 6.2)
-DECIMAL_STRING = 16  # of VR DS
+SHORT_STRING, LONG_STRING, SHORT_TEXT = (LONGEST[vr] for vr in ("SH", "LO", "ST"))
 MAX_INTEGER_STRING = (1 << 31) - 1  # of VR IS
 KERNEL_MARKS = (" synthetic", " synth", " syn")  # the longest that fits into ConvolutionKernel (SH)
 SERIES_NUMBER_OFFSET = 9000  # far above the series of a study, so that viewers list derived series last
@@ -84,6 +83,8 @@ REQUIRED_BUT_MAY_BE_EMPTY = (
     "StudyID",
     "StudyTime",
 )
+# Names of patient, study and order that are too long are left out, not cut short: they would be those of another one.
+NEVER_CUT = ("AccessionNumber", "IssuerOfPatientID", "OtherPatientIDs", "PatientID", "StudyID")
 # Laterality must be there, empty if unknown, unless the body part is unpaired (PS3.16 annex L).
 UNPAIRED_BODY_PARTS = ("ABDOMEN", "BRAIN", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "HEAD", "HEART", "LIVER", "NECK",
                        "NECKCHEST", "PELVIS", "THORAX", "WHOLEBODY")
@@ -244,16 +245,36 @@ def _public_copy(dataset: Dataset, name: str) -> Dataset:
             element = dataset[tag]
             if dictionary_has_tag(tag) and element.VR not in dictionary_VR(tag):  # such as "US or SS"
                 raise ValueError(f"its VR is {element.VR}, not {dictionary_VR(tag)}")
-            if element.VR == "SQ":
-                value = [_public_copy(item, name) for item in element.value]
-            else:
-                value = copy.deepcopy(element.value)
-                if element.VR == "DS" and element.VM:
-                    value = [_decimal(number) for number in (value if element.VM > 1 else [value])]
+            value = _legal_value(element, name)
+            if value is None:
+                raise ValueError("it breaks the rules of its type")
             result.add(DataElement(tag, element.VR, value))
         except Exception as error:  # pydicom converts on access; what a broken value raises depends on its type
-            logger.warning("%s: %s was left out of the derived image, its value is unreadable (%s).", name, tag, error)
+            reason = type(error).__name__  # not the message, which quotes the value
+            logger.warning("%s: %s was left out of the derived image, its value is unreadable (%s).", name, tag, reason)
     return result
+
+
+def _legal_value(element: DataElement, name: str) -> Any:
+    """The value of an element for the derived image: mended where it breaks the rules of its type, None if that fails."""
+    if element.VR == "SQ":
+        return [_public_copy(item, name) for item in element.value]
+    values = list(element.value) if element.VM > 1 else [element.value]
+    if element.VR == "DS":
+        legal = [_decimal(number) for number in values] if element.VM else [""]
+    elif element.VR == "IS":
+        legal = [mended_integer(number) for number in values] if element.VM else [""]
+    elif element.VM and all(isinstance(value, str) for value in values):
+        if element.keyword in NEVER_CUT and max(map(len, values)) > LONGEST.get(element.VR, SHORT_TEXT):
+            return None
+        legal = [mended(element.VR, value) for value in values]
+        if legal != values:
+            logger.info("%s: %s was written as its type (%s) wants it.", name, element.tag, element.VR)
+    else:
+        return copy.deepcopy(element.value)
+    if None in legal:
+        return None
+    return legal if element.VM > 1 else legal[0]
 
 
 def _identify(derived: Dataset, source: CTSlice, source_uid: str, model_id: str, identity: dict[str, Any]) -> None:
@@ -265,16 +286,18 @@ def _identify(derived: Dataset, source: CTSlice, source_uid: str, model_id: str,
     study = str(derived.get("StudyInstanceUID") or "")
     series = source.series_uid or study or source_uid
     derived.SOPClassUID = CTImageStorage
-    derived.SOPInstanceUID = derived_uid(source_uid, model_id, identity)
+    # With the content of the source: two images that share a UID, by a mistake of an anonymizer say, do not pass it on.
+    derived.SOPInstanceUID = derived_uid(source_uid, model_id, {**identity, "content": content_id(source)})
     derived.SeriesInstanceUID = derived_uid(series, model_id, {**identity, "level": "series"})
     if not study:
         derived.StudyInstanceUID = derived_uid(series, "", {"level": "study"})
     if not derived.get("FrameOfReferenceUID"):
         derived.FrameOfReferenceUID = derived_uid(series, "", {"level": "frame of reference"})
     derived.Modality = "CT"
-    # Values: pixels computed from other pixels; about the patient; a section. Further ones name the scanner's steps.
+    # Values: pixels computed from other pixels; about the patient; a section. Further ones name the scanner's steps,
+    # such as those of a spectral image.
     kinds = [kind.strip() for kind in header_texts(derived, "ImageType", source.name)]
-    derived.ImageType = ["DERIVED", "PRIMARY", kinds[2] if len(kinds) > 2 and kinds[2] else "AXIAL"]
+    derived.ImageType = ["DERIVED", "PRIMARY", kinds[2] if len(kinds) > 2 and kinds[2] else "AXIAL", *kinds[3:]]
 
 
 def _describe_series(derived: Dataset, suffix: str, series_number: int | None) -> None:
@@ -383,7 +406,7 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
 def _decimal(number: float) -> DSfloat:
     """A legal DS: as it was read if that is one, else with as many digits as fit."""
     text = getattr(number, "original_string", None)
-    if text and len(text) <= DECIMAL_STRING:
+    if text and is_decimal(text):
         return number
     return DSfloat(format_number_as_ds(float(number)))
 

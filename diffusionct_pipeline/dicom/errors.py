@@ -7,6 +7,9 @@ import enum
 from collections.abc import Iterator
 
 
+LEFT_ALONE = "was standardized by DiffusionCT already and is left alone; `--again` standardizes it once more."
+
+
 class SkippedKind(enum.Enum):
     """What a file is that is no usable CT slice; decisions read this, people read the message."""
 
@@ -16,8 +19,12 @@ class SkippedKind(enum.Enum):
     NOT_DICOM = "not DICOM"
     DICOMDIR = "DICOMDIR"
     NOT_CT = "not a CT image"
+    OTHER_FORMAT = "another format"  # which is not read, though other programs keep images in it
     LOCALIZER = "localizer"
-    SECOND_COPY = "second copy"  # of an image that the folder holds already
+    NOT_TRANSVERSE = "not a transverse slice"  # a coronal, sagittal or oblique reformat
+    PICTURE = "picture"  # a projection, a rendering or a screen save in CT storage
+    STANDARDIZED = "standardized already"  # by this package
+    SECOND_COPY = "second copy"  # of an image or a folder that was found already
     UNREADABLE = "unreadable"  # the file system refuses it
     UNUSABLE = "unusable"  # a CT image, or meant to be one, that is damaged or lacks what is needed
     MIXED_GEOMETRY = "mixed geometry"  # of its series

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    RLELossless,
 )
 
 from .decoding import decode
@@ -29,6 +31,8 @@ UNCOMPRESSED = (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
+
+PIXEL_VRS = ("OB", "OW", "OB or OW", "UN")
 
 # Scanners that declare no PixelPaddingValue still fill what lies outside the field of view with a constant (Canon:
 # -2048 HU). Air is -1000 HU, and even the noise of a sharp kernel on it stays far above this.
@@ -145,6 +149,8 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
     """
     if "PixelData" not in dataset:
         raise DicomError(f"{name} has no pixel data; the file is truncated or holds only a header.")
+    if dataset["PixelData"].VR not in PIXEL_VRS:  # where it begins depends on it
+        raise DicomError(f"{name} is damaged: its pixel data have VR {dataset['PixelData'].VR!r}.")
     syntax = dataset.file_meta.TransferSyntaxUID
     compressed = syntax not in UNCOMPRESSED
     if compressed:
@@ -161,11 +167,14 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
         expected = 2 * int(dataset.Rows) * int(dataset.Columns)
         if len(dataset.PixelData) < expected:
             raise DicomError(f"{name} is truncated: {len(dataset.PixelData)} of {expected} bytes of pixel data.")
-        if len(dataset.PixelData) > expected:
+        excess = dataset.PixelData[expected:]
+        if len(set(excess)) > 1:  # padding is the same byte over and over; else these are pixels
             raise DicomError(f"{name} has {len(dataset.PixelData)} bytes of pixel data; {dataset.Rows} x "
                              f"{dataset.Columns} pixels take {expected}: its Rows or Columns are wrong.")
     try:
-        cells = decode(dataset) if compressed else pixel_array(dataset, raw=True, correct_unused_bits=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of excess padding, which old files have and readers ignore (PS3.5 8.1.1)
+            cells = decode(dataset) if compressed else pixel_array(dataset, raw=True, correct_unused_bits=False)
     except ChildProcessError as error:
         raise DicomError(f"{name} is compressed ({syntax.name}), and {error}", SkippedKind.UNREADABLE) from error
     except MemoryError:
@@ -176,7 +185,27 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
                          f"of {syntax.name}. {reason}") from error
     if cells.shape != (int(dataset.Rows), int(dataset.Columns)):
         raise DicomError(f"{name} decodes to shape {cells.shape}, not to {(int(dataset.Rows), int(dataset.Columns))}.")
+    if compressed:
+        _require_fit(cells, dataset, name)
     return cells
+
+
+def _require_fit(cells: np.ndarray, dataset: Dataset, name: str) -> None:
+    """Refuse decoded values that BitsStored cannot hold: no encoder was given them.
+
+    Cells of RLE may hold anything above BitsStored, and the declared padding may lie there; so may the sign.
+    """
+    pixels = pixel_format(dataset, name)
+    if dataset.file_meta.TransferSyntaxUID == RLELossless or pixels.top_bit == 15:
+        return
+    above = cells.astype(np.int16) >> (pixels.top_bit + 1)
+    beyond = (above != 0) & (above != -1)
+    if pixels.padding_cells is not None:
+        low, high = pixels.padding_cells
+        beyond &= (cells < low) | (cells > high)
+    if beyond.any():
+        raise DicomError(f"{name} decodes to values beyond its {pixels.bits_stored} bits in {int(beyond.sum())} pixels: its "
+                         "pixel data are damaged, or its BitsStored is wrong.")
 
 
 def cells_to_hu(cells: np.ndarray, pixels: PixelFormat) -> tuple[np.ndarray, np.ndarray]:
@@ -208,7 +237,8 @@ def hu_to_cells(
         hu: (H, W) finite HU.
         pixels: The format to write.
         padding: (H, W) bool, pixels that hold no measurement; None for none. Their HU are not looked at.
-        padding_cells: (H, W) cells to put where `padding` is True, usually those of the source.
+        padding_cells: (H, W) cells to put where `padding` is True, usually those of the source, of which only the stored
+            bits are kept: what lies above or below them, such as a name burned into an overlay, is no measurement.
 
     Returns:
         (H, W) cells of `pixels.dtype`, and how many pixels outside the padding lay beyond `pixels.hu_range` and were
@@ -235,8 +265,22 @@ def hu_to_cells(
     if padding is not None and padding.any():
         if padding_cells is None:
             raise ValueError("padding is given without padding_cells: say what to store there.")
-        cells = np.where(padding, padding_cells, cells).astype(pixels.dtype)
+        cells = np.where(padding, _bare(padding_cells, pixels), cells).astype(pixels.dtype)
     return cells, clipped
+
+
+def _bare(cells: np.ndarray, pixels: PixelFormat) -> np.ndarray:
+    """Cells of padding without the bits that are not stored; where these say that it is padding, the declared value."""
+    unused = 15 - pixels.top_bit, 16 - pixels.bits_stored
+    cells = cells.astype(pixels.dtype)
+    stored = np.right_shift(np.left_shift(cells, unused[0]), unused[1])
+    bare = np.left_shift(stored, pixels.top_bit + 1 - pixels.bits_stored)
+    if pixels.padding_cells is None:
+        return bare
+    low, high = pixels.padding_cells
+    is_declared = (cells >= low) & (cells <= high)
+    is_kept = ((bare >= low) & (bare <= high)) | ((stored >= low) & (stored <= high))
+    return np.where(is_declared & ~is_kept, low, bare)
 
 
 def _as_cell(number: int, signed: bool) -> int:

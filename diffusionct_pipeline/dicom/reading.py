@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import math
 import os
 import warnings
 import zlib
@@ -16,6 +19,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_preamble
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -31,15 +35,28 @@ from pydicom.uid import (
 from .errors import DicomError, SkippedKind, damage_named
 from .headers import header_numbers, header_texts, header_value
 from .hounsfield import PixelFormat, cells_to_hu, pixel_format, read_cells
+from .plausible import is_transverse, not_a_slice, spectral_remark
 
 logger = logging.getLogger(__name__)
 
-LARGEST_FILE_META = 1024  # bytes at the start, among which the transfer syntax is named
-GROUP_LENGTH_END = 144  # offset behind preamble, prefix and FileMetaInformationGroupLength
 LARGEST_INFLATED = 256 << 20  # bytes; the largest legal slice takes half of it
+INFLATED_AT_ONCE = 1 << 20  # bytes
 SQUARE_TOLERANCE = 1e-3  # relative; headers round spacings to 3 to 6 digits
 LARGEST_FIELD_OF_VIEW_MM = 1000.0  # the bores of CT scanners end at 0.9 m
 UNIT_VECTOR_TOLERANCE = 1e-2  # headers with direction cosines of two digits exist
+LEAST_FORMAT_SPAN_HU = 1000.0  # from air to water: 8 bits of a picture hold 256
+# Endings of names, first bytes, and what to do: images that are not read, but that somebody may want standardized.
+OTHER_FORMATS: tuple[tuple[tuple[str, ...], bytes, str], ...] = (
+    ((".mha", ".mhd"), b"", "is MetaImage, which is not read. Convert it to NIfTI (.nii.gz) or NRRD (.nrrd) in one file."),
+    ((".nhdr",), b"", "is an NRRD header whose voxels are in another file. Save it as .nrrd, in one file."),
+    ((".hdr", ".img"), b"", "is a part of a .hdr/.img pair, which is not read. Convert it to NIfTI in one file (.nii.gz)."),
+    ((".zip",), b"PK\3\4", "is a zip archive, which is not read. Unpack it first."),
+    ((".tar", ".tgz", ".tar.gz", ".7z", ".rar"), b"", "is an archive, which is not read. Unpack it first."),
+    ((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"), b"\xff\xd8\xff",
+     "is a picture, which holds no Hounsfield units. Give the DICOM files."),
+)  # fmt: skip
+MULTI_FRAME_CT = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+MANUFACTURER = "DiffusionCT"  # in the ContributingEquipmentSequence of its results
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +121,14 @@ def read_slice(source: str | os.PathLike | Dataset) -> CTSlice:
     )
 
 
+def content_id(ct_slice: CTSlice) -> str:
+    """Hash of what a slice shows and where, whatever its UIDs say and however it is stored."""
+    place = [ct_slice.spacing_mm, None if math.isnan(ct_slice.position_mm) else ct_slice.position_mm, ct_slice.hu.shape]
+    digest = hashlib.sha256(json.dumps(place).encode())
+    digest.update(ct_slice.hu.tobytes())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True, eq=False)
 class SliceHeader:
     """What the header of a usable CT slice says."""
@@ -121,6 +146,9 @@ class SliceHeader:
     position: np.ndarray | None  # centre of the first pixel, mm, (3,)
     slice_location: float | None
     instance_number: float
+    study_uid: str = ""
+    spectral: str = ""  # what to say of a spectral image
+    is_standardized: bool = False  # by this package
 
     @classmethod
     def of(cls, dataset: Dataset, path: Path | None) -> SliceHeader:
@@ -134,21 +162,32 @@ class SliceHeader:
             if len(dataset) == 0:
                 raise DicomError(f"{name} is truncated: its header cannot be read to the end.")
             _require_ct_image(dataset, name)
+            kinds = header_texts(dataset, "ImageType", name)
+            description = str(header_value(dataset, "SeriesDescription", name) or "")
+            cosines = _optional_numbers(dataset, "ImageOrientationPatient", name, 6)
+            position = _optional_numbers(dataset, "ImagePositionPatient", name, 3)
+            _require_slice(dataset, name, kinds, description, cosines is not None or position is not None)
+            orientation = _perpendicular(cosines, name)
+            _require_transverse(orientation, name)
             pixels = pixel_format(dataset, name)
+            _require_hounsfield_format(pixels, name)
             return cls(
                 path=path,
                 name=name,
                 uid=str(header_value(dataset, "SOPInstanceUID", name) or ""),
                 series_uid=str(header_value(dataset, "SeriesInstanceUID", name) or ""),
-                description=str(header_value(dataset, "SeriesDescription", name) or ""),
+                description=description,
                 shape=(int(dataset.Rows), int(dataset.Columns)),
                 pixels=pixels,
                 spacing_mm=_square_spacing(dataset, name),
                 thickness_mm=_optional_number(dataset, "SliceThickness", name),
-                orientation=_orientation(dataset, name),
-                position=_optional_numbers(dataset, "ImagePositionPatient", name, 3),
+                orientation=orientation,
+                position=position,
                 slice_location=_optional_number(dataset, "SliceLocation", name),
                 instance_number=_optional_number(dataset, "InstanceNumber", name) or 0.0,
+                study_uid=str(header_value(dataset, "StudyInstanceUID", name) or ""),
+                spectral=spectral_remark("This series", kinds, description),
+                is_standardized=is_standardized(dataset, name),
             )
 
     @property
@@ -167,6 +206,8 @@ def read_dataset(path: Path, header_only: bool = False) -> Dataset:
     """
     if path.is_dir():
         raise DicomError(f'"{path}" is a folder, not a file.')
+    if path.exists() and not path.is_file():  # to open a pipe would wait for ever
+        raise DicomError(f'"{path}" is not a regular file.', SkippedKind.NOT_REGULAR)
     with damage_named(f'"{path}"'), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about values of odd attributes that are not used here
         try:
@@ -181,20 +222,39 @@ def read_dataset(path: Path, header_only: bool = False) -> Dataset:
         except InvalidDicomError as error:
             if path.stat().st_size == 0:
                 raise DicomError(f'"{path}" is empty.', SkippedKind.EMPTY) from error
+            if advice := _advice(path):
+                raise DicomError(f'"{path}" {advice}', SkippedKind.OTHER_FORMAT) from error
             raise DicomError(f'"{path}" is not a DICOM file.', SkippedKind.NOT_DICOM) from error
         except OSError as error:
             raise DicomError(f'"{path}" cannot be read: {error.strerror or error}.', SkippedKind.UNREADABLE) from error
 
 
+def _advice(path: Path) -> str:
+    """What to do about a format that other programs keep images in, as the rest of a sentence; "" for all else."""
+    with open(path, "rb") as file:
+        magic = file.read(8)
+    for suffixes, start, advice in OTHER_FORMATS:
+        if path.name.lower().endswith(suffixes) or (start and magic.startswith(start)):
+            return advice
+    return ""
+
+
 def _require_modest_size(path: Path) -> None:
     """Refuse a deflated dataset that is large beyond reason, which pydicom would inflate whole."""
     with open(path, "rb") as file:
-        if DeflatedExplicitVRLittleEndian.encode() not in file.read(LARGEST_FILE_META):
+        if not read_preamble(file, force=True):
+            return  # without a preamble there is no transfer syntax either
+        # To the first element of another group, however long the file meta information is.
+        meta = pydicom.filereader.read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
             return
-        file.seek(GROUP_LENGTH_END + pydicom.filereader.read_file_meta_info(path).FileMetaInformationGroupLength)
-        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), LARGEST_INFLATED + 1)
-    if len(inflated) > LARGEST_INFLATED:
-        raise DicomError(f'"{path}" inflates to more than {LARGEST_INFLATED >> 20} MiB, too much for a slice.')
+        inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while block := inflater.unconsumed_tail or file.read(INFLATED_AT_ONCE):
+            size += len(inflater.decompress(block, INFLATED_AT_ONCE))
+            if size > LARGEST_INFLATED:
+                raise DicomError(f'"{path}" inflates to more than {LARGEST_INFLATED >> 20} MiB, too much for a slice.')
+            if inflater.eof:
+                return
 
 
 def _starts_like_dicom(path: Path) -> bool:
@@ -224,23 +284,57 @@ def _with_transfer_syntax(dataset: Dataset, name: str) -> Dataset:
 
 
 def _require_ct_image(dataset: Dataset, name: str) -> None:
-    """Refuse everything but single CT slices (CT Image Storage)."""
+    """Refuse everything but CT Image Storage: by SOP class and modality first, whatever else the header lacks."""
     sop_class = header_value(dataset, "SOPClassUID", name)
     sop_class = sop_class or header_value(getattr(dataset, "file_meta", Dataset()), "MediaStorageSOPClassUID", name)
     modality = header_value(dataset, "Modality", name)
-    frames = header_numbers(dataset, "NumberOfFrames", name, 1)
     if sop_class == MediaStorageDirectoryStorage:
         raise DicomError(f"{name} is a DICOMDIR (a table of contents), not an image.", SkippedKind.DICOMDIR)
-    if sop_class in (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage) or (frames and frames[0] > 1):
-        count = f" with {frames[0]:g} frames" if frames else ""
-        raise DicomError(f"{name} is a multi-frame image{count}; only single slices are supported. "
-                         "Convert it to one file a slice (CT Image Storage) first.")
-    if sop_class and sop_class != CTImageStorage:
+    if sop_class and sop_class not in (CTImageStorage, *MULTI_FRAME_CT):
         raise DicomError(f"{name} is not a CT image but {UID(str(sop_class)).name}.", SkippedKind.NOT_CT)
     if modality != "CT" and (modality or not sop_class):
         raise DicomError(f"{name} is not a CT image: its modality is {modality or 'not given'}.", SkippedKind.NOT_CT)
-    if any(kind.strip().upper() == "LOCALIZER" for kind in header_texts(dataset, "ImageType", name)):
-        raise DicomError(f"{name} is a localizer (scout view), not a slice.", SkippedKind.LOCALIZER)
+    frames = header_numbers(dataset, "NumberOfFrames", name, 1)
+    if sop_class in MULTI_FRAME_CT or (frames and frames[0] > 1):
+        count = f" with {frames[0]:g} frames" if frames else ""
+        raise DicomError(f"{name} is a multi-frame image{count}; only single slices are supported. "
+                         "Convert it to one file a slice (CT Image Storage) first.")
+
+
+def _require_slice(dataset: Dataset, name: str, image_type: list[str], description: str, is_placed: bool) -> None:
+    """Refuse CT images that are no slices: localizers, projections and pictures."""
+    marks = (header_value(dataset, "ConversionType", name), header_value(dataset, "BurnedInAnnotation", name) == "YES")
+    found = not_a_slice(image_type, description, is_placed, any(marks))
+    if found:
+        raise DicomError(f"{name} {found[0]}.", found[1])
+
+
+def _require_transverse(cosines: np.ndarray | None, name: str) -> None:
+    """Refuse coronal and sagittal planes."""
+    if cosines is not None and not is_transverse(cosines):
+        normal = (np.cross(cosines[:3], cosines[3:]).round(2) + 0.0).tolist()
+        raise DicomError(f"{name} is not a transverse slice: it faces {normal}, as coronal and sagittal reformats and "
+                         "scouts do. Give the axial series.", SkippedKind.NOT_TRANSVERSE)
+
+
+def _require_hounsfield_format(pixels: PixelFormat, name: str) -> None:
+    """Refuse what cannot be Hounsfield units whatever its pixels are."""
+    low, high = pixels.hu_range
+    if high - low < LEAST_FORMAT_SPAN_HU:
+        raise DicomError(f"{name} can hold {high - low + abs(pixels.slope):g} HU at most, in {pixels.bits_stored} bits: it is "
+                         "a picture, not a slice.", SkippedKind.PICTURE)
+    if low >= 0:
+        raise DicomError(f"{name} has a rescale that gives {low:g} to {high:g}, nothing below 0: these are no Hounsfield "
+                         "units, in which air has -1000. Its rescale intercept (often -1024) was lost.")
+
+
+def is_standardized(dataset: Dataset, name: str) -> bool:
+    """Whether an image is a result of this package (PS3.3 C.12.1.1.5: who contributed to it)."""
+    try:
+        items = header_value(dataset, "ContributingEquipmentSequence", name)
+        return any(header_value(item, "Manufacturer", name) == MANUFACTURER for item in items or ())
+    except Exception:  # damaged: no run wrote that
+        return False
 
 
 def _square_spacing(dataset: Dataset, name: str) -> float:
@@ -259,9 +353,8 @@ def _square_spacing(dataset: Dataset, name: str) -> float:
     return float(spacing[0])
 
 
-def _orientation(dataset: Dataset, name: str) -> np.ndarray | None:
+def _perpendicular(cosines: np.ndarray | None, name: str) -> np.ndarray | None:
     """(6,) direction cosines along a row and down a column, or None where they are unknown."""
-    cosines = _optional_numbers(dataset, "ImageOrientationPatient", name, 6)
     if cosines is None:
         return None
     row, column = cosines[:3], cosines[3:]
@@ -276,8 +369,8 @@ def _optional_numbers(dataset: Dataset, keyword: str, name: str, count: int) -> 
     """Numbers that a single slice does without; what cannot be read counts as missing, and is logged."""
     try:
         numbers = header_numbers(dataset, keyword, name, count)
-    except DicomError as error:
-        logger.warning("%s It is treated as missing.", error)
+    except DicomError:  # its message quotes the value, which a log must not
+        logger.warning("%s has a %s that cannot be read; it is treated as missing.", name, keyword)
         return None
     return None if numbers is None else np.array(numbers)
 

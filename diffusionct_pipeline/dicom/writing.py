@@ -10,8 +10,8 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from ..files import whole_file
-from .deriving import MANUFACTURER
 from .errors import DicomError
+from .reading import is_standardized
 
 
 def write_slice(dataset: Dataset, path: str | os.PathLike) -> Path:
@@ -49,11 +49,12 @@ def _require_replaceable(path: Path, dataset: Dataset) -> None:
     """Refuse to overwrite a source image or a file of unknown origin."""
     if not path.exists():
         return
+    if not path.is_file():  # to open a pipe would wait for ever
+        raise DicomError(f'"{path}" exists and is not a regular file; it is not overwritten.')
     try:
         existing = pydicom.dcmread(path, stop_before_pixels=True)
         uid = str(existing.SOPInstanceUID)
-        equipment = existing.get("ContributingEquipmentSequence", [])
-        ours = any(item.get("Manufacturer") == MANUFACTURER for item in equipment)
+        ours = is_standardized(existing, f'"{path}"')
     except Exception as error:
         raise DicomError(f'"{path}" exists and is not a DICOM file; it is not overwritten.') from error
     sources = [str(item.get("ReferencedSOPInstanceUID")) for item in dataset.get("SourceImageSequence", [])]

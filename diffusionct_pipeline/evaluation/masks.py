@@ -1,13 +1,17 @@
 """Masks of tumours from NIfTI, NRRD, DICOM SEG, RTSTRUCT and .npz, on the voxels of an image series or refused.
 
-Image files are read by SimpleITK, SEG by highdicom (extra "masks"). RTSTRUCT needs neither: its contours are numbers in
-tags, which pydicom reads and scikit-image fills.
+NIfTI and NRRD are read as volumes are, MetaImage by SimpleITK, SEG by highdicom (extra "masks"). RTSTRUCT needs neither:
+its contours are numbers in tags, which pydicom reads and scikit-image fills. What a file says of its size is checked
+before memory is taken for it.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,31 +19,45 @@ import numpy as np
 from pydicom.dataset import Dataset
 from skimage.draw import polygon2mask
 
+from ..archives import array_header
 from ..dicom.reading import read_dataset
 from ..optional import import_optional
+from ..volumes.files import is_volume, read_voxels
 from .geometry import Geometry, match_slices
 
-IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+logger = logging.getLogger(__name__)
+
+DETACHED_SUFFIXES = (".mhd", ".nhdr")  # headers whose voxels are in another file, which may be any
 SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # Segmentation, Label Map Segmentation
 RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
 MAX_LABELS = 1000  # more different values are an image, not a mask
 MOST_TIMES = 8  # voxels, in those of the series, up to which a mask is read to say where it lies instead
+SHEAR = 2e-3  # cosine between axes: what single precision and rounding leave of perpendicular ones
+FARTHEST_MM = 1e5  # a coordinate beyond is no place in a scanner
+CUT = "cut at the edge of the image"
+DOUBLE = "left out: another plane of the region is nearer to the slice"
+MOVED = "moved by up to half a slice's thickness, onto the nearest slice"
 PARALLEL = 1 - 1e-4  # cosine of axes that may be the same; whether the voxels are is checked at the corners
 
 
 def read_mask(
-    path: str | os.PathLike, geometry: Geometry, labels: Sequence[str | int] | None = None
+    path: str | os.PathLike,
+    geometry: Geometry,
+    labels: Sequence[str | int] | None = None,
+    remarks: list[str] | None = None,
 ) -> dict[str, np.ndarray]:
     """Read the regions of a mask file onto an image series.
 
     Args:
         path: .npz with `mask` (slices, rows, columns), slices by ascending position along the normal; NIfTI, NRRD or
-            MetaImage; DICOM SEG or RTSTRUCT. Integer labels, 0 is outside.
-        geometry: Of the series. The grid of the file must be that of the series: in NIfTI and the like all voxels, axes
-            in any order and direction; in SEG the frames that it holds; an .npz has none, only its shape counts.
-            Contours must lie on slices of the series and within their pixels.
+            MetaImage in one file; DICOM SEG or RTSTRUCT.
+        geometry: Of the series. The grid of the file must be that of the series, or a part of it, as programs write it
+            that crop a mask to its regions: in NIfTI and the like axes in any order and direction; in SEG the frames
+            that it holds; an .npz has none, only its shape counts. A contour of RTSTRUCT is drawn on the slice within
+            half of whose thickness it lies, and cut at the edge of the image.
         labels: Names to read; None: all. Image files and .npz name a region by its number, SEG by the label of the
             segment, RTSTRUCT by the name of the ROI.
+        remarks: Gets a sentence for each contour or region that was left out, cut or moved; None: they are logged.
 
     Returns:
         Name -> (slices, rows, columns) bool; none is empty. Regions of SEG and RTSTRUCT may overlap.
@@ -52,19 +70,23 @@ def read_mask(
     path = Path(path)
     name = path.name.lower()
     wanted = None if labels is None else [str(label) for label in labels]
+    said: list[str] = []
+    if path.exists() and not (path.is_file() or path.is_dir()):  # to open a pipe would wait for ever
+        raise ValueError(f'mask "{path}" is not a regular file')
     with open(path, "rb"):  # an OSError that names the file, whichever library would read it
         pass
     try:
         if name.endswith(".npz"):
             regions = _label_regions(_read_npz(path, geometry), wanted)
-        elif name.endswith(IMAGE_SUFFIXES):
-            regions = _label_regions(_read_image(path, geometry), wanted)
+        elif is_volume(path) or name.endswith((".mha", *DETACHED_SUFFIXES)):
+            regions = _label_regions(_read_image(path, geometry, said), wanted)
         else:
             dataset = read_dataset(path, header_only=True)
             if dataset.get("SOPClassUID") in SEG_CLASSES:
+                _require_modest_seg(dataset, geometry)
                 regions = _read_seg(path, geometry, wanted)
             elif dataset.get("SOPClassUID") == RTSTRUCT_CLASS:
-                regions = _read_rtstruct(dataset, geometry, wanted)
+                regions = _read_rtstruct(dataset, geometry, wanted, said)
             else:
                 modality = dataset.get("Modality", "unknown")
                 raise ValueError(f"is DICOM of modality {modality}; must be SEG or RTSTRUCT")
@@ -74,13 +96,23 @@ def read_mask(
         raise ValueError(f'mask "{path}" {str(error).removeprefix(chr(34) + str(path) + chr(34)).strip()}') from error
     except Exception as error:  # what a damaged file makes its reader raise depends on the damage
         raise ValueError(f'mask "{path}" is damaged: {type(error).__name__}: {error}') from error
+    for remark in said:
+        if remarks is None:
+            logger.warning('mask "%s": %s', path, remark)
+    if remarks is not None:
+        remarks += [f"{path.name}: {remark}" for remark in said]  # a report may travel: the name, not where it lies
     regions = {region: mask for region, mask in regions.items() if mask.any()}
     empty = [label for label in wanted or () if label not in regions]
     if empty:
-        raise ValueError(f'mask "{path}" has no voxels of label {empty[0]!r}, which it names')
+        raise ValueError(f'mask "{path}" has no voxels of label {empty[0]!r}, which it names{_listed(said)}')
     if not regions:
-        raise ValueError(f'mask "{path}" is empty; it must hold at least one region')
+        raise ValueError(f'mask "{path}" is empty; it must hold at least one region{_listed(said)}')
     return regions
+
+
+def _listed(remarks: list[str]) -> str:
+    """Why regions are missing, at the end of an error."""
+    return "".join(f"\n  {remark}" for remark in remarks[:3])
 
 
 def _label_regions(array: np.ndarray, wanted: list[str] | None) -> dict[str, np.ndarray]:
@@ -110,7 +142,7 @@ def _read_npz(path: Path, geometry: Geometry) -> np.ndarray:
         with np.load(path, allow_pickle=False) as file:
             if "mask" not in file:
                 raise ValueError(f"holds {sorted(file)}; must hold an array named mask")
-            shape, dtype = _npy_header(file, "mask.npy")
+            shape, dtype = array_header(file, "mask")
             if shape != geometry.shape:
                 raise ValueError(f"has shape {shape}, the image series {geometry.shape} (slices, rows, columns):\n"
                                  f"  series: {geometry}")
@@ -123,23 +155,36 @@ def _read_npz(path: Path, geometry: Geometry) -> np.ndarray:
         raise ValueError(f"is a damaged .npz file: {error}") from error
 
 
-def _npy_header(file: np.lib.npyio.NpzFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of an array of an archive, before memory is taken for what may be terabytes of zeros."""
-    with file.zip.open(name) as member:
-        version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(member)
-        return shape, dtype
+def _read_image(path: Path, geometry: Geometry, remarks: list[str]) -> np.ndarray:
+    """(slices, rows, columns) of the series."""
+    most = MOST_TIMES * math.prod(geometry.shape)
+    if is_volume(path):
+        voxels, affine = read_voxels(path, most)
+        array, steps, origin = voxels, affine[:3, :3].T, affine[:3, 3]
+    else:
+        array, steps, origin = _read_meta_image(path, geometry, most)
+    placed, slices = _placed(array, steps, origin, geometry, remarks)
+    whole = np.zeros(geometry.shape, placed.dtype)
+    whole[slices] = placed
+    return whole
 
 
-def _read_image(path: Path, geometry: Geometry) -> np.ndarray:
+def _read_meta_image(path: Path, geometry: Geometry, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Array (z, y, x), its steps and its origin."""
+    if path.name.lower().endswith(DETACHED_SUFFIXES):
+        raise ValueError("keeps its voxels in another file, which is not read; save it in one file, as .nrrd or .nii.gz")
+    with open(path, "rb") as file:
+        named = re.search(rb"^ElementDataFile\s*=\s*(.*?)\s*$", file.read(1 << 16), re.M)
+    if named is None or named[1] != b"LOCAL":
+        raise ValueError("does not hold its voxels itself, or is damaged; save it in one file, as .nrrd or .nii.gz")
     SimpleITK = import_optional("SimpleITK")
     try:
         reader = SimpleITK.ImageFileReader()
+        reader.SetImageIO("MetaImageIO")
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
         size = reader.GetSize()
-        if math.prod(size) > MOST_TIMES * math.prod(geometry.shape):  # more than the wrong grid: memory would end
+        if math.prod(size) * reader.GetNumberOfComponents() > most:  # more than the wrong grid: memory would end
             raise ValueError(f"holds {size} voxels, the image series {geometry.shape} (slices, rows, columns)")
         image = reader.Execute()
     except RuntimeError as error:
@@ -148,25 +193,27 @@ def _read_image(path: Path, geometry: Geometry) -> np.ndarray:
         found = f"{image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} values per voxel"
         raise ValueError(f"has {found}; a mask has 3 and 1")
     columns = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()  # steps of x, y, z as columns
-    placed, _ = _placed(SimpleITK.GetArrayFromImage(image), columns.T[::-1], np.array(image.GetOrigin()), geometry)
-    return placed
+    return SimpleITK.GetArrayFromImage(image), columns.T[::-1], np.array(image.GetOrigin())
 
 
 def _placed(
-    array: np.ndarray, steps: np.ndarray, origin: np.ndarray, geometry: Geometry, some_slices: bool = False
+    array: np.ndarray, steps: np.ndarray, origin: np.ndarray, geometry: Geometry, remarks: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Turn an array of a regular grid onto the axes of the series.
+    """Turn an array of a regular grid, that of the series or a part of it, onto the axes of the series.
 
     Args:
         array: (n0, n1, n2).
         steps: (3, 3) vector in mm from one voxel to the next along each axis.
         origin: (3,) centre of the first voxel in mm.
-        some_slices: The grid may have fewer slices than the series.
+        geometry: Of the series.
+        remarks: Gets a sentence if the array is a part.
 
     Returns:
-        The array with axes slice, row, column, and the slices of the series that these are.
+        The array with axes slice, row, column, as many rows and columns as the series, and the slices of the series
+        that these are.
     """
-    # 1. Axes in the order and direction of the series.
+    # 1. Axes that are perpendicular but for rounding, in the order and direction of the series.
+    steps, origin = _perpendicular(array.shape, steps, origin)
     sides = np.linalg.norm(steps, axis=1)
     cosines = geometry.directions @ (steps / sides[:, None]).T  # [axis of the series, axis of the grid]
     order = np.abs(cosines).argmax(1)
@@ -181,20 +228,76 @@ def _placed(
         array = np.flip(array, axis)
     # 2. The same voxels?
     sides = np.linalg.norm(steps, axis=1)
-    origins = origin + np.arange(array.shape[0])[:, None] * steps[0]
-    own = Geometry(array.shape, float(sides[2]), steps / sides[:, None], origins)
+    own = Geometry(array.shape, float(sides[2]), steps / sides[:, None], _origins(origin, steps, array))
     both = f"\n  mask:   {own}\n  series: {geometry}"
     if abs(sides[1] - sides[2]) * max(array.shape[1:]) > geometry.tolerance_mm:
         raise ValueError(f"has pixels of {sides[1]:.4g} x {sides[2]:.4g} mm; the image series' are square:{both}")
+    is_part = array.shape[0] < geometry.shape[0]
+    if array.shape[1:] != geometry.shape[1:]:
+        is_part = True
+        array, origin = _continued(array, steps, origin, geometry)
+        own = Geometry(array.shape, own.spacing_mm, own.directions, _origins(origin, steps, array))
     try:
         slices = match_slices(own, geometry)
     except ValueError as error:
         reason = str(error).splitlines()[0].rstrip(":")
         raise ValueError(f"lies elsewhere than the image series: {reason}:{both}") from None
     outside = slices < 0
-    if (array[outside] != 0).any() or (not some_slices and (outside.any() or len(slices) != geometry.shape[0])):
+    if (array[outside] != 0).any() or (outside.any() and len(slices) >= geometry.shape[0]):
         raise ValueError(f"has other slices than the image series:{both}")
+    if is_part:
+        remarks.append(f"it holds a part of the image series' grid; the rest counts as outside of every region.{both}")
     return array[~outside], slices[~outside]
+
+
+def _perpendicular(shape: tuple[int, ...], steps: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest perpendicular axes to those of a grid, about its centre, and the origin that goes with them."""
+    sides = np.linalg.norm(steps, axis=1)
+    if not (np.isfinite(steps).all() and np.isfinite(origin).all() and (sides > 0).all()):
+        raise ValueError("has an affine that places no voxels")
+    axes = steps / sides[:, None]
+    shear = np.abs(axes @ axes.T - np.eye(3)).max()
+    if shear > SHEAR:
+        raise ValueError(f"has a sheared affine: its axes are up to {shear:.2g} from perpendicular; at most {SHEAR:g} is "
+                         "rounding. Resample it onto the grid of the image series first")
+    left, _, right = np.linalg.svd(axes)
+    square = left @ right * sides[:, None]
+    middle = (np.array(shape) - 1) / 2
+    return square, origin + middle @ steps - middle @ square
+
+
+def _origins(origin: np.ndarray, steps: np.ndarray, array: np.ndarray) -> np.ndarray:
+    """(slices, 3) centre of the first pixel of each slice."""
+    return origin + np.arange(array.shape[0])[:, None] * steps[0]
+
+
+def _continued(
+    array: np.ndarray, steps: np.ndarray, origin: np.ndarray, geometry: Geometry
+) -> tuple[np.ndarray, np.ndarray]:
+    """A mask that was cropped to its regions, with the rows and columns of the series; as it is if it is none."""
+    rows, columns = geometry.shape[1:]
+    if array.shape[1] > rows or array.shape[2] > columns:
+        return array, origin
+    nearest = np.abs(geometry.positions_mm - origin @ geometry.directions[0]).argmin()
+    offset = geometry.directions[1:] @ (origin - geometry.origins_mm[nearest]) / geometry.spacing_mm
+    top, left = (int(value) for value in np.rint(offset))
+    if not (0 <= top <= rows - array.shape[1] and 0 <= left <= columns - array.shape[2]):
+        return array, origin
+    whole = np.zeros((array.shape[0], rows, columns), array.dtype)
+    whole[:, top : top + array.shape[1], left : left + array.shape[2]] = array
+    return whole, origin - top * steps[1] - left * steps[2]
+
+
+def _require_modest_seg(dataset: Dataset, geometry: Geometry) -> None:
+    """Refuse a segmentation that is large beyond reason by its header, before any memory is taken for its frames."""
+    frames, described = int(dataset.get("NumberOfFrames") or 1), len(dataset.get("PerFrameFunctionalGroupsSequence") or ())
+    if frames != described:
+        raise ValueError(f"says that it holds {frames} frames and describes {described}: it is damaged")
+    segments = max(len(dataset.get("SegmentSequence") or ()), 1)
+    voxels, most = frames * int(dataset.Rows) * int(dataset.Columns), MOST_TIMES * segments * math.prod(geometry.shape)
+    if segments > MAX_LABELS or voxels > most:
+        raise ValueError(f"holds {segments} segments and {voxels} voxels in {frames} frames; legal are {MAX_LABELS} and, for "
+                         f"this image series, {most}")
 
 
 def _read_seg(path: Path, geometry: Geometry, wanted: list[str] | None) -> dict[str, np.ndarray]:
@@ -215,13 +318,16 @@ def _read_seg(path: Path, geometry: Geometry, wanted: list[str] | None) -> dict[
         array = volume.array[..., 0]  # [slices, rows, columns]
         if not np.isin(np.unique(array), (0, 1)).all():
             raise ValueError(f"has a fractional segment {name!r}; must be binary")
-        array, slices = _placed(array, volume.affine[:3, :3].T, volume.affine[:3, 3], geometry, some_slices=True)
+        # That frames without a region are left out needs no remark.
+        array, slices = _placed(array, volume.affine[:3, :3].T, volume.affine[:3, 3], geometry, [])
         regions[name] = np.zeros(geometry.shape, bool)
         regions[name][slices] = array != 0
     return regions
 
 
-def _read_rtstruct(dataset: Dataset, geometry: Geometry, wanted: list[str] | None) -> dict[str, np.ndarray]:
+def _read_rtstruct(
+    dataset: Dataset, geometry: Geometry, wanted: list[str] | None, remarks: list[str]
+) -> dict[str, np.ndarray]:
     """Fill closed planar contours. Contours of one ROI on one slice are combined by exclusive or: one in another is a
     hole (DICOM PS3.3 C.8.8.6 leaves it to the writer; both keyholes and nested contours come out right)."""
     rois = {int(roi.ROINumber): roi for roi in dataset.get("StructureSetROISequence") or ()}
@@ -237,31 +343,61 @@ def _read_rtstruct(dataset: Dataset, geometry: Geometry, wanted: list[str] | Non
             continue  # points and lines bound no region
         if number in rois:
             _require_frame_of_reference(str(rois[number].get("ReferencedFrameOfReferenceUID", "")), geometry)
-        regions[name] = np.zeros(geometry.shape, bool)
-        for contour in contours:
-            points_mm = np.reshape(np.asarray(contour.ContourData, float), (-1, 3))
-            if not np.isfinite(points_mm).all():
-                raise ValueError(f"has a contour of {name!r} with coordinates that are NaN or infinite")
-            index, polygon = _contour_on_slice(points_mm, name, geometry)
-            regions[name][index] ^= polygon2mask(geometry.shape[1:], polygon)
+        region, problems = _filled([np.asarray(c.ContourData, float).reshape(-1, 3) for c in contours], geometry)
+        remarks += [f"region {name!r}: {problem}" for problem in problems]
+        regions[name] = region
     return regions
 
 
-def _contour_on_slice(points_mm: np.ndarray, name: str, geometry: Geometry) -> tuple[int, np.ndarray]:
-    """Slice of a contour, and its points as (row, column) of that slice."""
-    low, high = (", ".join(f"{v:.2f}" for v in bound) for bound in (points_mm.min(0), points_mm.max(0)))
-    both = f"\n  contour of {name!r}: from ({low}) to ({high}) mm\n  series: {geometry}"
-    normal, down, along = geometry.directions
-    distance = np.abs((points_mm @ normal)[:, None] - geometry.positions_mm).max(0)  # of its farthest point, [slices]
-    index = int(distance.argmin())
-    if distance[index] > geometry.tolerance_mm:
-        raise ValueError(f"has a contour that lies on no slice of the image series (nearest: {distance[index]:.3g} mm):"
-                         f"{both}")
-    offset = (points_mm - geometry.origins_mm[index]) / geometry.spacing_mm
-    polygon = np.stack([offset @ down, offset @ along], axis=1)
-    if (polygon < -1).any() or (polygon > geometry.shape[1:]).any():  # a contour may run along the image's outer edge
-        raise ValueError(f"has a contour that leaves the image series:{both}")
-    return index, polygon
+def _filled(contours: list[np.ndarray], geometry: Geometry) -> tuple[np.ndarray, list[str]]:
+    """(slices, rows, columns) bool of a region, and what of it was left out, cut or moved.
+
+    Args:
+        contours: (points, 3) in mm, each.
+        geometry: Of the series.
+    """
+    region = np.zeros(geometry.shape, bool)
+    counts: Counter[str] = Counter()
+    # 1. Each contour goes to the slice that holds it; of several planes at one slice, to the nearest.
+    placed: dict[int, dict[float, list[np.ndarray]]] = {}
+    for points_mm in contours:
+        problem, index, distance = _slice_of(points_mm, geometry)
+        if problem:
+            counts[problem] += 1
+            continue
+        placed.setdefault(index, {}).setdefault(distance, []).append(points_mm)
+    # 2. Fill them.
+    for index, planes in placed.items():
+        nearest = min(planes, key=abs)
+        if abs(nearest) > geometry.tolerance_mm:
+            counts[MOVED] += len(planes[nearest])
+        counts[DOUBLE] += sum(len(group) for distance, group in planes.items() if distance != nearest)
+        for points_mm in planes[nearest]:
+            offset = (points_mm - geometry.origins_mm[index]) @ geometry.directions[1:].T / geometry.spacing_mm
+            beyond = np.maximum(-1 - offset, offset - geometry.shape[1:]).max()  # it may run along the outer edge
+            if beyond > 0:
+                counts[CUT] += 1
+            region[index] ^= polygon2mask(geometry.shape[1:], offset)
+    problems = [f"{count} of {len(contours)} contours {problem}" for problem, count in counts.items() if count]
+    return region, problems
+
+
+def _slice_of(points_mm: np.ndarray, geometry: Geometry) -> tuple[str, int, float]:
+    """Why a contour is on no slice, "" if it is on one; its index, and how far above it the contour lies in mm."""
+    if points_mm.size == 0 or not (np.abs(points_mm) < FARTHEST_MM).all():
+        return "left out: coordinates that are missing, NaN, infinite or beyond any scanner", -1, 0.0
+    heights = points_mm @ geometry.directions[0]
+    if np.ptp(heights) > 2 * geometry.tolerance_mm:
+        return "left out: not in the plane of the slices", -1, 0.0
+    height, positions = float(heights.mean()), geometry.positions_mm
+    index = int(np.abs(positions - height).argmin())
+    distance = float(height - positions[index])
+    steps = np.diff(positions)
+    half = (geometry.thickness_mm or (float(np.median(steps)) if len(steps) else 0.0)) / 2
+    if abs(distance) > max(half, geometry.tolerance_mm):
+        where = "between slices" if positions[0] < height < positions[-1] else "beyond the image series"
+        return f"left out: {where}, farther from any than half a slice's thickness", -1, 0.0
+    return "", index, round(distance / geometry.tolerance_mm) * geometry.tolerance_mm
 
 
 def _require_frame_of_reference(uid: str, geometry: Geometry) -> None:

@@ -23,19 +23,27 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from .. import __version__
 from ..dicom import write_slice
 from ..files import whole_folder
-from .pairs import SimulatedPair
+from .kernels import Kernel
+from .pairs import ScanOptions, SimulatedPair
 from .scanner import LOWEST_STORED_HU
 
 logger = logging.getLogger(__name__)
 
 MASK_FILE, SIDECAR_FILE = "tumours.npz", "simulation.json"
 COMMENT = "Simulated image: computed from a procedural phantom, not acquired from a patient"
+GENERATOR = f"DiffusionCT {__version__}"
 BITS = 12
 DATE, TIME = "20000101", "120000"  # fixed: same seed, same bytes
 KV, TUBE_MA = 120, 200
 
 
-def write_series(folder: str | Path, pairs: Iterable[SimulatedPair], *, about: dict[str, Any] | None = None) -> Path:
+def write_series(
+    folder: str | Path,
+    pairs: Iterable[SimulatedPair],
+    *,
+    about: dict[str, Any] | None = None,
+    temporaries: str | Path | None = None,
+) -> Path:
     """Write slices of one object as one CT series per kernel, with masks and a sidecar.
 
     Everything goes to a temporary folder beside `folder` that is renamed at the end, so `folder` is whole or absent.
@@ -46,6 +54,7 @@ def write_series(folder: str | Path, pairs: Iterable[SimulatedPair], *, about: d
         pairs: Iterable of `SimulatedPair` with the same options at evenly spaced heights, in ascending order. They
             are written as they come, so a generator keeps memory small.
         about: JSON-serializable facts for the sidecar, for example the phantom's seed.
+        temporaries: As in `whole_folder`.
 
     Returns:
         Path of the folder.
@@ -57,7 +66,7 @@ def write_series(folder: str | Path, pairs: Iterable[SimulatedPair], *, about: d
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f'"{folder}" exists already; choose a new folder or remove it')
-    with whole_folder(folder) as part:
+    with whole_folder(folder, temporaries=temporaries) as part:
         first, masks, heights, seeds = None, [], [], []
         for pair in pairs:
             if first is None:
@@ -78,6 +87,29 @@ def write_series(folder: str | Path, pairs: Iterable[SimulatedPair], *, about: d
     return folder
 
 
+def is_written(
+    folder: Path, options: ScanOptions, heights: list[float], seeds: list[int], about: dict[str, Any]
+) -> bool:
+    """Whether `write_series` wrote just these slices there, of this version.
+
+    Args:
+        folder: Where.
+        options: Of the scan, its kernels as they were drawn.
+        heights, seeds: Of its slices.
+        about: As given to `write_series`.
+    """
+    try:
+        found = json.loads((folder / SIDECAR_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    slices = [{"z_mm": z, "seed": seed} for z, seed in zip(heights, seeds)]
+    expected = {**about, "generator": GENERATOR, "options": _option_facts(options, options.kernels), "slices": slices}
+    if any(found.get(key) != value for key, value in json.loads(json.dumps(expected)).items()):
+        return False
+    names = [f"{kernel.name}/{number:04d}.dcm" for kernel in options.kernels for number in range(1, len(heights) + 1)]
+    return all((folder / name).is_file() for name in [MASK_FILE, *names])
+
+
 def _identity(pair: SimulatedPair, about: dict[str, Any] | None) -> str:
     """What the UIDs are derived from."""
     facts = {"about": about, "version": __version__, "z": pair.z_mm, "seed": pair.seed, "options": _facts(pair)}
@@ -86,10 +118,13 @@ def _identity(pair: SimulatedPair, about: dict[str, Any] | None) -> str:
 
 def _facts(pair: SimulatedPair) -> dict[str, Any]:
     """The options of a pair as JSON values, its kernels as they were drawn."""
-    options = asdict(pair.options)
-    options["kernels"] = {name: asdict(kernel) for name, kernel in pair.kernels.items()}
-    options["smoothing"] = dict(pair.options.smoothing)
-    return options
+    return _option_facts(pair.options, pair.kernels.values())
+
+
+def _option_facts(options: ScanOptions, kernels: Iterable[Kernel]) -> dict[str, Any]:
+    """Options as JSON values, with these kernels."""
+    drawn = {kernel.name: asdict(kernel) for kernel in kernels}
+    return {**asdict(options), "kernels": drawn, "smoothing": dict(options.smoothing)}
 
 
 def _require_same_series(first: SimulatedPair, pair: SimulatedPair, heights: list[float]) -> None:
@@ -111,7 +146,7 @@ def _sidecar(
     voxels = np.bincount(np.stack(masks).ravel())
     return {
         "simulated": True,
-        "generator": f"DiffusionCT {__version__}",
+        "generator": GENERATOR,
         **(about or {}),
         "mas": first.mas,
         "thickness_mm": first.thickness_mm,

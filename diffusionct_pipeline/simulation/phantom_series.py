@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from ..files import locked_folder
 from ..seeds import derive_seed
-from .ct_series import write_series
+from .ct_series import is_written, write_series
 from .pairs import ScanOptions, SimulatedPair, simulate_pair
 from .phantom import ChestPhantom
 from .scanner import Scanner
@@ -92,8 +95,10 @@ def simulate(
 ) -> list[Path]:
     """Simulate paired CT series of phantoms, with tumour masks.
 
+    An interrupted run is resumed: phantoms that an earlier one with the same options has finished stay as they are.
+
     Args:
-        out: Folder to write to; phantoms that are already there are refused before any work is done.
+        out: Folder to write to; folders of phantoms that are there and of anything else are refused before any work.
         options: None takes the defaults.
         device: Where to compute.
         progress: Called as progress(done, total) after each slice, all phantoms together.
@@ -102,37 +107,58 @@ def simulate(
         Paths of the phantoms' folders.
 
     Raises:
-        ValueError: if the slices do not fit into a phantom. FileExistsError: for a phantom that is already in `out`.
+        ValueError: if the slices do not fit into a phantom. FileExistsError: for a phantom of other options, or anything
+            else, in the place of one. BlockingIOError: another run is at a phantom.
     """
     options = options or SeriesOptions()
     folders = [Path(out) / f"phantom_{seed:04d}" for seed in options.seeds]
-    for folder in folders:
-        if folder.exists():
-            raise FileExistsError(f'"{folder}" exists already; choose a new folder or another seed')
-    # 1. The phantoms, and where they are cut.
+    # 1. The phantoms, where they are cut, and which are finished.
     phantoms = [ChestPhantom(seed, options.style, device=device) for seed in options.seeds]
     heights = [_heights(phantom, options.slices, options.thickness_mm) for phantom in phantoms]
+    about = [_about(phantom, options.style) for phantom in phantoms]
+    scans = [options.scan_options(phantom.seed) for phantom in phantoms]
+    seeds = [[_slice_seed(phantom, i) for i in range(len(z))] for phantom, z in zip(phantoms, heights)]
+    finished = [is_written(*of_one) for of_one in zip(folders, scans, heights, seeds, about)]
+    for folder, is_finished in zip(folders, finished):
+        if folder.exists() and not is_finished:
+            raise FileExistsError(f'"{folder}" exists already and is not of this run; choose a new folder or another seed')
     # 2. Scan and write slice by slice.
     scanner, done, total = Scanner(device), 0, sum(map(len, heights))
 
-    def scan(phantom: ChestPhantom, positions: list[float]) -> Iterator[SimulatedPair]:
+    def scan(number: int) -> Iterator[SimulatedPair]:
         nonlocal done
-        scan_options = options.scan_options(phantom.seed)
-        for index, z_mm in enumerate(positions):
-            slice_seed = derive_seed(phantom.seed, f"slice {index}")
-            yield simulate_pair(phantom, z_mm, scan_options, seed=slice_seed, scanner=scanner)
+        for z_mm, seed in zip(heights[number], seeds[number]):
+            yield simulate_pair(phantoms[number], z_mm, scans[number], seed=seed, scanner=scanner)
             done += 1
             if progress is not None:
                 progress(done, total)
 
-    for folder, phantom, positions in zip(folders, phantoms, heights):
-        tumours = [
-            {"label": t.label, "kind": t.kind, "centre_mm": t.centre_mm, "radius_mm": t.radius_mm}
-            for t in phantom.tumours
-        ]
-        about = {"phantom_seed": phantom.seed, "style": options.style, "tumours": tumours}
-        write_series(folder, scan(phantom, positions), about=about)
+    for number, folder in enumerate(folders):
+        if finished[number]:
+            done += len(heights[number])
+            if progress is not None:
+                progress(done, total)
+            continue
+        work = folder.with_name(f".{folder.name}.part")  # what a killed run left there is of this phantom
+        with locked_folder(work):
+            for left in work.glob(".*.part"):
+                shutil.rmtree(left, ignore_errors=True)
+            write_series(folder, scan(number), about=about[number], temporaries=work)
+        shutil.rmtree(work, ignore_errors=True)
     return folders
+
+
+def _about(phantom: ChestPhantom, style: str) -> dict[str, Any]:
+    """What the sidecar says of a phantom."""
+    tumours = [
+        {"label": t.label, "kind": t.kind, "centre_mm": t.centre_mm, "radius_mm": t.radius_mm} for t in phantom.tumours
+    ]
+    return {"phantom_seed": phantom.seed, "style": style, "tumours": tumours}
+
+
+def _slice_seed(phantom: ChestPhantom, index: int) -> int:
+    """Of the noise of a slice."""
+    return derive_seed(phantom.seed, f"slice {index}")
 
 
 def _draw(value: NumberOrRange, generator: torch.Generator) -> float:

@@ -12,9 +12,10 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ..dicom import SkippedKind
 from ..files import whole_file
 from .errors import VolumeError
-from .grid import AxialGrid
+from .grid import MOST_VOXELS, AxialGrid
 from .nifti import NiftiHeader
 from .nrrd import NrrdHeader
 from .volume import CTVolume, VolumeHeader
@@ -98,9 +99,14 @@ def write_volume(volume: CTVolume, path: str | os.PathLike) -> Path:
 def made_here(path: Path) -> bool:
     """Whether a file is a volume that this package derived."""
     try:
-        return read_volume_header(path).fields.made_by.startswith(MADE_BY)
+        return is_result(read_volume_header(path))
     except (VolumeError, OSError):
         return False
+
+
+def is_result(header: VolumeHeader) -> bool:
+    """Whether a volume is a result of this package."""
+    return header.fields.made_by.startswith(MADE_BY)
 
 
 def written_volume(path: Path, source: CTVolume) -> CTVolume | None:
@@ -118,28 +124,63 @@ def written_volume(path: Path, source: CTVolume) -> CTVolume | None:
     return CTVolume(native, source.grid, header=source.header, description=fields.made_by)
 
 
+def read_voxels(path: str | os.PathLike, most: int = MOST_VOXELS) -> tuple[np.ndarray, np.ndarray]:
+    """Read a file of any regular grid, a mask for example.
+
+    Args:
+        path: NIfTI or NRRD.
+        most: Voxels that it may have.
+
+    Returns:
+        Scaled voxels (x, y, z) and the affine (4, 4), index -> mm to the left, to the back and to the head (LPS).
+
+    Raises:
+        VolumeError: naming the file and the reason: damaged or truncated, too large, or without an affine.
+        ImportError: as of `read_volume_header`.
+    """
+    path = Path(path)
+    with _opened(path) as stream:
+        fields = _fields(stream, path)
+        voxels = _voxels(stream, fields, path, most)
+    if (fields.slope, fields.intercept) != (1, 0):
+        voxels = voxels * fields.slope + fields.intercept
+    return voxels, fields.affine
+
+
 def _read(path: Path) -> CTVolume:
     """A file, whatever its values are."""
     with _opened(path) as stream:
         header = _header(stream, path)
         fields = header.fields
-        stream.seek(len(fields.raw))
-        if fields.compressed:
-            stream = gzip.GzipFile(fileobj=stream)
-        expected = int(np.prod(fields.shape, dtype=np.int64)) * fields.dtype.itemsize
-        data = stream.read(expected + 1)  # to the end, where the checksum is
-        if len(data) != expected:
-            found = "more" if len(data) > expected else f"{len(data)}"
-            raise VolumeError(f'"{path}" is damaged: it holds {found} of {expected} bytes of voxels.')
-        voxels = np.frombuffer(data, fields.dtype).reshape(fields.shape, order="F")
-        return CTVolume(voxels, header.grid, fields.slope, fields.intercept, header)
+        return CTVolume(_voxels(stream, fields, path), header.grid, fields.slope, fields.intercept, header)
+
+
+def _voxels(
+    stream: BinaryIO, fields: NiftiHeader | NrrdHeader, path: Path, most: int = MOST_VOXELS
+) -> np.ndarray:
+    """(x, y, z) as they are stored, whole."""
+    if np.prod(fields.shape, dtype=float) > most:
+        raise VolumeError(f'"{path}" holds {fields.shape} voxels; legal are {most} in all.')
+    stream.seek(len(fields.raw))
+    if fields.compressed:
+        stream = gzip.GzipFile(fileobj=stream)
+    expected = int(np.prod(fields.shape, dtype=np.int64)) * fields.dtype.itemsize
+    data = stream.read(expected + 1)  # to the end, where the checksum is
+    if len(data) != expected:
+        found = "more" if len(data) > expected else f"{len(data)}"
+        raise VolumeError(f'"{path}" is damaged: it holds {found} of {expected} bytes of voxels.')
+    return np.frombuffer(data, fields.dtype).reshape(fields.shape, order="F")
+
+
+def _fields(stream: BinaryIO, path: Path) -> NiftiHeader | NrrdHeader:
+    """From the beginning of a file."""
+    return FORMATS[volume_suffix(path)].of(stream.read(HEADER_BYTES), f'"{path}"')
 
 
 def _header(stream: BinaryIO, path: Path) -> VolumeHeader:
-    """From the beginning of a file."""
-    name = f'"{path}"'
-    fields = FORMATS[volume_suffix(path)].of(stream.read(HEADER_BYTES), name)
-    return VolumeHeader(path, fields, AxialGrid.of(fields.shape, fields.affine, name))
+    """Of axial slices."""
+    fields = _fields(stream, path)
+    return VolumeHeader(path, fields, AxialGrid.of(fields.shape, fields.affine, f'"{path}"'))
 
 
 @contextlib.contextmanager
@@ -147,6 +188,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     """A file, decompressed if all of it is compressed; what reading it raises becomes a `VolumeError`."""
     if not is_volume(path):
         raise VolumeError(f'"{path}" is no volume; legal are {", ".join(VOLUME_SUFFIXES)}.')
+    if path.exists() and not path.is_file():  # to open a pipe would wait for ever
+        raise VolumeError(f'"{path}" is not a regular file.', SkippedKind.NOT_REGULAR)
     try:
         with open(path, "rb") as file:
             is_compressed = file.read(2) == GZIP_MAGIC

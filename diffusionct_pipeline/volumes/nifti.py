@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nibabel import Nifti1Header
 
 END_OF_LINES = np.array([13, 10, 26, 10])  # in NIfTI-2, where a transfer as text would change them
+DISAGREEMENT = 1e-2  # relative: single precision and rounded spacings are much nearer
 UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown, m, mm, um
 
 
@@ -82,6 +83,17 @@ class NiftiHeader:
     def made_by(self) -> str:
         """What its description says."""
         return self.fields["descrip"].item().decode("latin-1")
+
+    @property
+    def doubt(self) -> str:
+        """What is doubtful about it, as the rest of a sentence; "" where nothing is."""
+        stated = np.abs(self.fields["pixdim"][1:4].astype(np.float64)) * UNITS_MM[int(self.fields["xyzt_units"]) & 7]
+        sides = np.linalg.norm(self.affine[:3, :3], axis=0)
+        if self.fields["sform_code"] <= 0 or np.allclose(sides, stated, rtol=DISAGREEMENT):
+            return ""
+        placed, stated = (" x ".join(f"{side:.4g}" for side in each) for each in (sides, stated))
+        return (f"has voxels of {placed} mm by its sform and of {stated} mm by its pixdim; the sform was taken. Is it that "
+                "of this image?")  # fmt: skip
 
     def for_voxels(self, dtype: np.dtype, description: str) -> tuple[bytes, np.dtype]:
         """The same header for voxels of another type, which are HU, with another description; and how to store them."""

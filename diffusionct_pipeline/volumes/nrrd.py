@@ -46,6 +46,7 @@ class NrrdHeader:
     made_by: str
     slope = 1.0
     intercept = 0.0
+    doubt = ""
 
     @classmethod
     def of(cls, data: bytes, name: str) -> NrrdHeader:

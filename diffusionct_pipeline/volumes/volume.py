@@ -12,14 +12,13 @@ import numpy as np
 
 from ..dicom import PixelFormat, SkippedKind, hu_to_cells
 from ..dicom.hounsfield import OUTSIDE_FIELD_OF_VIEW_HU
+from ..dicom.plausible import not_hounsfield
 from .errors import VolumeError
 from .grid import TO_LPS, AxialGrid
 from .nifti import NiftiHeader
 from .nrrd import NrrdHeader
 
 HU_INT16 = PixelFormat(slope=1.0, intercept=0.0)
-MOST_LABELS = 256  # a volume of no more different whole values, none of them negative, is a mask
-LEAST_SPAN_HU = 100.0  # air, fat, water: any CT of a patient spans more; scaled to 0..1 or standardized images do not
 ID_DIGITS = 16  # hexadecimal, of SHA-256
 
 
@@ -131,13 +130,6 @@ class CTVolume:
         """
         ends = [float(end) * self.slope + self.intercept for end in (self.voxels.min(), self.voxels.max())]
         low, high = min(ends), max(ends)
-        found = f"{name} holds values from {low:g} to {high:g}"
-        if low >= 0 and high < MOST_LABELS and (self.voxels == np.rint(self.voxels)).all():
-            reason = "all of them whole: it is a mask or a picture, no CT in Hounsfield units."
-            raise VolumeError(f"{found}, {reason}", SkippedKind.NOT_CT)
-        if low >= 0:
-            raise VolumeError(f"{found}, none below 0: these are no Hounsfield units, in which air has -1000 and fat "
-                              "-100. It is no CT, or its rescale intercept (often -1024) was lost.")
-        if high - low < LEAST_SPAN_HU:
-            raise VolumeError(f"{found}: these are no Hounsfield units, which span more than {LEAST_SPAN_HU:g} in a CT "
-                              "scan. Undo the scaling first.")
+        found = not_hounsfield(low, high, low >= 0 and bool((self.voxels == np.rint(self.voxels)).all()))
+        if found:
+            raise VolumeError(f"{name} holds values from {low:g} to {high:g}, {found[0]}.", found[1])

@@ -1,6 +1,7 @@
 import datetime
 import hashlib
 import json
+import warnings
 
 import numpy as np
 import pydicom
@@ -221,6 +222,77 @@ class TestDescription:
         assert "Exposure" not in derived
         assert derived.GantryDetectorTilt == pytest.approx(float(long))
         assert dciodvfy_errors(out) == []
+
+
+class TestValuesThatBreakTheirType:
+    """PS3.5 6.2: mended where it is plain how, else left out; what must be there is empty then."""
+
+    def derived(self, tmp_path, **header):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom sees it too
+            path = save(make_slice(ramp(32, 32), **header), tmp_path / "odd.dcm")
+        return write_slice(derive(read_slice(path)), tmp_path / "out.dcm")
+
+    @pytest.mark.parametrize(
+        ("keyword", "written", "expected"),
+        [
+            ("StudyDate", "2020-01-02", "20200102"),
+            ("StudyDate", "2020.01.02", "20200102"),
+            ("StudyDate", "20201399", ""),
+            ("PatientBirthDate", "unknown", ""),
+            ("StudyTime", "12:03:04.5", "120304.5"),
+            ("StudyTime", "25:00", ""),
+            ("StudyTime", "120304.123456789", "120304.123456"),
+            ("AcquisitionDate", "1.2.2020", None),
+            ("PatientAge", "45Y", "045Y"),
+            ("PatientAge", "045y", "045Y"),
+            ("PatientAge", "45", None),
+            ("PatientSex", "m", "M"),
+            ("BodyPartExamined", "Chest", "CHEST"),
+            ("StationName", "a station of a long name", "a station of a l"),
+            ("FrameOfReferenceUID", "1.02.3", ...),
+        ],
+    )
+    def test_texts(self, tmp_path, keyword, written, expected):
+        out = self.derived(tmp_path, **{keyword: written})
+        found = pydicom.dcmread(out).get(keyword)
+        assert (found not in ("", None, written)) if expected is ... else found == expected
+        assert dciodvfy_errors(out) == []
+
+    @pytest.mark.parametrize(
+        ("old", "new", "keyword", "expected"),
+        [
+            (b"\x18\x00\x52\x11IS\x02\x0012", b"\x18\x00\x52\x11IS\x04\x0012.0", "Exposure", 12),
+            (b"\x18\x00\x52\x11IS\x02\x0012", b"\x18\x00\x52\x11IS\x0c\x00999999999999", "Exposure", None),
+            (b"\x18\x00\x20\x11DS\x04\x005.0 ", b"\x18\x00\x20\x11DS\x06\x001_000 ", "GantryDetectorTilt", 1000),
+            (b"\x18\x00\x20\x11DS\x04\x005.0 ", b"\x18\x00\x20\x11DS\x04\x00NaN ", "GantryDetectorTilt", None),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore")
+    def test_numbers(self, tmp_path, old, new, keyword, expected):
+        path = save(make_slice(ramp(32, 32), Exposure=12, GantryDetectorTilt=5), tmp_path / "odd.dcm")
+        assert path.read_bytes().count(old) == 1
+        path.write_bytes(path.read_bytes().replace(old, new))
+        out = write_slice(derive(read_slice(path)), tmp_path / "out.dcm")
+        assert pydicom.dcmread(out).get(keyword) == expected
+        assert dciodvfy_errors(out) == []
+
+    def test_names_of_patient_study_and_order_are_not_cut(self, tmp_path):
+        out = self.derived(tmp_path, AccessionNumber="1" * 20, StudyID="2" * 17, PatientID="3" * 64)
+        derived = pydicom.dcmread(out)
+        assert (derived.AccessionNumber, derived.StudyID, derived.PatientID) == ("", "", "3" * 64)
+        assert dciodvfy_errors(out) == []
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_no_line_of_the_log_quotes_them(self, tmp_path, caplog):
+        caplog.set_level("DEBUG")
+        secret = {"StudyDate": "SECRET-1", "PatientAge": "SECRET-2", "SliceThickness": 3, "StationName": "SECRET-3 " * 4}
+        path = save(make_slice(ramp(32, 32), **secret), tmp_path / "odd.dcm")
+        data = path.read_bytes().replace(b"\x18\x00\x50\x00DS\x02\x003 ", b"\x18\x00\x50\x00DS\x08\x00SECRET-4")
+        path.write_bytes(data)
+        derive(read_slice(path))
+        own = [record.getMessage() for record in caplog.records if record.name.startswith("diffusionct")]
+        assert len(own) >= 3 and "SECRET" not in " ".join(own)
 
 
 class TestDates:

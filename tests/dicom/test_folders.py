@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pydicom
 import pytest
-from helpers.dicom import make_slice, save
+from helpers.dicom import derive, make_slice, save
 from pydicom.data import get_testdata_file
 
-from diffusionct_pipeline.dicom import DicomError, SkippedKind, read_series, scan_folder
+from diffusionct_pipeline.dicom import DicomError, SkippedKind, read_series, read_slice, scan_folder, write_slice
 
 
 def fill(folder, numbers=(1, 2, 3, 4, 5), **options):
@@ -81,19 +81,19 @@ class TestSeries:
     @pytest.mark.parametrize(
         "odd, reason",
         [
-            ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, "mixes orientations"),
+            ({"ImageOrientationPatient": [1, 0, 0, 0, 0.9848, -0.1736]}, "mixes orientations"),
             ({"ImageOrientationPatient": None}, "mixes orientations"),
             ({"PixelSpacing": [0.8, 0.8]}, "mixes pixel spacings, 0.7 and 0.8 mm"),
             ({"hu": np.zeros((8, 16))}, r"mixes matrix sizes, \(16, 16\) and \(8, 16\)"),
         ],
     )
-    def test_of_mixed_geometry_are_left_out_and_the_others_kept(self, odd, reason, tmp_path):
+    def test_keep_the_geometry_of_most_slices_and_leave_out_the_others(self, odd, reason, tmp_path):
         fill(tmp_path)
         fill(tmp_path, numbers=(6,), **odd)
         fill(tmp_path, series=2)
         scan = scan_folder(tmp_path)
-        assert [len(series.paths) for series in scan.series] == [5]
-        assert len(scan.skipped) == 6
+        assert [len(series.paths) for series in scan.series] == [5, 5]
+        assert len(scan.skipped) == 1
         with pytest.raises(DicomError, match=reason):
             raise DicomError(scan.skipped[0].reason)
         assert "1_6.dcm" in scan.skipped[0].reason
@@ -177,6 +177,15 @@ def damage_a_header(folder):
     (folder / "damaged.dcm").write_bytes(data[:132] + b"\xff" * 40)
 
 
+def derive_a_slice(folder):
+    (folder / "derived").mkdir()
+    write_slice(derive(read_slice(folder / "1_1.dcm")), folder / "derived/1.dcm")
+
+
+def add_a_volume_of_another_format(folder):
+    (folder / "mask.mha").write_bytes(b"ObjectType = Image")
+
+
 def lock(folder):
     save(make_slice(number=61), folder / "locked.dcm")
 
@@ -196,6 +205,10 @@ SPOILS = [
     (add(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.33"), SkippedKind.NOT_CT),
     (add(Modality="PT"), SkippedKind.NOT_CT),
     (add(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), SkippedKind.LOCALIZER),
+    (add_a_volume_of_another_format, SkippedKind.OTHER_FORMAT),
+    (add(ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), SkippedKind.NOT_TRANSVERSE),
+    (add(ImageType=["DERIVED", "SECONDARY", "AXIAL", "CT_SOM5 MIP"]), SkippedKind.PICTURE),
+    (derive_a_slice, SkippedKind.STANDARDIZED),
     (copy_a_slice, SkippedKind.SECOND_COPY),
     (lock, SkippedKind.UNREADABLE),
     (cut_a_header, SkippedKind.UNUSABLE),
@@ -222,7 +235,7 @@ class TestKind:
             return read(path, *arguments, **options)
 
         monkeypatch.setattr(pydicom, "dcmread", refuse)
-        skipped = scan_folder(tmp_path).skipped
+        skipped = scan_folder(tmp_path, results=False).skipped
         assert {item.kind for item in skipped} == {kind}
 
     def test_every_one_is_tested(self):

@@ -1,9 +1,12 @@
 """Every format gives back the mask that was written, on the voxels of the series or not at all."""
 
+import gzip
+
 import numpy as np
 import pydicom
 import pytest
 from helpers.dicom import ROOT, make_slice, save
+from helpers.volumes import LPS_TO_RAS, nifti
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -118,10 +121,62 @@ class TestImageFiles:
         assert "mask:   5 slices" in str(caught.value)
         assert "series: 5 slices 2.5 mm apart, 40 x 48 pixels of 0.7 mm" in str(caught.value)
 
-    def test_fewer_slices_or_pixels_are_refused(self, tmp_path, geometry, labels):
-        for part in (labels[:-1], labels[:, :-1]):
+    def test_one_that_was_cropped_to_its_regions_is_read_with_a_remark(self, tmp_path, geometry, labels):
+        places = [slice(np.flatnonzero(labels.any(axis)).min(), np.flatnonzero(labels.any(axis)).max() + 1)
+                  for axis in ((1, 2), (0, 2), (0, 1))]  # fmt: skip
+        corner = ORIGIN_MM + [place.start * step for place, step in zip(places[::-1], (SPACING_MM, SPACING_MM, STEP_MM))]
+        for suffix in (".nrrd", ".nii.gz", ".mha"):
+            path, remarks = self.write(tmp_path / f"mask{suffix}", labels[tuple(places)], corner), []
+            assert_regions(read_mask(path, geometry, remarks=remarks), labels)
+            assert len(remarks) == 1 and "a part of the image series' grid" in remarks[0]
+
+    def test_one_of_fewer_slices_is_read(self, tmp_path, geometry, labels):
+        labels = labels.copy()
+        labels[-1] = 0
+        assert_regions(read_mask(self.write(tmp_path / "mask.nrrd", labels[:-1]), geometry), labels)
+
+    def test_one_between_the_pixels_or_beyond_the_series_is_refused(self, tmp_path, geometry, labels):
+        for shift in (SPACING_MM / 2, -SPACING_MM, 40 * SPACING_MM):
+            path = self.write(tmp_path / "mask.nrrd", labels[:, 2:-2, 2:-2], ORIGIN_MM + [shift, 0, 0])
             with pytest.raises(ValueError, match="mask: .*\n  series: "):
-                read_mask(self.write(tmp_path / "mask.nrrd", part), geometry)
+                read_mask(path, geometry)
+
+    @pytest.mark.parametrize("shear", [1e-4, 1e-3])
+    def test_axes_that_rounding_left_sheared(self, tmp_path, geometry, labels, shear):
+        affine = np.diag([SPACING_MM, SPACING_MM, STEP_MM, 1.0])
+        affine[0, 1] = shear * SPACING_MM
+        affine[:3, 3] = ORIGIN_MM
+        path = tmp_path / "mask.nii.gz"
+        path.write_bytes(gzip.compress(nifti(labels.transpose(2, 1, 0).astype(np.int16), LPS_TO_RAS @ affine)))
+        assert_regions(read_mask(path, geometry), labels)
+
+    def test_axes_that_are_sheared_are_refused(self, tmp_path, geometry, labels):
+        affine = np.diag([SPACING_MM, SPACING_MM, STEP_MM, 1.0])
+        affine[1, 2] = 0.3
+        path = tmp_path / "mask.nii"
+        path.write_bytes(nifti(labels.transpose(2, 1, 0).astype(np.int16), LPS_TO_RAS @ affine))
+        with pytest.raises(ValueError, match="mask.nii.*sheared"):
+            read_mask(path, geometry)
+
+    @pytest.mark.parametrize("name", ["mask.nii", "mask.nii.gz", "mask.nrrd", "mask.mha"])
+    def test_one_that_is_cut_anywhere_is_refused(self, tmp_path, geometry, labels, name):
+        data = self.write(tmp_path / name, labels).read_bytes()
+        for share in (0.5, 0.9, 0.999):
+            (tmp_path / name).write_bytes(data[: int(share * len(data))])
+            with pytest.raises(ValueError, match=name):
+                read_mask(tmp_path / name, geometry)
+
+    def test_voxels_in_another_file_are_not_read(self, tmp_path, geometry, labels):
+        for name in ("mask.mhd", "mask.nhdr"):
+            with pytest.raises(ValueError, match=f"{name}.* another file"):
+                read_mask(self.write(tmp_path / name, labels), geometry)
+        header = (tmp_path / "mask.mhd").read_bytes()
+        (tmp_path / "mask.mha").write_bytes(header)
+        with pytest.raises(ValueError, match="mask.mha.* itself"):
+            read_mask(tmp_path / "mask.mha", geometry)
+        (tmp_path / "mask.nrrd").write_bytes((tmp_path / "mask.nhdr").read_bytes() + b"\n")
+        with pytest.raises(ValueError, match="mask.nrrd.* in the file itself"):
+            read_mask(tmp_path / "mask.nrrd", geometry)
 
     def test_oblique_axes_are_refused(self, tmp_path, geometry, labels):
         image = self.sitk.GetImageFromArray(labels)
@@ -245,24 +300,59 @@ class TestRtstruct:
         contours = {"isocentre": [("POINT", ORIGIN_MM[None])], "GTV": [rectangle(1, 5, 9, 10, 20)]}
         assert list(self.read(tmp_path, geometry, contours)) == ["GTV"]
 
-    def test_a_contour_between_slices_or_outside_is_refused_with_both_geometries(self, tmp_path, geometry):
-        for polygon in (rectangle(1.5, 5, 9, 10, 20), rectangle(9, 5, 9, 10, 20), rectangle(1, 30, 60, 10, 20)):
-            with pytest.raises(ValueError, match=r"contour of 'GTV': from \((.|\n)*series: 5 slices"):
+    def test_a_contour_outside_costs_itself_and_not_the_others(self, tmp_path, geometry):
+        tumour = rectangle(1, 5, 9, 10, 20)
+        contours = {
+            "GTV": [tumour],
+            "body": [rectangle(1, -7, 47, -7, 55)],  # 5 mm beyond the image on all sides
+            "spine": [rectangle(2, 5, 9, 10, 20), rectangle(9, 5, 9, 10, 20)],
+            "tilted": [rectangle(1, 5, 9, 10, 20) + np.outer([0, 1, 1, 0], [0, 0, 2.0])],
+            "table": [rectangle(1, 50, 60, 10, 20)],
+        }
+        path, remarks = save(rtstruct(contours), tmp_path / "rs.dcm"), []
+        regions = read_mask(path, geometry, remarks=remarks)
+        alone = self.read(tmp_path, geometry, {"GTV": [tumour]})
+        np.testing.assert_array_equal(regions["GTV"], alone["GTV"])
+        assert regions["body"][1].all() and regions["body"].sum() == 40 * 48
+        assert np.flatnonzero(regions["spine"].any((1, 2))).tolist() == [2]
+        assert set(regions) == {"GTV", "body", "spine"}
+        said = " ".join(remarks)
+        assert "'body': 1 of 1 contours cut" in said and "'spine': 1 of 2 contours left out: beyond" in said
+        assert "'tilted': 1 of 1 contours left out: not in the plane" in said and "GTV" not in said
+
+    @pytest.mark.parametrize("above", [0.3, 0.5, -0.4])
+    def test_a_contour_within_half_a_slice_is_on_that_slice(self, tmp_path, geometry, above, caplog):
+        mask = self.read(tmp_path, geometry, {"GTV": [rectangle(2 + above, 5, 9, 10, 20)]})["GTV"]
+        assert mask.sum() == 40 and "onto the nearest slice" in caplog.text
+
+    def test_of_contours_denser_than_the_slices_those_on_slices_count(self, tmp_path, geometry, caplog):
+        contours = [rectangle(index / 2, 5, 9 + index, 10, 20) for index in range(5)]
+        mask = self.read(tmp_path, geometry, {"GTV": contours})["GTV"]
+        assert mask.sum((1, 2)).tolist() == [40, 60, 80, 0, 0]
+        assert "2 of 5 contours left out: another plane" in caplog.text
+
+    def test_a_contour_far_from_any_slice_leaves_nothing(self, tmp_path, write_stack, noise):
+        geometry = find_series(write_stack(noise, SliceThickness=1.0)).geometry  # slices of 1 mm, 2.5 mm apart
+        for polygon in (rectangle(1.5, 5, 9, 10, 20), rectangle(9, 5, 9, 10, 20), rectangle(1, 50, 60, 10, 20)):
+            with pytest.raises(ValueError, match=r"rs.dcm.*empty(.|\n)*'GTV': 1 of 1 contours"):
                 self.read(tmp_path, geometry, {"GTV": [polygon]})
 
     def test_another_frame_of_reference_is_refused(self, tmp_path, geometry):
         with pytest.raises(ValueError, match="another scan"):
             self.read(tmp_path, geometry, {"GTV": [rectangle(1, 5, 9, 10, 20)]}, frame=f"{ROOT}.77")
 
-    def test_a_tilted_series(self, tmp_path, write_stack, noise, labels):
-        """Coronal slices: rows run downwards (-z), the normal is y."""
-        folder = tmp_path / "coronal"
+    def test_a_tilted_series(self, tmp_path, noise):
+        """A gantry tilted by 20 degrees: columns run down and towards the feet."""
+        folder = tmp_path / "tilted"
         folder.mkdir()
-        for k in range(3):
-            header = {"ImagePositionPatient": [0, 10 + k, 50], "ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}
+        down, normal = np.array([0, 0.9397, -0.3420]), np.array([0, 0.3420, 0.9397])
+        origins = [np.array([0, 10, 50]) + k * normal for k in range(3)]
+        for k, origin in enumerate(origins):
+            header = {"ImagePositionPatient": origin.tolist(), "ImageOrientationPatient": [1, 0, 0, *down]}
             save(make_slice(noise[k], number=k + 1, **header), folder / f"{k}.dcm")
         geometry = find_series(folder).geometry
-        points = [[x * 0.7, 11, 50 - y * 0.7] for y, x in ((4.5, 9.5), (4.5, 12.5), (6.5, 12.5), (6.5, 9.5))]
+        corners = ((4.5, 9.5), (4.5, 12.5), (6.5, 12.5), (6.5, 9.5))
+        points = [origins[1] + [x * 0.7, 0, 0] + y * 0.7 * down for y, x in corners]
         mask = self.read(tmp_path, geometry, {"GTV": [np.array(points)]})["GTV"]
         assert np.argwhere(mask).tolist() == [[1, y, x] for y in (5, 6) for x in (10, 11, 12)]
 

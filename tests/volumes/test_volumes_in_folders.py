@@ -202,3 +202,14 @@ class TestRefusals:
     def test_a_result_beside_its_source(self, scan, model):
         with pytest.raises(ValueError, match="choose another output folder"):
             run(scan, scan.parent, model)
+
+
+class TestDoubts:
+    @pytest.mark.parametrize(("pixdim", "remarks"), [(0.7, 0), (1.0, 1), (0.702, 0)])
+    def test_sform_and_pixdim_that_disagree_are_remarked_upon(self, tmp_path, model, pixdim, remarks):
+        (tmp_path / "in").mkdir()
+        voxels = volume_of(phantom(rows=96, columns=96))
+        (tmp_path / "in/scan.nii").write_bytes(nifti(voxels, affine_ras(), at_80=("2f", pixdim, pixdim)))
+        report = standardize_folder(tmp_path / "in", tmp_path / "out", model=model)
+        found = report["series"][0]["remarks"]
+        assert len(found) == remarks and all("by its pixdim" in remark for remark in found)

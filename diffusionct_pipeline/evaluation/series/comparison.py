@@ -174,7 +174,7 @@ def compare_series(
     geometry = series[names[0]].geometry
     places, remarks = _match(series, geometry)
     everywhere = np.all([index >= 0 for index in places.values()], axis=0)  # [slices]
-    labelled = read_mask(mask, _with_frames_of_reference(geometry, series), labels)
+    labelled = read_mask(mask, _with_frames_of_reference(geometry, series), labels, remarks)
     # 2. Regions that lie in one volume, and the slices that these and their neighbourhoods need.
     regions = _regions(labelled, geometry, everywhere, series, places)
     remarks += _split_remarks(labelled, regions)

@@ -136,7 +136,7 @@ class TestReport:
     def test_a_system_of_the_comparison_needs_no_estimate(self, scans, tmp_path, estimated):
         found = standardize_folder(scans, tmp_path / "out", system="input")
         assert estimated == [] and found["written"] == 6
-        assert all(entry["source"] is None and entry["remarks"] == [] for entry in found["series"])
+        assert all(entry["source"] is None and not entry["missed"] for entry in found["series"])
 
     @pytest.mark.parametrize("option", [{"target": "Br40"}, {"noise": "target"}, {"noise": 30.0}], ids=str)
     def test_it_takes_none_of_their_options(self, scans, tmp_path, option):

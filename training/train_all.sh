@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# Scans, both phases (the second in two parts) and the export in one command, with the seconds that each stage took.
+# Scans, both phases and the export in one command, with the seconds that each stage took.
 #
 #   training/train_all.sh OUT [OBJECTS ...]
 #
 # OBJECTS are folders of sharp CT (DICOM) or .npz packs that are scanned once more; without any, phantoms alone. Run it again
 # after an interruption: scans that are there stay, a phase goes on from its last checkpoint, a stage that is done is skipped.
 # Options of the stages, with what they are otherwise:
-#   SCANS="--groups 240 --processes 2"  AUTOENCODER="--max-steps 4000"  CURVE="--max-steps 4000 --batch-size 64"
-#   LATENT="--max-steps 20000"  EXPORT=""
+#   SCANS="--groups 240 --processes 2"  AUTOENCODER="--max-steps 4000"  LATENT="--max-steps 20000"  EXPORT=""
 # What the embedded checkpoint has beside: SCANS="... --filtered-groups 50 --filtered DIR [DIR ...]", CT of any kernel.
 set -euo pipefail
 out=$1
@@ -15,7 +14,6 @@ shift
 objects=(${@:+--objects "$@"})
 read -ra scans <<< "${SCANS:---groups 240 --processes 2}"
 read -ra autoencoder <<< "${AUTOENCODER:---max-steps 4000}"
-read -ra curve <<< "${CURVE:---max-steps 4000 --batch-size 64}"
 read -ra latent <<< "${LATENT:---max-steps 20000}"
 read -ra export <<< "${EXPORT:-}"
 
@@ -42,12 +40,8 @@ stage autoencoder "$out/autoencoder/metrics.json" \
     accelerate launch training/train_autoencoder.py --scans "$out/scans" --output "$out/autoencoder" \
     $(resume "$out/autoencoder") "${autoencoder[@]}"
 # shellcheck disable=SC2046
-stage curve "$out/curve/metrics.json" \
-    accelerate launch training/train_latent.py --part curve --scans "$out/scans" \
-    --autoencoder "$out/autoencoder/autoencoder" --output "$out/curve" $(resume "$out/curve") "${curve[@]}"
-# shellcheck disable=SC2046
 stage latent "$out/latent/metrics.json" \
-    accelerate launch training/train_latent.py --part diffusion --init "$out/curve/denoiser" --scans "$out/scans" \
+    accelerate launch training/train_latent.py --scans "$out/scans" \
     --autoencoder "$out/autoencoder/autoencoder" --output "$out/latent" $(resume "$out/latent") "${latent[@]}"
 stage export "$out/checkpoint/metrics.json" \
     python training/export_checkpoint.py "$out/latent" "$out/checkpoint" "${export[@]}"

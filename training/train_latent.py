@@ -1,9 +1,7 @@
-"""Train the conditional latent DDPM (phase two) on a frozen autoencoder, and save the whole pipeline: first the curve of a
-slice's power, then the diffusion of what differs from place to place.
+"""Train the conditional latent DDPM (phase two) on a frozen autoencoder, and save the whole pipeline.
 
     accelerate launch training/train_latent.py --scans runs/scans --autoencoder runs/autoencoder/autoencoder \\
-        --part curve --output runs/curve
-    accelerate launch training/train_latent.py ... --part diffusion --init runs/curve/denoiser --output runs/latent
+        --output runs/latent
     accelerate launch --multi_gpu --mixed_precision bf16 training/train_latent.py ... --resume latest
 """
 

@@ -16,8 +16,7 @@ echo "$(basename "$0") $*" >> "$CALLS"
 if [ -n "${STOP_AT:-}" ] && [[ "$*" == *"$STOP_AT"* ]]; then mkdir -p "$OUT/latent/checkpoints/step-00000010"; exit 1; fi
 case "$*" in
     *train_autoencoder*) mkdir -p "$OUT/autoencoder"; touch "$OUT/autoencoder/metrics.json" ;;
-    *"--part curve"*) mkdir -p "$OUT/curve"; touch "$OUT/curve/metrics.json" ;;
-    *"--part diffusion"*) mkdir -p "$OUT/latent"; touch "$OUT/latent/metrics.json" ;;
+    *train_latent*) mkdir -p "$OUT/latent"; touch "$OUT/latent/metrics.json" ;;
     *export_checkpoint*) mkdir -p "$OUT/checkpoint"; touch "$OUT/checkpoint/metrics.json" ;;
 esac
 """
@@ -41,17 +40,17 @@ def run(tmp_path):
     return run_all
 
 
-def test_five_stages_with_their_seconds(run):
+def test_four_stages_with_their_seconds(run):
     code, printed, called = run("sharp ct")
     assert code == 0 and [re.fullmatch(r"(\w+): \d+ s", line).group(1) for line in printed] == [
-        "scans", "autoencoder", "curve", "latent", "export",
+        "scans", "autoencoder", "latent", "export",
     ]  # fmt: skip
     scripts = [re.search(r"training/(\w+)\.py", line).group(1) for line in called]
-    assert scripts == ["simulate_scans", "train_autoencoder", "train_latent", "train_latent", "export_checkpoint"]
+    assert scripts == ["simulate_scans", "train_autoencoder", "train_latent", "export_checkpoint"]
     assert "--objects sharp ct" in called[0] and not any("--resume" in line for line in called)
 
 
-@pytest.mark.parametrize(("number", "options"), [(1, AutoencoderOptions), (2, LatentOptions), (3, LatentOptions)])
+@pytest.mark.parametrize(("number", "options"), [(1, AutoencoderOptions), (2, LatentOptions)])
 def test_the_options_of_the_phases_exist(run, number, options):
     called = run()[2]
     program, launch, script, *arguments = shlex.split(called[number])
@@ -62,16 +61,16 @@ def test_a_second_time_what_is_done_is_skipped(run):
     run()
     code, printed, called = run()
     assert code == 0 and len(called) == 1 and "simulate_scans" in called[0]  # which leaves the scans that are there
-    assert sum("skipped" in line for line in printed) == 4
+    assert sum("skipped" in line for line in printed) == 3
 
 
 def test_it_stops_at_a_failure_and_goes_on_there(run):
-    code, printed, _ = run(STOP_AT="--part diffusion")
-    assert code == 1 and len(printed) == 3
+    code, printed, _ = run(STOP_AT="train_latent")
+    assert code == 1 and len(printed) == 2
     code, printed, called = run()
     assert code == 0 and len(called) == 3 and "--resume latest" in called[1]
 
 
 def test_stages_take_options(run):
     called = run(SCANS="--groups 3", LATENT="--max-steps 5 --cpu")[2]
-    assert called[0].endswith("--groups 3") and called[3].endswith("--max-steps 5 --cpu")
+    assert called[0].endswith("--groups 3") and called[2].endswith("--max-steps 5 --cpu")

@@ -22,6 +22,8 @@ SAME_SHARE = 0.2  # of the pairs to a reference: nothing but a curve is between 
 # Aperture and focal spot of the scanner that the standard is seen by.
 STANDARD_BLUR_MM = (0.90, 0.85)  # as of `Scanner`
 LARGEST_LOG_SPACING = 0.28  # of slices that the standard is taken from, as of the latent's channel: .75 mm
+# Of the pairs whose target is not smoothed, real scans among them: the standard's tokens stand for it, whose scatter is another's.
+STANDARD_TOKENS_SHARE = 0.5
 STATISTICS_PAIRS = 512  # over which the deviation of what is diffused is measured
 
 
@@ -96,7 +98,8 @@ class LatentPhase(PipelinePhase):
         tokens = normalize(drawn.tokens.transpose(1, 2)).transpose(1, 2)
         standard = self.objective.denoiser.standard
         standard = standard.repeat(SCAN_TOKENS // len(standard), 1)
-        tokens = torch.where(drawn.to_standard[:, None, None], standard, tokens)
+        chance = torch.rand(count, generator=generator, device=generator.device) < STANDARD_TOKENS_SHARE
+        tokens = torch.where((drawn.to_standard | drawn.to_plain & chance)[:, None, None], standard, tokens)
         shift = drawn.shift / self.autoencoder.latent_std[self.autoencoder.channels.power].flatten()
         return normalize(drawn.latent_a), normalize(drawn.latent_b), tokens, shift, drawn.whitening
 

@@ -33,6 +33,8 @@ CROPPED_SHARE, SMALLEST_CROP = 0.5, 4  # of the batches; positions along a side,
 LEANED_CHANNELS = (1, 3, 4)  # of the latent: local mean and the two slowest powers, by which anatomy is told
 # How far an estimate is off: the level of the shift of power, its shape at the last ring, and 2 log T there.
 LEVEL_ERROR, SHAPE_ERROR, MTF_ERROR = 0.15, 0.2, 0.5
+# Log power by which noise falls up to the last ring, from these shares of its frequency on, and of how many pairs.
+LARGEST_FALL, FALLS_FROM, FALLING_SHARE = 5.0, (0.3, 0.6), 0.7
 KERNEL_UNKNOWN_SHARE = 0.1  # of the pairs: no whitening is known
 KERNEL_OF_VARIANT = (*range(KERNELS_OF_SCAN), *SMOOTHED_KERNELS)
 STORED = ("stored", "uncut", "pairs", "phase_agreement", "log_mtf_power", "log_noise_gain")
@@ -46,6 +48,7 @@ class TextureBatch:
         latent_a, latent_b: (B, C, L), not normalized; B as it would be if its file cut nothing off.
         tokens: (B, T, C) positions of another scan with B's texture, at a dose of its own, as its file holds them.
         to_standard: (B,) bool, whether B has the standard kernel: then the checkpoint's own tokens take their place.
+        to_plain: (B,) bool, whether B is not smoothed: its texture differs from the standard's by kernel and dose alone.
         shift: (B, rings) log power between A and B as an estimate would say it: less what smoothing removed where the level
             is read.
         whitening: (B, rings) of A, see `power_shift.whitening`; 0 where the kernel is not known.
@@ -56,6 +59,7 @@ class TextureBatch:
     latent_b: torch.Tensor
     tokens: torch.Tensor
     to_standard: torch.Tensor
+    to_plain: torch.Tensor
     shift: torch.Tensor
     whitening: torch.Tensor
     phase_agreement: torch.Tensor
@@ -148,11 +152,18 @@ class TexturePairs:
         latent_a[:, -rings:] += curve_a
         latent_b[:, -rings:] += curve_b
         of_target[..., -rings:] += curve_b.transpose(1, 2)
-        # 7. What an estimate would say of the pair.
+        # 7. Scanners that divide less of their blur out: noise falls beyond some frequency, which no MTF says.
+        falls = LARGEST_FALL * rand(count, 1, 1) * (rand(count, 1, 1) < FALLING_SHARE)
+        start = FALLS_FROM[0] + (FALLS_FROM[1] - FALLS_FROM[0]) * rand(count, 1, 1)
+        f = torch.linspace(0, 1, rings, device=device).view(1, -1, 1)
+        fall = falls * ((f - start) / (1 - start)).clamp(min=0)
+        latent_a[:, -rings:] -= fall
+        latent_b[:, -rings:] -= fall
+        # 8. What an estimate would say of the pair.
         plain = plain[:, -rings:] + (curve_b - curve_a)[..., 0]
         log_mtf_power = self.log_mtf_power[index, kernel[a]] + curve_a[..., 0]
         shift, white = self._estimated(latent_a, latent_b, plain, log_mtf_power, generator)
-        return TextureBatch(latent_a, latent_b, of_target, wish, shift, white, phase)
+        return TextureBatch(latent_a, latent_b, of_target, wish, b < KERNELS_OF_SCAN, shift, white, phase)
 
     def _estimated(
         self,

@@ -14,9 +14,9 @@ from .channels import LatentChannels, patient_mean
 from .power_shift import SCAN_TOKENS, noise_share
 
 SMALLEST_DEVIATION = 1e-2  # of a channel of what is sampled
-# Scatter of a sampled change, normalized, at which half of its mean is believed. Plain slices have .05 to .2, smoothed ones .2
-# to .6; chosen on two real series (B19f, Philips D) under filters of unfamiliar shapes.
-DOUBTED_SCATTER = 0.3
+# Scatter of a sampled change over the patient, normalized, at which half of it is believed. Plain slices have .1 to .25, simulated
+# or real, smoothed ones .25 to .6; chosen on validation phantoms and on real series (B31f, B70f, GE LUNG, B19f, Philips D).
+DOUBTED_SCATTER = 0.33
 
 
 class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
@@ -196,32 +196,39 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         return (latent_b - self.baseline(latent_a, shift)) / self.deviation[:, None]
 
     def from_residual(
-        self, residual: torch.Tensor, latent_a: torch.Tensor, shift: torch.Tensor, keep_mean: bool = True
+        self,
+        residual: torch.Tensor,
+        latent_a: torch.Tensor,
+        shift: torch.Tensor,
+        keep_mean: bool = True,
+        smoothed: float = 0.0,
     ) -> torch.Tensor:
-        """Turn what was sampled into Z_B: the inverse of `to_residual`, except for the mean.
+        """Turn what was sampled into Z_B: the inverse of `to_residual`, as far as something was removed that it puts back.
 
-        Smoothing lowers the mean power of a slice and lowers it unevenly; anatomy that slice and target do not share moves
-        the mean alone, and is not to be followed. So of the mean over the patient a share s^2 / (s^2 + s0^2) is kept, s the
-        scatter over the patient of what was sampled and s0 = `DOUBTED_SCATTER`.
+        Two kernels of one scan differ by the shift alone. What smoothing removed is missing unevenly, so a share of the sampled
+        change is followed that grows with its scatter s over the patient, s^4 / (s^4 + s0^4) with s0 = `DOUBTED_SCATTER`, and
+        with the probability that the noise is too little white for the kernel to be plain.
 
         Args:
             residual: (B, C, L).
             latent_a: Z_A, (B, C, L), normalized.
             shift: (1, rings) or (B, rings), normalized.
             keep_mean: False where the shift holds all of the mean already: then none is kept. Calibrated by pairs, only what
-                differs from them is kept, by s^4 / (s^4 + s0^4).
+                differs from them is kept, by that share.
+            smoothed: Probability that the scan was smoothed, by its whiteness.
         """
         change = residual.float() * self.deviation[:, None]
         power = change[:, self.channels.power]
         mean = patient_mean(power, weighted_by=latent_a)[..., None]  # [B,rings,1]
         scatter = patient_mean((power - mean).square(), weighted_by=latent_a).sqrt()  # [B,rings]
         noise = noise_share(self.config.rings, self.config.max_lp_cm).to(scatter.device)
-        smoothed = ((scatter * noise).sum(1) / noise.sum() / DOUBTED_SCATTER).view(-1, 1, 1) ** 2
+        doubt = ((scatter * noise).sum(1) / noise.sum() / DOUBTED_SCATTER).view(-1, 1, 1) ** 4
+        uneven = doubt / (1 + doubt)
         if self.is_calibrated:
             _, sampled, weight = self.calibration
-            power = weight * (power - mean) + (mean - sampled) * smoothed**2 / (1 + smoothed**2)
+            power = weight * (power - mean) + (mean - sampled) * uneven
         else:
-            power = power - mean + (mean * smoothed / (1 + smoothed) if keep_mean else 0)
+            power = (1 - (1 - uneven) * (1 - smoothed)) * (power if keep_mean else power - mean)
         change = torch.cat([change[:, : self.channels.power.start], power], 1)
         return self.baseline(latent_a, shift) + change
 

@@ -83,7 +83,7 @@ class TestTheResult:
     def test_is_one_volume_that_says_how_it_was_made(self, pipe, scan):
         (volume,) = pipe(scan).images
         assert isinstance(volume, CTVolume) and len(volume) == COUNT
-        assert volume.description.startswith("DiffusionCT Bl64 synthetic; model ")
+        assert volume.description.startswith("DiffusionCT uncertain synth; model "), "no skin shows what it became"
         assert len(volume.description) < 80, "what a NIfTI header holds"
 
     def test_of_volumes_and_arrays_in_one_call(self, pipe, scan):

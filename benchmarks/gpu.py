@@ -27,6 +27,7 @@ from diffusionct_pipeline.evaluation.regions import square_regions
 from diffusionct_pipeline.evaluation.texture import texture_agreement
 from diffusionct_pipeline.fast import make_fast
 from diffusionct_pipeline.folder_job import load_pipeline
+from diffusionct_pipeline.pipeline import checked_indices
 from diffusionct_pipeline.standardize_folder import standardize_folder
 from diffusionct_pipeline.training_data.splits import TEST, take
 from diffusionct_pipeline.training_data.tumour_pairs import SOURCE, TARGET, measured_regions, tumour_pairs
@@ -103,7 +104,6 @@ def in_parts(pipe, source, output):
     """Seconds of each part of the work on a series, one after the other."""
     seconds = dict.fromkeys(SERIES_STAGES, 0.0)
     steps = pipe.config.default_num_inference_steps
-    derivation = pipe.derivation(steps)
 
     def done(name, begun):
         seconds[name] += time.perf_counter() - begun
@@ -113,7 +113,12 @@ def in_parts(pipe, source, output):
         slices += pipe.image_processor.load(path)
     done("read", begun)
     begun = time.perf_counter()
-    step = pipe.step(pipe.estimate(slices), pipe.resolve_target())
+    known, goal = pipe.estimate(slices), pipe.resolve_target()
+    step, seeds = pipe.step(known, goal), pipe.noise_seeds(slices)
+    checked = checked_indices(len(slices))
+    trial = [pipe.standardize_batch([slices[i]], [seeds[i]], steps, step)[0] for i in checked]
+    reached = pipe.check(known, goal, [slices[i] for i in checked], trial)
+    derivation = pipe.derivation(steps, goal).of_source(known, "keep").named(reached)
     done("estimate", begun)
     for batch in pipe.batches(slices):
         inputs = [slices[i] for i in batch]

@@ -39,6 +39,6 @@ def test_gpu_runs_on_a_cpu(run):
 
 def test_stages_names_each_once(run):
     lines = run("stages.py", "--size", "64", "--runs", "1").splitlines()
-    stages = ["read", "noise", "encode", "denoise", "decode", "derive", "write", "all"]
+    stages = ["read", "noise", "encode", "estimate", "denoise", "decode", "derive", "write", "all"]
     assert [line.split()[0] for line in lines[1:-1]] == stages
     assert all(float(line.split()[1]) > 0 for line in lines[1:-1])

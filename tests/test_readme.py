@@ -74,7 +74,7 @@ def test_the_first_python_snippet_runs(text, tmp_path, monkeypatch):
     names["standardized"].save_as("out.dcm", enforce_file_format=True)
     assert dcmread("out.dcm").ConvolutionKernel == names["standardized"].ConvolutionKernel
     assert isinstance(names["standardized"], Dataset)
-    assert "synthetic" in names["standardized"].ConvolutionKernel
+    assert "synth" in names["standardized"].ConvolutionKernel
 
 
 @pytest.mark.parametrize("name", re.findall(r"`([a-z_]+(?:/|\.py))`", README))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..simulation.kernels import KERNELS, Kernel
+from ..simulation.kernels import find_kernel
 from .law import log_mtf
 
 HEADER_LP_CM = (2.0, 3.0, 4.0, 5.0, 6.0)
@@ -15,9 +14,6 @@ HEADER_LP_CM = (2.0, 3.0, 4.0, 5.0, 6.0)
 HEADER_SCALE_ERROR, HEADER_SHAPE_ERROR = 0.18, 0.08
 HEADER_FREEDOM = 3.0  # heavy tails: a header may name a kernel that a later filter changed
 LOWEST_LOG_MTF = -4.0  # below, a table's curve means nothing
-GE_PREFIX = "GE_"
-SIEMENS = re.compile(r"^(?P<family>B|Br|Bl|Bf|Bv|Hr|Hf|Hc|Qr)(?P<index>\d\d)[a-z]?(?:[\\_ ].*)?$")
-CLASSIC = "B"  # B30f: the family of older scanners, which counts differently from the others
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ def header_witness(kernel_name: str) -> LogMTFWitness | None:
     Args:
         kernel_name: ConvolutionKernel (0018,1210), as in "Br40", "B31f", "STANDARD".
     """
-    kernel = kernel_named(kernel_name)
+    kernel = find_kernel(kernel_name)
     if kernel is None:
         return None
     frequency = np.array(HEADER_LP_CM)
@@ -64,32 +60,3 @@ def header_witness(kernel_name: str) -> LogMTFWitness | None:
         HEADER_FREEDOM,
     )
 
-
-def kernel_named(name: str) -> Kernel | None:
-    """Return the kernel of a header's name: from the table, or between the two of its family with neighbouring indices."""
-    name = name.strip()
-    for known in (name, GE_PREFIX + name.upper()):
-        if known in KERNELS:
-            return KERNELS[known]
-    match = SIEMENS.match(name)
-    if match is None:
-        return None
-    classic, index = match["family"] == CLASSIC, int(match["index"])
-    family = {}
-    for kernel in KERNELS.values():
-        other = SIEMENS.match(kernel.name)
-        if other is not None and (other["family"] == CLASSIC) == classic:
-            family[int(other["index"])] = kernel
-    if not family or not min(family) - 10 <= index <= max(family) + 10:
-        return None
-    indices = np.array(sorted(family))
-    low, high = (indices[i] for i in np.searchsorted(indices, index).clip(1, len(indices) - 1) - np.array([1, 0]))
-    share = (index - low) / (high - low)
-
-    def between(attribute: str) -> float:
-        first, second = (float(getattr(family[at], attribute)) for at in (low, high))
-        if attribute == "boost":
-            return max(first + share * (second - first), 0.0)
-        return float(first * (second / first) ** share)
-
-    return Kernel(name, *(between(attribute) for attribute in ("mtf50", "mtf10", "boost", "boost_peak")))

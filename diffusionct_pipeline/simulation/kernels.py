@@ -86,14 +86,15 @@ def _load_table() -> Mapping[str, Kernel]:
 
 
 KERNELS = _load_table()
-SIEMENS_NAME = re.compile(r"([A-Z][a-z])(\d{2})[a-z]?(?:[_\\]\d)?")  # family and index; slice mode and iterative level do not count
+# Family and index of a Siemens kernel; slice mode and iterative level do not count.
+SIEMENS_NAME = re.compile(r"([A-Z][a-z]?)(\d{2})[a-z]?(?:[_\\]\d)?")
 
 
 def find_kernel(name: str) -> Kernel | None:
     """Look a kernel up by its name in the table or as scanners write it.
 
-    Siemens names consist of family, index and suffixes ("Br40d", "Br40f_3"): suffixes are ignored, and an index between two
-    of the family's in the table is interpolated.
+    Siemens names consist of family, index and suffixes ("Br40d", "Br40f_3", "B31f"): suffixes are ignored, and an index between two
+    of the family's in the table is interpolated. Those of GE have none of the table's prefix ("STANDARD").
 
     Args:
         name: Any text, such as the value of ConvolutionKernel (0018,1210).
@@ -101,20 +102,23 @@ def find_kernel(name: str) -> Kernel | None:
     Returns:
         None where the table says nothing about it.
     """
-    if name in KERNELS:
-        return KERNELS[name]
+    name = name.strip()
+    for known in (name, f"GE_{name.upper()}"):
+        if known in KERNELS:
+            return KERNELS[known]
     parts = SIEMENS_NAME.fullmatch(name)
     if parts is None:
         return None
-    family, index = parts[1], int(parts[2])
-    if f"{family}{index}" in KERNELS:
-        return replace(KERNELS[f"{family}{index}"], name=name)
-    known = sorted(int(other[2:]) for other in KERNELS if re.fullmatch(rf"{family}\d\d", other))
-    lower, upper = [i for i in known if i < index], [i for i in known if i > index]
+    others = (SIEMENS_NAME.fullmatch(other) for other in KERNELS)
+    family = {int(other[2]): KERNELS[other[0]] for other in others if other is not None and other[1] == parts[1]}
+    index = int(parts[2])
+    if index in family:
+        return replace(family[index], name=name)
+    lower, upper = ([i for i in family if i < index], [i for i in family if i > index])
     if not lower or not upper:
         return None
-    below, above = KERNELS[f"{family}{lower[-1]}"], KERNELS[f"{family}{upper[0]}"]
-    share = (index - lower[-1]) / (upper[0] - lower[-1])
+    below, above = family[max(lower)], family[min(upper)]
+    share = (index - max(lower)) / (min(upper) - max(lower))
     between = lambda field: (1 - share) * getattr(below, field) + share * getattr(above, field)  # noqa: E731
     numbers = {field: between(field) for field in ("mtf50", "mtf10", "boost", "boost_peak")}
     source = f"between {below.name} and {above.name}"

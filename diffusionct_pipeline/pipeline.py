@@ -427,11 +427,14 @@ class DiffusionCTPipeline(DiffusionPipeline):
         """Describe a scan by some of its slices: its kernel, its noise and its texture.
 
         Args:
-            slices: Of one scan, as `image_processor.load` gives them.
+            slices: Of one scan, as `image_processor.load` gives them. A reference may be of several: its kernel is that of the
+                first.
             batch_size: As in `__call__`.
         """
-        few = [slices[i] for i in checked_indices(len(slices))]
-        return ScanEstimate(estimate_kernel_of_slices(slices), self.scan_tokens(few, batch_size))
+        first, *others = scans_of(slices)
+        few = checked_indices(len(slices)) if not others else range(len(slices))
+        kernel = estimate_kernel_of_slices([slices[i] for i in first])
+        return ScanEstimate(kernel, self.scan_tokens([slices[i] for i in few], batch_size))
 
     @torch.no_grad()
     def scan_tokens(self, slices: Sequence[HUSlice], batch_size: int | None = None) -> torch.Tensor:

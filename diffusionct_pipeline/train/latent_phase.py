@@ -114,7 +114,8 @@ class LatentPhase(PipelinePhase):
             self.autoencoder.config.rings, tuple(options.block_out_channels), standard_tokens=options.standard_tokens
         )
         spacing = self.pairs.stored[:, 0, 0, 0].float()
-        usable = self.pairs.log_noise_gain[:, 0].isfinite() & (spacing <= LARGEST_LOG_SPACING)
+        known = self.pairs.log_noise_gain[:, 0].isfinite()
+        usable = known & (spacing <= max(LARGEST_LOG_SPACING, float(spacing[known].min())))
         standard = self.pairs.stored[usable, 0].float()  # [N,C,L]
         log_mtf_power, gain = self.pairs.log_mtf_power[usable, 0], self.pairs.log_noise_gain[usable]
         lp_cm = torch.linspace(0, max_lp_cm, power.stop - power.start, device=standard.device)

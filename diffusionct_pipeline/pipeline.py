@@ -197,7 +197,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 all at 0, in a volume where its affine says.
             slice_thickness: mm, for arrays, tensors and volumes; None is 1, in a volume the distance of its slices.
             series_uid: Names the scan of arrays, tensors and volumes to the noise, see `generator`. With the
-                SeriesInstanceUID, positions and thickness of a DICOM series they become what it does, bit for bit.
+                SeriesInstanceUID, positions and thickness of a DICOM series they become what it does, bit for bit, if its
+                header names no known kernel; else with its `source`, as only DICOM has that witness.
                 None: "" for arrays and tensors, for a volume a hash of its HU.
             num_inference_steps: Denoising steps; None takes what the checkpoint recommends.
             generator: Source of the noise, one for all slices or a list with one for each; None is

@@ -210,13 +210,15 @@ class TestDoubtfulValues:
     def test_spectral_images_are_remarked_upon_and_stay_known_as_such(self, header, tmp_path, model):
         fill(tmp_path / "in", **header)
         report = standardize_folder(tmp_path / "in", tmp_path / "out", model=model)
-        assert "spectral image" in report["series"][0]["remarks"][0]
+        assert sum("spectral image" in remark for remark in report["series"][0]["remarks"]) == 1
         result = pydicom.dcmread(tmp_path / "out/001.dcm")
         assert list(result.ImageType)[3:] == list(header.get("ImageType", [])[3:])
 
     def test_a_plain_series_is_not(self, tmp_path, model):
         report = standardize_folder(fill(tmp_path / "in"), tmp_path / "out", model=model)
-        assert report["series"][0]["remarks"] == report["remarks"] == []
+        of_the_result = ("too little bare skin is in view", "its kernel could not be told well enough")
+        remarks = report["series"][0]["remarks"]
+        assert [remark for remark in remarks if not remark.startswith(of_the_result)] == report["remarks"] == []
 
 
 class TestGoodData:

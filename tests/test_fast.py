@@ -11,7 +11,7 @@ from helpers.tiny import tiny_pipeline
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.dicom import read_slice
-from diffusionct_pipeline.dicom.deriving import derived_uid
+from diffusionct_pipeline.dicom.deriving import content_id, derived_uid
 from diffusionct_pipeline.fast import make_fast
 from diffusionct_pipeline.standardize_folder import standardize_folder
 
@@ -46,13 +46,14 @@ class TestTheFiles:
             assert ("precision" in derived.DerivationDescription) == fast
 
     def test_of_float32_keep_their_uids(self):
-        """The options that these UIDs are made of are those from before there was a precision."""
+        """Their precision is no part of what these UIDs are made of."""
         derivation = tiny_pipeline().derivation(5)
         source = read_slice(make_slice(HU))
         derived = derivation.derive(source.hu, source, 7)
         options = {"num_inference_steps": 5, "reference": "standard", "seed": 7, "target": "Bl64"}
         uid, series_uid = source.dataset.SOPInstanceUID, source.series_uid
-        assert derived.SOPInstanceUID == derived_uid(uid, derivation.model_id, options)
+        of_instance = {**options, "content": content_id(source)}
+        assert derived.SOPInstanceUID == derived_uid(uid, derivation.model_id, of_instance)
         assert derived.SeriesInstanceUID == derived_uid(series_uid, derivation.model_id, {**options, "level": "series"})
 
     def test_differ_by_precision_alone(self):
@@ -91,14 +92,17 @@ class TestThePipeline:
 
     @pytest.mark.parametrize("tokens", [None, 7])
     def test_its_denoiser_is_one_graph(self, tokens):
-        """A break in the graph would cost what the graph saves."""
+        """A break in the graph would cost what the graph saves; `tokens` of a reference, None for the standard's."""
         denoiser = tiny_pipeline().denoiser
         whole = torch.compile(denoiser, backend="eager", fullgraph=True)
         generator = torch.Generator().manual_seed(0)
         sample, latent = torch.randn(2, 2, denoiser.channels.total, 16, generator=generator)
-        reference = None if tokens is None else torch.randn(1, tokens, denoiser.channels.total, generator=generator)
+        reference = torch.randn(1, tokens or 1, denoiser.channels.total, generator=generator)
+        target = denoiser.standard[None] if tokens is None else reference
+        shift = torch.randn(1, denoiser.channels.rings, generator=generator)
+        whitening = torch.randn(2, denoiser.channels.rings, generator=generator)
         with torch.no_grad():
-            arguments = (sample, torch.tensor(400), latent, reference, 4)
+            arguments = (sample, torch.tensor(400), latent, target, shift, whitening, 4)
             torch.testing.assert_close(whole(*arguments).sample, denoiser(*arguments).sample)
 
     @pytest.mark.gpu

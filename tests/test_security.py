@@ -203,7 +203,7 @@ class TestPrivacy:
         pytest.importorskip("matplotlib")
         standardize_folder(scans.parent, tmp_path / "out", model=model, preview=True)
         assert titles == [
-            "series 1, slice 1 of 2   B70f to Bl64 synthetic",
-            "series 1, slice 2 of 2   B70f to Bl64 synthetic",
-            "series 2, slice 1 of 1   B70f to Bl64 synthetic",
+            "series 1, slice 1 of 2   B70f to uncertain synth",
+            "series 1, slice 2 of 2   B70f to uncertain synth",
+            "series 2, slice 1 of 1   B70f to uncertain synth",
         ]

@@ -62,7 +62,9 @@ class TestAFolder:
         assert (first["kernel_in"], first["kernel_out"], first["spacing_mm"]) == ("B70f", "uncertain synth", 0.7)
         assert first["seconds_per_slice"] > 0
         assert (first["told_by"], first["noise"], first["missed"]) == ("the header", "keep", False)
-        assert first["remarks"] == ["too little bare skin is in view to see whether the results have the kernel Bl64"]
+        unseen = "too little bare skin is in view to see whether the results have the kernel Bl64"
+        assert first["remarks"][0] == unseen and "field of view of 34 mm" in first["remarks"][1]
+        assert len(first["remarks"]) == 2
 
     def test_the_slices_are_those_of_the_pipeline(self, scans, tmp_path, model):
         standardize_folder(scans, tmp_path / "out", model=model, seed=5, num_inference_steps=2)

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--slice-thickness", type=float, metavar="MM", help="of the volumes, which do not say it; default: the "
         "distance of their slices")  # fmt: skip
     add("--series-uid", metavar="UID", help="names the one volume to the noise: with the SeriesInstanceUID and "
-        "thickness of its DICOM series it becomes what that becomes; default: a hash of its HU")  # fmt: skip
+        "thickness of its DICOM series, and its estimate (--source), it becomes what that becomes; default: a hash of its HU")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from ..dicom import CTSeries, DicomError, read_slice
 from ..evaluation.regions import spread
 from ..image_processor import HUSlice, from_dicom
+from ..noise import scan_position
 from .kernel_estimate import KernelEstimate
 from .kernel_fit import TISSUES, WIDTH_MM, fit_kernel
 from .law import whitening_of
@@ -76,7 +77,7 @@ def estimate_kernel_of_slices(
     if sizes[-1] > sizes[0] * 1.001:
         raise ValueError(f"`slices` must have pixels of one size, got {sizes[0]} to {sizes[-1]} mm")
     positions_mm = [item.position_mm for item in slices]
-    return _until_sure(positions_mm, lambda index: slices[index], None, header_kernel, witnesses, most_slices)
+    return _until_sure(positions_mm, lambda index: slices[index], header_kernel, witnesses, most_slices)
 
 
 def estimate_kernel_of_series(
@@ -87,7 +88,7 @@ def estimate_kernel_of_series(
 ) -> KernelEstimate | None:
     """Estimate the kernel of a series of DICOM files, of which only as many are read as it takes.
 
-    Slices that cannot be read are left out. Arguments and result as of `estimate_kernel_of_slices`.
+    Slices that cannot be read are left out. Arguments and result as of `estimate_kernel_of_slices`, bit for bit.
     """
 
     def read(index: int) -> HUSlice | None:
@@ -96,13 +97,13 @@ def estimate_kernel_of_series(
         except (DicomError, ValueError):
             return None
 
-    return _until_sure(series.positions_mm, read, series.thickness_mm, header_kernel, witnesses, most_slices)
+    positions_mm = [scan_position(place) for place in series.positions_mm]
+    return _until_sure(positions_mm, read, header_kernel, witnesses, most_slices)
 
 
 def _until_sure(
     positions_mm: Sequence[float],
     read: Callable[[int], HUSlice | None],
-    thickness_mm: float | None,
     header_kernel: str | None,
     witnesses: Sequence[LogMTFWitness],
     most_slices: int,
@@ -115,7 +116,7 @@ def _until_sure(
             if item is None:
                 continue
             if evidence is None:
-                evidence = _Evidence(thickness_mm or item.thickness_mm or UNKNOWN_THICKNESS_MM)
+                evidence = _Evidence(item.thickness_mm or UNKNOWN_THICKNESS_MM)
                 header_kernel = item.kernel if header_kernel is None else header_kernel
             neighbour, distance_mm = _nearest(places, index)
             beside = None if neighbour is None else read(neighbour)

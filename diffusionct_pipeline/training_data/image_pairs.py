@@ -22,6 +22,7 @@ from .objects import TrainingObject
 MARGIN = 16  # pixels around a crop, cut off after filtering: FFT filters wrap around
 RANDOM_SHARE = 0.2  # of the objects are random fields
 TABLE_SHARE = 0.75  # of the kernels lie near one of `simulation.KERNELS`
+MTF50_LP_CM = (2.0, 11.0)  # of all kernels: sharper ones of the table are for detectors that this scan does not have
 SECTORS = 4  # of views, each with noise of its own
 NOISE_HU = 27.0  # white noise before the ramp at 0.7 mm: 18 HU with Br40, 80 with Bl64 in 20 cm water, 200 mAs, 1 mm
 
@@ -63,7 +64,8 @@ class PairGenerator:
         self.objects = [item.hu.to(self.device) for item in objects]  # int16
         grids = [(*item.hu.shape, item.spacing_mm) for item in objects]
         self.grids = torch.tensor(grids, dtype=torch.float32, device=self.device)  # [N,3]: height, width, mm
-        table = [(*kernel.roll_off(), kernel.boost, kernel.boost_peak) for kernel in KERNELS.values()]
+        known = [kernel for kernel in KERNELS.values() if kernel.mtf50 <= MTF50_LP_CM[1]]
+        table = [(*kernel.roll_off(), kernel.boost, kernel.boost_peak) for kernel in known]
         self.table = torch.tensor(table, dtype=torch.float32, device=self.device)
         self.fine = 2 * (crop + 2 * MARGIN)  # kernels act at half the pixel spacing: sampling then aliases as in a scan
 
@@ -200,7 +202,7 @@ class PairGenerator:
         def each(low: float, high: float) -> torch.Tensor:
             return self._column(batch, low, high)
 
-        mtf50, ratio = each(2.0, 11.0), each(1.3, 1.9)  # wider than the table: at its ends a network shrinks
+        mtf50, ratio = each(*MTF50_LP_CM), each(1.3, 1.9)  # wider than the table: at its ends a network shrinks
         power = math.log(math.log(10) / math.log(2)) / torch.log(ratio)
         f0 = mtf50 / math.log(2) ** (1 / power)
         peak = each(1.5, 6.0)  # real edge-enhancing kernels gain 1.4 over soft ones at 2 lp/cm already

@@ -44,7 +44,7 @@ def test_plain_slices_are_like_training_and_white_noise_is_not(embedded):
 def test_latents_without_lung_are_told_after_enough_slices():
     pipe = tiny_pipeline()
     assert has_texture_latent(pipe) and not has_texture_latent(object())
-    hu = np.full((128, 128), 40.0, np.float32)
+    hu = np.random.default_rng(0).normal(40, 15, (128, 128)).astype(np.float32)
     (latent,) = latents_of(pipe, hu)[1]
     assert not latent.shows_lung and np.isfinite(latent.mean).all()
     where = Likeness(0.0, 3.0, shows_lung=False)

@@ -33,6 +33,12 @@ class TestPairGenerator:
         assert torch.corrcoef(torch.stack([a, b]))[0, 1] > 0.99
         assert not torch.equal(pairs.a, pairs.b)
 
+    def test_no_kernel_drowns_the_object(self):
+        """The table has kernels for detectors of a tenth of a millimetre, under which this scan would be all noise."""
+        pairs = draw(batch=48, seed=4)
+        alike = [torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item() for a, b in zip(pairs.a, pairs.b)]
+        assert min(alike) > 0.3 and sorted(alike)[4] > 0.6
+
     def test_noise_is_uneven_and_has_the_level_of_a_scan(self):
         """18 HU with Br40 in 20 cm of water at 200 mAs (dose 1), on the whole; otherwise here than there."""
         generator = PairGenerator([], 128)

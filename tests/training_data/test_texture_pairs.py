@@ -139,7 +139,8 @@ class TestDraw:
         assert max(len(set(one.tolist())) for one in seen) == 2  # of one or two slices
         assert len(set(((seen[:, 0] - own[:, 0]) % SLICES_OF_SCAN).tolist())) == SLICES_OF_SCAN - 1
 
-    def test_a_curve_shifts_the_power_of_a_place_by_place_alike(self, store):
+    def test_a_curve_shifts_the_power_of_a_place_by_place_alike(self, store, monkeypatch):
+        monkeypatch.setattr(texture_pairs, "FALLING_SHARE", 0.0)
         drawn = draw(store)
         added = curves(drawn.latent_a[:, 2:], drawn.latent_a)
         torch.testing.assert_close(added, added[..., :1].expand_as(added), atol=1e-3, rtol=0)
@@ -148,7 +149,8 @@ class TestDraw:
         for chosen in (drawn.to_standard, ~drawn.to_standard):
             assert curved[chosen].float().mean().item() == pytest.approx(texture_pairs.CURVED_SHARE, abs=0.1)
 
-    def test_another_curve_shifts_b_and_its_tokens_alike_and_never_the_standard(self, store):
+    def test_another_curve_shifts_b_and_its_tokens_alike_and_never_the_standard(self, store, monkeypatch):
+        monkeypatch.setattr(texture_pairs, "FALLING_SHARE", 0.0)
         drawn = draw(store)
         b = drawn.latent_b.clone()
         b[:, VARIANT] -= UNCUT
@@ -159,6 +161,18 @@ class TestDraw:
         assert not shifted[drawn.to_standard].any() and shifted[~drawn.to_standard].any()
         of_a = curves(drawn.latent_a[:, 2:], drawn.latent_a)[..., :1]
         assert (of_a - of_b)[shifted].abs().amax((1, 2)).min() > 1e-3
+
+    def test_noise_of_a_pair_falls_alike_and_that_of_its_tokens_does_not(self, store, monkeypatch):
+        monkeypatch.setattr(texture_pairs, "FALLING_SHARE", 0.0)
+        without = draw(store)
+        monkeypatch.undo()
+        drawn = draw(store)
+        fall_a, fall_b = ((a - b)[:, 2:] for a, b in ((without.latent_a, drawn.latent_a), (without.latent_b, drawn.latent_b)))
+        torch.testing.assert_close(fall_a, fall_b, atol=1e-4, rtol=0)
+        assert fall_a.min() > -1e-4 and 1e-2 < fall_a.max() <= texture_pairs.LARGEST_FALL + 1e-4
+        assert torch.equal(drawn.tokens, without.tokens)
+        share = (fall_a.amax((1, 2)) > 1e-2).float().mean().item()
+        assert share == pytest.approx(texture_pairs.FALLING_SHARE, abs=0.1)
 
     def test_everything_of_a_pair_is_mirrored_alike(self, store):
         places = torch.arange(SIDE**2).float() / 8
@@ -228,6 +242,7 @@ class TestEstimated:
     def test_whitening_does_not_hang_on_curves_that_kernel_and_noise_share(self, fine, monkeypatch):
         pairs = torch.tensor([[(1, 0), (1, 2)]]).expand(SLICES, -1, -1)
         store = replace(fine, pairs=pairs, phase_agreement=fine.phase_agreement[:, :2])
+        monkeypatch.setattr(texture_pairs, "FALLING_SHARE", 0.0)
         drawn = draw(store)
         level = drawn.whitening[:, self.LEVEL_RINGS].mean(1)
         torch.testing.assert_close(level, torch.zeros_like(level), atol=1e-4, rtol=0)

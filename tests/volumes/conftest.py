@@ -7,12 +7,15 @@ from helpers.volumes import COUNT, FIRST, STEP, THICKNESS, affine_ras, nifti, ph
 
 @pytest.fixture(scope="session")
 def series(tmp_path_factory):
-    """Folder of a DICOM series, its slices from the feet up, as text with one decimal."""
+    """Folder of a DICOM series, its slices from the feet up, as text with one decimal.
+
+    Its kernel has no name that tells anything: volumes have none.
+    """
     folder = tmp_path_factory.mktemp("series")
     for index, hu in enumerate(phantom(COUNT)):
         position = [-10, -20, round(FIRST + index * STEP, 1)]
-        save(make_slice(hu, number=index + 1, ImagePositionPatient=position, SliceThickness=THICKNESS),
-             folder / f"{index}.dcm")  # fmt: skip
+        header = {"ImagePositionPatient": position, "SliceThickness": THICKNESS, "ConvolutionKernel": "UNNAMED"}
+        save(make_slice(hu, number=index + 1, **header), folder / f"{index}.dcm")
     return folder
 
 

@@ -6,8 +6,9 @@ import os
 import sys
 
 import numpy as np
+import pydicom
 import pytest
-from helpers.dicom import ROOT
+from helpers.dicom import ROOT, save
 from helpers.runs import tree, write_scans
 from helpers.tiny import tiny_pipeline
 from helpers.volumes import COUNT, THICKNESS, affine_ras, nifti, nrrd, phantom, volume_of
@@ -46,7 +47,7 @@ class TestAFolder:
         assert (report["slices"], report["written"], report["failures"]) == (6, 6, 0)
         assert [entry["path"] for entry in report["series"]] == ["a/ct.nii.gz", "b/ct.nrrd"]
         first = report["series"][0]
-        assert (first["slices"], first["kernel_out"]) == (3, "Bl64 synthetic") and first["seconds_per_slice"] > 0
+        assert (first["slices"], first["kernel_out"]) == (3, "uncertain synth") and first["seconds_per_slice"] > 0
         assert first["thickness_mm"] == pytest.approx(0.6) and len(first["uid"]) == 16
         assert [item["path"] for item in report["skipped"]] == ["notes.txt", "a/tumour.nii.gz"]
         assert json.loads((tmp_path / "out/run_report.json").read_text()) == report
@@ -108,6 +109,19 @@ class TestOneFile:
         run(series, tmp_path / "dicom", model)
         report = run(scan, tmp_path / "out", model, series_uid=f"{ROOT}.1", slice_thickness=THICKNESS)
         assert report["series"][0]["uid"] == f"{ROOT}.1" and report["written"] == COUNT
+        derived = np.stack([item.hu for item in read_series(tmp_path / "dicom")])
+        np.testing.assert_array_equal(read_volume(tmp_path / "out/scan.nii").hu, derived)
+
+    def test_takes_over_the_estimate_of_a_series_whose_header_knows_its_kernel(self, series, scan, tmp_path, model):
+        (tmp_path / "in").mkdir()
+        for path in series.iterdir():
+            dataset = pydicom.dcmread(path)
+            dataset.ConvolutionKernel = "B70f"
+            save(dataset, tmp_path / "in" / path.name)
+        run(tmp_path / "in", tmp_path / "dicom", model)
+        known = {"series_uid": f"{ROOT}.1", "slice_thickness": THICKNESS, "known_source": tmp_path / "dicom/run_report.json"}
+        report = run(scan, tmp_path / "out", model, **known)
+        assert "the header" in report["series"][0]["told_by"]
         derived = np.stack([item.hu for item in read_series(tmp_path / "dicom")])
         np.testing.assert_array_equal(read_volume(tmp_path / "out/scan.nii").hu, derived)
 
@@ -211,5 +225,5 @@ class TestDoubts:
         voxels = volume_of(phantom(rows=96, columns=96))
         (tmp_path / "in/scan.nii").write_bytes(nifti(voxels, affine_ras(), at_80=("2f", pixdim, pixdim)))
         report = standardize_folder(tmp_path / "in", tmp_path / "out", model=model)
-        found = report["series"][0]["remarks"]
+        found = [remark for remark in report["series"][0]["remarks"] if "pixdim" in remark]
         assert len(found) == remarks and all("by its pixdim" in remark for remark in found)

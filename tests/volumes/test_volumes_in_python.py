@@ -1,9 +1,10 @@
 """Volumes through the pipeline: what a scan becomes does not depend on the file that it is in."""
 
 import numpy as np
+import pydicom
 import pytest
 import torch
-from helpers.dicom import ROOT
+from helpers.dicom import ROOT, save
 from helpers.tiny import tiny_pipeline
 from helpers.volumes import COUNT, FIRST, STEP, THICKNESS, TURNS, affine_ras, nifti, nrrd, phantom, turned, volume_of
 
@@ -45,6 +46,16 @@ class TestTheDicomRoute:
         out = pipe(phantom(COUNT), pixel_spacing=0.7, slice_positions=positions, **SERIES)
         np.testing.assert_array_equal(out.images, of_dicom)
 
+    def test_under_a_kernel_that_its_header_knows_by_the_estimate_of_that(self, pipe, scan, series, tmp_path):
+        for path in series.iterdir():
+            dataset = pydicom.dcmread(path)
+            dataset.ConvolutionKernel = "B70f"
+            save(dataset, tmp_path / path.name)
+        out = pipe(tmp_path, output_type="np")
+        assert "header" in out.sources[0].told_by
+        assert not np.array_equal(pipe(scan, output_type="np", **SERIES).images, out.images)
+        np.testing.assert_array_equal(pipe(scan, output_type="np", source=out.sources[0], **SERIES).images, out.images)
+
     def test_each_of_thickness_uid_and_position_counts(self, pipe, scan, of_dicom):
         others = [
             {**SERIES, "series_uid": "another"},
@@ -83,7 +94,7 @@ class TestTheResult:
     def test_is_one_volume_that_says_how_it_was_made(self, pipe, scan):
         (volume,) = pipe(scan).images
         assert isinstance(volume, CTVolume) and len(volume) == COUNT
-        assert volume.description.startswith("DiffusionCT Bl64 synthetic; model ")
+        assert volume.description.startswith("DiffusionCT uncertain synth; model "), "no skin shows what it became"
         assert len(volume.description) < 80, "what a NIfTI header holds"
 
     def test_of_volumes_and_arrays_in_one_call(self, pipe, scan):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -37,8 +36,6 @@ USUAL_TILT, TILT_ABOUT_LP_CM, TILT_PER_LP_CM, TILT_REACH = 0.2, 4.0, 2.0, 1.6
 # Deviation of the level from which on it counts as unknown: then the target's noise is the sounder choice.
 LARGEST_LEVEL_DEVIATION = 0.4
 USUAL_LOG_DENSITY = 5.0  # of noise, beside which quantization counts little
-# cm^2: plain scans, simulated or real, had .023 to .07, after smoothing of seven families .0 to .015 in 13 of 22 cases.
-PLAIN_WHITENING, PLAIN_WHITENING_ERROR = 0.016, 0.003
 SMALLEST_SEEN_MTF = 1e-3
 SOFT_TISSUE_HU = (0.0, 130.0)  # local means, as of `estimation.noise`
 
@@ -74,7 +71,6 @@ class Step:
             scan itself goes into the result, and what its power grows beyond that is new noise.
         log_mtf_power: 2 log T of the scan, (1, rings), or None where its kernel is not known.
         keep_mean: Whether smoothing may be missing in the shift, see `ReferenceUNet1DModel.from_residual`.
-        smoothed: Probability that the scan was smoothed: that its noise is less white than filtered backprojection leaves it.
         noise: "keep" or "target", whichever was done.
         level: Log ratio of the dose of the scan to that of the target's texture; None where it is not known.
         level_deviation: Its standard deviation.
@@ -87,7 +83,6 @@ class Step:
     coherent: torch.Tensor | None = None
     log_mtf_power: torch.Tensor | None = None
     keep_mean: bool = True
-    smoothed: float = 0.0
     noise: str = "keep"
     level: float | None = None
     level_deviation: float | None = None
@@ -158,7 +153,7 @@ def make_step(
     shift = torch.from_numpy(shift / std).to(mean)[None]
     coherent = None if asked is None else torch.from_numpy(asked).to(mean)[None]
     done = "keep" if keep else "target"
-    return Step(target.tokens, shift, coherent, None if known_mtf is None else known_mtf.to(mean), keep, _smoothed(kernel), done, level, deviation, after, remarks)
+    return Step(target.tokens, shift, coherent, None if known_mtf is None else known_mtf.to(mean), keep, done, level, deviation, after, remarks)
 
 
 def log_mtf_power(source: ScanEstimate, rings: int, max_lp_cm: float) -> torch.Tensor | None:
@@ -186,14 +181,6 @@ def _expected(kernel: KernelEstimate, mtf: MTF, lp_cm: np.ndarray) -> np.ndarray
     last = int(np.flatnonzero(lp_cm <= 5 / spacing * 0.97)[-1])
     curve[last + 1 :] = curve[last]
     return curve
-
-
-def _smoothed(kernel: KernelEstimate | None) -> float:
-    """Probability that whitening is below `PLAIN_WHITENING`; 0 where it is not known."""
-    if kernel is None:
-        return 0.0
-    deviation = float(np.hypot(kernel.whitening_deviation, PLAIN_WHITENING_ERROR))
-    return NormalDist().cdf((PLAIN_WHITENING - kernel.whitening) / deviation)
 
 
 def _excess(curve: np.ndarray, kernel: KernelEstimate, lp_cm: np.ndarray) -> tuple[float, float, np.ndarray]:

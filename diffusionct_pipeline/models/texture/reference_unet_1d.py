@@ -14,9 +14,10 @@ from .channels import LatentChannels, patient_mean
 from .power_shift import SCAN_TOKENS, noise_share
 
 SMALLEST_DEVIATION = 1e-2  # of a channel of what is sampled
-# Scatter of a sampled change over the patient, normalized, at which half of it is believed. Plain slices have .1 to .25, simulated
-# or real, smoothed ones .25 to .6; chosen on validation phantoms and on real series (B31f, B70f, GE LUNG, B19f, Philips D).
-DOUBTED_SCATTER = 0.33
+# Scatter of a sampled change over the patient, normalized, at which half of it is believed, and how steeply that turns. Plain slices
+# have .13 to .32 (one real series .36), after strong smoothing .38 to .62, after mild .2 to .3; chosen on validation phantoms and on
+# seven real series so that plain scans are left alone.
+DOUBTED_SCATTER, DOUBT_POWER = 0.37, 8
 
 
 class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
@@ -201,13 +202,12 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         latent_a: torch.Tensor,
         shift: torch.Tensor,
         keep_mean: bool = True,
-        smoothed: float = 0.0,
     ) -> torch.Tensor:
         """Turn what was sampled into Z_B: the inverse of `to_residual`, as far as something was removed that it puts back.
 
         Two kernels of one scan differ by the shift alone. What smoothing removed is missing unevenly, so a share of the sampled
-        change is followed that grows with its scatter s over the patient, s^4 / (s^4 + s0^4) with s0 = `DOUBTED_SCATTER`, and
-        with the probability that the noise is too little white for the kernel to be plain.
+        change is followed that grows with its scatter s over the patient, s^n / (s^n + s0^n) with s0 = `DOUBTED_SCATTER` and
+        n = `DOUBT_POWER`.
 
         Args:
             residual: (B, C, L).
@@ -215,20 +215,19 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
             shift: (1, rings) or (B, rings), normalized.
             keep_mean: False where the shift holds all of the mean already: then none is kept. Calibrated by pairs, only what
                 differs from them is kept, by that share.
-            smoothed: Probability that the scan was smoothed, by its whiteness.
         """
         change = residual.float() * self.deviation[:, None]
         power = change[:, self.channels.power]
         mean = patient_mean(power, weighted_by=latent_a)[..., None]  # [B,rings,1]
         scatter = patient_mean((power - mean).square(), weighted_by=latent_a).sqrt()  # [B,rings]
         noise = noise_share(self.config.rings, self.config.max_lp_cm).to(scatter.device)
-        doubt = ((scatter * noise).sum(1) / noise.sum() / DOUBTED_SCATTER).view(-1, 1, 1) ** 4
+        doubt = ((scatter * noise).sum(1) / noise.sum() / DOUBTED_SCATTER).view(-1, 1, 1) ** DOUBT_POWER
         uneven = doubt / (1 + doubt)
         if self.is_calibrated:
             _, sampled, weight = self.calibration
             power = weight * (power - mean) + (mean - sampled) * uneven
         else:
-            power = (1 - (1 - uneven) * (1 - smoothed)) * (power if keep_mean else power - mean)
+            power = uneven * (power if keep_mean else power - mean)
         change = torch.cat([change[:, : self.channels.power.start], power], 1)
         return self.baseline(latent_a, shift) + change
 

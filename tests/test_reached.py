@@ -27,7 +27,7 @@ class TestLabel:
         found = reached(3.5, after)
         assert found.is_missed and not found.is_reached and found.label == UNCERTAIN and found.remark
 
-    @pytest.mark.parametrize(("ratio", "side"), [(0.8, "softer"), (1.2, "sharper")])
+    @pytest.mark.parametrize(("ratio", "side"), [(0.7, "softer"), (1.3, "sharper")])
     def test_the_right_mtf50_is_not_enough(self, ratio, side):
         found = reached(3.5, WANTED, ratio=ratio)
         assert found.is_missed and found.label == UNCERTAIN and found.remark.startswith(f"stayed {side}")

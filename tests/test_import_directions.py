@@ -37,6 +37,7 @@ LAYERS = {
     "provenance": 4,
     "preview": 4,
     "training_data": 4,
+    "training_data.eye_patches": 5,
     "finished": 5,
     "pipeline": 5,
     "run_report": 5,

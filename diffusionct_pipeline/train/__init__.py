@@ -1,11 +1,13 @@
 """Training of both phases, ours and the paper's own; the scripts in training/ are thin."""
 
 from .autoencoder_phase import AutoencoderPhase
+from .eye_phase import EyePhase
 from .latent_phase import LatentPhase
 from .literal_phases import LiteralAutoencoderPhase, LiteralLatentPhase
 from .loop import train
 from .options import (
     AutoencoderOptions,
+    EyeOptions,
     LatentOptions,
     LiteralAutoencoderOptions,
     LiteralLatentOptions,
@@ -19,6 +21,8 @@ __all__ = [
     "RIVALS",
     "AutoencoderOptions",
     "AutoencoderPhase",
+    "EyeOptions",
+    "EyePhase",
     "LatentOptions",
     "LatentPhase",
     "LiteralAutoencoderOptions",

@@ -20,7 +20,7 @@ from ..seeds import MAX_SEED
 from .checkpoints import Clock, averaged, find_checkpoint, save_checkpoint
 from .options import TrainOptions
 
-PLACES = ("output", "scans", "objects", "autoencoder", "init", "resume", "vgg")  # folders of one machine
+PLACES = ("output", "scans", "objects", "series", "held_out", "autoencoder", "init", "resume", "vgg")  # of one machine
 
 
 class Phase(Protocol):

@@ -211,6 +211,32 @@ class SystemOptions(ImageTrainOptions):
             raise ValueError(f"`network` is {self.network}; legal are items like base_channels=32.") from error
 
 
+@dataclass
+class EyeOptions(TrainOptions):
+    """The learnt eye. A pair is one place under two kernels."""
+
+    series: list[str] = option([], "folders of CT series (DICOM) to learn from; skin and noise tell their kernels")
+    scans: str = option("", "folder of training/simulate_scans.py, whose kernels are known; none: real series only")
+    groups: int = option(0, "groups of two scans to take; 0: all")
+    held_out: list[str] = option([], "folders of further series, never learnt from: they tell how far the eye errs")
+    held_out_groups: int = option(2, "groups of scans, the last ones, that do the same")
+    init: str = option("", "folder of an eye to go on training; none: random weights")
+    width: int = option(16, "channels of the first stage, a multiple of 8")
+    batch_size: int = option(8, "pairs a step and process")
+    learning_rate: float = option(2e-3, "peak learning rate of AdamW; linear warm-up, cosine decay to 0")
+    validation_pairs: int = option(12, "versions of every held-out series to validate on")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.series and not self.scans:
+            raise ValueError("`series` and `scans` are both empty; at least one must be given.")
+        if self.groups < 0 or self.held_out_groups < 0:
+            raise ValueError(
+                f"`groups` and `held_out_groups` must not be negative, got {self.groups} and {self.held_out_groups}."
+            )
+        self.refuse_together("init", "width")
+
+
 def parse_options(cls: type[Options], description: str | None = None, argv: Sequence[str] | None = None) -> Options:
     """Command line -> `cls`: the field `batch_size` is the option `--batch-size` (`--batch_size` is understood too).
 

@@ -9,6 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 NORM_GROUPS = 8
+CELL = 4  # pixels on a side become channels: the first filters see 12 x 12 pixels, as wide as a wave of 1.2 lp/cm
 NEIGHBOURHOOD = 7  # pixels: detail is what exceeds the mean of so many in a square
 LOWEST_SAMPLE, HIGHEST_SAMPLE = -2.1, 3.5  # model range: air to dense bone
 FINE_DETAIL, FAINTEST = 0.03, 1e-3  # model range: detail that soft tissue has, and detail that no image lacks
@@ -30,7 +31,7 @@ class KernelEye(ModelMixin, ConfigMixin):
         width: Channels of the first stage, a multiple of 8; they double three times.
         layers_per_stage: Residual blocks of a stage; 2 makes it ResNet-18.
         pixel_mm: Side of a pixel of the patches.
-        patch_pixels: Side of a patch, a multiple of 16.
+        patch_pixels: Side of a patch, a multiple of 32.
     """
 
     config_name = "config.json"
@@ -51,9 +52,9 @@ class KernelEye(ModelMixin, ConfigMixin):
             raise ValueError(f"`frequencies` must be between 1 and {len(USUAL_LOG_MTF)}, got {frequencies}")
         if width < NORM_GROUPS or width % NORM_GROUPS:
             raise ValueError(f"`width` must be a multiple of {NORM_GROUPS}, got {width}")
-        if patch_pixels < 32 or patch_pixels % 16:
-            raise ValueError(f"`patch_pixels` must be a multiple of 16 from 32 on, got {patch_pixels}")
-        self.stem = nn.Sequential(nn.Conv2d(12, width, 3, padding=1, bias=False), nn.GroupNorm(NORM_GROUPS, width), nn.ReLU())
+        if patch_pixels < 32 or patch_pixels % 32:
+            raise ValueError(f"`patch_pixels` must be a multiple of 32, got {patch_pixels}")
+        self.stem = nn.Sequential(nn.Conv2d(3 * CELL**2, width, 3, padding=1, bias=False), nn.GroupNorm(NORM_GROUPS, width), nn.ReLU())
         widths = [width * 2**stage for stage in range(4)]
         blocks = []
         for stage, (before, after) in enumerate(zip([width, *widths], widths)):
@@ -83,7 +84,7 @@ class KernelEye(ModelMixin, ConfigMixin):
         side = self.config.patch_pixels
         if sample.ndim != 4 or sample.shape[1:] != (1, side, side):
             raise ValueError(f"`sample` must have the shape (B, 1, {side}, {side}), got {tuple(sample.shape)}")
-        hidden = self.stages(self.stem(F.pixel_unshuffle(self.views(sample), 2)))  # [B,8W,P/16,P/16]
+        hidden = self.stages(self.stem(F.pixel_unshuffle(self.views(sample), CELL)))  # [B,8W,P/32,P/32]
         relative = (nyquist.to(hidden.dtype)[:, None] - USUAL_NYQUIST) / NYQUIST_SCALE
         mean, log_variance = self.head(torch.cat([hidden.mean((2, 3)), hidden.amax((2, 3)), relative], 1)).chunk(2, 1)
         return mean, log_variance.clamp(*LOG_VARIANCE)

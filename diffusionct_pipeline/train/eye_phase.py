@@ -147,8 +147,9 @@ class EyePhase:
         if not options.scans:
             return [], []
         groups = stored_groups(options.scans)[: options.groups or None]
-        learnt, kept = groups[: len(groups) - options.held_out_groups], groups[len(groups) - options.held_out_groups :]
-        return tuple(scan_sources(options.scans, sum(each, ()), **self.grid) for each in (learnt, kept))
+        found = [sources for group in groups if (sources := scan_sources(options.scans, group, **self.grid))]
+        split = max(len(found) - options.held_out_groups, 0)
+        return sum(found[:split], []), sum(found[split:], [])
 
     def _real(self, folders: Sequence[str]) -> list[PatchSource]:
         sources = []

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.fft import irfft2, rfft2
 
 from ..dicom import read_slice, scan_folder
 from ..estimation import KernelEstimate, estimate_kernel_of_series
@@ -36,7 +37,7 @@ UNFILTERED_SHARE = 0.3
 MTF50, RATIO, BOOST, PEAK = (2.0, 11.0), (1.25, 2.0), (0.0, 0.5), (0.35, 0.85)  # lp/cm, of MTF50, -, of MTF50
 BOOSTED_SHARE = 0.5
 LOG_GAIN, JUDGED_LP_CM = (-4.0, 3.0), 5.0  # of filters, at this frequency or where the pixels end
-NOISELESS_SHARE, NOISE_HU = 0.25, (2.0, 80.0)
+NOISELESS_SHARE, NOISE_HU = 0.35, (2.0, 80.0)
 WHITENING, TILT = (0.01, 0.08), 0.12  # cm^2, and deviation of log amplitude from its law
 CONTRAST = 0.5  # log
 COARSER_SHARE, COARSEST_MM = 0.5, 1.0
@@ -45,7 +46,7 @@ SMOOTHED_SHARE, STRENGTH, THRESHOLD = 0.3, (0.3, 1.0), (0.6, 1.5)
 
 @dataclass(frozen=True, eq=False)
 class PatchSource:
-    """Patches of one series, or of one slice of a simulated scan under each of its kernels.
+    """Patches of one series, or of one simulated scan under each of its kernels.
 
     Attributes:
         hu: int16 (patches, kernels, S, S) in units of `STORED_HU`, with a margin of `MARGIN` on every side.
@@ -176,15 +177,15 @@ class EyePatches:
         side = len(hu)
         frequency = _radial_frequency(side, self.pixel_mm)
         place = np.round(frequency / STEP_LP_CM).astype(int).clip(0, len(version.log_gain) - 1)
-        spectrum = np.fft.rfft2(hu * version.contrast) * np.exp(version.log_gain)[place]
+        spectrum = rfft2(hu * np.float32(version.contrast)) * np.exp(version.log_gain)[place]
         if version.noise_hu:
-            seen = frequency.clip(0.3)
-            tilt = version.tilt[0] * np.log(seen / 3) + version.tilt[1] * np.sin(0.8 * frequency)
+            tilt = version.tilt[0] * np.log(frequency.clip(0.3) / 3) + version.tilt[1] * np.sin(0.8 * frequency)
             log_amplitude = version.log_mtf[place] + 0.5 * version.whitening * frequency.clip(max=7.5) ** 2 + tilt
-            amplitude = np.sqrt(frequency) * np.exp(log_amplitude)
-            noise = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((side, side))) * amplitude, s=hu.shape)
-            spectrum += np.fft.rfft2(noise * (version.noise_hu / max(noise.std(), 1e-9)))
-        image = np.fft.irfft2(spectrum, s=hu.shape).astype(np.float32)
+            noise = rfft2(rng.standard_normal((side, side), np.float32)) * np.sqrt(frequency) * np.exp(log_amplitude)
+            squares = np.abs(noise) ** 2
+            squares[:, 1:-1] *= 2  # rfft2 leaves out the conjugates of these
+            spectrum += noise * (version.noise_hu * side**2 / np.sqrt(squares.sum()).clip(1e-9))
+        image = irfft2(spectrum, s=hu.shape).astype(np.float32)
         coarser = version.spacing_mm > self.pixel_mm * 1.01
         if coarser:  # sampled as a reconstruction is: what is faster than the pixels is aliased
             image = resample(image, self.pixel_mm, version.spacing_mm, int(side * self.pixel_mm / version.spacing_mm), True)
@@ -259,7 +260,7 @@ def series_source(
 def scan_sources(
     folder: str | Path, seeds: Sequence[int], pixel_mm: float = 0.7, patch_pixels: int = 96
 ) -> list[PatchSource]:
-    """Cut patches of simulated scans, those whose kernels are known; a source for every slice.
+    """Cut patches of simulated scans, those whose kernels are known; a source for every scan.
 
     Scans of real slices have the blur of these slices, too: they are not trusted. Every third group may be of such.
     """
@@ -268,11 +269,14 @@ def scan_sources(
         scan = read_scan(scan_path(folder, seed))
         if not len(scan.kernels):
             continue
-        curves, trusted = _curves(scan.kernels, pixel_mm), (seed - SCANS[0]) // 2 % EVERY_NTH_OF_OBJECTS > 0
-        for slice_hu in scan.hu:  # [kernels,H,W]
-            each = [_cut(hu, scan.spacing_mm, None, PLACES_OF_SLICE, pixel_mm, patch_pixels, slice_hu[0]) for hu in slice_hu]
-            if each[0]:
-                sources.append(PatchSource(np.stack([np.stack(one) for one in each], 1), curves, scan.spacing_mm, trusted))
+        places = [
+            np.stack(kernels)
+            for slice_hu in scan.hu  # [kernels,H,W]
+            for kernels in zip(*(_cut(hu, scan.spacing_mm, None, PLACES_OF_SLICE, pixel_mm, patch_pixels, slice_hu[0]) for hu in slice_hu))
+        ]
+        if places:
+            trusted = (seed - SCANS[0]) // 2 % EVERY_NTH_OF_OBJECTS > 0
+            sources.append(PatchSource(np.stack(places), _curves(scan.kernels, pixel_mm), scan.spacing_mm, trusted))
     return sources
 
 

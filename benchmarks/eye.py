@@ -2,10 +2,10 @@
 
     python benchmarks/eye.py --eye runs/eye/eye --series CT/a CT/b --pair CT/soft CT/sharp --cohort CT/cohort
 
-Of every series: error of log T as it is, under random filters, and under smoothers that training never saw. Truth is the
-estimate of skin and noise, plus the filter's logarithm; without skin in view only differences count. The pair is one scan
-under two kernels; the truth of their ratio is the amplitude of one over that of the other where they agree in phase. The
-folders of the cohort end in their kernel's name: one kernel's series should not differ, two kernels' should.
+Of every series: error of log T as it is, under random filters, and under smoothers that training never saw. Truth is
+the estimate of skin and noise, plus the filter's logarithm. The pair is one scan under two kernels; the truth of their
+ratio is the amplitude of one over that of the other where they agree in phase. The folders of the cohort end in their
+kernel's name: one kernel's series should not differ, two kernels' should.
 """
 
 import argparse
@@ -27,7 +27,14 @@ from diffusionct_pipeline.evaluation.regions import spread
 from diffusionct_pipeline.image_processor import from_dicom, measured_hu, to_hu
 from diffusionct_pipeline.models.kernel_eye import KernelEye
 from diffusionct_pipeline.simulation.degradation import HELD_OUT_SMOOTHERS
-from diffusionct_pipeline.training_data.eye_patches import EyePatches, draw_version, series_source, unchanged
+from diffusionct_pipeline.training_data.eye_patches import (
+    STEP_LP_CM,
+    STORED_HU,
+    EyePatches,
+    draw_version,
+    series_source,
+    unchanged,
+)
 
 SLICES = 16  # of a series
 BAND = (2.0, 5.0)  # lp/cm
@@ -89,8 +96,8 @@ def score_series(eye, folder, versions, seed):
     if "skin" not in estimate.witnesses:
         print("  no skin in view: no truth")
         return {}
-    base = np.log(estimate.mtf(np.arange(len(source.log_mtf[0])) * 0.05))
-    source = replace(source, log_mtf=base[None])
+    grid = np.arange(len(source.log_mtf[0])) * STEP_LP_CM
+    source = replace(source, log_mtf=np.log(estimate.mtf(grid).clip(1e-5))[None])
     patches = EyePatches([source], [], eye.config.frequencies, eye.config.pixel_mm, eye.config.patch_pixels)
     plain = unchanged(source, 0)
     filters = [draw_version(source, 0, rng) for _ in range(versions)]
@@ -102,10 +109,11 @@ def score_series(eye, folder, versions, seed):
     for kind, drawn in kinds.items():
         scores[kind] = []
         for version in drawn:
-            seen = [patches.render(place[0] * np.float32(0.125), version, rng) for place in spread(source.hu, PATCHES)]
+            places = spread(source.hu, PATCHES)
+            seen = [patches.render(place[0] * np.float32(STORED_HU), version, rng) for place in places]
             answer = answer_for_patches(eye, np.stack(seen), source.spacing_mm)
             if answer is not None and max(answer.frequency) >= BAND[0]:
-                scores[kind].append(errors(answer, lambda f, curve=version.log_mtf: np.interp(f, np.arange(len(curve)) * 0.05, curve)))
+                scores[kind].append(errors(answer, lambda f, curve=version.log_mtf: np.interp(f, grid, curve)))
     for kind, rows in scores.items():
         print(f"  {kind}: {summary(rows)}")
     return scores
@@ -149,7 +157,8 @@ def score_pair(eye, soft_folder, sharp_folder):
     print(f"\npair, log T of sharp over soft at {frequency} lp/cm: truth {truth.round(2)}")
     for name, (soft, sharp) in {"eye": eyes, "skin and noise": skin, "noise alone": noise}.items():
         error = (sharp - soft - truth)[in_band(frequency)]
-        print(f"  {name} {(sharp - soft).round(2)}: rms {np.sqrt((error**2).mean()):.2f}, level {2 * error.mean():+.2f}")
+        words = f"rms {np.sqrt((error**2).mean()):.2f}, level {2 * error.mean():+.2f}"
+        print(f"  {name} {(sharp - soft).round(2)}: {words}")
     for name, witness in zip(slices, witnesses):
         print(f"  eye, {name}: {np.round(witness.log_mtf, 2)} +- {np.sqrt(np.diag(witness.covariance)).round(2)}")
 

@@ -1,4 +1,4 @@
-"""What a learnt eye says of the kernel of a series, from patches inside the body: a witness where no skin is in view."""
+"""What a learnt eye says of a series' kernel from patches inside the body: a witness where no skin is in view."""
 
 from __future__ import annotations
 

@@ -7,8 +7,6 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import binary_erosion, binary_fill_holes, label
 
-from .skin import EdgeSlice
-
 COARSE_MM = 2.8  # pixels on which the body is looked for: it has no finer shape that matters, and noise is gone
 BODY_HU = -400.0  # mean of a coarse pixel; lungs are filled
 VACUUM_HU, DENSEST_HU = -1024.0, 3071.0  # beyond lie padding and metal
@@ -46,21 +44,30 @@ def patch_centres(hu: np.ndarray, spacing_mm: float, padding: np.ndarray | None,
 
 
 def cut_patch(
-    hu: np.ndarray, spacing_mm: float, centre: tuple[int, int], pixel_mm: float, pixels: int, padding: np.ndarray | None = None
+    hu: np.ndarray,
+    spacing_mm: float,
+    centre: tuple[int, int],
+    pixel_mm: float,
+    pixels: int,
+    padding: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return a patch (pixels, pixels) of `pixel_mm` about a pixel of a slice, float32 HU.
 
     The cosine series of its surroundings is cut at the lower of the two Nyquist frequencies: nothing is blurred below,
     nothing aliased. What lies beyond the slice repeats its border.
+
+    Args:
+        hu: (H, W) HU.
+        spacing_mm: Side of a pixel.
+        centre: Row and column.
+        pixel_mm, pixels: Of the patch: side of a pixel, and how many on a side.
+        padding: (H, W) bool, True where nothing was measured, or None.
     """
     count = int(np.ceil((pixels * pixel_mm + 2 * MARGIN_MM) / spacing_mm))
-    rows, columns = (
-        np.arange(count) + middle - count // 2 for middle in centre
-    )
-    rows, columns = rows.clip(0, hu.shape[0] - 1), columns.clip(0, hu.shape[1] - 1)
-    seen = hu[np.ix_(rows, columns)]
-    if padding is not None:
-        seen = np.where(padding[np.ix_(rows, columns)], VACUUM_HU, seen)
+    around = np.ix_(*(
+        (np.arange(count) + middle - count // 2).clip(0, size - 1) for middle, size in zip(centre, hu.shape)
+    ))  # fmt: skip
+    seen = hu[around] if padding is None else np.where(padding[around], VACUUM_HU, hu[around])
     return resample(seen.clip(VACUUM_HU, DENSEST_HU).astype(np.float32), spacing_mm, pixel_mm, pixels)
 
 

@@ -2,6 +2,7 @@
 
 from .autoencoder_resnet18 import AutoencoderResNet18
 from .conditional_unet_1d import ConditionalUNet1DModel
+from .kernel_eye import KernelEye
 from .texture import ReferenceUNet1DModel, TextureAutoencoder
 
-__all__ = ["AutoencoderResNet18", "ConditionalUNet1DModel", "ReferenceUNet1DModel", "TextureAutoencoder"]
+__all__ = ["AutoencoderResNet18", "ConditionalUNet1DModel", "KernelEye", "ReferenceUNet1DModel", "TextureAutoencoder"]

@@ -54,7 +54,9 @@ class KernelEye(ModelMixin, ConfigMixin):
             raise ValueError(f"`width` must be a multiple of {NORM_GROUPS}, got {width}")
         if patch_pixels < 32 or patch_pixels % 32:
             raise ValueError(f"`patch_pixels` must be a multiple of 32, got {patch_pixels}")
-        self.stem = nn.Sequential(nn.Conv2d(3 * CELL**2, width, 3, padding=1, bias=False), nn.GroupNorm(NORM_GROUPS, width), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(3 * CELL**2, width, 3, padding=1, bias=False), nn.GroupNorm(NORM_GROUPS, width), nn.ReLU()
+        )
         widths = [width * 2**stage for stage in range(4)]
         blocks = []
         for stage, (before, after) in enumerate(zip([width, *widths], widths)):
@@ -95,9 +97,8 @@ class KernelEye(ModelMixin, ConfigMixin):
         local_mean = F.avg_pool2d(F.pad(sample, (reach,) * 4, mode="reflect"), NEIGHBOURHOOD, 1)
         detail = sample - local_mean
         typical = (detail.abs() + FAINTEST).log().mean((2, 3), keepdim=True).exp()
-        return torch.cat([
-            sample.clamp(LOWEST_SAMPLE, HIGHEST_SAMPLE), torch.asinh(detail / FINE_DETAIL), torch.asinh(detail / typical)
-        ], 1)  # fmt: skip
+        values = sample.clamp(LOWEST_SAMPLE, HIGHEST_SAMPLE)
+        return torch.cat([values, torch.asinh(detail / FINE_DETAIL), torch.asinh(detail / typical)], 1)
 
 
 class ResidualBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""The learnt eye: log T of patches, its uncertainty, and that two filters of one patch differ by exactly their curves."""
+"""The learnt eye: log T of patches, how sure it is, and that two filters of a patch differ by exactly their curves."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class EyeErrors:
 
     Attributes:
         error, deviation: (versions, frequencies) of log T, NaN where the pixels end; stated by the eye.
-        told: Indices of the sources.
+        sources: (versions,) index of each source.
     """
 
     error: np.ndarray

@@ -1,8 +1,8 @@
 """What a learnt eye learns from: patches of real series and of simulated scans, filtered to known MTFs on the fly.
 
-Every patch has the log T of its kernel: simulated ones that of the scan, real ones that of the series' skin and noise. A
-filter adds its logarithm to that, exactly. Noise of filtered backprojection, coarser pixels and smoothing come on top and
-leave it as it is: edges keep it, and they are what the eye must learn to believe when noise says something else.
+Every patch has the log T of its kernel: simulated ones that of the scan, real ones that of the series' skin and noise.
+A filter adds its logarithm to that, exactly. Noise of filtered backprojection, coarser pixels and smoothing come on top
+and leave it as it is: edges keep it, and they are what the eye must learn to believe when noise says something else.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from scipy.fft import irfft2, rfft2
 
 from ..dicom import read_slice, scan_folder
 from ..estimation import KernelEstimate, estimate_kernel_of_series
+from ..estimation.eye import BELOW_NYQUIST
 from ..estimation.law import log_mtf
 from ..estimation.patches import cut_patch, patch_centres, resample
 from ..evaluation.regions import spread
@@ -154,10 +155,11 @@ class EyePatches:
         return self.as_batch(patches, versions, trusted)
 
     def series(self, source: PatchSource, patches: int, rng: np.random.Generator, plain: bool) -> EyeBatch:
-        """Return evenly chosen patches of one source under one version; `plain` changes nothing."""
+        """Return evenly chosen patches of a source under one version; `plain` changes nothing."""
         kernel = rng.integers(len(source.log_mtf))
         version = unchanged(source, kernel) if plain else draw_version(source, kernel, rng)
-        seen = [self.render(place[kernel] * np.float32(STORED_HU), version, rng) for place in spread(source.hu, patches)]
+        places = spread(source.hu, patches)
+        seen = [self.render(place[kernel] * np.float32(STORED_HU), version, rng) for place in places]
         return self.as_batch(seen, [version] * len(seen), [source.trusted] * len(seen))
 
     def as_batch(self, patches: Sequence[np.ndarray], versions: Sequence[Version], trusted: Sequence[bool]) -> EyeBatch:
@@ -168,7 +170,7 @@ class EyePatches:
             to_model(torch.from_numpy(np.stack(patches)))[:, None],
             torch.from_numpy(nyquist),
             torch.from_numpy(np.stack(curves)).float().clamp(min=LOWEST_LOG_MTF),
-            torch.from_numpy(self.frequency[None] < 0.97 * nyquist[:, None]),
+            torch.from_numpy(self.frequency[None] < BELOW_NYQUIST * nyquist[:, None]),
             torch.tensor(trusted),
         )
 
@@ -188,7 +190,8 @@ class EyePatches:
         image = irfft2(spectrum, s=hu.shape).astype(np.float32)
         coarser = version.spacing_mm > self.pixel_mm * 1.01
         if coarser:  # sampled as a reconstruction is: what is faster than the pixels is aliased
-            image = resample(image, self.pixel_mm, version.spacing_mm, int(side * self.pixel_mm / version.spacing_mm), True)
+            pixels = int(side * self.pixel_mm / version.spacing_mm)
+            image = resample(image, self.pixel_mm, version.spacing_mm, pixels, keep_all=True)
         image = np.round(image)
         if version.smoother is not None:
             image = smooth(torch.from_numpy(image), *version.smoother).numpy()
@@ -245,16 +248,18 @@ def series_source(
     estimate = estimate_kernel_of_series(series)
     if estimate is None:
         return None
-    hu = [
-        patch[None]
-        for path in spread(series.paths, SLICES_OF_SERIES)
-        for item in [from_dicom(read_slice(path))]
-        for patch in _cut(item.hu, item.spacing_mm, item.padding, -(-PATCHES_OF_SERIES // len(series.paths)), pixel_mm, patch_pixels)
-    ]
-    if not hu:
+    paths, patches = spread(series.paths, SLICES_OF_SERIES), []
+    for item in (from_dicom(read_slice(path)) for path in paths):
+        centres = spread(
+            patch_centres(item.hu, item.spacing_mm, item.padding, pixel_mm * patch_pixels),
+            -(-PATCHES_OF_SERIES // len(paths)),
+        )
+        patches += [_stored(item.hu, item.spacing_mm, at, pixel_mm, patch_pixels, item.padding) for at in centres]
+    if not patches:
         return None
     trusted = "skin" in estimate.witnesses and estimate.level_deviation <= SUREST_LEVEL
-    return PatchSource(np.stack(hu), _curves([estimate.law], pixel_mm), series.spacing_mm, trusted), estimate
+    source = PatchSource(np.stack(patches)[:, None], _curves([estimate.law], pixel_mm), series.spacing_mm, trusted)
+    return source, estimate
 
 
 def scan_sources(
@@ -269,28 +274,30 @@ def scan_sources(
         scan = read_scan(scan_path(folder, seed))
         if not len(scan.kernels):
             continue
-        places = [
-            np.stack(kernels)
-            for slice_hu in scan.hu  # [kernels,H,W]
-            for kernels in zip(*(_cut(hu, scan.spacing_mm, None, PLACES_OF_SLICE, pixel_mm, patch_pixels, slice_hu[0]) for hu in slice_hu))
-        ]
+        places = []
+        for kernels_hu in scan.hu:  # [kernels,H,W]
+            centres = patch_centres(kernels_hu[0].astype(np.float32), scan.spacing_mm, None, pixel_mm * patch_pixels)
+            places += [
+                np.stack([_stored(hu, scan.spacing_mm, centre, pixel_mm, patch_pixels) for hu in kernels_hu])
+                for centre in spread(centres, PLACES_OF_SLICE)
+            ]
         if places:
             trusted = (seed - SCANS[0]) // 2 % EVERY_NTH_OF_OBJECTS > 0
             sources.append(PatchSource(np.stack(places), _curves(scan.kernels, pixel_mm), scan.spacing_mm, trusted))
     return sources
 
 
-def _cut(
-    hu: np.ndarray, spacing_mm: float, padding: np.ndarray | None, count: int, pixel_mm: float, patch_pixels: int,
-    seen: np.ndarray | None = None,
-) -> list[np.ndarray]:
-    """Patches (S, S) of a slice as they are stored, evenly chosen by `seen`, another image of the slice."""
-    centres = patch_centres((hu if seen is None else seen).astype(np.float32), spacing_mm, padding, pixel_mm * patch_pixels)
-    patches = [
-        cut_patch(hu, spacing_mm, centre, pixel_mm, patch_pixels + 2 * MARGIN, padding)
-        for centre in spread(centres, count)
-    ]
-    return [np.round(patch / STORED_HU).clip(-32768, 32767).astype(np.int16) for patch in patches]
+def _stored(
+    hu: np.ndarray,
+    spacing_mm: float,
+    centre: tuple[int, int],
+    pixel_mm: float,
+    patch_pixels: int,
+    padding: np.ndarray | None = None,
+) -> np.ndarray:
+    """A patch with its margin (S, S) as it is stored."""
+    patch = cut_patch(hu, spacing_mm, centre, pixel_mm, patch_pixels + 2 * MARGIN, padding)
+    return np.round(patch / STORED_HU).clip(-32768, 32767).astype(np.int16)
 
 
 def _curves(laws: Sequence[Sequence[float]], pixel_mm: float) -> np.ndarray:

@@ -71,7 +71,8 @@ class TestErrors:
     def test_levels_in_deviations_are_of_unit_size_when_these_are_honest(self):
         rng, eye = np.random.default_rng(0), KernelEye(frequencies=5, width=8)
         error = 0.2 * rng.standard_normal((2000, 5))
-        assert EyeErrors(error, np.full((2000, 5), 0.2), np.zeros(2000)).scores(eye)["rms_level_z"] == pytest.approx(1, abs=0.05)
+        scores = EyeErrors(error, np.full((2000, 5), 0.2), np.zeros(2000)).scores(eye)
+        assert scores["rms_level_z"] == pytest.approx(1, abs=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,8 @@ def test_goes_on_as_if_it_had_not_stopped(small, series, tmp_path, monkeypatch):
     run(tmp_path / "twice", series=series, max_steps=4)
     monkeypatch.setattr("diffusionct_pipeline.train.loop._time_left", lambda *_: True)
     run(tmp_path / "twice", series=series, max_steps=4, resume="latest")
-    once, twice = (load_file(tmp_path / name / "eye" / "diffusion_pytorch_model.safetensors") for name in ("once", "twice"))
+    weights = "eye/diffusion_pytorch_model.safetensors"
+    once, twice = (load_file(tmp_path / name / weights) for name in ("once", "twice"))
     assert all(torch.equal(once[name], twice[name]) for name in once)
 
 

@@ -40,7 +40,7 @@ SLICES = 16  # of a series
 BAND = (2.0, 5.0)  # lp/cm
 COHORT_BAND = (2.0, 4.0)  # pixels of 1 mm end at 5
 SMOOTHING = (0.7, 1.0)  # strength and threshold
-SQUARE = 64  # pixels, of the pair's spectra
+SQUARE = 128  # pixels, of the pair's spectra
 
 
 def read(folder):

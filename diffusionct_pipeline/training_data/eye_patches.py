@@ -3,6 +3,8 @@
 Every patch has the log T of its kernel: simulated ones that of the scan, real ones that of the series' skin and noise.
 A filter adds its logarithm to that, exactly. Noise of filtered backprojection, coarser pixels and smoothing come on top
 and leave it as it is: edges keep it, and they are what the eye must learn to believe when noise says something else.
+Shapes with perfect edges, blurred by T alone, lie on some: the sharpest edge tells T, however soft the rest is. Without
+them the eye took an anthropomorphic phantom's kernel for a sharper one, since no patient is so crisp.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.fft import irfft2, rfft2
+from scipy.special import ndtr
 
 from ..dicom import read_slice, scan_folder
 from ..estimation import KernelEstimate, estimate_kernel_of_series
@@ -21,7 +24,7 @@ from ..estimation.eye import BELOW_NYQUIST
 from ..estimation.law import log_mtf
 from ..estimation.patches import cut_patch, patch_centres, resample
 from ..evaluation.regions import spread
-from ..image_processor import from_dicom, to_model
+from ..image_processor import UNMEASURED_HU, from_dicom, to_model
 from ..simulation.degradation import TRAINING_SMOOTHERS, smooth
 from .scans import EVERY_NTH_OF_OBJECTS, read_scan, scan_path
 from .splits import SCANS
@@ -42,6 +45,8 @@ NOISELESS_SHARE, NOISE_HU = 0.35, (2.0, 80.0)
 WHITENING, TILT = (0.01, 0.08), 0.12  # cm^2, and deviation of log amplitude from its law
 CONTRAST = 0.5  # log
 COARSER_SHARE, COARSEST_MM = 0.5, 1.0
+SHAPES_SHARE, MOST_SHAPES, RADIUS_MM, SHAPE_HU = 0.4, 4, (3.0, 30.0), (30.0, 1000.0)
+DRAWN_MM = 0.5  # deviation of the Gaussian edges with which shapes are drawn; divided out again
 SMOOTHED_SHARE, STRENGTH, THRESHOLD = 0.3, (0.3, 1.0), (0.6, 1.5)
 
 
@@ -73,6 +78,7 @@ class Version:
         tilt: (2,) by how much its log amplitude leaves that law.
         contrast: Factor of HU.
         spacing_mm: Side of the pixels that the scan has then.
+        shapes_hu: (S, S) of `draw_shapes`, before any blur; None for none.
         smoother: Family, strength and threshold of `simulation.degradation.smooth`; None for none.
     """
 
@@ -83,6 +89,7 @@ class Version:
     tilt: np.ndarray
     contrast: float
     spacing_mm: float
+    shapes_hu: np.ndarray | None
     smoother: tuple[str, float, float] | None
 
 
@@ -140,10 +147,13 @@ class EyePatches:
             source = kind[rng.integers(len(kind))]
             place = source.hu[rng.integers(len(source.hu))]  # [kernels,S,S]
             turns, mirrored = rng.integers(4), rng.random() < 0.5
+            shapes_hu = None
+            if source.trusted and rng.random() < SHAPES_SHARE:
+                shapes_hu = draw_shapes(place.shape[-1], self.pixel_mm, place[0].mean() * STORED_HU, rng)
             first = None
             for _ in range(2):
                 kernel = rng.integers(len(place))
-                version = draw_version(source, kernel, rng)
+                version = replace(draw_version(source, kernel, rng), shapes_hu=shapes_hu)
                 if first is not None:
                     version = replace(version, contrast=first.contrast, spacing_mm=first.spacing_mm)
                 first = version
@@ -180,6 +190,9 @@ class EyePatches:
         frequency = _radial_frequency(side, self.pixel_mm)
         place = np.round(frequency / STEP_LP_CM).astype(int).clip(0, len(version.log_gain) - 1)
         spectrum = rfft2(hu * np.float32(version.contrast)) * np.exp(version.log_gain)[place]
+        if version.shapes_hu is not None:
+            drawn = 2 * (np.pi * DRAWN_MM / 10 * frequency.clip(max=5 / self.pixel_mm)) ** 2
+            spectrum += rfft2(version.shapes_hu) * np.exp(version.log_mtf[place] + drawn)
         if version.noise_hu:
             tilt = version.tilt[0] * np.log(frequency.clip(0.3) / 3) + version.tilt[1] * np.sin(0.8 * frequency)
             log_amplitude = version.log_mtf[place] + 0.5 * version.whitening * frequency.clip(max=7.5) ** 2 + tilt
@@ -201,7 +214,7 @@ class EyePatches:
 def unchanged(source: PatchSource, kernel: int) -> Version:
     """The version that leaves patches as they are."""
     curve = source.log_mtf[kernel]
-    return Version(np.zeros_like(curve), curve, 0.0, 0.0, np.zeros(2), 1.0, source.spacing_mm, None)
+    return Version(np.zeros_like(curve), curve, 0.0, 0.0, np.zeros(2), 1.0, source.spacing_mm, None, None)
 
 
 def draw_version(source: PatchSource, kernel: int, rng: np.random.Generator) -> Version:
@@ -225,6 +238,25 @@ def draw_version(source: PatchSource, kernel: int, rng: np.random.Generator) -> 
         contrast=np.exp(rng.uniform(-CONTRAST, CONTRAST)),
         smoother=smoother,
     )
+
+
+def draw_shapes(side: int, pixel_mm: float, mean_hu: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw ellipses, (side, side) HU to be added to a patch of some mean HU; their edges are Gaussian, of `DRAWN_MM`."""
+    axis = (np.arange(side) - (side - 1) / 2) * pixel_mm
+    total = np.zeros((side, side), np.float32)
+    for _ in range(rng.integers(1, MOST_SHAPES + 1)):
+        angle, (first, second) = rng.uniform(0, np.pi), np.exp(rng.uniform(*np.log(RADIUS_MM), 2))
+        y, x = (axis - rng.uniform(*axis[[MARGIN, -MARGIN - 1]]) for _ in range(2))
+        along = (x[None] * np.cos(angle) + y[:, None] * np.sin(angle)) / first
+        across = (y[:, None] * np.cos(angle) - x[None] * np.sin(angle)) / second
+        level = np.hypot(along, across)
+        # Distance from the outline, to first order.
+        distance_mm = (level - 1) * level / np.hypot(along / first, across / second).clip(1e-6)
+        height = np.exp(rng.uniform(*np.log(SHAPE_HU)))
+        if rng.random() < 0.5:
+            height = -min(height, max(mean_hu - UNMEASURED_HU, SHAPE_HU[0]))  # not darker than air
+        total += height * ndtr(-distance_mm / DRAWN_MM)
+    return total
 
 
 def _draw_log_gain(base: np.ndarray, nyquist: float, rng: np.random.Generator) -> np.ndarray:

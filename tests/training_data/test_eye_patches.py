@@ -5,15 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.special import ndtr
 
 from diffusionct_pipeline.estimation.law import log_mtf
 from diffusionct_pipeline.training_data.eye_patches import (
+    DRAWN_MM,
     LOWEST_LOG_MTF,
     MARGIN,
     STEP_LP_CM,
     STORED_HU,
     EyePatches,
     PatchSource,
+    draw_shapes,
     draw_version,
     unchanged,
 )
@@ -83,3 +86,24 @@ def test_drawn_versions_say_what_they_are():
 def test_nothing_to_learn_from_is_an_error():
     with pytest.raises(ValueError, match="`real` and `simulated`"):
         EyePatches([], [])
+
+
+def test_edges_of_shapes_have_the_mtf_of_the_version():
+    """A large shape's edge, rendered: its slope along the normal is that of the kernel's line spread."""
+    one, side = source(), SIDE
+    frequency = np.arange(0, 10.2, STEP_LP_CM)
+    version = replace(unchanged(one, 0), log_mtf=-0.06 * frequency**2, log_gain=np.zeros_like(frequency))  # a Gaussian
+    place_mm = (np.arange(side) - (side - 1) / 2) * 0.7
+    shapes_hu = 1000 * ndtr(-(place_mm - 0.2) / DRAWN_MM) * np.ones((side, 1))
+    shapes_hu *= ndtr((place_mm + 18) / DRAWN_MM)  # ends on the other side, too: filters wrap around
+    seen = patches_of(one).render(np.zeros((side, side), np.float32), replace(version, shapes_hu=shapes_hu), None)[16]
+    sigma_mm = 10 * np.sqrt(0.06 / 2) / np.pi
+    expected = 1000 * ndtr(-(place_mm - 0.2) / sigma_mm)[MARGIN:-MARGIN]
+    assert np.abs(seen - expected)[14:].max() < 5
+
+
+def test_shapes_are_no_darker_than_air_alone():
+    drawn = [draw_shapes(SIDE, 0.7, -850.0, np.random.default_rng(seed)) for seed in range(10)]
+    assert all(np.ptp(each) >= 10 for each in drawn)
+    one_at_most = -174 * 4 - 1
+    assert min(each.min() for each in drawn) > one_at_most

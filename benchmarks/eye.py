@@ -49,13 +49,13 @@ def read(folder):
     return [from_dicom(read_slice(path)) for path in spread(series.paths, SLICES)]
 
 
-def noise_alone(slices, frequency):
-    """log T that the noise of tissue tells, None without homogeneous tissue."""
+def without_skin(slices, frequency, witnesses=()):
+    """log T that the noise of tissue and further witnesses tell, None without homogeneous tissue."""
     spacing_mm, hu = slices[0].spacing_mm, [item.hu for item in slices]
     noise = noise_of_squares(hu, [find_squares(item.hu, spacing_mm, item.padding) for item in slices], spacing_mm)
     if not {"soft tissue", "fat"} & noise.keys():
         return None
-    values = fit_kernel(None, noise, [], spacing_mm, -1024.0, slices[0].thickness_mm or 1.0).values
+    values = fit_kernel(None, noise, witnesses, spacing_mm, -1024.0, slices[0].thickness_mm or 1.0).values
     mtf50 = values["mtf50"]
     return log_mtf(frequency, mtf50, mtf50 * values["ratio"], values["boost"], mtf50 * values["peak"])
 
@@ -87,10 +87,11 @@ def score_series(eye, folder, versions, seed):
     frequency = np.array(witness.frequency)
     words = f"{estimate.told_by} {np.log(estimate.mtf(frequency)).round(2)}, level +- {estimate.level_deviation:.2f}"
     print(f"\n{Path(folder).name}: {words}")
-    alone = noise_alone(slices, frequency)
-    if alone is not None:
-        error = (alone - np.log(estimate.mtf(frequency)))[in_band(frequency)]
-        print(f"  noise alone {alone.round(2)}: rms {np.sqrt((error**2).mean()):.2f}, level {2 * error.mean():+.2f}")
+    for name, witnesses in {"noise alone": [], "noise and eye": [witness]}.items():
+        told = without_skin(slices, frequency, witnesses)
+        if told is not None:
+            error = (told - np.log(estimate.mtf(frequency)))[in_band(frequency)]
+            print(f"  {name} {told.round(2)}: rms {np.sqrt((error**2).mean()):.2f}, level {2 * error.mean():+.2f}")
     deviation = np.sqrt(np.diag(witness.covariance))
     print(f"  eye {np.round(witness.log_mtf, 2)} +- {deviation.round(2)}, {seconds:.2f} s")
     if "skin" not in estimate.witnesses:
@@ -151,11 +152,17 @@ def score_pair(eye, soft_folder, sharp_folder):
     witnesses = [eye_witness(eye, each) for each in slices.values()]
     frequency = np.arange(1.0, min(len(each.frequency) for each in witnesses) + 1)
     truth = log_ratio_of_pair(*slices.values(), frequency)
-    skin = [np.log(estimate_kernel_of_slices(each, header_kernel="").mtf(frequency)) for each in slices.values()]
-    noise = [noise_alone(each, frequency) for each in slices.values()]
+
+    def with_skin(item, frequency, seen=()):
+        return np.log(estimate_kernel_of_slices(item, "", seen).mtf(frequency))
+
+    told = {}
+    for name, tell in {"skin and noise": with_skin, "noise alone": without_skin}.items():
+        told[name] = [tell(each, frequency) for each in slices.values()]
+        told[f"{name}, and eye"] = [tell(each, frequency, [seen]) for each, seen in zip(slices.values(), witnesses)]
     eyes = [np.array(each.log_mtf[: len(frequency)]) for each in witnesses]
     print(f"\npair, log T of sharp over soft at {frequency} lp/cm: truth {truth.round(2)}")
-    for name, (soft, sharp) in {"eye": eyes, "skin and noise": skin, "noise alone": noise}.items():
+    for name, (soft, sharp) in ({"eye": eyes} | told).items():
         error = (sharp - soft - truth)[in_band(frequency)]
         words = f"rms {np.sqrt((error**2).mean()):.2f}, level {2 * error.mean():+.2f}"
         print(f"  {name} {(sharp - soft).round(2)}: {words}")
@@ -174,7 +181,7 @@ def score_cohort(eye, folder):
         kernel, witness = each.name.split("_")[-1], eye_witness(eye, slices)
         if witness is not None and max(witness.frequency) >= COHORT_BAND[1]:
             told["eye"].setdefault(kernel, []).append(middle(witness.frequency, witness.log_mtf))
-        estimate, alone = estimate_kernel_of_slices(slices, header_kernel=""), noise_alone(slices, frequency)
+        estimate, alone = estimate_kernel_of_slices(slices, header_kernel=""), without_skin(slices, frequency)
         if estimate is not None and "skin" in estimate.witnesses:
             told["skin and noise"].setdefault(kernel, []).append(middle(frequency, np.log(estimate.mtf(frequency))))
         if alone is not None:

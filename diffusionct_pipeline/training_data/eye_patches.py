@@ -3,8 +3,7 @@
 Every patch has the log T of its kernel: simulated ones that of the scan, real ones that of the series' skin and noise.
 A filter adds its logarithm to that, exactly. Noise of filtered backprojection, coarser pixels and smoothing come on top
 and leave it as it is: edges keep it, and they are what the eye must learn to believe when noise says something else.
-Shapes with perfect edges, blurred by T alone, lie on some: the sharpest edge tells T, however soft the rest is. Without
-them the eye took an anthropomorphic phantom's kernel for a sharper one, since no patient is so crisp.
+Shapes with perfect edges, blurred by T alone, lie on some: the sharpest edge tells T, however soft the rest is.
 """
 
 from __future__ import annotations

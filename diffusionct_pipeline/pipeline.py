@@ -581,7 +581,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 tensors = {"latents": x_t, "latent_a": latent_a}
                 tensors |= on_step_end(number, timestep, tensors)
                 x_t, latent_a = tensors["latents"], tensors["latent_a"]
-        return x_t if step is None else self.denoiser.from_residual(x_t, latent_a, step.shift, step.keep_mean)
+        return x_t if step is None else self.denoiser.from_residual(x_t, latent_a, step.shift, step.keep_mean, step.whitening)
 
     def whitening(self, latent_a: torch.Tensor, step: Step) -> torch.Tensor:
         """How white the noise of slices (B, C, L) is for their kernel, (B, rings); 0 where it is not known."""

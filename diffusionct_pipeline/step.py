@@ -21,6 +21,7 @@ from .estimation import KernelEstimate
 from .image_processor import HU_SCALE, to_hu
 from .models.texture.channels import LatentChannels
 from .models.texture.power_shift import anatomy_matched_power_shift, level_weights, noise_share
+from .models.texture.reference_unet_1d import USUAL_WHITENING
 from .scan_estimate import ScanEstimate
 
 STANDARD_SPACING_MM = 0.7  # a target is what pixels of this size show, or smaller ones of the scan
@@ -36,6 +37,7 @@ USUAL_TILT, TILT_ABOUT_LP_CM, TILT_PER_LP_CM, TILT_REACH = 0.2, 4.0, 2.0, 1.6
 # Deviation of the level from which on it counts as unknown: then the target's noise is the sounder choice.
 LARGEST_LEVEL_DEVIATION = 0.4
 USUAL_LOG_DENSITY = 5.0  # of noise, beside which quantization counts little
+SMOOTHED_WHITENING, SURELY = 0.02, 1.3  # cm^2, and standard deviations below it; plain scans had .023 to .07
 SMALLEST_SEEN_MTF = 1e-3
 SOFT_TISSUE_HU = (0.0, 130.0)  # local means, as of `estimation.noise`
 
@@ -71,6 +73,7 @@ class Step:
             scan itself goes into the result, and what its power grows beyond that is new noise.
         log_mtf_power: 2 log T of the scan, (1, rings), or None where its kernel is not known.
         keep_mean: Whether smoothing may be missing in the shift, see `ReferenceUNet1DModel.from_residual`.
+        whitening: Of the scan's noise in cm^2, which tells whether it was smoothed.
         noise: "keep" or "target", whichever was done.
         level: Log ratio of the dose of the scan to that of the target's texture; None where it is not known.
         level_deviation: Its standard deviation.
@@ -83,6 +86,7 @@ class Step:
     coherent: torch.Tensor | None = None
     log_mtf_power: torch.Tensor | None = None
     keep_mean: bool = True
+    whitening: float = USUAL_WHITENING
     noise: str = "keep"
     level: float | None = None
     level_deviation: float | None = None
@@ -124,9 +128,12 @@ def make_step(
         asked = _expected(kernel, target.texture_mtf, lp_cm) - _expected(kernel, kernel.mtf, lp_cm)
         level, deviation, excess = _excess(shift - asked, kernel, lp_cm)
     known = level is not None and deviation <= LARGEST_LEVEL_DEVIATION
+    smoothed = kernel is not None and _is_smoothed(kernel)
+    if noise != "target" and known and smoothed:
+        remarks.append("its noise was smoothed, and what was removed is not dose; the target's noise level was taken over")
     if noise != "target" and not known:
         remarks.append("its kernel could not be told well enough to keep its dose; the target's noise level was taken over")
-    keep = noise != "target" and known
+    keep = noise != "target" and known and not smoothed
     if keep:
         shift = shift - excess * share
     # 2. To another kernel than that of the texture.
@@ -149,11 +156,12 @@ def make_step(
             wanted = 0.0
         shift = shift + wanted * share
     after = None if before is None else (before, _noise_hu(source, shift, power, max_lp_cm))
+    whitening = USUAL_WHITENING if kernel is None else kernel.whitening
     known_mtf = log_mtf_power(source, len(share), max_lp_cm)
     shift = torch.from_numpy(shift / std).to(mean)[None]
     coherent = None if asked is None else torch.from_numpy(asked).to(mean)[None]
     done = "keep" if keep else "target"
-    return Step(target.tokens, shift, coherent, None if known_mtf is None else known_mtf.to(mean), keep, done, level, deviation, after, remarks)
+    return Step(target.tokens, shift, coherent, None if known_mtf is None else known_mtf.to(mean), keep, whitening, done, level, deviation, after, remarks)
 
 
 def log_mtf_power(source: ScanEstimate, rings: int, max_lp_cm: float) -> torch.Tensor | None:
@@ -181,6 +189,11 @@ def _expected(kernel: KernelEstimate, mtf: MTF, lp_cm: np.ndarray) -> np.ndarray
     last = int(np.flatnonzero(lp_cm <= 5 / spacing * 0.97)[-1])
     curve[last + 1 :] = curve[last]
     return curve
+
+
+def _is_smoothed(kernel: KernelEstimate) -> bool:
+    """Whether noise is surely less white than filtered backprojection leaves it."""
+    return kernel.whitening + SURELY * kernel.whitening_deviation < SMOOTHED_WHITENING
 
 
 def _excess(curve: np.ndarray, kernel: KernelEstimate, lp_cm: np.ndarray) -> tuple[float, float, np.ndarray]:

@@ -14,10 +14,11 @@ from .channels import LatentChannels, patient_mean
 from .power_shift import SCAN_TOKENS, noise_share
 
 SMALLEST_DEVIATION = 1e-2  # of a channel of what is sampled
-# Scatter of a sampled change over the patient, normalized, at which half of it is believed, and how steeply that turns. Plain slices
-# have .13 to .32 (one real series .36), after strong smoothing .38 to .62, after mild .2 to .3; chosen on validation phantoms and on
-# seven real series so that plain scans are left alone.
-DOUBTED_SCATTER, DOUBT_POWER = 0.37, 8
+# Plain slices, simulated or real, scatter by .13 to .36 (normalized) and have noise of a whitening of .03 to .07 cm^2; smoothed ones
+# scatter by .2 to .62 and have one of 0 to .015 in most cases. At a scatter of `DOUBTED` beyond `SCATTER_PER_WHITENING` times the
+# whitening half of what is sampled is believed. Chosen on validation phantoms and on seven real series, smoothed by five families.
+SCATTER_PER_WHITENING, DOUBTED, DOUBT_WIDTH = 4.0, 0.21, 0.03
+USUAL_WHITENING = 0.045  # cm^2, where it is not known
 
 
 class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
@@ -202,12 +203,13 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         latent_a: torch.Tensor,
         shift: torch.Tensor,
         keep_mean: bool = True,
+        whitening: float = USUAL_WHITENING,
     ) -> torch.Tensor:
         """Turn what was sampled into Z_B: the inverse of `to_residual`, as far as something was removed that it puts back.
 
-        Two kernels of one scan differ by the shift alone. What smoothing removed is missing unevenly, so a share of the sampled
-        change is followed that grows with its scatter s over the patient, s^n / (s^n + s0^n) with s0 = `DOUBTED_SCATTER` and
-        n = `DOUBT_POWER`.
+        Two kernels of one scan differ by the shift alone. What smoothing removed is missing unevenly, and noise that was smoothed
+        is less white: so a share of the sampled change is followed that grows with its scatter over the patient, and falls with
+        the whitening of the scan.
 
         Args:
             residual: (B, C, L).
@@ -215,14 +217,15 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
             shift: (1, rings) or (B, rings), normalized.
             keep_mean: False where the shift holds all of the mean already: then none is kept. Calibrated by pairs, only what
                 differs from them is kept, by that share.
+            whitening: Of the scan, in cm^2, see `KernelEstimate`.
         """
         change = residual.float() * self.deviation[:, None]
         power = change[:, self.channels.power]
         mean = patient_mean(power, weighted_by=latent_a)[..., None]  # [B,rings,1]
         scatter = patient_mean((power - mean).square(), weighted_by=latent_a).sqrt()  # [B,rings]
         noise = noise_share(self.config.rings, self.config.max_lp_cm).to(scatter.device)
-        doubt = ((scatter * noise).sum(1) / noise.sum() / DOUBTED_SCATTER).view(-1, 1, 1) ** DOUBT_POWER
-        uneven = doubt / (1 + doubt)
+        scatter = (scatter * noise).sum(1) / noise.sum() - SCATTER_PER_WHITENING * whitening  # [B]
+        uneven = torch.sigmoid((scatter - DOUBTED) / DOUBT_WIDTH).view(-1, 1, 1)
         if self.is_calibrated:
             _, sampled, weight = self.calibration
             power = weight * (power - mean) + (mean - sampled) * uneven

@@ -145,8 +145,15 @@ class TestResidual:
         if not keep_mean:
             change = change - patient_mean(change, tissue)[..., None]
         share = (kept * change).sum((1, 2)) / (change * change).sum((1, 2))  # [B]
-        assert ((share > 0) & (share < 1)).all()
+        assert ((share > 0) & (share <= 1 + 1e-6)).all()
         torch.testing.assert_close(kept, share.view(-1, 1, 1) * change, atol=1e-5, rtol=1e-4)
+
+    def test_what_is_sampled_for_a_scan_of_white_noise_is_not_followed(self, model, tissue):
+        shift, residual = noise(4, 1, RINGS), noise(5, *tissue.shape)
+        followed, left = (model.from_residual(residual, tissue, shift, whitening=white) for white in (0.0, 1.0))
+        baseline = model.baseline(tissue, shift)[:, POWER]
+        torch.testing.assert_close(left[:, POWER], baseline, atol=1e-4, rtol=1e-4)
+        assert (followed[:, POWER] - baseline).abs().mean() > 0.1
 
     def test_a_change_of_the_mean_alone_is_anatomy_and_an_uneven_one_is_smoothing(self, model, tissue):
         shift, everywhere = noise(4, 1, RINGS), torch.ones_like(tissue)

@@ -16,7 +16,6 @@ from .evaluation.regions import spread
 from .files import require_new, require_writable, whole_folder, write_whole
 from .folder_job import load_pipeline
 from .image_processor import HUSlice
-from .pipeline import DiffusionCTPipeline
 from .publishing.contents import remove_places
 
 MOST_PAIRS = 40  # two seconds each

@@ -4,7 +4,6 @@ import json
 import shutil
 
 import numpy as np
-import pydicom
 import pytest
 import torch
 from diffusionct_pipeline import DiffusionCTPipeline, adapt

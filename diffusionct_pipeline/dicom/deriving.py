@@ -37,7 +37,7 @@ from .errors import DicomError, damage_named
 from .headers import header_texts
 from .hounsfield import PixelFormat, hu_to_cells, read_cells
 from .reading import MANUFACTURER, CTSlice, content_id
-from .values import DECIMAL_STRING, LONGEST, is_decimal, mended, mended_integer
+from .values import LONGEST, is_decimal, mended, mended_integer
 
 logger = logging.getLogger(__name__)
 

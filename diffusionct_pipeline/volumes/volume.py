@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..dicom import PixelFormat, SkippedKind, hu_to_cells
+from ..dicom import PixelFormat, hu_to_cells
 from ..dicom.hounsfield import OUTSIDE_FIELD_OF_VIEW_HU
 from ..dicom.plausible import not_hounsfield
 from .errors import VolumeError

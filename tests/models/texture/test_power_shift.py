@@ -17,7 +17,7 @@ from diffusionct_pipeline.models.texture.power_shift import (
     select_tokens,
     whitening,
 )
-from diffusionct_pipeline.simulation import KERNELS, mtf
+from diffusionct_pipeline.simulation import mtf
 
 RINGS, MAX_LP_CM = 24, 12.0
 LP_CM = torch.linspace(0, MAX_LP_CM, RINGS)

@@ -204,7 +204,7 @@ class PlacewiseDiffusionLoss(nn.Module):
             denoiser: `ReferenceUNet1DModel`.
             residual: What is diffused, (B, C, L).
             latent_a: Z_A, (B, C, L), normalized.
-            condition: Further arguments of the denoiser: tokens, shift and whitening.
+            condition: Further arguments of the denoiser: tokens, shift, whitening and tails.
             weight: Of every position in the patient, (B, 1, L).
             noise, timestep: Of `draw`.
         """

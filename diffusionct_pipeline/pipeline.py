@@ -35,7 +35,7 @@ from .registration import register
 from .scan_estimate import ScanEstimate
 from .seeds import MAX_SEED, derive_seed
 from .simulation.kernels import KERNELS, Kernel, find_kernel, mtf
-from .step import MTF, Step, Target, log_mtf_power, make_step, require_noise
+from .step import MTF, Step, Target, log_mtf_power, make_step, require_noise, tails_of
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 OUTPUT_TYPES = ("auto", "np", "pt", "pil", "dicom", "latent")
@@ -492,7 +492,9 @@ class DiffusionCTPipeline(DiffusionPipeline):
     def step(self, source: ScanEstimate, target: Target, noise: str | float = "keep") -> Step:
         """Apply the rule of step.py to a scan; a denoiser that pairs of a site calibrated knows the step to its standard."""
         if self.denoiser.is_calibrated and target.id == "standard":
-            return Step(target.tokens, self.denoiser.calibration[0].T, None, log_mtf_power(source, self.autoencoder.config.rings, self.autoencoder.config.max_lp_cm), False)
+            config, tails = self.autoencoder.config, tails_of(source).to(self._execution_device)
+            mtf = log_mtf_power(source, config.rings, config.max_lp_cm)
+            return Step(target.tokens, self.denoiser.calibration[0].T, tails, None, mtf, False)
         mean, std = self.autoencoder.latent_mean, self.autoencoder.latent_std
         device = self._execution_device
         return make_step(source, target, noise, mean.to(device), std.to(device), self.autoencoder.config.max_lp_cm)
@@ -570,7 +572,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         self.scheduler.set_timesteps(num_inference_steps, device=latent_a.device)
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
         step_options = {"generator": generators} if takes_generator else {}
-        condition = () if step is None else (step.tokens, step.shift, self.whitening(latent_a, step), row_length)
+        condition = () if step is None else (step.tokens, step.shift, self.whitening(latent_a, step), step.tails, row_length)
         x_t = noise * self.scheduler.init_noise_sigma  # [B,C,L]
         for number, timestep in enumerate(self.scheduler.timesteps):
             scaled = self.scheduler.scale_model_input(x_t, timestep)
@@ -581,7 +583,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 tensors = {"latents": x_t, "latent_a": latent_a}
                 tensors |= on_step_end(number, timestep, tensors)
                 x_t, latent_a = tensors["latents"], tensors["latent_a"]
-        return x_t if step is None else self.denoiser.from_residual(x_t, latent_a, step.shift, step.keep_mean, step.whitening)
+        return x_t if step is None else self.denoiser.from_residual(x_t, latent_a, step.shift, step.keep_mean)
 
     def whitening(self, latent_a: torch.Tensor, step: Step) -> torch.Tensor:
         """How white the noise of slices (B, C, L) is for their kernel, (B, rings); 0 where it is not known."""

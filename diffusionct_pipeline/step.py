@@ -20,20 +20,13 @@ import torch
 from .estimation import KernelEstimate
 from .image_processor import HU_SCALE, to_hu
 from .models.texture.channels import LatentChannels
-from .models.texture.power_shift import anatomy_matched_power_shift, level_weights, noise_share
-from .models.texture.reference_unet_1d import USUAL_WHITENING
+from .models.texture.power_shift import anatomy_matched_power_shift, fit_level_and_tilt, level_weights, noise_share, tail_features
 from .scan_estimate import ScanEstimate
 
 STANDARD_SPACING_MM = 0.7  # a target is what pixels of this size show, or smaller ones of the scan
 # For aliasing, the scanner's gain is taken to grow no further beyond: what reconstructions do there is not known.
 ALIASED_LP_CM = 6.0
 ANGLES = 12
-SHAPE_ERROR = 0.15  # of the shift at places that look alike, log power, at `SHAPE_ERROR_LP_CM`; half of it at 0
-SHAPE_ERROR_LP_CM, SHAPE_REACH_LP_CM = 6.0, 1.5  # rings this near to each other err alike
-USUAL_LEVEL = 2.0  # log power; how far doses differ
-# Log power over `TILT_PER_LP_CM`, about `TILT_ABOUT_LP_CM`; how far whiteness and anatomy tilt a shift. Chosen on simulated scans of
-# validation phantoms (smaller errors with more) and on two re-kernelled real series (reconstructions of one scan agree with less).
-USUAL_TILT, TILT_ABOUT_LP_CM, TILT_PER_LP_CM, TILT_REACH = 0.2, 4.0, 2.0, 1.6
 # Deviation of the level from which on it counts as unknown: then the target's noise is the sounder choice.
 LARGEST_LEVEL_DEVIATION = 0.4
 USUAL_LOG_DENSITY = 5.0  # of noise, beside which quantization counts little
@@ -69,11 +62,11 @@ class Step:
     Attributes:
         tokens: Of the target's texture, (1, T, C), normalized.
         shift: Of power, (1, rings), normalized.
+        tails: Of the scan's noise, which tell whether it was smoothed; (1, 3), see `power_shift.tail_features`.
         coherent: Change of log power that the kernels ask for, (1, rings), or None where they are not known: so much of the
             scan itself goes into the result, and what its power grows beyond that is new noise.
         log_mtf_power: 2 log T of the scan, (1, rings), or None where its kernel is not known.
         keep_mean: Whether smoothing may be missing in the shift, see `ReferenceUNet1DModel.from_residual`.
-        whitening: Of the scan's noise in cm^2, which tells whether it was smoothed.
         noise: "keep" or "target", whichever was done.
         level: Log ratio of the dose of the scan to that of the target's texture; None where it is not known.
         level_deviation: Its standard deviation.
@@ -83,10 +76,10 @@ class Step:
 
     tokens: torch.Tensor
     shift: torch.Tensor
+    tails: torch.Tensor
     coherent: torch.Tensor | None = None
     log_mtf_power: torch.Tensor | None = None
     keep_mean: bool = True
-    whitening: float = USUAL_WHITENING
     noise: str = "keep"
     level: float | None = None
     level_deviation: float | None = None
@@ -156,12 +149,13 @@ def make_step(
             wanted = 0.0
         shift = shift + wanted * share
     after = None if before is None else (before, _noise_hu(source, shift, power, max_lp_cm))
-    whitening = USUAL_WHITENING if kernel is None else kernel.whitening
     known_mtf = log_mtf_power(source, len(share), max_lp_cm)
     shift = torch.from_numpy(shift / std).to(mean)[None]
     coherent = None if asked is None else torch.from_numpy(asked).to(mean)[None]
     done = "keep" if keep else "target"
-    return Step(target.tokens, shift, coherent, None if known_mtf is None else known_mtf.to(mean), keep, whitening, done, level, deviation, after, remarks)
+    log_mtf = None if known_mtf is None else known_mtf.to(mean)
+    tails = tails_of(source).to(mean)
+    return Step(target.tokens, shift, tails, coherent, log_mtf, keep, done, level, deviation, after, remarks)
 
 
 def log_mtf_power(source: ScanEstimate, rings: int, max_lp_cm: float) -> torch.Tensor | None:
@@ -170,6 +164,12 @@ def log_mtf_power(source: ScanEstimate, rings: int, max_lp_cm: float) -> torch.T
         return None
     lp_cm = np.linspace(0, max_lp_cm, rings)
     return torch.from_numpy(2 * np.log(source.kernel.mtf(lp_cm).clip(SMALLEST_SEEN_MTF))).float()[None]
+
+
+def tails_of(source: ScanEstimate) -> torch.Tensor:
+    """Tails of the noise of a scan, (1, 3), see `power_shift.tail_features`."""
+    known = None if source.kernel is None else source.kernel.tails
+    return tail_features(torch.tensor([known or (math.nan, math.nan)]))
 
 
 def _expected(kernel: KernelEstimate, mtf: MTF, lp_cm: np.ndarray) -> np.ndarray:
@@ -197,22 +197,16 @@ def _is_smoothed(kernel: KernelEstimate) -> bool:
 
 
 def _excess(curve: np.ndarray, kernel: KernelEstimate, lp_cm: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """Fit a level and a tilt to what a shift holds beside the change of kernels, by generalized least squares with priors.
+    """Fit a level and a tilt to what a shift holds beside the change of kernels.
 
     Returns:
         The level, its standard deviation, and both as a curve (rings,).
     """
     log_mtf_power = torch.from_numpy(2 * np.log(kernel.mtf(lp_cm).clip(SMALLEST_SEEN_MTF)))
-    used = level_weights(log_mtf_power, lp_cm[-1], 5 / kernel.spacing_mm * 0.97).numpy() > 0
-    f = lp_cm[used]
-    shape = SHAPE_ERROR * (1 + (f / SHAPE_ERROR_LP_CM) ** 2) / 2
-    covariance = shape[:, None] * np.exp(-np.abs(f[:, None] - f) / SHAPE_REACH_LP_CM) * shape
-    inverse = np.linalg.inv(covariance + kernel.log_power_covariance(f))
-    tilt = ((lp_cm - TILT_ABOUT_LP_CM) / TILT_PER_LP_CM).clip(-TILT_REACH, TILT_REACH)
-    basis = np.stack([np.ones_like(tilt), tilt], 1)  # [rings,2]
-    posterior = np.linalg.inv(basis[used].T @ inverse @ basis[used] + np.diag([USUAL_LEVEL**-2, USUAL_TILT**-2]))
-    found = posterior @ basis[used].T @ inverse @ curve[used]
-    return float(found[0]), float(posterior[0, 0] ** 0.5), basis @ found
+    weights = level_weights(log_mtf_power, lp_cm[-1], 5 / kernel.spacing_mm * 0.97)
+    covariance = torch.from_numpy(kernel.log_power_covariance(lp_cm))
+    level, deviation, fitted = fit_level_and_tilt(torch.from_numpy(curve), weights, lp_cm[-1], covariance)
+    return level.item(), deviation.item(), fitted.numpy()
 
 
 def _noise_hu(source: ScanEstimate, shift: np.ndarray, power: slice, max_lp_cm: float) -> float | None:

@@ -101,8 +101,9 @@ class TestThePipeline:
         target = denoiser.standard[None] if tokens is None else reference
         shift = torch.randn(1, denoiser.channels.rings, generator=generator)
         whitening = torch.randn(2, denoiser.channels.rings, generator=generator)
+        tails = torch.zeros(1, 3)
         with torch.no_grad():
-            arguments = (sample, torch.tensor(400), latent, target, shift, whitening, 4)
+            arguments = (sample, torch.tensor(400), latent, target, shift, whitening, tails, 4)
             torch.testing.assert_close(whole(*arguments).sample, denoiser(*arguments).sample)
 
     @pytest.mark.gpu

@@ -108,7 +108,7 @@ class Perfect(nn.Module):
         super().__init__()
         self.residual, self.noise, self.error = residual, noise, error
 
-    def forward(self, sample, timestep, latent_a, tokens, shift, whitening):
+    def forward(self, sample, timestep, latent_a, tokens, shift, whitening, tails):
         v = SCHEDULER.get_velocity(self.residual, self.noise, timestep)
         return type("Output", (), {"sample": v + self.error})
 
@@ -119,7 +119,7 @@ class TestPlacewiseDiffusionLoss:
         loss = PlacewiseDiffusionLoss(SCHEDULER, share)
         residual = torch.randn(2, 3, 4, generator=generator(1))
         noise, timestep = loss.draw(residual, generator(2))
-        condition = (torch.zeros(2, 5, 3), torch.zeros(2, 1), torch.zeros(2, 1))
+        condition = (torch.zeros(2, 5, 3), torch.zeros(2, 1), torch.zeros(2, 1), torch.zeros(2, 3))
         return loss(Perfect(residual, noise, error), residual, residual, condition, weight, noise, timestep)
 
     def test_a_perfect_network_costs_nothing(self):

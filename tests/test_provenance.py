@@ -88,7 +88,7 @@ def test_two_checkpoints_that_differ_in_one_registered_constant_give_different_u
         (power_shift, "SCAN_TOKENS"),
         (power_shift, "LIKE_POWER"),
         (power_shift, "LEVEL_LP_CM"),
-        (step, "SHAPE_ERROR"),
+        (power_shift, "SHAPE_ERROR"),
         (step, "STANDARD_SPACING_MM"),
         (step, "LARGEST_LEVEL_DEVIATION"),
         (synthesis, "TAIL"),

@@ -202,6 +202,7 @@ class _Evidence:
         steps = np.diag([1e-4, 1e-4])
         by_blur = np.array([(whitening_of(*(at + step)) - whitening_of(*at)) / 1e-4 for step in steps])
         densities = [values[f"{name} density"] for name in TISSUES if name in noise]
+        tails = [noise[name].tails for name in TISSUES if name in noise]
         return KernelEstimate(
             mtf50=mtf50,
             mtf10=mtf50 * values["ratio"],
@@ -220,6 +221,7 @@ class _Evidence:
             spacing_mm=self.spacing_mm,
             thickness_mm=self.thickness_mm,
             disagreement=disagreement,
+            tails=tails[0] if tails else None,
         )
 
 

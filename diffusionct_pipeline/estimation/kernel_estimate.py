@@ -30,6 +30,8 @@ class KernelEstimate:
         blur_width_mm, blur_log_bound: What detector and focal spot blur, which noise does not see; `log_blur_power_gain`.
         whitening, whitening_deviation: K in cm^2 of log_gain(f) = K f^2 for small f, and its standard deviation.
         noise_hu: Tissue -> standard deviation in HU.
+        tails: Excess kurtosis of the noise of soft tissue, or of fat, in two bands, see `TissueNoise`: 0 where the reconstruction is
+            linear; None without noise.
         noise_log_density: log C of soft tissue, or of fat where none is in view; None without noise.
         witnesses: What told it: "skin", "noise", "header" and others.
         slices: How many slices were used.
@@ -55,6 +57,7 @@ class KernelEstimate:
     spacing_mm: float
     thickness_mm: float
     disagreement: float = 0.0
+    tails: tuple[float, float] | None = None
 
     @property
     def law(self) -> tuple[float, float, float, float]:
@@ -118,6 +121,7 @@ class KernelEstimate:
             "covariance": [list(row) for row in self.covariance],
             "noise_hu": dict(self.noise_hu),
             "witnesses": list(self.witnesses),
+            "tails": None if self.tails is None else list(self.tails),
         }
 
     @classmethod
@@ -128,6 +132,7 @@ class KernelEstimate:
             "covariance": tuple(tuple(row) for row in values["covariance"]),
             "noise_hu": dict(values["noise_hu"]),
             "witnesses": tuple(values["witnesses"]),
+            "tails": None if values["tails"] is None else tuple(values["tails"]),
         })  # fmt: skip
 
     def digest(self) -> str:

@@ -41,6 +41,7 @@ class ReferenceDiffusion(nn.Module):
         tokens: torch.Tensor,
         shift: torch.Tensor,
         whitening: torch.Tensor,
+        tails: torch.Tensor,
         noise: torch.Tensor,
         timestep: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
@@ -51,10 +52,11 @@ class ReferenceDiffusion(nn.Module):
             tokens: (B, T, C), normalized.
             shift: (B, rings), normalized.
             whitening: (B, rings).
+            tails: (B, 3).
             noise, timestep: Of `PlacewiseDiffusionLoss.draw`.
         """
         residual = self.denoiser.to_residual(latent_b, latent_a, shift)
-        condition = (tokens, shift, whitening)
+        condition = (tokens, shift, whitening, tails)
         loss = self.diffusion(self.denoiser, residual, latent_a, condition, patient_weight(latent_a), noise, timestep)
         return {"diffusion": loss, "loss": loss}
 
@@ -92,7 +94,7 @@ class LatentPhase(PipelinePhase):
         return *drawn, *self.diffusion.draw(drawn[1], generator)
 
     def _draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-        """Draw Z_A, Z_B, tokens and shift, all normalized, and whitening of `count` pairs."""
+        """Draw Z_A, Z_B, tokens and shift, all normalized, whitening and tails of `count` pairs."""
         drawn = self.pairs.draw(count, self.options.standard_share, SCAN_TOKENS, generator, SAME_SHARE)
         normalize = self.autoencoder.normalize
         tokens = normalize(drawn.tokens.transpose(1, 2)).transpose(1, 2)
@@ -101,7 +103,7 @@ class LatentPhase(PipelinePhase):
         chance = torch.rand(count, generator=generator, device=generator.device) < STANDARD_TOKENS_SHARE
         tokens = torch.where((drawn.to_standard | drawn.to_plain & chance)[:, None, None], standard, tokens)
         shift = drawn.shift / self.autoencoder.latent_std[self.autoencoder.channels.power].flatten()
-        return normalize(drawn.latent_a), normalize(drawn.latent_b), tokens, shift, drawn.whitening
+        return normalize(drawn.latent_a), normalize(drawn.latent_b), tokens, shift, drawn.whitening, drawn.tails
 
     @torch.no_grad()
     def _new_denoiser(self) -> ReferenceUNet1DModel:
@@ -135,7 +137,7 @@ class LatentPhase(PipelinePhase):
     @torch.no_grad()
     def _measure_deviation(self, denoiser: ReferenceUNet1DModel) -> None:
         generator = torch.Generator(self.device).manual_seed(self.options.seed)
-        latent_a, latent_b, _, shift, _ = self._draw(STATISTICS_PAIRS, generator)
+        latent_a, latent_b, _, shift, _, _ = self._draw(STATISTICS_PAIRS, generator)
         residual = denoiser.to_residual(latent_b, latent_a, shift)[:, denoiser.channels.power]
         weight = patient_weight(latent_a)
         deviation = ((residual.square() * weight).sum((0, 2)) / weight.sum()).sqrt()

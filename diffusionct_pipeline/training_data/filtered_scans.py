@@ -49,7 +49,7 @@ def filter_scan(
     size: int,
     lowest_hu: float,
     generator: torch.Generator,
-) -> tuple[np.ndarray, float]:
+) -> tuple[np.ndarray, float, tuple[float, float, float, float] | None]:
     """Slices of one series under every filter.
 
     Args:
@@ -61,23 +61,29 @@ def filter_scan(
         generator: Draws the slices and the size of the patient.
 
     Returns:
-        HU, int16 (slices, filters, size, size), and the side of a pixel in mm.
+        HU, int16 (slices, filters, size, size), the side of a pixel in mm, and the law of the unfiltered kernel at that size;
+        None where it is not known.
     """
     choose = lambda count: int(torch.rand(1, generator=generator).item() * count)  # noqa: E731
     first = objects[choose(len(objects))]
-    same = [item for item in objects if item.spacing_mm == first.spacing_mm]  # of one patient, most likely
-    spacing_mm = first.spacing_mm * (1 + LARGEST_SCALING * (2 * torch.rand(1, generator=generator).item() - 1))
+    like = lambda item: (item.spacing_mm, item.law) == (first.spacing_mm, first.law)  # noqa: E731
+    same = [item for item in objects if like(item)]  # of one patient, most likely
+    scaling = 1 + LARGEST_SCALING * (2 * torch.rand(1, generator=generator).item() - 1)
+    spacing_mm = first.spacing_mm * scaling
     frequency = radial_frequency(size, size, torch.tensor([spacing_mm]))[0]
-    gains = torch.stack([_gain(frequency, *one) for one in filters])
+    gains = torch.stack([gain(frequency, *one) for one in filters])
     made = []
     for _ in range(slices):
         hu = _fitted(same[choose(len(same))].hu.float(), size)
         filtered = torch.fft.irfft2(torch.fft.rfft2(hu) * gains, s=(size, size))
         made.append(filtered.round().clamp(lowest_hu, HIGHEST_SEEN_HU).to(torch.int16).numpy())
-    return np.stack(made), spacing_mm
+    if first.law is None:
+        return np.stack(made), spacing_mm, None
+    mtf50, mtf10, boost, peak = first.law
+    return np.stack(made), spacing_mm, (mtf50 / scaling, mtf10 / scaling, boost, peak / scaling)
 
 
-def _gain(frequency: torch.Tensor, boost: float, peak: float, width: float, cutoff: float) -> torch.Tensor:
+def gain(frequency: torch.Tensor, boost: float, peak: float, width: float, cutoff: float) -> torch.Tensor:
     """Amplitude at every frequency in lp/cm; 1 at 0."""
     log_gain = boost * torch.exp(-(((frequency - peak) / width) ** 2) / 2)
     log_gain = log_gain * (1 - torch.exp(-((frequency / UNBOOSTED_LP_CM) ** 2)))

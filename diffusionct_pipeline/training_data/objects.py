@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..dicom import read_slice, scan_folder
+from ..estimation import estimate_kernel_of_series
 from ..simulation import ChestPhantom
 from .splits import IMAGE_PAIRS, take
 
@@ -21,10 +22,17 @@ SLICES_A_PHANTOM = 8
 
 @dataclass(frozen=True)
 class TrainingObject:
-    """One slice: `hu` (H, W) int16 tensor, square pixels of `spacing_mm`."""
+    """One slice.
+
+    Attributes:
+        hu: (H, W) int16.
+        spacing_mm: Side of a pixel.
+        law: MTF50, MTF10, boost and its peak of its kernel, as estimated; None where it is not known.
+    """
 
     hu: torch.Tensor
     spacing_mm: float
+    law: tuple[float, float, float, float] | None = None
 
 
 def load_objects(paths: Iterable[str | Path]) -> list[TrainingObject]:
@@ -78,6 +86,10 @@ def _read_folder(folder: Path) -> list[TrainingObject]:
     scan = scan_folder(folder)
     for skipped in scan.skipped:
         logger.warning('skipped "%s": %s', skipped.path, skipped.reason)
-    slices = [read_slice(path) for series in scan.series for path in series.paths]
-    clipped = [(item, np.clip(np.rint(item.hu), -1024, 3071).astype(np.int16)) for item in slices]
-    return [TrainingObject(torch.from_numpy(hu), item.spacing_mm) for item, hu in clipped]
+    objects = []
+    for series in scan.series:
+        kernel = estimate_kernel_of_series(series)
+        for item in map(read_slice, series.paths):
+            hu = torch.from_numpy(np.clip(np.rint(item.hu), -1024, 3071).astype(np.int16))
+            objects.append(TrainingObject(hu, item.spacing_mm, None if kernel is None else kernel.law))
+    return objects

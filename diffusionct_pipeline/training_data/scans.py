@@ -60,6 +60,7 @@ class StoredScan:
         spacing_mm: Side of a pixel.
         has_standard: Whether the first kernel is the standard.
         kernels: (kernels, 4) MTF50, MTF10, boost and its peak, see `Kernel`; empty where they are not known.
+        filters: (kernels, 4) filters that followed these kernels, see `draw_filters`; empty for simulated scans.
         blur_mm: (2,) aperture and focal spot of the scanner; empty where they are not known.
     """
 
@@ -67,6 +68,7 @@ class StoredScan:
     spacing_mm: float
     has_standard: bool
     kernels: np.ndarray
+    filters: np.ndarray
     blur_mm: np.ndarray
 
 
@@ -129,17 +131,19 @@ def simulate_groups(
                 continue
             if is_filtered:
                 own = torch.Generator().manual_seed(seed)
-                hu, spacing_mm = filter_scan(filtered, filters, SLICES, size, UNCUT_HU, own)
+                hu, spacing_mm, law = filter_scan(filtered, filters, SLICES, size, UNCUT_HU, own)
+                laws = [] if law is None else [law] * len(filters)
             elif is_of_objects:
                 hu, spacing_mm = _stacked(_scan_objects(seed, objects, kernels, size, scanners[place]))
             else:
                 hu, spacing_mm = _stacked(_scan_phantom(seed, kernels, size, scanners[place]))
-            laws = [(kernel.mtf50, kernel.mtf10, kernel.boost, kernel.boost_peak) for kernel in kernels]
+            if not is_filtered:
+                laws = [(kernel.mtf50, kernel.mtf10, kernel.boost, kernel.boost_peak) for kernel in kernels]
             blur_mm = [] if is_filtered else [scanners[place].aperture_mm, scanners[place].focal_mm]
             with whole_file(scan_path(folder, seed)) as part, open(part, "wb") as file:
                 np.savez(
                     file, hu=hu, spacing_mm=np.float32(spacing_mm), has_standard=not is_filtered,
-                    kernels=np.reshape(laws, (-1, 4)), blur_mm=np.array(blur_mm),
+                    kernels=np.reshape(laws, (-1, 4)), filters=np.reshape(filters, (-1, 4)), blur_mm=np.array(blur_mm),
                 )  # fmt: skip
         progress(index)
 
@@ -166,8 +170,9 @@ def read_scan(path: str | Path) -> StoredScan:
     """Read a scan."""
     with np.load(path) as stored:
         return StoredScan(
-            stored["hu"], float(stored["spacing_mm"]), bool(stored["has_standard"]), stored["kernels"], stored["blur_mm"]
-        )
+            stored["hu"], float(stored["spacing_mm"]), bool(stored["has_standard"]), stored["kernels"], stored["filters"],
+            stored["blur_mm"],
+        )  # fmt: skip
 
 
 def _scan_phantom(seed: int, kernels: list[Kernel], size: int, scanner: Scanner) -> list[SimulatedPair]:

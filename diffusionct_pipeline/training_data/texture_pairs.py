@@ -12,14 +12,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from ..estimation.kernel_fit import TISSUES
+from ..estimation.noise import find_squares, noise_of_squares
 from ..files import whole_file
-from ..image_processor import HIGHEST_SEEN_HU, to_model
+from ..image_processor import HIGHEST_SEEN_HU, to_hu, to_model
 from ..models import TextureAutoencoder
 from ..models.texture.channels import TYPICAL_SPACING_MM, SPACING_UNIT, patient_mean, patient_weight
-from ..models.texture.power_shift import level, level_weights, noise_share, whitening
+from ..models.texture.power_shift import fit_level_and_tilt, level_weights, noise_share, tail_features, whitening
 from ..simulation import Kernel, mtf
 from ..simulation.degradation import TRAINING_SMOOTHERS, smooth
 from ..simulation.scanner import SMALLEST_BLUR, Scanner
+from .filtered_scans import gain
 from .scans import KERNELS_OF_SCAN, SLICES, UNCUT_HU, StoredScan, read_scan, scan_path, stored_groups
 
 SMOOTHED_KERNELS = (1, 1, 2, 2, 3, 3, 3, 3, 3, 3, 4, 4)  # of a scan: all but the standard, most often the soft one
@@ -35,9 +38,10 @@ LEANED_CHANNELS = (1, 3, 4)  # of the latent: local mean and the two slowest pow
 LEVEL_ERROR, SHAPE_ERROR, MTF_ERROR = 0.15, 0.2, 0.5
 # Log power by which noise falls up to the last ring, from these shares of its frequency on, and of how many pairs.
 LARGEST_FALL, FALLS_FROM, FALLING_SHARE = 5.0, (0.3, 0.6), 0.7
-KERNEL_UNKNOWN_SHARE = 0.1  # of the pairs: no whitening is known
+TAIL_ERROR = 0.06  # of the excess kurtosis of noise
+KERNEL_UNKNOWN_SHARE = 0.1  # of the pairs: no whitening is known, nor tails
 KERNEL_OF_VARIANT = (*range(KERNELS_OF_SCAN), *SMOOTHED_KERNELS)
-STORED = ("stored", "uncut", "pairs", "phase_agreement", "log_mtf_power", "log_noise_gain")
+STORED = ("stored", "uncut", "pairs", "phase_agreement", "log_mtf_power", "log_noise_gain", "tails")
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class TextureBatch:
         shift: (B, rings) log power between A and B as an estimate would say it: less what smoothing removed where the level
             is read.
         whitening: (B, rings) of A, see `power_shift.whitening`; 0 where the kernel is not known.
+        tails: (B, 3) of the scan of A, see `power_shift.tail_features`.
         phase_agreement: (B, rings, L) of A and B.
     """
 
@@ -62,6 +67,7 @@ class TextureBatch:
     to_plain: torch.Tensor
     shift: torch.Tensor
     whitening: torch.Tensor
+    tails: torch.Tensor
     phase_agreement: torch.Tensor
 
 
@@ -79,6 +85,7 @@ class TexturePairs:
         phase_agreement: (N, P, rings, L) float16, of a as stored and b uncut.
         log_mtf_power: (N, kernels, rings) 2 log T of the kernel of each; NaN where it is not known.
         log_noise_gain: (N, rings) of the scanner, see `Scanner.log_noise_gain`; NaN where it is not known.
+        tails: (N, V, 2) of noise, see `TissueNoise`, of the file; NaN where no homogeneous tissue is in view.
         max_lp_cm: Frequency of the last ring.
     """
 
@@ -88,6 +95,7 @@ class TexturePairs:
     phase_agreement: torch.Tensor
     log_mtf_power: torch.Tensor
     log_noise_gain: torch.Tensor
+    tails: torch.Tensor
     max_lp_cm: float
 
     def __len__(self) -> int:
@@ -123,8 +131,8 @@ class TexturePairs:
         own, first = index % SLICES, index - index % (2 * SLICES)
         other_scan = (index // SLICES + 1) % 2 * SLICES + first
         other_slices = (own[:, None] + 1 + (rand(count, 2) * (SLICES - 1)).long()) % SLICES
-        known = self.log_mtf_power[index, 0, 0].isfinite()
-        others = other_slices + torch.where(known, other_scan, index - own)[:, None]
+        simulated = self.log_noise_gain[index, 0].isfinite()
+        others = other_slices + torch.where(simulated, other_scan, index - own)[:, None]
         seen = self.stored[others, b[:, None]].float().transpose(1, 2).flatten(2)  # [B,C,2L]
         weight = (patient_weight(seen)[:, 0] + 1e-6) * _leaning(seen, generator)
         positions = torch.multinomial(weight, tokens, replacement=True, generator=generator)  # [B,T]
@@ -163,7 +171,14 @@ class TexturePairs:
         plain = plain[:, -rings:] + (curve_b - curve_a)[..., 0]
         log_mtf_power = self.log_mtf_power[index, kernel[a]] + curve_a[..., 0]
         shift, white = self._estimated(latent_a, latent_b, plain, log_mtf_power, generator)
-        return TextureBatch(latent_a, latent_b, of_target, wish, b < KERNELS_OF_SCAN, shift, white, phase)
+        # 9. Tails of noise, of all slices of the scan as in an estimate.
+        scan = (index - own)[:, None] + torch.arange(SLICES, device=device)  # [B,slices]
+        tails = self.tails[scan, a[:, None]].nanmean(1)
+        tails = tails + TAIL_ERROR * torch.randn(count, 2, generator=generator, device=device)
+        tails[rand(count) < KERNEL_UNKNOWN_SHARE] = torch.nan
+        return TextureBatch(
+            latent_a, latent_b, of_target, wish, b < KERNELS_OF_SCAN, shift, white, tail_features(tails), phase
+        )
 
     def _estimated(
         self,
@@ -182,7 +197,7 @@ class TexturePairs:
         known = log_mtf_power.isfinite().all(1, keepdim=True)
         log_mtf_power = torch.where(known, log_mtf_power, 0)
         weights = level_weights(log_mtf_power, self.max_lp_cm, nyquist)
-        removed = level(mean - plain, weights)
+        removed = fit_level_and_tilt(mean - plain, weights, self.max_lp_cm)[2]
         shift = mean - removed + error(LEVEL_ERROR) + error(SHAPE_ERROR) * f**2
         shift = shift * noise_share(rings, self.max_lp_cm).to(shift.device)
         power = patient_mean(latent_a)[:, -rings:]
@@ -268,22 +283,36 @@ def _encode_group(scans: list, seed: int, autoencoder: TextureAutoencoder) -> di
             made["pairs"].append(torch.tensor([pairs]))
             made["log_mtf_power"].append(log_mtf_power[None])
             made["log_noise_gain"].append(log_noise_gain[None])
+            stored = [sample[0, 0].numpy() for sample in map(to_hu, samples["stored"])]
+            made["tails"].append(_tails(stored, scan.spacing_mm)[None])
             made["phase_agreement"].append(torch.cat(phases)[None].half())
     return {name: torch.cat(values).contiguous() for name, values in made.items()}
 
 
 def _known_of(scan: StoredScan, rings: int, max_lp_cm: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """2 log T of the kernels of a scan, (kernels, rings), as far as the scanner's blur was divided out, and the gain that this
-    left in noise, (rings,); NaN where they are not known.
+    """2 log T of the kernels of a scan, (kernels, rings), as far as the scanner's blur was divided out or as they were
+    filtered, and the gain that the scanner left in noise, (rings,); NaN where they are not known.
     """
+    lp_cm, unknown = torch.linspace(0, max_lp_cm, rings), torch.full((rings,), torch.nan)
     if not len(scan.kernels):
-        return torch.full((KERNELS_OF_SCAN, rings), torch.nan), torch.full((rings,), torch.nan)
-    lp_cm = torch.linspace(0, max_lp_cm, rings)
+        return unknown.expand(KERNELS_OF_SCAN, -1), unknown
+    if len(scan.filters):
+        rows = [mtf(lp_cm, Kernel("of a scan", *map(float, law))) * gain(lp_cm, *map(float, one)) for law, one in zip(scan.kernels, scan.filters)]
+        return 2 * torch.log(torch.stack(rows).clamp(min=1e-4)), unknown
     scanner = Scanner(aperture_mm=float(scan.blur_mm[0]), focal_mm=float(scan.blur_mm[1]))
     blur = scanner.blur(lp_cm / 10)
     left = (blur / blur.clamp(min=SMALLEST_BLUR)).clamp(min=1e-3)
     rows = [mtf(lp_cm, Kernel("of a scan", *map(float, law))) * left for law in scan.kernels]
     return 2 * torch.log(torch.stack(rows).clamp(min=1e-4)), scanner.log_noise_gain(lp_cm / 10)
+
+
+def _tails(variants: Sequence[np.ndarray], spacing_mm: float) -> torch.Tensor:
+    """Tails of the noise of variants of a slice, HU (H, W) each; (variants, 2)."""
+    squares, found = find_squares(variants[0], spacing_mm, tissues=TISSUES), []
+    for hu in variants:
+        noise = noise_of_squares([hu], [squares], spacing_mm)
+        found.append(next((noise[name].tails for name in TISSUES if name in noise), (np.nan, np.nan)))
+    return torch.tensor(found)
 
 
 def _random_smoothing(draw: np.random.Generator) -> list[tuple[str, float, float]]:

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from helpers.bodies import body_slice
 
 from diffusionct_pipeline.estimation.edge import body_edge, tilt
 from diffusionct_pipeline.estimation.noise import measure_noise
+from diffusionct_pipeline.simulation.degradation import smooth
 
 SPACING_MM = 0.7
 
@@ -41,6 +43,14 @@ class TestNoise:
             found = measure_noise([body_slice(kernel, 20.0, seed)[0] for seed in range(3)], SPACING_MM)
             grain[kernel] = found["soft tissue"].mean_frequency
         assert grain["Bl64"] > 1.5 * grain["Br36"]
+
+    @pytest.mark.parametrize("kernel", ("Br36", "D45", "Bl64"))
+    def test_tails_are_those_of_a_normal_distribution_until_smoothing_spares_edges(self, kernel):
+        slices = [body_slice(kernel, 20.0, seed)[0] for seed in range(2)]
+        smoothed = [smooth(torch.from_numpy(hu), "non-local means").numpy() for hu in slices]
+        plain, heavy = (measure_noise(each, SPACING_MM)["soft tissue"].tails for each in (slices, smoothed))
+        assert abs(plain[0]) < 0.15
+        assert heavy[0] > plain[0] + 0.3
 
     def test_air_around_the_patient_is_no_lung(self):
         slices = [body_slice(noise_hu=30.0, seed=seed)[0] for seed in range(3)]

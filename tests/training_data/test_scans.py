@@ -28,6 +28,8 @@ def group(folder):
     (seeds,) = stored_groups(folder)
     return [read_scan(scan_path(folder, seed)) for seed in seeds]
 
+LAW = (4.0, 7.0, 0.3, 2.5)
+
 
 class TestSimulateGroups:
     def test_two_scans_of_four_slices_under_five_kernels(self, group):
@@ -104,11 +106,27 @@ class TestSimulateGroups:
         assert [read_scan(scan_path(tmp_path, seed)).has_standard for pair in groups for seed in pair] == [True] * 2 + [False] * 4
         scan = read_scan(scan_path(tmp_path, groups[1][0]))
         assert len(scan.kernels) == len(scan.blur_mm) == 0, "they are not known"
+        assert scan.filters.shape == (scans.KERNELS_OF_SCAN, 4)
         assert scan.hu.shape == (SLICES, scans.KERNELS_OF_SCAN, 64, 64) and 0.59 < scan.spacing_mm < 0.81
         np.testing.assert_array_equal(scan.hu[0, UNFILTERED], filtered[0].hu[:, 16:80])
         assert scan.hu[0, SOFT].std() < 0.8 * scan.hu[0, UNFILTERED].std()
         with pytest.raises(ValueError, match="filtered"):
             simulate_groups(tmp_path, 1, filtered_groups=1, size=64)
+
+    def test_of_a_real_series_whose_kernel_is_known_filtered_scans_know_theirs(self, tmp_path):
+        other, own = (TrainingObject(torch.full((64, 64), hu, dtype=torch.int16), 0.7, law) for hu, law in ((0, None), (9, LAW)))
+        simulate_groups(tmp_path, 0, filtered_groups=8, filtered=[other, own, own], size=64)
+        seen = set()
+        for pair in stored_groups(tmp_path):
+            for scan in (read_scan(scan_path(tmp_path, seed)) for seed in pair):
+                is_own = scan.hu[0, UNFILTERED].max() == 9
+                seen.add(bool(is_own))
+                assert (scan.hu[:, UNFILTERED] == 9 * is_own).all(), "slices of one series"
+                if is_own:  # pixels of another size are another MTF
+                    np.testing.assert_allclose(scan.kernels[:, [0, 1, 3]] * scan.spacing_mm, np.array([LAW])[:, [0, 1, 3]] * 0.7 + 0 * scan.kernels[:, :3], rtol=1e-6)
+                else:
+                    assert len(scan.kernels) == 0
+        assert seen == {True, False}
 
     def test_it_begins_no_group_after_its_time(self, tmp_path, monkeypatch):
         monkeypatch.setattr(scans, "_scan_phantom", lambda *_: [fake_slice()])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from diffusionct_pipeline.image_processor import HIGHEST_SEEN_HU, to_model
@@ -10,7 +11,8 @@ from diffusionct_pipeline.models.texture.channels import patient_mean
 from diffusionct_pipeline.models.texture.coherence import coherence_of
 from diffusionct_pipeline.simulation import Kernel, Scanner, mtf
 from diffusionct_pipeline.training_data import texture_pairs
-from diffusionct_pipeline.training_data.scans import KERNELS_OF_SCAN
+from diffusionct_pipeline.training_data.filtered_scans import gain
+from diffusionct_pipeline.training_data.scans import KERNELS_OF_SCAN, StoredScan
 from diffusionct_pipeline.training_data.scans import SLICES as SLICES_OF_SCAN
 from diffusionct_pipeline.training_data.scans import read_scan, scan_path, stored_groups
 from diffusionct_pipeline.training_data.texture_pairs import STORED, TexturePairs, load_texture_pairs
@@ -35,9 +37,11 @@ def store():
     pairs = PAIRS.expand(SLICES, -1, -1).clone()
     agreement = torch.linspace(0, 0.8, SIDE**2).expand(SLICES, len(PAIRS), RINGS, -1)
     log_mtf_power = -torch.linspace(0, 2, RINGS).expand(SLICES, KERNELS_OF_SCAN, -1)
+    tails = (number[:, None, None] + variant[:, None] / 10).expand(-1, -1, 2) / 8
     return TexturePairs(
-        stored.half(), uncut.half(), pairs, agreement.half(), log_mtf_power, torch.zeros(SLICES, RINGS), max_lp_cm=12.0
-    )
+        stored.half(), uncut.half(), pairs, agreement.half(), log_mtf_power, torch.zeros(SLICES, RINGS), tails,
+        max_lp_cm=12.0,
+    )  # fmt: skip
 
 
 def draw(store, count=400, share=0.5, tokens=6, seed=0, same_share=0.0):
@@ -124,16 +128,16 @@ class TestDraw:
         assert torch.equal(drawn.to_standard, variants(drawn.latent_b, UNCUT)[:, 0] == 0)
         assert drawn.to_standard.float().mean().item() == pytest.approx(share, abs=0.04 * (0 < share < 1))
 
-    @pytest.mark.parametrize("has_kernels", (True, False))
-    def test_tokens_are_of_the_group_s_other_scan_under_the_targets_variant_as_stored(self, store, has_kernels):
+    @pytest.mark.parametrize("is_simulated", (True, False))
+    def test_tokens_are_of_the_group_s_other_scan_under_the_targets_variant_as_stored(self, store, is_simulated):
         """Filtered scans have no kernels in common; theirs are of other slices of the scan."""
-        if not has_kernels:
-            store = replace(store, log_mtf_power=torch.full_like(store.log_mtf_power, torch.nan))
+        if not is_simulated:
+            store = replace(store, log_noise_gain=torch.full_like(store.log_noise_gain, torch.nan))
         drawn = draw(store)
         own, seen = drawn.latent_b[:, SLICE, :1], drawn.tokens[..., SLICE]
         scan_of_own, scan_seen = own // SLICES_OF_SCAN, seen // SLICES_OF_SCAN
         assert (scan_seen // 2 == scan_of_own // 2).all(), "of the same group"
-        assert ((scan_seen != scan_of_own) == has_kernels).all() and (seen != own).all()
+        assert ((scan_seen != scan_of_own) == is_simulated).all() and (seen != own).all()
         variant = drawn.latent_b[:, VARIANT, :1].expand(-1, 6) - UNCUT
         torch.testing.assert_close(drawn.tokens[..., VARIANT], variant, atol=2e-3, rtol=0)
         assert max(len(set(one.tolist())) for one in seen) == 2  # of one or two slices
@@ -229,7 +233,8 @@ class TestEstimated:
         stored[:, smoothed, 2:], uncut[:, smoothed, 2:] = stored[:, 1, 2:] - 1.5, uncut[:, 1, 2:] - 1.5
         pairs = torch.tensor([[(smoothed, 0), (smoothed, 2)]]).expand(SLICES, -1, -1)
         agreement = fine.phase_agreement[:, :2]
-        drawn = draw(replace(fine, stored=stored, uncut=uncut, pairs=pairs, phase_agreement=agreement))
+        tails = torch.zeros(SLICES, stored.shape[1], 2)
+        drawn = draw(replace(fine, stored=stored, uncut=uncut, pairs=pairs, phase_agreement=agreement, tails=tails))
         change = patient_mean(drawn.latent_b - drawn.latent_a, drawn.latent_a)[:, 2:]
         torch.testing.assert_close(drawn.shift[:, 1:], change[:, 1:] - 1.5, atol=5e-3, rtol=0)
 
@@ -250,6 +255,17 @@ class TestEstimated:
         plain = draw(store).whitening
         torch.testing.assert_close(plain, plain[:1].expand_as(plain), atol=1e-2, rtol=0)
         torch.testing.assert_close(drawn.whitening[:, 1:3], plain[:, 1:3], atol=1e-2, rtol=0)
+
+    def test_tails_are_those_of_all_slices_of_the_scan(self, fine, monkeypatch):
+        monkeypatch.setattr(texture_pairs, "TAIL_ERROR", 0.0)
+        tails = torch.zeros(SLICES, VARIANTS, 2)
+        tails[::SLICES_OF_SCAN, 1] = 6.0  # one slice of each scan, in one variant
+        tails[1::SLICES_OF_SCAN] = torch.nan
+        drawn = draw(replace(fine, tails=tails))
+        heavy = variants(drawn.latent_a)[:, 0] == 1
+        expected = torch.log(torch.tensor([(3 + 6 / (SLICES_OF_SCAN - 1)) / 3]))
+        torch.testing.assert_close(drawn.tails[heavy, :2], expected.expand(int(heavy.sum()), 2))
+        assert drawn.tails[~heavy, :2].abs().max() == 0 and drawn.tails[:, 2].min() == 1
 
     def test_of_an_unknown_kernel_no_whitening_is_known(self, fine, monkeypatch):
         unknown = replace(fine, log_mtf_power=torch.full_like(fine.log_mtf_power, torch.nan))
@@ -318,11 +334,22 @@ class TestLoad:
         law = Kernel("first", *scan.kernels[1])
         torch.testing.assert_close(pairs.log_mtf_power[0, 1, 1], 2 * mtf(rings[1], law).log(), check_dtype=False)
 
+    def test_filtered_kernels_are_known_too(self):
+        law, one = (4.0, 7.0, 0.3, 2.5), (0.5, 4.0, 2.0, 6.0)
+        hu = np.zeros((1, KERNELS_OF_SCAN, 8, 8), np.int16)
+        scan = StoredScan(hu, 0.7, False, np.array([law] * KERNELS_OF_SCAN), np.array([one] * KERNELS_OF_SCAN), np.zeros(0))
+        log_mtf_power, log_noise_gain = texture_pairs._known_of(scan, RINGS, 12.0)
+        lp_cm = torch.linspace(0, 12, RINGS)
+        expected = 2 * (mtf(lp_cm, Kernel("", *law)) * gain(lp_cm, *one)).clamp(min=1e-4).log()
+        torch.testing.assert_close(log_mtf_power, expected.expand(KERNELS_OF_SCAN, -1))
+        assert log_noise_gain.isnan().all(), "no simulated scanner"
+
     def test_a_second_time_it_is_read(self, folder, autoencoder, pairs, monkeypatch):
         monkeypatch.setattr(texture_pairs, "_encode_group", None)
         done = []
         again = load_texture_pairs(folder, autoencoder, progress=done.append)
-        assert all(torch.equal(getattr(again, name), getattr(pairs, name)) for name in STORED)
+        for name in STORED:
+            torch.testing.assert_close(getattr(again, name), getattr(pairs, name), rtol=0, atol=0, equal_nan=True)
         assert again.max_lp_cm == pairs.max_lp_cm == autoencoder.config.max_lp_cm
         assert done == [seeds[0] for seeds in stored_groups(folder)]
         assert len(load_texture_pairs(folder, autoencoder, groups=1)) == 8

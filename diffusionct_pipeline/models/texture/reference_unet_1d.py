@@ -11,14 +11,9 @@ from diffusers.models.unets.unet_1d import UNet1DOutput
 from torch import nn
 
 from .channels import LatentChannels, patient_mean
-from .power_shift import SCAN_TOKENS, noise_share
+from .power_shift import SCAN_TOKENS, TAIL_FEATURES
 
 SMALLEST_DEVIATION = 1e-2  # of a channel of what is sampled
-# Plain slices, simulated or real, scatter by .13 to .36 (normalized) and have noise of a whitening of .03 to .07 cm^2; smoothed ones
-# scatter by .2 to .62 and have one of 0 to .015 in most cases. At a scatter of `DOUBTED` beyond `SCATTER_PER_WHITENING` times the
-# whitening half of what is sampled is believed. Chosen on validation phantoms and on seven real series, smoothed by five families.
-SCATTER_PER_WHITENING, DOUBTED, DOUBT_WIDTH = 4.0, 0.21, 0.03
-USUAL_WHITENING = 0.045  # cm^2, where it is not known
 
 
 class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
@@ -29,8 +24,9 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
 
     What is diffused is the normalized residual of Z_B from `baseline`: Z_A, its power moved by one curve for the whole scan,
     which follows from kernels and doses (see `power_shift.py`). The network sees the power of slice and target only as it
-    differs from their means, and how white the slice's noise is for its kernel: so kernels unlike any of the training are
-    followed by construction, and what the network adds is what place, smoothing and anatomy change.
+    differs from their means, and two signs of smoothing that no kernel and no dose leaves: how white the slice's noise is for
+    its kernel, and how heavy its tails are. So kernels unlike any of the training are followed by construction, and what the
+    network adds is what place, smoothing and anatomy change.
 
     Args:
         rings: Of the latent's power, see `LatentChannels`.
@@ -77,7 +73,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         self.time_embedding = TimestepEmbedding(width, embedding)
         others = total - rings
         self.mean_embedding = nn.Sequential(
-            nn.Linear(2 * others + 4 * rings, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+            nn.Linear(2 * others + 4 * rings + TAIL_FEATURES, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
         )
         self.token_embedding = nn.Sequential(
             nn.Linear(total, token_channels), nn.SiLU(), nn.Linear(token_channels, token_channels)
@@ -122,6 +118,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         tokens: torch.Tensor,
         shift: torch.Tensor,
         whitening: torch.Tensor,
+        tails: torch.Tensor,
         row_length: int | None = None,
         return_dict: bool = True,
     ) -> UNet1DOutput | tuple[torch.Tensor]:
@@ -134,6 +131,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
             tokens: Of the target, (1, T, C) or (B, T, C), normalized, see `select_tokens`.
             shift: Of power between scan and target, (1, rings) or (B, rings), normalized.
             whitening: Of the slices, (B, rings), natural logarithm, see `power_shift.whitening`.
+            tails: Of their noise, (1, 3) or (B, 3), see `power_shift.tail_features`.
             row_length: Positions in a row of the slice; None for square slices.
             return_dict: Whether to return a `UNet1DOutput` rather than a tuple.
 
@@ -148,14 +146,14 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         if length % row:
             raise ValueError(f"`row_length` must divide L = {length}, got {row}.")
         # 1. What is known of the whole slice: local mean and spacing beside the target's, scatter of power beside the target's,
-        #    whitening and shift; and each position's power as it differs from its mean.
+        #    whitening, shift and tails; and each position's power as it differs from its mean.
         tokens = tokens.expand(batch, -1, -1).to(sample.dtype)
         power, others = self.channels.power, slice(0, self.channels.power.start)
         mean_a, mean_b = patient_mean(latent_a), tokens.mean(1)  # [B,C]
         scatter_a = patient_mean((latent_a - mean_a[..., None]).square())[:, power].sqrt()
         scatter_b = tokens[..., power].std(1, correction=0)
         known = [mean_a[:, others], (mean_b - mean_a)[:, others], scatter_a, scatter_b - scatter_a]
-        known += [whitening.expand(batch, -1), shift.expand(batch, -1)]
+        known += [whitening.expand(batch, -1), shift.expand(batch, -1), tails.expand(batch, -1)]
         timestep = torch.as_tensor(timestep, device=sample.device).expand(batch)
         embedding = self.time_embedding(self.time_features(timestep).to(sample.dtype))
         embedding = embedding + self.mean_embedding(torch.cat(known, 1).to(sample.dtype))  # [B,E]
@@ -203,13 +201,9 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         latent_a: torch.Tensor,
         shift: torch.Tensor,
         keep_mean: bool = True,
-        whitening: float = USUAL_WHITENING,
+        smoothed: float = 1.0,
     ) -> torch.Tensor:
         """Turn what was sampled into Z_B: the inverse of `to_residual`, as far as something was removed that it puts back.
-
-        Two kernels of one scan differ by the shift alone. What smoothing removed is missing unevenly, and noise that was smoothed
-        is less white: so a share of the sampled change is followed that grows with its scatter over the patient, and falls with
-        the whitening of the scan.
 
         Args:
             residual: (B, C, L).
@@ -217,20 +211,16 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
             shift: (1, rings) or (B, rings), normalized.
             keep_mean: False where the shift holds all of the mean already: then none is kept. Calibrated by pairs, only what
                 differs from them is kept, by that share.
-            whitening: Of the scan, in cm^2, see `KernelEstimate`.
+            smoothed: How likely it is that the scan was smoothed, 0 to 1: two kernels of one scan differ by the shift alone.
         """
         change = residual.float() * self.deviation[:, None]
         power = change[:, self.channels.power]
         mean = patient_mean(power, weighted_by=latent_a)[..., None]  # [B,rings,1]
-        scatter = patient_mean((power - mean).square(), weighted_by=latent_a).sqrt()  # [B,rings]
-        noise = noise_share(self.config.rings, self.config.max_lp_cm).to(scatter.device)
-        scatter = (scatter * noise).sum(1) / noise.sum() - SCATTER_PER_WHITENING * whitening  # [B]
-        uneven = torch.sigmoid((scatter - DOUBTED) / DOUBT_WIDTH).view(-1, 1, 1)
         if self.is_calibrated:
             _, sampled, weight = self.calibration
-            power = weight * (power - mean) + (mean - sampled) * uneven
+            power = weight * (power - mean) + (mean - sampled) * smoothed
         else:
-            power = uneven * (power if keep_mean else power - mean)
+            power = smoothed * (power if keep_mean else power - mean)
         change = torch.cat([change[:, : self.channels.power.start], power], 1)
         return self.baseline(latent_a, shift) + change
 

@@ -22,10 +22,10 @@ def noise(seed, *shape):
 
 
 def inputs(length=16, batch=2, tokens=7):
-    """Noisy residual, timestep, Z_A, tokens of the target, shift, whitening."""
+    """Noisy residual, timestep, Z_A, tokens of the target, shift, whitening, tails."""
     noisy, latent_a = (noise(seed, batch, LATENT_CHANNELS, length) for seed in (1, 2))
     tokens, shift, whitening = noise(3, batch, tokens, LATENT_CHANNELS), noise(4, batch, RINGS), noise(5, batch, RINGS)
-    return noisy, 400, latent_a, tokens, shift, whitening
+    return noisy, 400, latent_a, tokens, shift, whitening, noise(6, batch, 3)
 
 
 def calibrated(model, shift, residual, weight):
@@ -74,9 +74,9 @@ class TestForward:
         torch.testing.assert_close(both[1:], alone, atol=1e-5, rtol=1e-4)
 
     def test_one_target_serves_all_slices(self, model):
-        noisy, timestep, latent_a, tokens, shift, whitening = inputs()
-        once = model(noisy, timestep, latent_a, tokens[:1], shift[:1], whitening).sample
-        twice = model(noisy, timestep, latent_a, tokens[[0, 0]], shift[[0, 0]], whitening).sample
+        noisy, timestep, latent_a, tokens, shift, *rest = inputs()
+        once = model(noisy, timestep, latent_a, tokens[:1], shift[:1], *rest).sample
+        twice = model(noisy, timestep, latent_a, tokens[[0, 0]], shift[[0, 0]], *rest).sample
         torch.testing.assert_close(once, twice)
 
     def test_a_position_sees_those_above_and_below(self, model):
@@ -135,33 +135,22 @@ class TestResidual:
         torch.testing.assert_close(moved[:, POWER], shift[..., None].expand(2, RINGS, 64))
         assert moved[:, : POWER.start].abs().max() == 0  # pixels and anatomy stay
 
-    @pytest.mark.parametrize("keep_mean", (True, False))
-    def test_there_and_back_a_share_of_the_change_is_left(self, model, tissue, keep_mean):
+    def test_there_and_back(self, model, tissue):
         latent_b, shift = noise(1, 2, LATENT_CHANNELS, 64), noise(4, 2, RINGS)
         model.deviation.uniform_(0.2, 2, generator=torch.Generator().manual_seed(0))
-        back = model.from_residual(model.to_residual(latent_b, tissue, shift), tissue, shift, keep_mean)
-        torch.testing.assert_close(back[:, : POWER.start], latent_b[:, : POWER.start])
-        change, kept = ((latent - model.baseline(tissue, shift))[:, POWER] for latent in (latent_b, back))
-        if not keep_mean:
-            change = change - patient_mean(change, tissue)[..., None]
-        share = (kept * change).sum((1, 2)) / (change * change).sum((1, 2))  # [B]
-        assert ((share > 0) & (share <= 1 + 1e-6)).all()
-        torch.testing.assert_close(kept, share.view(-1, 1, 1) * change, atol=1e-5, rtol=1e-4)
+        back = model.from_residual(model.to_residual(latent_b, tissue, shift), tissue, shift)
+        torch.testing.assert_close(back, latent_b, atol=1e-5, rtol=1e-4)
 
-    def test_what_is_sampled_for_a_scan_of_white_noise_is_not_followed(self, model, tissue):
+    def test_where_the_shift_holds_all_of_the_mean_none_is_added(self, model, tissue):
         shift, residual = noise(4, 1, RINGS), noise(5, *tissue.shape)
-        followed, left = (model.from_residual(residual, tissue, shift, whitening=white) for white in (0.0, 1.0))
-        baseline = model.baseline(tissue, shift)[:, POWER]
-        torch.testing.assert_close(left[:, POWER], baseline, atol=1e-4, rtol=1e-4)
-        assert (followed[:, POWER] - baseline).abs().mean() > 0.1
+        change = (model.from_residual(residual, tissue, shift, keep_mean=False) - model.baseline(tissue, shift))[:, POWER]
+        assert patient_mean(change, weighted_by=tissue).abs().max() < 1e-5 and change.abs().mean() > 0.1
 
-    def test_a_change_of_the_mean_alone_is_anatomy_and_an_uneven_one_is_smoothing(self, model, tissue):
-        shift, everywhere = noise(4, 1, RINGS), torch.ones_like(tissue)
-        baseline = model.baseline(tissue, shift)
-        torch.testing.assert_close(model.from_residual(everywhere, tissue, shift)[:, POWER], baseline[:, POWER])
-        uneven = everywhere + 20 * noise(4, *tissue.shape)
-        kept = model.from_residual(uneven, tissue, shift) - baseline
-        torch.testing.assert_close(kept, uneven * model.deviation[:, None], atol=0.05, rtol=0.05)
+    def test_what_is_sampled_is_followed_as_far_as_the_scan_was_smoothed(self, model, tissue):
+        shift, residual = noise(4, 1, RINGS), noise(5, *tissue.shape)
+        all_of_it, half, none = (model.from_residual(residual, tissue, shift, smoothed=share) for share in (1.0, 0.5, 0.0))
+        torch.testing.assert_close(none[:, POWER], model.baseline(tissue, shift)[:, POWER])
+        torch.testing.assert_close((half - none)[:, POWER], (all_of_it - none)[:, POWER] / 2)
 
 
 class TestCalibrated:

@@ -98,7 +98,7 @@ class Rows:
             return model.denoise(latent_a.expand(count, -1, -1), step, steps, start, generators, row_length)
 
         def drawn(latent, texture=textures[0]):
-            return pipe.image_processor.postprocess(pipe.decode(latent, skips, texture), slices)[0]
+            return pipe.image_processor.postprocess(pipe.decode(latent, skips, texture, step.coherent), slices)[0]
 
         several = sampled(pipe, default, samples)  # [K,C,L]
         latents = {steps: several[:1] if steps == default else sampled(pipe, steps) for steps in self.steps}

@@ -4,19 +4,25 @@
     python benchmarks/estimation.py scans/a scans/b              # series: all slices, either half, single slices
     python benchmarks/estimation.py --pair scans/soft scans/sharp    # two reconstructions of one scan, same slices
 
+Simulated scans are estimated from noise alone, from skin alone, from both, and with a header that is right or names another
+kernel beside.
+
 The level is 2 log T, mean over 2 to 6 lp/cm as far as T is above .08: an error of it is an error of the log of the dose.
 z is an error over its stated standard deviation. For a pair the truth is the cross-spectrum of tissue over the power
 spectrum of the soft slices, which noise that both share makes exact.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import torch
 
 from diffusionct_pipeline.dicom import read_slice, scan_folder
-from diffusionct_pipeline.estimation import EdgeSlice, estimate_kernel, estimate_kernel_of_slices
+from diffusionct_pipeline.estimation import EdgeSlice, estimate_kernel_of_slices
+from diffusionct_pipeline.estimation.estimating import Evidence
 from diffusionct_pipeline.estimation.law import LEVEL_LP_CM, log_mtf
 from diffusionct_pipeline.evaluation.regions import Tissue, spread, tissue_squares
 from diffusionct_pipeline.image_processor import from_dicom
@@ -59,24 +65,45 @@ def simulated(seed):
                     ]
 
 
+def estimates(slices, kernel):
+    """Evidence -> estimate of slices that were made under a kernel; None where it tells nothing."""
+    whole = Evidence(THICKNESS_MM, LOWEST_STORED_HU)
+    for item in slices:
+        whole.add(item)
+    skinless, noiseless = replace(whole, skin=[]), replace(whole, squares=[{} for _ in slices])
+    other = KERNEL_NAMES[(KERNEL_NAMES.index(kernel) + 1) % len(KERNEL_NAMES)]
+    return {
+        "noise": skinless.estimate("", []),
+        "skin": noiseless.estimate("", []),
+        "both": whole.estimate("", []),
+        "both, right header": whole.estimate(kernel, []),
+        "both, wrong header": whole.estimate(other, []),
+        "noise, right header": skinless.estimate(kernel, []),
+    }
+
+
 def print_simulated(seed):
-    """Errors of MTF50 and level by scanner."""
-    errors = {name: [] for name in SCANNERS}
-    for name, kernel, slices in simulated(seed):
-        found, true = estimate_kernel(slices, THICKNESS_MM, LOWEST_STORED_HU), KERNELS[kernel]
-        if found is None:
-            print(f"{name} {kernel}: nothing tells it")
-            continue
-        wanted = 2 * log_mtf(found.level_band, true.mtf50, true.mtf10, true.boost, true.boost_peak).mean()
-        scale = np.log(found.mtf50 / true.mtf50)
-        level = found.level - wanted
-        deviation = np.sqrt(found.covariance[0][0]) / found.mtf50
-        errors[name].append((scale, scale / deviation, level, level / found.level_deviation))
-    print(f"{'scanner':10}  n   MTF50 rms     z rms, worst   level rms  worst    z rms, worst")
-    for name, rows in (*errors.items(), ("both", sum(errors.values(), []))):
+    """Errors of MTF50 and level by evidence and scanner."""
+    errors = {}
+    for scanner, kernel, slices in simulated(seed):
+        true = KERNELS[kernel]
+        for evidence, found in estimates(slices, kernel).items():
+            if found is None:
+                print(f"{scanner} {kernel}: {evidence} tells nothing")
+                continue
+            wanted = 2 * log_mtf(found.level_band, true.mtf50, true.mtf10, true.boost, true.boost_peak).mean()
+            scale = np.log(found.mtf50 / true.mtf50)
+            level = found.level - wanted
+            deviation = np.sqrt(found.covariance[0][0]) / found.mtf50
+            row = (scale, scale / deviation, level, level / found.level_deviation)
+            errors.setdefault((evidence, scanner), []).append(row)
+            errors.setdefault((evidence, "all"), []).append(row)
+    print(f"{'evidence':20} {'scanner':8}  n   MTF50 rms     z rms, worst   level rms  worst    z rms, worst  in 90 %")
+    for (evidence, scanner), rows in errors.items():
         rms, worst = np.sqrt(np.mean(np.square(rows), 0)), np.abs(rows).max(0)
-        print(f"{name:10} {len(rows):3}   {rms[0]:9.1%}   {rms[1]:7.2f} {worst[1]:7.2f}   {rms[2]:9.3f} {worst[2]:6.2f}  "
-              f"{rms[3]:7.2f} {worst[3]:7.2f}")  # fmt: skip
+        held = (np.abs(rows)[:, 3] < NormalDist().inv_cdf(0.95)).mean()
+        print(f"{evidence:20} {scanner:8} {len(rows):3}   {rms[0]:9.1%}   {rms[1]:7.2f} {worst[1]:7.2f}   {rms[2]:9.3f} "
+              f"{worst[2]:6.2f}  {rms[3]:7.2f} {worst[3]:7.2f}   {held:5.0%}")  # fmt: skip
 
 
 def load(folder):

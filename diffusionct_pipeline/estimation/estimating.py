@@ -48,7 +48,7 @@ def estimate_kernel(
     Returns:
         None where nothing tells the kernel: no slice, or no skin, no tissue and no further witness.
     """
-    evidence = _Evidence(thickness_mm, floor_hu)
+    evidence = Evidence(thickness_mm, floor_hu)
     for item in slices:
         evidence.add(item)
     return evidence.estimate(header_kernel, witnesses)
@@ -116,7 +116,7 @@ def _until_sure(
             if item is None:
                 continue
             if evidence is None:
-                evidence = _Evidence(item.thickness_mm or UNKNOWN_THICKNESS_MM)
+                evidence = Evidence(item.thickness_mm or UNKNOWN_THICKNESS_MM)
                 header_kernel = item.kernel if header_kernel is None else header_kernel
             neighbour, distance_mm = _nearest(places, index)
             beside = None if neighbour is None else read(neighbour)
@@ -151,7 +151,7 @@ def _nearest(places: np.ndarray, index: int) -> tuple[int | None, float]:
 
 
 @dataclass(eq=False)
-class _Evidence:
+class Evidence:
     """What slices showed so far: each is searched once."""
 
     thickness_mm: float

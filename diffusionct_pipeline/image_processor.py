@@ -20,7 +20,7 @@ from .dicom.hounsfield import OUTSIDE_FIELD_OF_VIEW_HU
 from .dicom.plausible import ValueRange, lacks_air, lacks_air_remark, narrow_remark, spectral_remark
 from .dicom.reading import SQUARE_TOLERANCE
 from .noise import scan_position
-from .padding import continued
+from .padding import continued, continued_into_padding
 from .volumes import CTVolume, is_volume, read_volume
 
 logger = logging.getLogger(__name__)
@@ -193,12 +193,14 @@ class CTImageProcessor:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Slices of one size -> model range on a grid of multiples of 32, continued to the right and bottom.
 
-        The models see values clipped to -1500..3071 HU, and air where nothing was measured.
+        The models see values clipped to -1500..3071 HU. Where nothing was measured they see the slice continued and, farther
+        out, air.
 
         Returns:
             (B, 1, H', W') float32 tensor in model range and (B,) float32 tensor of pixel spacings in mm.
         """
-        hu = torch.from_numpy(np.stack([measured_hu(item) for item in slices]))[:, None]  # [B,1,H,W]
+        filled = [continued_into_padding(item.hu, item.padding, UNMEASURED_HU) for item in slices]
+        hu = torch.from_numpy(np.stack(filled))[:, None]  # [B,1,H,W]
         sample = to_model(hu.clamp(LOWEST_SEEN_HU, HIGHEST_SEEN_HU))
         bottom, right = (-size % GRID for size in hu.shape[-2:])
         sample = continued(sample, 0, right, 0, bottom)  # [B,1,H',W']

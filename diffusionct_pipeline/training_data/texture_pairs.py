@@ -39,6 +39,9 @@ LEVEL_ERROR, SHAPE_ERROR, MTF_ERROR = 0.15, 0.2, 0.5
 # Log power by which noise falls up to the last ring, from these shares of its frequency on, and of how many pairs.
 LARGEST_FALL, FALLS_FROM, FALLING_SHARE = 5.0, (0.3, 0.6), 0.7
 TAIL_ERROR = 0.06  # of the excess kurtosis of noise
+# Log power, deviation of each of the ways in which noise spreads over a slice, and of how that differs at the last ring: bowtie
+# filters, tube current that follows the body, and blur away from the centre, of which the simulator has none.
+SPREAD, SPREAD_OF_SHAPE = 0.35, 0.25
 KERNEL_UNKNOWN_SHARE = 0.1  # of the pairs: no whitening is known, nor tails
 KERNEL_OF_VARIANT = (*range(KERNELS_OF_SCAN), *SMOOTHED_KERNELS)
 STORED = ("stored", "uncut", "pairs", "phase_agreement", "log_mtf_power", "log_noise_gain", "tails")
@@ -148,30 +151,34 @@ class TexturePairs:
                 torch.where(flip, (grid := x.unflatten(2, (side, side))).flip(dim), grid).flatten(2)
                 for x in (latent_a, latent_b, phase)
             )
-        # 5. Fields of view of any size, one for the batch, round places in the patient.
+        # 5. Scanners that spread their noise otherwise, over A and B alike.
+        rings = phase.shape[1]
+        spread = _spread(count, rings, side, generator) * noise_share(rings, self.max_lp_cm).to(device)[:, None]
+        latent_a[:, -rings:] += spread
+        latent_b[:, -rings:] += spread
+        # 6. Fields of view of any size, one for the batch, round places in the patient.
         if side > SMALLEST_CROP and rand(1).item() < CROPPED_SHARE:
             size = SMALLEST_CROP + int(rand(1).item() * (side - SMALLEST_CROP))
             latent_a, latent_b, phase = _cropped((latent_a, latent_b, phase), patient_weight(latent_a)[:, 0], size, generator)
-        # 6. Kernels of any other shape.
-        rings = phase.shape[1]
+        # 7. Kernels of any other shape.
         curved = (same | (rand(count) < CURVED_SHARE)).float()[:, None, None]
         curve_a, curve_b = (curved * _curves(count, rings, generator) for _ in range(2))
         curve_b = curve_b * (~wish).float()[:, None, None]  # the standard is what it is
         latent_a[:, -rings:] += curve_a
         latent_b[:, -rings:] += curve_b
         of_target[..., -rings:] += curve_b.transpose(1, 2)
-        # 7. Scanners that divide less of their blur out: noise falls beyond some frequency, which no MTF says.
+        # 8. Scanners that divide less of their blur out: noise falls beyond some frequency, which no MTF says.
         falls = LARGEST_FALL * rand(count, 1, 1) * (rand(count, 1, 1) < FALLING_SHARE)
         start = FALLS_FROM[0] + (FALLS_FROM[1] - FALLS_FROM[0]) * rand(count, 1, 1)
         f = torch.linspace(0, 1, rings, device=device).view(1, -1, 1)
         fall = falls * ((f - start) / (1 - start)).clamp(min=0)
         latent_a[:, -rings:] -= fall
         latent_b[:, -rings:] -= fall
-        # 8. What an estimate would say of the pair.
+        # 9. What an estimate would say of the pair.
         plain = plain[:, -rings:] + (curve_b - curve_a)[..., 0]
         log_mtf_power = self.log_mtf_power[index, kernel[a]] + curve_a[..., 0]
         shift, white = self._estimated(latent_a, latent_b, plain, log_mtf_power, generator)
-        # 9. Tails of noise, of all slices of the scan as in an estimate.
+        # 10. Tails of noise, of all slices of the scan as in an estimate.
         scan = (index - own)[:, None] + torch.arange(SLICES, device=device)  # [B,slices]
         tails = self.tails[scan, a[:, None]].nanmean(1)
         tails = tails + TAIL_ERROR * torch.randn(count, 2, generator=generator, device=device)
@@ -351,6 +358,16 @@ def _leaning(seen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     lean = torch.randn(count, channels, 1, generator=generator, device=generator.device) * LEAN
     lean *= (torch.rand(count, 1, 1, generator=generator, device=generator.device) < LEANING_SHARE).float()
     return torch.exp((lean * context.clamp(-3, 3)).sum(1))
+
+
+def _spread(count: int, rings: int, side: int, generator: torch.Generator) -> torch.Tensor:
+    """Smooth fields over the slice, (count, rings, side * side): of two degrees in x and y, and another part that grows with f."""
+    axis = torch.linspace(-1, 1, side, device=generator.device)
+    y, x = (each.flatten() for each in torch.meshgrid(axis, axis, indexing="ij"))
+    ways = torch.stack([x, y, x * y, x**2 - 1 / 3, y**2 - 1 / 3])  # [5,L]
+    of_all, of_shape = torch.randn(2, count, len(ways), generator=generator, device=generator.device)
+    f = torch.linspace(0, 1, rings, device=generator.device)[:, None]
+    return SPREAD * (of_all @ ways)[:, None] + SPREAD_OF_SHAPE * f * (of_shape @ ways)[:, None]
 
 
 def _curves(count: int, rings: int, generator: torch.Generator) -> torch.Tensor:

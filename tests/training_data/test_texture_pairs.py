@@ -203,7 +203,7 @@ class TestDraw:
 @pytest.fixture
 def exact(monkeypatch):
     """An estimate without errors."""
-    for name in ("LEVEL_ERROR", "SHAPE_ERROR", "MTF_ERROR", "KERNEL_UNKNOWN_SHARE"):
+    for name in ("LEVEL_ERROR", "SHAPE_ERROR", "MTF_ERROR", "KERNEL_UNKNOWN_SHARE", "SPREAD", "SPREAD_OF_SHAPE"):
         monkeypatch.setattr(texture_pairs, name, 0.0)
 
 

@@ -112,7 +112,8 @@ def kernels(record):
             f"{100 * row['rms']:.1f} %",
             percent(row["dose kept"]),
         ])  # fmt: skip
-    header = ["kernel", "as it is", "standardized", "noise, relative to the target's", "error of MTF50 (rms)", "dose kept"]
+    header = ["kernel", "as it is", "standardized", "noise, relative to the target's", "error of MTF50 (rms)"]
+    header.append("dose kept")
     return with_commands(markdown(header, rows), record, "kernels_to_standard")
 
 
@@ -192,7 +193,8 @@ def agreement_of_two(record):
             row = rows.setdefault(scan, {"before": agreement(*parts["mean"]["as they are"])})
             row[name] = agreement(*parts["mean"]["standardized"])
     header = ["", "as they are", *(f"to {name.removeprefix(RECONSTRUCTIONS)}" for name in names)]
-    return header, [[SCANS.get(s, s), row["before"], *(row.get(name, "–") for name in names)] for s, row in rows.items()]
+    cells = ([SCANS.get(scan, scan), row["before"], *(row.get(name, "–") for name in names)] for scan, row in rows.items())
+    return header, list(cells)
 
 
 def estimate(kernel):
@@ -231,7 +233,7 @@ def number_word(count):
 def with_commands(table, record, *names):
     """A table, and below it the commands that measured it."""
     commands = record["scores"].get("commands", {})
-    lines = [f"`{name}`: {commands[name]}" for name in names if name in commands]
+    lines = [commands[name].rstrip(".") for name in names if name in commands]
     return "\n\n".join([table, "Measured by: " + "; ".join(lines) + "."] if lines else [table])
 
 

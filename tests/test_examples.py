@@ -93,7 +93,7 @@ def test_05_agreement_on_a_phantom(run, tmp_path):
 def test_the_paper_in_one_file(run):
     tiny = ("--steps", 2, "--batch", 1, "--crop", 32, "--size", 64, "--sampling-steps", 2)
     printed = run("paper_in_one_file.py", *tiny)
-    assert [line.split("  ")[0] for line in printed[:4]] == ["phase one"] * 2 + ["phase two"] * 2
+    assert [line.split("  ")[0] for line in printed[:8]] == ["phase one"] * 2 + ["phase two"] * 6
     rows = ["A", "decode(Z_A)", "decode(DDPM(Z_A))", "decode(Z_B)", "B"]
     assert [line.split()[0] for line in printed[-5:]] == rows
     assert printed[-1].endswith("within 15 % 100%   CCC  1.00")  # B is the standard itself

@@ -1,4 +1,4 @@
-"""What the README, the card and the pages tell people to type exists, their snippets run, and their links lead somewhere."""
+"""What README, card and pages tell people to type exists, their snippets run, and their links lead somewhere."""
 
 import re
 import shlex
@@ -34,7 +34,8 @@ def blocks(text, language):
 def commands_of(pages):
     """Command lines of Bash blocks, without comments and variables that are set for one command."""
     bash = "\n".join("\n".join(blocks(page.read_text(), "bash")) for page in pages).replace("\\\n", " ")
-    return list(dict.fromkeys(re.sub(r'^(\w+="[^"]*" )+', "", line.split("  #")[0]).strip() for line in bash.splitlines() if line))
+    lines = (re.sub(r'^(\w+="[^"]*" )+', "", line.split("  #")[0]).strip() for line in bash.splitlines() if line)
+    return list(dict.fromkeys(lines))
 
 
 # The recipe of docs/paper.md has its own test, tests/test_paper.py.

@@ -125,7 +125,7 @@ def ablation(record):
     for name, test in tests.items():
         regions = next(row["regions"] for row in test.values() if "regions" in row)
         cells = [agreement(test[s]["within 15 %"], test[s]["CCC"]) if s in test else "" for s in systems]
-        rows.append([f"{name} ({regions} regions)", *cells])
+        rows.append([f"{name}; {regions} regions", *cells])
     return with_commands(markdown(["", *systems], rows), record, "ablation")
 
 

@@ -2,8 +2,8 @@
 
     python examples/paper_in_one_file.py [--steps 150] [--crop 64] [--size 256] [--sampling-steps 50]
 
-It trains on simulated pairs, offline and on a CPU, for about a minute on two cores. It is then tested on a simulated
-scan that it has not seen. Read it beside the paper. The paper numbers only the two equations of its
+It trains on simulated pairs, offline and on a CPU, for about a minute on two cores (100 s of one). It is then tested on
+a simulated scan that it has not seen. Read it beside the paper. The paper numbers only the two equations of its
 evaluation, (1) and (2); its losses have no number and are named here by the phase of training that they belong to.
 docs/paper.md explains every reading of the text, and lists where the embedded checkpoint goes beyond it.
 

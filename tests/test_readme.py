@@ -1,5 +1,6 @@
 """What README, card and pages tell people to type exists, their snippets run, and their links lead somewhere."""
 
+import ast
 import re
 import shlex
 import tomllib
@@ -159,6 +160,23 @@ def test_the_folders_and_files_it_names_exist(page):
 def test_scripts_that_are_named_exist(page):
     named = re.findall(r"(?:benchmarks|examples|training)/\w+\.(?:py|sh|ipynb)", page.read_text())
     assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def messages():
+    """Every text of the package, as far as it is not filled in."""
+    trees = (ast.parse(path.read_text()) for path in (ROOT / "diffusionct_pipeline").rglob("*.py"))
+    nodes = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return [node.value for node in nodes if isinstance(node.value, str)]
+
+
+def test_the_messages_of_typical_problems_are_those_of_the_package():
+    quoted = re.findall(r'\*\*"([^"]+)"', (ROOT / "docs/troubleshooting.md").read_text())
+    texts, unknown = messages(), []
+    for quote in quoted:
+        fragment = max(re.split(r"\.\.\.|\d+|`\w+`", quote.rstrip(".")), key=len).strip()
+        if not any(fragment in text for text in texts):
+            unknown.append(quote)
+    assert len(quoted) > 3 and unknown == []
 
 
 def anchors(page):

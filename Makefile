@@ -1,7 +1,8 @@
 # Two commands, each from a fresh clone with Python >= 3.10 and make only:
 #   make demo    environment in .venv, install, the main job on a simulated scan
 #   make test    environment in .venv, install, tests
-# And for those who change it: make docs, the site in site/index.html.
+# And for those who change it: make docs, the site in site/index.html; make results, the measured tables of README.md and
+# docs/results.md from the record of the embedded checkpoint.
 # All install again when pyproject.toml or constraints.txt change. Another interpreter: make test PYTHON=python3.12
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test docs clean
+.PHONY: demo test docs results clean
 
 demo: $(INSTALLED)
 	$(BIN)/diffusionct demo --out demo_output
@@ -20,6 +21,9 @@ test: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs site
+
+results: $(INSTALLED)
+	$(BIN)/python benchmarks/results.py
 
 # One install, so that the constraints hold for every package.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -90,6 +90,19 @@ def test_05_agreement_on_a_phantom(run, tmp_path):
     assert (tmp_path / "out/report.md").is_file()
 
 
+def test_the_paper_in_one_file(run):
+    tiny = ("--steps", 2, "--batch", 1, "--crop", 32, "--size", 64, "--sampling-steps", 2)
+    printed = run("paper_in_one_file.py", *tiny)
+    assert [line.split("  ")[0] for line in printed[:8]] == ["phase one"] * 2 + ["phase two"] * 6
+    rows = ["A", "decode(Z_A)", "decode(DDPM(Z_A))", "decode(Z_B)", "B"]
+    assert [line.split()[0] for line in printed[-5:]] == rows
+    assert printed[-1].endswith("within 15 % 100%   CCC  1.00")  # B is the standard itself
+
+
+def test_the_paper_in_one_file_is_one_page():
+    assert len((EXAMPLES / "paper_in_one_file.py").read_text().splitlines()) <= 300
+
+
 def test_the_tutorial(run, tmp_path):
     """Its cells as a script, which needs no Jupyter."""
     cells = json.loads((EXAMPLES / "tutorial.ipynb").read_text())["cells"]

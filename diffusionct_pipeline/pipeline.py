@@ -494,7 +494,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
         if self.denoiser.is_calibrated and target.id == "standard":
             config, tails = self.autoencoder.config, tails_of(source).to(self._execution_device)
             mtf = log_mtf_power(source, config.rings, config.max_lp_cm)
-            return Step(target.tokens, self.denoiser.calibration[0].T, tails, None, mtf, False)
+            smoothed = 1.0 if source.kernel is None else source.kernel.smoothed
+            return Step(target.tokens, self.denoiser.calibration[0].T, tails, smoothed, None, mtf, False)
         mean, std = self.autoencoder.latent_mean, self.autoencoder.latent_std
         device = self._execution_device
         return make_step(source, target, noise, mean.to(device), std.to(device), self.autoencoder.config.max_lp_cm)
@@ -583,7 +584,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 tensors = {"latents": x_t, "latent_a": latent_a}
                 tensors |= on_step_end(number, timestep, tensors)
                 x_t, latent_a = tensors["latents"], tensors["latent_a"]
-        return x_t if step is None else self.denoiser.from_residual(x_t, latent_a, step.shift, step.keep_mean)
+        return x_t if step is None else self.denoiser.from_residual(x_t, latent_a, step.shift, step.keep_mean, step.smoothed)
 
     def whitening(self, latent_a: torch.Tensor, step: Step) -> torch.Tensor:
         """How white the noise of slices (B, C, L) is for their kernel, (B, rings); 0 where it is not known."""

@@ -63,6 +63,7 @@ class Step:
         tokens: Of the target's texture, (1, T, C), normalized.
         shift: Of power, (1, rings), normalized.
         tails: Of the scan's noise, which tell whether it was smoothed; (1, 3), see `power_shift.tail_features`.
+        smoothed: How likely that is, 0 to 1.
         coherent: Change of log power that the kernels ask for, (1, rings), or None where they are not known: so much of the
             scan itself goes into the result, and what its power grows beyond that is new noise.
         log_mtf_power: 2 log T of the scan, (1, rings), or None where its kernel is not known.
@@ -77,6 +78,7 @@ class Step:
     tokens: torch.Tensor
     shift: torch.Tensor
     tails: torch.Tensor
+    smoothed: float = 1.0
     coherent: torch.Tensor | None = None
     log_mtf_power: torch.Tensor | None = None
     keep_mean: bool = True
@@ -155,7 +157,8 @@ def make_step(
     done = "keep" if keep else "target"
     log_mtf = None if known_mtf is None else known_mtf.to(mean)
     tails = tails_of(source).to(mean)
-    return Step(target.tokens, shift, tails, coherent, log_mtf, keep, done, level, deviation, after, remarks)
+    smoothed = 1.0 if kernel is None else kernel.smoothed
+    return Step(target.tokens, shift, tails, smoothed, coherent, log_mtf, keep, done, level, deviation, after, remarks)
 
 
 def log_mtf_power(source: ScanEstimate, rings: int, max_lp_cm: float) -> torch.Tensor | None:

@@ -29,6 +29,8 @@ SMOOTHED_KERNELS = (1, 1, 2, 2, 3, 3, 3, 3, 3, 3, 4, 4)  # of a scan: all but th
 CUT_HU = (-1024.0, UNCUT_HU)  # lowest HU, by vendor
 LOWEST_STRENGTH, LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.2, 0.6, 2.2
 TWICE_SMOOTHED_SHARE = 0.3
+PLAIN_SHARE = 0.5  # of the sources: a network that sees more smoothed ones takes too many for smoothed
+FILTERED_SHARE = 0.5  # of the pairs whose target is not the standard: real scans
 LARGEST_CURVE = 0.7  # of the random curves that are added to log power, at 12 lp/cm
 CURVED_SHARE = 0.5  # of the pairs
 LEANING_SHARE, LEAN = 0.6, 0.8  # of the pairs; deviation of a lean, in log weight per deviation of a channel
@@ -120,10 +122,16 @@ class TexturePairs:
         with_standard = is_standard.any(1).nonzero()[:, 0]  # [M]
         wish = rand(count) < standard_share if len(with_standard) else torch.zeros(count, dtype=bool, device=device)
         index = (rand(count) * len(self)).long()
+        filtered = self.log_noise_gain[:, 0].isnan().nonzero()[:, 0]
+        if len(filtered):
+            of_filtered = filtered[(rand(count) * len(filtered)).long()]
+            index = torch.where(rand(count) < FILTERED_SHARE, of_filtered, index)
         if len(with_standard):
             index = torch.where(wish, with_standard[(rand(count) * len(with_standard)).long()], index)
-        fits = (is_standard[index] == wish[:, None]).float()
-        pair = torch.multinomial(fits, 1, generator=generator)[:, 0]
+        fits, is_plain = is_standard[index] == wish[:, None], self.pairs[index, :, 0] < KERNELS_OF_SCAN  # [B,P]
+        plain, smoothed = ((fits & each).float() for each in (is_plain, ~is_plain))
+        either = [share * each / each.sum(1, keepdim=True).clamp(min=1) for share, each in ((PLAIN_SHARE, plain), (1 - PLAIN_SHARE, smoothed))]
+        pair = torch.multinomial(sum(either), 1, generator=generator)[:, 0]
         a, b = self.pairs[index, pair].unbind(1)
         same = (rand(count) < same_share) & ~wish
         b = torch.where(same, a, b)

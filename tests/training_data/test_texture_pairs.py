@@ -52,6 +52,13 @@ def variants(latent, uncut=0.0):
     return ((latent[:, VARIANT] - uncut) * 10).round()
 
 
+def without_uncut(drawn):
+    """B as its file has it."""
+    b = drawn.latent_b.clone()
+    b[:, VARIANT] -= UNCUT
+    return b
+
+
 def curves(power, latent):
     """What was added to the power (B, rings, n) of a slice and variant, which their channels tell."""
     variant, number = latent[:, VARIANT], latent[:, SLICE]
@@ -143,8 +150,18 @@ class TestDraw:
         assert max(len(set(one.tolist())) for one in seen) == 2  # of one or two slices
         assert len(set(((seen[:, 0] - own[:, 0]) % SLICES_OF_SCAN).tolist())) == SLICES_OF_SCAN - 1
 
+    def test_noise_of_a_pair_spreads_alike_over_the_slice_and_slow_power_does_not(self, store, monkeypatch):
+        for name in ("FALLING_SHARE", "CURVED_SHARE", "SPREAD_OF_SHAPE"):
+            monkeypatch.setattr(texture_pairs, name, 0.0)
+        drawn = draw(store)
+        of_a, of_b = (curves(latent[:, 2:], anchor) for latent, anchor in ((drawn.latent_a, drawn.latent_a), (drawn.latent_b, without_uncut(drawn))))
+        torch.testing.assert_close(of_a, of_b, atol=2e-3, rtol=0)
+        assert of_a[:, 0].abs().max() < 1e-3, "slow power is anatomy"
+        assert of_a[:, -1].std(1).mean() > 0.1 and of_a.mean((0, 2)).abs().max() < 0.1
+
     def test_a_curve_shifts_the_power_of_a_place_by_place_alike(self, store, monkeypatch):
-        monkeypatch.setattr(texture_pairs, "FALLING_SHARE", 0.0)
+        for name in ("FALLING_SHARE", "SPREAD", "SPREAD_OF_SHAPE"):
+            monkeypatch.setattr(texture_pairs, name, 0.0)
         drawn = draw(store)
         added = curves(drawn.latent_a[:, 2:], drawn.latent_a)
         torch.testing.assert_close(added, added[..., :1].expand_as(added), atol=1e-3, rtol=0)
@@ -154,10 +171,10 @@ class TestDraw:
             assert curved[chosen].float().mean().item() == pytest.approx(texture_pairs.CURVED_SHARE, abs=0.1)
 
     def test_another_curve_shifts_b_and_its_tokens_alike_and_never_the_standard(self, store, monkeypatch):
-        monkeypatch.setattr(texture_pairs, "FALLING_SHARE", 0.0)
+        for name in ("FALLING_SHARE", "SPREAD", "SPREAD_OF_SHAPE"):
+            monkeypatch.setattr(texture_pairs, name, 0.0)
         drawn = draw(store)
-        b = drawn.latent_b.clone()
-        b[:, VARIANT] -= UNCUT
+        b = without_uncut(drawn)
         of_b = curves(b[:, 2:], b)[..., :1]  # [B,rings,1]
         of_tokens = curves(drawn.tokens.transpose(1, 2)[:, 2:], drawn.tokens.transpose(1, 2))
         torch.testing.assert_close(of_tokens, of_b.expand_as(of_tokens), atol=2e-3, rtol=0)

@@ -90,6 +90,7 @@ def series_row(found: Characterisation, index: int) -> dict[str, Cell]:
         "mtf10_lp_cm": kernel.mtf10 if kernel else None,
         "told_by": kernel.told_by if kernel else "nothing",
         "whitening_cm2": kernel.whitening if kernel else None,
+        "smoothed": kernel.smoothed if kernel else None,
     }
     for tissue in TISSUES:
         row[f"noise_{tissue.replace(' ', '_')}_hu"] = item.noise_hu.get(tissue)
@@ -180,7 +181,7 @@ def report_text(found: Characterisation, figures: dict[str, str]) -> list[str]:
         _table("Protocol", rows, ("series", "slices", "vendor", "model", "kernel", "iterative", "thickness_mm",
                                   "increment_mm", "pixel_mm", "kvp", "exposure_mas", "current_ma")),
         _table("Kernel", rows, ("series", "kernel", "family", "mtf50_lp_cm", "mtf50_low_lp_cm", "mtf50_high_lp_cm", "mtf10_lp_cm",
-                                "told_by", "whitening_cm2")),
+                                "told_by", "whitening_cm2", "smoothed")),
         _table("Noise", rows, ("series", "kernel", "noise_lung_hu", "noise_fat_hu", "noise_soft_tissue_hu", "grain_lp_cm", "group",
                                "prior_deviations", "prior_at_lp_cm")),
         *_listed("Unlike training", rows, "remarks"),

@@ -1,6 +1,7 @@
 """The kernel of slices that were made under a known one."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,6 +148,12 @@ class TestKernelEstimate:
     def test_survives_json(self, soft):
         again = KernelEstimate.from_json(json.loads(json.dumps(soft.to_json())))
         assert again == soft and again.digest() == soft.digest()
+
+    def test_heavy_tails_and_noise_that_is_not_white_tell_smoothing(self, soft):
+        plain = replace(soft, tails=(0.02, 0.1), whitening=0.045)
+        heavy, coarse = replace(plain, tails=(0.8, 0.5)), replace(plain, tails=(0.2, 0.1), whitening=0.0)
+        assert plain.smoothed < 0.05 and heavy.smoothed > 0.95 and coarse.smoothed > 0.5
+        assert replace(plain, tails=None).smoothed < 0.05
 
     def test_says_what_the_law_says(self, soft):
         assert soft.mtf([soft.mtf50, soft.mtf10]) == pytest.approx([0.5, 0.1], rel=1e-6)

@@ -17,7 +17,7 @@ LOWEST_MTF = 0.08  # what a soft kernel does beyond is of no use
 # Signs of smoothing that spares edges: tails of noise in two bands, and cm^2 of whitening that it lacks. Seven plain real series
 # have a sum of -.05 to .11 and one, GE LUNG, of up to .43; smoothed by seven families they have .14 to 3.
 SLOW_TAIL_WEIGHT, WHITENING_WEIGHT, USUAL_WHITENING = 0.5, 6.0, 0.035
-SMOOTHED_FROM, SMOOTHED_WIDTH = 0.3, 0.05
+SMOOTHED_FROM, SMOOTHED_WIDTH = 0.5, 0.05
 DIGEST_LENGTH, DIGEST_DIGITS = 12, 4
 
 

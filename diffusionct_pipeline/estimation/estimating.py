@@ -23,6 +23,7 @@ FIRST_SLICES, MOST_SLICES = 4, 16
 # Of 16 evenly spread slices: the first four are spread evenly themselves, and so are the first eight.
 READING_ORDER = ((2, 6, 9, 13), (0, 4, 11, 15), (1, 3, 5, 7, 8, 10, 12, 14))
 SURE = 0.12  # standard deviation of the level, 2 log T: then no more slices are read
+UNSURE = 0.2  # the same: below, the header is not asked
 FARTHEST_NEIGHBOUR_MM = 12.0  # to tell how the skin is tilted; further away it bends
 UNKNOWN_THICKNESS_MM = 1.0
 COARSEST_MM = 1.6  # of pixels, whose noise tells a kernel
@@ -42,7 +43,8 @@ def estimate_kernel(
         slices: Of one series; a neighbour of each tells how the skin is tilted.
         thickness_mm: Slice thickness.
         floor_hu: Lowest HU that the files can hold.
-        header_kernel: Name of the kernel in the header, one more witness where it is known; "" for none.
+        header_kernel: Name of the kernel in the header, one more witness where it is known and the slices leave it open; ""
+            for none.
         witnesses: Further ones.
 
     Returns:
@@ -174,11 +176,15 @@ class Evidence:
         self.lowest_hu = min(self.lowest_hu, float(measured.min(initial=np.inf)))
 
     def estimate(self, header_kernel: str, witnesses: Sequence[LogMTFWitness]) -> KernelEstimate | None:
-        """Fit what there is; None where nothing tells the kernel."""
+        """Fit what there is; None where nothing tells the kernel. The header is asked where the slices leave it open."""
         if not self.slices:
             return None
-        named = header_witness(header_kernel)
-        witnesses = [*witnesses, *([] if named is None else [named])]
+        found, named = self._fit(witnesses), header_witness(header_kernel)
+        if named is not None and (found is None or found.level_deviation > UNSURE):
+            return self._fit([*witnesses, named])
+        return found
+
+    def _fit(self, witnesses: Sequence[LogMTFWitness]) -> KernelEstimate | None:
         skin, noise = pool_skin(self.skin), {}
         if self.spacing_mm < COARSEST_MM:
             noise = noise_of_squares(self.slices, self.squares, self.spacing_mm)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers.limbs import RADIUS_MM, SPACING_MM, limb_slice
 
+from diffusionct_pipeline.estimation import estimating
 from diffusionct_pipeline.estimation import (
     EdgeSlice,
     KernelEstimate,
@@ -97,7 +98,11 @@ class TestWitnesses:
         low, high = blurred.mtf50_interval(0.99)
         assert low < 4.5 < high
 
-    def test_a_wrong_header_is_overruled(self, soft):
+    def test_where_the_slices_tell_the_kernel_the_header_is_not_asked(self, soft):
+        assert estimate(*limbs(**SOFT), header="Bl64") == soft
+
+    def test_where_they_leave_it_open_it_is_and_may_be_overruled(self, soft, monkeypatch):
+        monkeypatch.setattr(estimating, "UNSURE", 0.0)
         found = estimate(*limbs(**SOFT), header="Bl64")
         assert found.mtf50 == pytest.approx(soft.mtf50, rel=0.1)
         assert found.told_by == "skin and noise of 2 slices and the header"

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from ..files import write_whole
 from ..image_processor import UNMEASURED_HU, to_hu, to_model
 from ..models import TextureAutoencoder
 from ..models.texture.channels import IN_PATIENT, patient_weight
@@ -80,7 +81,7 @@ class AutoencoderPhase:
     def save(self, objective: nn.Module, folder: Path, summary: dict) -> None:
         """Write the autoencoder and the summary."""
         objective.model.save_pretrained(folder / "autoencoder")
-        (folder / "metrics.json").write_text(json.dumps({"autoencoder": summary}, indent=2) + "\n")
+        write_whole(folder / "metrics.json", json.dumps({"autoencoder": summary}, indent=2) + "\n")
 
     def _measure_latents(self, model: TextureAutoencoder) -> None:
         """Mean and deviation of the power over the patient; spacing and mean are of unit-ish range as they are."""

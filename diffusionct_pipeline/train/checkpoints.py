@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -10,6 +11,10 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
+
+from ..files import full_disk
+
+logger = logging.getLogger(__name__)
 
 KEEP = 2  # resumable checkpoints left on disk
 
@@ -45,29 +50,67 @@ class Clock:
 
 
 def save_checkpoint(accelerator: Accelerator, output: str | Path, step: int) -> None:
-    """Write `output/checkpoints/step-N` on every process and drop the oldest."""
-    folder = Path(output) / "checkpoints" / f"step-{step:08d}"
-    accelerator.save_state(str(folder))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        for old in list_checkpoints(output)[:-KEEP]:
-            shutil.rmtree(old)
-
-
-def find_checkpoint(output: str | Path, resume: str) -> Path:
-    """The folder that `--resume` names.
+    """Write `output/checkpoints/step-N`, whole or not at all, on every process, and drop the oldest.
 
     Raises:
-        ValueError: if it does not exist.
+        OSError: naming the folder, if the disk is full. Whatever else accelerate raises; no half of a checkpoint is left.
     """
-    if resume == "latest":
-        found = list_checkpoints(output)
-        if not found:
-            raise ValueError(f'`resume` is "latest", but "{output}" holds no checkpoint.')
-        return found[-1]
-    if not Path(resume).is_dir():
-        raise ValueError(f'`resume` is "{resume}"; legal are "latest" and the folder of a checkpoint.')
-    return Path(resume)
+    folder = Path(output) / "checkpoints" / f"step-{step:08d}"
+    part = folder.with_name(f".{folder.name}.part")  # every process must know its name
+    if accelerator.is_main_process:
+        for left in folder.parent.glob(".step-*.part"):  # of a run that was killed
+            shutil.rmtree(left)
+    accelerator.wait_for_everyone()
+    try:
+        accelerator.save_state(str(part))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            _drop(folder)  # of another run, or of this one as it began
+            part.replace(folder)
+            for old in list_checkpoints(output)[:-KEEP]:
+                _drop(old)
+    except Exception as error:
+        shutil.rmtree(part, ignore_errors=True)
+        if full := full_disk(error):
+            raise OSError(full.errno, full.strerror, str(folder)) from error
+        raise
+
+
+def _drop(folder: Path) -> None:
+    """Remove a checkpoint if it is there; a kill meanwhile leaves no half of it under its name."""
+    if folder.exists():
+        part = folder.with_name(f".{folder.name}.old.part")
+        folder.replace(part)
+        shutil.rmtree(part)
+
+
+def load_checkpoint(accelerator: Accelerator, output: str | Path, resume: str) -> Path:
+    """Load the state that `--resume` names: a folder, or the newest one of `output` that is whole.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: if it does not exist, or none of them can be loaded.
+    """
+    if resume != "latest":
+        if not Path(resume).is_dir():
+            raise ValueError(f'`resume` is "{resume}"; legal are "latest" and the folder of a checkpoint.')
+        accelerator.load_state(resume)
+        return Path(resume)
+    problem = f'`resume` is "latest", but "{output}" holds no checkpoint.'
+    for folder in reversed(list_checkpoints(output)):
+        reason = ""
+        try:
+            accelerator.load_state(str(folder))
+        except Exception as error:  # what a half-written file raises depends on where it ends
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        failed = torch.tensor(float(bool(reason)), device=accelerator.device)
+        if accelerator.reduce(failed, "sum").item() == 0:  # all processes go on from the same one
+            return folder
+        problem = f'`resume` is "latest", but "{folder}" cannot be loaded: {reason or "another process failed"}'
+        logger.warning("%s cannot be loaded, the checkpoint before it is tried: %s", folder.name, reason)
+    raise ValueError(problem)
 
 
 def list_checkpoints(output: str | Path) -> list[Path]:

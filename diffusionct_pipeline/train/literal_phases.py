@@ -10,6 +10,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import nn
 
+from ..files import write_whole
 from ..image_processor import to_hu, to_model
 from ..losses import DiffusionLoss, Reconstruction, WeightedLosses
 from ..models import AutoencoderResNet18, ConditionalUNet1DModel
@@ -94,7 +95,7 @@ class LiteralAutoencoderPhase:
             latents += [model.encode(side)[0] for side in (pairs.a, pairs.b)]
         model.measure_latents(torch.cat(latents))
         model.save_pretrained(folder / "autoencoder")
-        (folder / "metrics.json").write_text(json.dumps({"autoencoder": summary}, indent=2) + "\n")
+        write_whole(folder / "metrics.json", json.dumps({"autoencoder": summary}, indent=2) + "\n")
 
 
 class LiteralLatentPhase(PipelinePhase):

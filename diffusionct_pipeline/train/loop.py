@@ -17,7 +17,7 @@ from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 
 from ..seeds import MAX_SEED
-from .checkpoints import Clock, averaged, find_checkpoint, save_checkpoint
+from .checkpoints import Clock, averaged, load_checkpoint, save_checkpoint
 from .options import TrainOptions
 
 PLACES = ("output", "scans", "objects", "autoencoder", "init", "resume", "vgg")  # folders of one machine
@@ -88,7 +88,7 @@ def train(options: TrainOptions, make_phase: Callable[[TrainOptions, torch.devic
     clock = Clock()
     accelerator.register_for_checkpointing(average, clock)
     if options.resume:
-        accelerator.load_state(str(find_checkpoint(output, options.resume)))
+        load_checkpoint(accelerator, output, options.resume)
     if options.tracker:
         accelerator.init_trackers("diffusionct", config={k: str(v) for k, v in vars(options).items()})
     generator = torch.Generator(accelerator.device)

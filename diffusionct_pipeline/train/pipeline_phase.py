@@ -10,6 +10,7 @@ from diffusers import ModelMixin
 from diffusers.schedulers import SchedulerMixin
 from torch import nn
 
+from ..files import write_whole
 from ..pipeline import DiffusionCTPipeline
 from .options import LatentOptions, LiteralLatentOptions
 from .validation import ValidationSet
@@ -40,7 +41,7 @@ class PipelinePhase:
     def save(self, objective: nn.Module, folder: Path, summary: dict) -> None:
         """Write the pipeline and the summary."""
         self._pipeline(objective).save_pretrained(folder)
-        (folder / "metrics.json").write_text(json.dumps({"latent": summary}, indent=2) + "\n")
+        write_whole(folder / "metrics.json", json.dumps({"latent": summary}, indent=2) + "\n")
 
     def _pipeline(self, objective: nn.Module) -> DiffusionCTPipeline:
         pipeline = DiffusionCTPipeline(

@@ -20,7 +20,14 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.schedulers import SchedulerMixin
 
-from .checkpoint import NETWORKS, checkpoint_named, require_finite, require_own_components, require_whole
+from .checkpoint import (
+    NETWORKS,
+    checkpoint_named,
+    require_finite,
+    require_modest_scheduler,
+    require_own_components,
+    require_whole,
+)
 from .estimation import estimate_kernel_of_slices
 from .image_processor import GRID, CTImageProcessor, HUSlice, ImageInput
 from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
@@ -32,6 +39,7 @@ from .pipeline_output import DiffusionCTPipelineOutput
 from .provenance import FULL_PRECISION, Derivation, model_id, pixels_id
 from .reached import Reached, check_results
 from .registration import register
+from .sampled import described, require_converged, require_denoises, require_plausible, scheduler_named
 from .scan_estimate import ScanEstimate
 from .seeds import MAX_SEED, derive_seed
 from .simulation.kernels import KERNELS, Kernel, find_kernel, mtf
@@ -141,8 +149,9 @@ class DiffusionCTPipeline(DiffusionPipeline):
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in diffusers, which calls this before it looks at a component: foreign classes are refused."""
+        """As in diffusers, which calls this before it looks at a component: foreign classes and endless schedulers are refused."""
         index = super().load_config(*args, **kwargs)
+        require_modest_scheduler(args[0])
         require_own_components(index)
         return index
 
@@ -362,7 +371,9 @@ class DiffusionCTPipeline(DiffusionPipeline):
         # 3. The standardized slices, back to HU and the original grid.
         texture = self.noise(slices, seeds, "texture", shape)  # [B,1,H,W]
         standardized = self.decode(latent_b, skips, texture, None if step is None else step.coherent)  # [B,1,H,W]
-        return self.image_processor.postprocess(standardized, slices)  # B x [H,W]
+        results = self.image_processor.postprocess(standardized, slices)  # B x [H,W]
+        require_plausible(results, slices, described(self.scheduler, num_inference_steps))
+        return results
 
     def check_inputs(
         self,
@@ -374,7 +385,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
         num_samples: int = 1,
     ) -> None:
         """Raise ValueError or TypeError on a wrong argument; `image` and `reference` are checked as they are read."""
-        train_steps = self.scheduler.config.num_train_timesteps
+        with scheduler_named(self.scheduler, num_inference_steps):
+            train_steps = self.scheduler.config.num_train_timesteps
         if not is_integer(num_inference_steps) or not 1 <= num_inference_steps <= train_steps:
             raise ValueError(f"`num_inference_steps` must be between 1 and {train_steps}, got {num_inference_steps!r}.")
         if not is_integer(num_samples) or num_samples < 1:
@@ -570,20 +582,25 @@ class DiffusionCTPipeline(DiffusionPipeline):
         Returns:
             (B, C, L), normalized, float32.
         """
-        self.scheduler.set_timesteps(num_inference_steps, device=latent_a.device)
-        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
-        step_options = {"generator": generators} if takes_generator else {}
+        with scheduler_named(self.scheduler, num_inference_steps):
+            self.scheduler.set_timesteps(num_inference_steps, device=latent_a.device)
+            require_denoises(self.scheduler)
+            takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
+            step_options = {"generator": generators} if takes_generator else {}
+            x_t = noise * self.scheduler.init_noise_sigma  # [B,C,L]
         condition = () if step is None else (step.tokens, step.shift, self.whitening(latent_a, step), step.tails, row_length)
-        x_t = noise * self.scheduler.init_noise_sigma  # [B,C,L]
         for number, timestep in enumerate(self.scheduler.timesteps):
-            scaled = self.scheduler.scale_model_input(x_t, timestep)
+            with scheduler_named(self.scheduler, num_inference_steps):
+                scaled = self.scheduler.scale_model_input(x_t, timestep)
             with self.mixed_precision(self.denoiser):
                 predicted = self.denoiser(scaled, timestep, latent_a, *condition).sample  # [B,C,L]
-            x_t = self.scheduler.step(predicted.float(), timestep, x_t, **step_options).prev_sample  # x_t-1
+            with scheduler_named(self.scheduler, num_inference_steps):
+                x_t = self.scheduler.step(predicted.float(), timestep, x_t, **step_options).prev_sample  # x_t-1
             if on_step_end is not None:
                 tensors = {"latents": x_t, "latent_a": latent_a}
                 tensors |= on_step_end(number, timestep, tensors)
                 x_t, latent_a = tensors["latents"], tensors["latent_a"]
+        require_converged(x_t, self.scheduler, num_inference_steps, is_residual=step is not None)
         return x_t if step is None else self.denoiser.from_residual(x_t, latent_a, step.shift, step.keep_mean, step.smoothed)
 
     def whitening(self, latent_a: torch.Tensor, step: Step) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Pipes, links and devices are never opened, input that changes under a run is noticed, and no file takes all memory."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ from helpers.runs import tree
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
-from diffusionct_pipeline import DiffusionCTPipeline, cli, standardize_folder as module
+from diffusionct_pipeline import DiffusionCTPipeline, checkpoint, cli, standardize_folder as module
 from diffusionct_pipeline.dicom import DicomError, read_slice, scan_folder
 from diffusionct_pipeline.files import LOCK_FILE
 from diffusionct_pipeline.sample_files import SliceSamples
@@ -203,10 +204,23 @@ class TestDecodedValues:
             read_slice(self.run_length_encoded(tmp_path / "a.dcm", 96))
 
 
-@pytest.mark.parametrize("change", [{"num_train_timesteps": 10**9}, {"trained_betas": [0.01] * 200_000}])
-def test_a_scheduler_of_endless_steps_is_refused(tmp_path, model, change):
+ENDLESS = {"num_train_timesteps": 10**9, "trained_betas": [0.01] * 200_000, "solver_order": 10**9, "sigma_max": math.inf}
+
+
+@pytest.mark.parametrize("key", ENDLESS)
+@pytest.mark.parametrize("by_the_pipeline", [True, False])
+def test_a_scheduler_of_endless_steps_is_refused_before_it_is_made(tmp_path, model, key, by_the_pipeline):
+    """What is downloaded from the Hub comes to `load_config` too, before any component is made."""
     shutil.copytree(model, tmp_path / "hostile")
     path = tmp_path / "hostile/scheduler/scheduler_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(ValueError, match=f"{next(iter(change))}.* must be at most 100000"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: ENDLESS[key]}))
+    load = DiffusionCTPipeline.from_pretrained if by_the_pipeline else DiffusionCTPipeline.load_config
+    with pytest.raises(ValueError, match=f"{key}.* must be at most 100000"):
+        load(tmp_path / "hostile")
+
+
+def test_endless_settings_of_a_scheduler_are_not_read(tmp_path, model, monkeypatch):
+    shutil.copytree(model, tmp_path / "hostile")
+    monkeypatch.setattr(checkpoint, "MOST_BYTES", 100)
+    with pytest.raises(ValueError, match="scheduler_config.json must have at most 100 bytes"):
         DiffusionCTPipeline.from_pretrained(tmp_path / "hostile")

@@ -35,6 +35,7 @@ LAYERS = {
     "estimation": 4,
     "checkpoint": 4,
     "preview": 4,
+    "sampled": 4,
     "training_data": 4,
     "scan_estimate": 5,
     "step": 6,

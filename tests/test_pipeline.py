@@ -118,7 +118,7 @@ class TestKinds:
         assert len({one.SeriesInstanceUID for one in derived}) == 1
 
     def test_a_mixed_list_gives_each_its_own_kind(self, pipe):
-        images = pipe([noise_hu(40, 50), CT_SMALL, torch.zeros(64, 64)], pixel_spacing=SPACING).images
+        images = pipe([noise_hu(40, 50), CT_SMALL, torch.from_numpy(noise_hu(64, 64))], pixel_spacing=SPACING).images
         for image, kind in zip(images, (np.ndarray, pydicom.Dataset, torch.Tensor), strict=True):
             assert isinstance(image, kind)
 

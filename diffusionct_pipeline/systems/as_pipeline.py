@@ -20,6 +20,7 @@ from .. import __version__
 from ..dicom import CTSlice, derive_slice
 from ..image_processor import CTImageProcessor, HUSlice, measured_hu
 from ..provenance import ID_DIGITS, Derivation, constants_of, model_id, pixel_constants, seal
+from ..sampled import require_plausible
 from ..seeds import derive_seed
 from .in_scan import standardize_in_scan
 from .protocol import System
@@ -122,6 +123,7 @@ class SystemPipeline:
             place = (item.position_mm, item.thickness_mm)
             hu = standardize_in_scan(self.system, measured, item.spacing_mm, *place, seed)
             results.append(np.where(item.padding, item.hu, hu))
+        require_plausible(results, slices, self.name)
         return results
 
 

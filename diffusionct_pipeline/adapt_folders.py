@@ -17,6 +17,7 @@ from .files import require_new, require_writable, whole_folder, write_whole
 from .folder_job import load_pipeline
 from .image_processor import HUSlice
 from .publishing.contents import remove_places
+from .usage import UsageError
 
 MOST_PAIRS = 40  # two seconds each
 MOST_TARGETS = 16
@@ -64,7 +65,7 @@ def adapt_folders(
     """
     if not targets or (not unpaired and len(sources) != len(targets)) or (unpaired and sources):
         legal = "targets alone" if unpaired else "as many sources as targets"
-        raise ValueError(f"there are {len(sources)} sources and {len(targets)} targets; legal are {legal}.")
+        raise UsageError(f"there are {len(sources)} sources and {len(targets)} targets; legal are {legal}.")
     require_new(out)
     require_writable(Path(out).parent)
     pipe = load_pipeline(model)

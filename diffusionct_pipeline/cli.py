@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from . import __version__, commands
 from .commands._shared import EXIT_FAILURE, headers_kept_out_of_the_log
 from .files import full_disk
+from .usage import UsageError
 
-EXIT_INTERRUPTED = 130  # a shell's 128 + SIGINT; wrong usage is argparse's 2
+EXIT_USAGE = 2  # argparse's own
+EXIT_INTERRUPTED = 130  # a shell's 128 + SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; None takes those of the process.
 
     Returns:
-        Exit code: 0 done, 1 something failed, 130 interrupted. Wrong usage raises SystemExit(2).
+        Exit code: 0 done, 1 something failed, 2 a wrong path or value, 3 a target was missed, 130 interrupted. What argparse
+        refuses raises SystemExit(2).
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     if argv is None:  # a process of its own: a batch system's SIGTERM ends it as cleanly as Ctrl-C
@@ -39,8 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
     except (ValueError, OSError, ImportError) as error:
+        code = EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILURE
         print(f"diffusionct {options.command}: error: {describe(error)}", file=sys.stderr)
-        return EXIT_FAILURE
+        return code
     except Exception as error:
         full = full_disk(error)  # which safetensors, say, calls by a name of its own
         if full is None:

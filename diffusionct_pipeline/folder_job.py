@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from .characterise.prior import SliceLatent
+from .devices import first_line, usable_device
 from .earlier_run import KnownScan, given_scans, known_scans
 from .fast import make_fast
 from .files import full_disk, write_whole
@@ -30,6 +31,7 @@ from .seeds import MAX_SEED
 from .sources import Sources
 from .step import Step, Target, require_noise
 from .systems import SystemPipeline, load_system
+from .usage import UsageError, about_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -68,17 +70,17 @@ class FolderOptions:
         """
         count = len(sources.volumes)
         if self.num_samples != 1 and count:
-            raise ValueError(
+            raise UsageError(
                 f'`num_samples` is {self.num_samples}, but the input holds volumes, "{sources.volumes[0].path}" for '
                 "one; samples are written for DICOM only. Leave it out, or call the pipeline in Python."
             )
         if self.slice_thickness is not None and not count:
-            raise ValueError(
+            raise UsageError(
                 f"`slice_thickness` is {self.slice_thickness}, but the input holds no volume, and DICOM has its own; "
                 "leave it out."
             )
         if self.series_uid is not None and (count != 1 or sources.series):
-            raise ValueError(
+            raise UsageError(
                 f"`series_uid` is {self.series_uid!r}, but the input holds {count} volumes and "
                 f"{len(sources.series)} DICOM series; it is legal for one volume alone."
             )
@@ -266,7 +268,8 @@ def make_job(
         ValueError, OSError: naming the option and the reason.
     """
     started = time.time()
-    require_noise(options.noise)
+    with about_arguments():
+        require_noise(options.noise)
     if options.system is None:
         pipe = load_pipeline(options.model, options.device)
     else:
@@ -274,21 +277,26 @@ def make_job(
         pipe = SystemPipeline(options.system, system, options.model, usable_device(options.device))
     if options.fast:
         if options.system is not None:
-            raise ValueError("`fast` has no effect with `system`; leave one of them out.")
+            raise UsageError("`fast` has no effect with `system`; leave one of them out.")
         make_fast(pipe)
     steps = options.num_inference_steps
     steps = pipe.config.default_num_inference_steps if steps is None else steps
-    pipe.check_inputs(steps, None, options.batch_size, "dicom", [], options.num_samples)
-    generator_for(options.seed)
-    pipe.image_processor.place([], thickness_mm=options.slice_thickness)
+    with about_arguments():
+        pipe.check_inputs(steps, None, options.batch_size, "dicom", [], options.num_samples)
+        generator_for(options.seed)
+        pipe.image_processor.place([], thickness_mm=options.slice_thickness)
+        if options.target is not None:  # known before a reference is read
+            pipe.resolve_target(options.target)
     references = []
     if options.reference is not None:
         references = pipe.image_processor.load(options.reference, None, "reference")
     target = pipe.resolve_target(options.target, references, options.batch_size)
     derivation = pipe.derivation(steps, target)
-    known = given_scans(options.source, derivation.model_id)
+    with about_arguments():
+        known = given_scans(options.source, derivation.model_id)
     if target is None:
-        pipe.require_no_target(options.target, options.noise, options.source)
+        with about_arguments():
+            pipe.require_no_target(options.target, options.noise, options.source)
     elif not options.overwrite:
         known = known_scans(output / REPORT_FILE, derivation.model_id) | known
     return Job(
@@ -345,20 +353,6 @@ def load_pipeline(model: str | os.PathLike | None = None, device: str | None = N
     return pipe.to(place)
 
 
-def usable_device(device: str | None) -> torch.device:
-    """A device by name; None is the first GPU, else the CPU.
-
-    Raises:
-        ValueError: naming the device and the reason.
-    """
-    try:
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ValueError(f'device "{device}" cannot be used: {first_line(error)}') from error
-    return place
-
-
 def generator_for(seed: int) -> torch.Generator:
     """A generator of a seed.
 
@@ -368,9 +362,3 @@ def generator_for(seed: int) -> torch.Generator:
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"`seed` is {seed}; legal is an integer of 0 to 2^63 - 1.")
     return torch.Generator().manual_seed(seed)
-
-
-def first_line(error: Exception) -> str:
-    """First line of an error's message, or its type."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

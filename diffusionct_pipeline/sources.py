@@ -11,6 +11,7 @@ from .dicom.errors import LEFT_ALONE
 from .dicom.folders import series_of, visible_files
 from .dicom.reading import SliceHeader
 from .run_report import relative_path
+from .usage import UsageError, require_outside
 from .volumes import VolumeError, VolumeHeader, is_volume, read_volume_header
 from .volumes.files import is_result
 
@@ -105,14 +106,13 @@ def require_apart(sources: Sources, source: Path, output: Path) -> None:
         ValueError: naming both.
     """
     real_source, real_output = source.resolve(), output.resolve()
-    if source.is_dir() and real_output.is_relative_to(real_source):
-        raise ValueError(f'the output folder "{output}" lies inside the input "{source}"; choose one outside of it.')
+    require_outside(output, source)
     if source.is_dir() and real_source.is_relative_to(real_output):
-        raise ValueError(f'the output folder "{output}" holds the input "{source}"; choose one outside of it.')
+        raise UsageError(f'the output folder "{output}" holds the input "{source}"; choose one outside of it.')
     for path in sources.paths:
         target = real_output / relative_path(path, sources.folder)
         if target.resolve().is_relative_to(real_source):
-            raise ValueError(f'the result of "{path}" would lie in the input; choose another output folder.')
+            raise UsageError(f'the result of "{path}" would lie in the input; choose another output folder.')
 
 
 def arrivals(sources: Sources, source: Path) -> list[str]:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from helpers.dicom import make_slice, ramp, save
 
 from diffusionct_pipeline import __version__, commands
@@ -116,6 +117,14 @@ class TestWrongUsage:
             ["standardize", "in", "out", "--colour"],
             ["simulate", "out", "--mas", "1,2,3"],
             ["simulate", "out", "--smoothing", "Br40"],
+            ["simulate", "out", "--phantoms", "0"],
+            ["simulate", "out", "--thickness", "-1"],
+            ["standardize", "in", "out", "--steps", "0"],
+            ["standardize", "in", "out", "--batch-size", "-1"],
+            ["standardize", "in", "out", "--seed", str(2**63)],
+            ["standardize", "in", "out", "--slice-thickness", "nan"],
+            ["standardize", "in", "out", "--noise", "loud"],
+            ["characterise", "in", "--slices", "0"],
         ],
     )
     def test_exits_with_2_and_usage(self, arguments, capsys):
@@ -123,6 +132,44 @@ class TestWrongUsage:
             main(arguments)
         assert stop.value.code == 2
         assert "usage: diffusionct" in capsys.readouterr().err
+
+
+    def test_a_wrong_path_is_2_in_one_line_before_torch_is_imported(self, scan, tmp_path):
+        """So that it is said at once: `--help` imports as little."""
+        scan, full = str(scan), str(tmp_path)  # a folder with something in it
+        lines = {
+            "standardize nowhere OUT": "nowhere",
+            f"standardize {scan} OUT --reference nowhere": "nowhere",
+            f"standardize {scan} OUT --source nowhere.json": "nowhere.json",
+            f"standardize {scan} OUT --model nowhere": "nowhere",
+            f"standardize {scan} {scan}/1.dcm": "1.dcm",
+            f"standardize {scan} {scan}/out": "inside",
+            f"standardize {scan} OUT --target Br40 --reference {scan}": "--reference",
+            "evaluate --standard nowhere --candidate b --mask c": "nowhere",
+            f"evaluate --standard {scan} --candidate {scan} {scan}/nowhere --mask {scan}/1.dcm": "nowhere",
+            f"evaluate --standard {scan} --candidate {scan} --mask nowhere.nii": "nowhere.nii",
+            f"evaluate --standard {scan} --candidate {scan} --mask {scan}/1.dcm --out {full}": "exists already",
+            "characterise nowhere": "nowhere",
+            f"characterise {scan} --out {full}": "exists already",
+            f"characterise {scan} --model nobody/s/model": "nobody/s/model",
+            "adapt --source a --target b --out OUT": '"a"',
+            f"adapt --source {scan} --target {scan} --out {full}": "exists already",
+            "publish nowhere user/repo": "nowhere",
+            f"demo --out {scan}/1.dcm": "1.dcm",
+            f"demo --out OUT --model {scan}": "model_index.json",
+            f"simulate {scan}/1.dcm": "1.dcm",
+            "study --pair nowhere elsewhere": "nowhere",
+        }
+        code = (
+            "import sys; from diffusionct_pipeline.cli import main\n"
+            "codes = [main(line.split()) for line in sys.argv[1:]]\n"
+            "print(codes, sorted({'torch', 'diffusers', 'pydicom', 'numpy'} & set(sys.modules)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code, *lines], capture_output=True, text=True, cwd=tmp_path)
+        assert done.stdout.strip() == f"{[2] * len(lines)} []", done
+        said = done.stderr.splitlines()
+        assert len(said) == len(lines) and all(word in line for word, line in zip(lines.values(), said)), done.stderr
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["scan"]
 
 
 class TestStandardize:
@@ -143,20 +190,33 @@ class TestStandardize:
         [
             (["IN", "IN/out"], "inside"),
             (["nowhere", "OUT"], "nowhere"),
-            (["IN", "OUT", "--steps", "-1"], "-1"),
+            (["IN", "OUT", "--steps", "1001"], "1001"),
             (["IN", "OUT", "--model", "nonsense"], "nonsense"),
             (["IN", "OUT", "--device", "abacus"], "abacus"),
+            (["IN", "OUT", "--device", "mps"], "mps"),
+            (["IN", "OUT", "--target", "Zz99"], "Zz99"),
+            (["IN", "OUT", "--system", "pix3pix"], "pix3pix"),
+            (["IN", "OUT", "--system", "pix2pix", "--model", "nowhere"], "nowhere"),
+            (["IN", "OUT", "--slice-thickness", "2"], "slice_thickness"),
+            (["IN", "OUT", "--series-uid", "1.2"], "series_uid"),
+            (["IN", "OUT", "--source", "IN/1.dcm"], "run_report.json"),
         ],
     )
-    def test_a_run_that_cannot_start_is_1_with_one_clear_line(self, scan, tmp_path, model, capsys, arguments, message):
+    def test_a_wrong_path_or_value_is_2_with_one_clear_line(self, scan, tmp_path, model, capsys, arguments, message):
+        if "mps" in arguments and torch.backends.mps.is_available():
+            pytest.skip("there is one")
         arguments = [part.replace("IN", str(scan)).replace("OUT", str(tmp_path / "out")) for part in arguments]
-        if "--model" not in arguments:
+        if not {"--model", "--system"} & set(arguments):
             arguments += ["--model", model]
-        assert main(["standardize", *arguments]) == 1
-        error = capsys.readouterr().err
+        assert main(["standardize", *arguments]) == 2
+        (error,) = capsys.readouterr().err.splitlines()
         assert "diffusionct standardize: error:" in error and message in error
-        assert "Traceback" not in error
         assert not (tmp_path / "out").exists()
+
+    def test_a_file_that_cannot_be_used_is_1(self, scan, tmp_path, model, capsys):
+        (scan / "notes.txt").write_text("no image")
+        assert main(["standardize", str(scan / "notes.txt"), str(tmp_path / "out"), "--model", model]) == 1
+        assert "notes.txt" in capsys.readouterr().err
 
     def test_an_interruption_is_130(self, scan, tmp_path, monkeypatch, capsys):
         def interrupt(*_, **__):
@@ -200,8 +260,12 @@ class TestSimulate:
         assert (series.slices, series.mas, series.smoothing) == (None, (50.0, 150.0), {"Br40": 0.6})
         assert "phantom_0007" in capsys.readouterr().out
 
-    def test_an_unknown_kernel_is_1_and_the_legal_ones_are_listed(self, tmp_path, capsys):
-        assert main(["simulate", str(tmp_path), "--kernels", "Br40,Zz99"]) == 1
+    def test_an_unknown_device_is_2(self, tmp_path, capsys):
+        assert main(["simulate", str(tmp_path / "out"), "--device", "abacus"]) == 2
+        assert "abacus" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+    def test_an_unknown_kernel_is_2_and_the_legal_ones_are_listed(self, tmp_path, capsys):
+        assert main(["simulate", str(tmp_path), "--kernels", "Br40,Zz99"]) == 2
         error = capsys.readouterr().err
         assert "Zz99" in error and "Bl64" in error
 

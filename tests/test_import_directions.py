@@ -17,6 +17,8 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "pretrained" not in p
 LAYERS = {
     "registration": 0,
     "files": 0,
+    "usage": 0,
+    "devices": 1,
     "archives": 0,
     "seeds": 0,
     "padding": 0,
@@ -72,7 +74,7 @@ LAYERS = {
 }
 # The first layer is numpy and scipy; only the simulator may use torch.
 WITHOUT_TORCH = (
-    "dicom", "radiomics", "evaluation.agreement", "registration", "files", "seeds", "optional", "__init__", "commands",
+    "dicom", "radiomics", "evaluation.agreement", "registration", "files", "usage", "seeds", "optional", "__init__", "commands",
     "cli",
 )  # fmt: skip
 MODELS_NEVER_SEE = ("dicom", "image_processor", "simulation", "pydicom")

@@ -13,6 +13,7 @@ from ..folder_job import load_pipeline
 from ..optional import import_optional
 from ..run_report import is_junk, relative_path, without_folders
 from ..sources import scan_source
+from ..usage import require_outside
 from .advice import Advice, advise
 from .measure import SLICES, MeasuredSeries, measure_series
 from .prior import has_texture_latent
@@ -74,8 +75,7 @@ def characterise_folder(
     source, out = Path(source), Path(out)
     if slices < 1:
         raise ValueError(f"`slices` is {slices}; legal is an integer of at least 1.")
-    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise ValueError(f'the output folder "{out}" lies inside the input "{source}"; choose one outside of it.')
+    require_outside(out, source)
     import_optional("matplotlib")
     scan = scan_source(source)
     with whole_folder(out) as part:

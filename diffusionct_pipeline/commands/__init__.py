@@ -34,7 +34,8 @@ class Command(Protocol):
         """Do the work; the exit code is `_shared.EXIT_OK` or `_shared.EXIT_FAILURE`.
 
         Raises:
-            ValueError, OSError, ImportError: shown as one line, exit code `EXIT_FAILURE`.
+            ValueError, OSError, ImportError: shown as one line, exit code `EXIT_FAILURE`; for a UsageError 2. What can be
+                wrong with the arguments is looked at before anything heavy is imported.
         """
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
+import math
 import sys
 import time
 import warnings
@@ -18,6 +20,32 @@ if TYPE_CHECKING:
 EXIT_OK, EXIT_FAILURE, EXIT_MISSED = 0, 1, 3  # 2 is wrong usage
 LOG_SECONDS = 60.0
 MODEL_HELP = 'checkpoint folder or "user/repo" on the Hub; default: the embedded one'
+
+
+def count(text: str) -> int:
+    """"20" -> 20.
+
+    Raises:
+        ArgumentTypeError: no integer of at least 1.
+    """
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is an integer of at least 1")
+    return int(text)
+
+
+def millimetres(text: str) -> float:
+    """"2.5" -> 2.5.
+
+    Raises:
+        ArgumentTypeError: no number above 0.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is a number of mm above 0")
+    return value
 
 
 class ProgressBar:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..usage import require_model, require_new_folder, require_paths
 from ._shared import EXIT_OK, MODEL_HELP
 
 TEXT = "make your own target protocol a checkpoint's standard, from one pair of series on"
@@ -24,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Adapt, and print the scores."""
+    require_paths(source=options.source, target=options.target)
+    require_new_folder("out", options.out)
+    require_model(options.model)
     from ..adapt_folders import adapt_folders
 
     adapted = adapt_folders(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ._shared import EXIT_FAILURE, EXIT_OK, MODEL_HELP, ProgressBar, patients_kept_out_of_the_log
+from ..usage import require_model, require_new_folder, require_outside, require_paths
+from ._shared import EXIT_FAILURE, EXIT_OK, MODEL_HELP, ProgressBar, count, patients_kept_out_of_the_log
 
 TEXT = "measure kernel, noise and protocol of all CT series of a folder, say what `standardize` will reach and which target suits"
 EXAMPLE = "diffusionct characterise scans --out characterisation"
@@ -18,12 +19,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", default="characterisation", metavar="DIR", help="new folder for report.md, series.csv, noise_power.csv, "
         "pairs.csv and figures (default: %(default)s)")  # fmt: skip
     add("--model", metavar="M", help=MODEL_HELP + "; to its training the series are compared, and to its standard they are tried")
-    add("--slices", type=int, default=8, metavar="N", help="slices of each series to measure the noise spectra of, at most "
+    add("--slices", type=count, default=8, metavar="N", help="slices of each series to measure the noise spectra of, at most "
         "(default: %(default)s)")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, and print a line for each series; a series or file that cannot be measured is a failure."""
+    require_paths(IN=options.input)
+    require_new_folder("out", options.out)
+    require_outside(options.out, options.input)
+    require_model(options.model)
     from ..characterise.advice import advice_lines
     from ..characterise.folder import characterise_folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..usage import require_folder, require_model
 from ._shared import EXIT_OK, MODEL_HELP, ProgressBar
 
 TEXT = "simulate a scan with a tumour, standardize its Br40 series, and compare the result with its Bl64 series"
@@ -19,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the demo and print its table."""
+    require_folder("out", options.out)
+    require_model(options.model)
     from ..demo import demo
 
     with ProgressBar("demo") as progress:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ..usage import require_new_folder, require_paths
 from ._shared import EXIT_OK, ProgressBar
 
 TEXT = "compare series with a standard series of the same scan by the radiomic features of its tumours"
@@ -34,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compare, and print remarks and the path of the report."""
+    require_paths(
+        standard=options.standard, candidate=options.candidate, mask=options.mask, baseline=options.baseline,
+        samples=options.samples,
+    )  # fmt: skip
+    require_new_folder("out", options.out)
     from ..evaluation import evaluate_series
 
     with ProgressBar("evaluate", unit="region") as progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..usage import CHECKPOINT_INDEX, UsageError, about_arguments, require_new_folder
 from ._shared import EXIT_OK
 
 TEXT = "upload a checkpoint to the Hugging Face Hub, load it back and compare"
@@ -28,13 +29,19 @@ def run(options: argparse.Namespace) -> int:
     """Publish or write the folder, and print where it is."""
     from pathlib import Path
 
+    if not Path(options.checkpoint, CHECKPOINT_INDEX).is_file():
+        legal = f"a folder with {CHECKPOINT_INDEX}, as training and save_pretrained write it"
+        raise UsageError(f'checkpoint "{options.checkpoint}" is none; legal is {legal}.')
+    if options.dry_run is not None:
+        require_new_folder("--dry-run", options.dry_run)
     from diffusers.utils import logging
 
     from ..files import whole_folder
     from ..publishing import prepare, publish
     from ..publishing.hub import require_repo_id
 
-    require_repo_id(options.repository)  # before the folders above DIR are made
+    with about_arguments():
+        require_repo_id(options.repository)  # before the folders above DIR are made
     logging.disable_progress_bar()  # one for each of the pipelines that are loaded to be compared
     if options.dry_run is not None:
         with whole_folder(options.dry_run) as folder:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from ._shared import EXIT_OK, ProgressBar
+from ..usage import about_arguments, require_folder
+from ._shared import EXIT_OK, ProgressBar, count, millimetres
+
+if TYPE_CHECKING:
+    from ..simulation import SeriesOptions
 
 TEXT = "simulate paired CT series of phantoms, one series for each kernel, with tumour masks"
 EXAMPLE = "diffusionct simulate phantoms --kernels Br40,Bl64 --thickness 1 --phantoms 3 --seed 0"
@@ -16,10 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("output", metavar="OUT", help="folder; each phantom gets a new one in it. The same command resumes an interrupted run")
     add("--kernels", type=names, default="Br40,Bl64", metavar="A,B", help="kernel names, which `diffusionct info` "
         "lists (default: %(default)s)")  # fmt: skip
-    add("--thickness", type=float, default=1.0, metavar="MM", help="of a slice, and distance (default: %(default)s)")
-    add("--phantoms", type=int, default=3, metavar="N", help="how many (default: %(default)s)")
+    add("--thickness", type=millimetres, default=1.0, metavar="MM", help="of a slice, and distance (default: %(default)s)")
+    add("--phantoms", type=count, default=3, metavar="N", help="how many (default: %(default)s)")
     add("--seed", type=int, default=0, metavar="S", help="phantom i has seed S + i (default: %(default)s)")
-    add("--slices", type=int, metavar="N", help="slices around the first tumour; default: all that show a tumour")
+    add("--slices", type=count, metavar="N", help="slices around the first tumour; default: all that show a tumour")
     add("--style", choices=("human", "lungman"), default="human", help="kind of phantom (default: %(default)s)")
     add("--mas", type=number_or_range, default="100", metavar="X[,Y]", help="tube load, or a range to draw one from "
         "for each phantom (default: %(default)s)")  # fmt: skip
@@ -34,11 +39,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Simulate, and print the folder of each phantom."""
+    require_folder("OUT", options.output)
     from ..files import require_writable
-    from ..simulation import SeriesOptions, simulate
+    from ..simulation import simulate
 
+    from ..devices import usable_device
+
+    usable_device(options.device)
+    with about_arguments():
+        series = series_options(options)
     require_writable(options.output)
-    series = SeriesOptions(
+    with ProgressBar("simulate") as progress:
+        folders = simulate(options.output, series, device=options.device, progress=progress)
+    for folder in folders:
+        print(folder)
+    return EXIT_OK
+
+
+def series_options(options: argparse.Namespace) -> SeriesOptions:
+    """What to simulate.
+
+    Raises:
+        ValueError: naming the value and what is legal.
+    """
+    from ..simulation import SeriesOptions
+
+    return SeriesOptions(
         kernels=options.kernels,
         thickness_mm=options.thickness,
         phantoms=options.phantoms,
@@ -50,11 +76,6 @@ def run(options: argparse.Namespace) -> int:
         kernel_jitter=options.kernel_jitter,
         smoothing=options.smoothing,
     )
-    with ProgressBar("simulate") as progress:
-        folders = simulate(options.output, series, device=options.device, progress=progress)
-    for folder in folders:
-        print(folder)
-    return EXIT_OK
 
 
 def names(text: str) -> tuple[str, ...]:

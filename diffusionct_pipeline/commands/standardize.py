@@ -7,7 +7,18 @@ import math
 import sys
 from collections import Counter
 
-from ._shared import EXIT_FAILURE, EXIT_MISSED, EXIT_OK, MODEL_HELP, ProgressBar, patients_kept_out_of_the_log
+from ..seeds import MAX_SEED
+from ..usage import UsageError, require_folder, require_model, require_outside, require_paths
+from ._shared import (
+    EXIT_FAILURE,
+    EXIT_MISSED,
+    EXIT_OK,
+    MODEL_HELP,
+    ProgressBar,
+    count,
+    millimetres,
+    patients_kept_out_of_the_log,
+)
 
 TEXT = "standardize a DICOM, NIfTI or NRRD file, or all CT of a folder; other files in it are skipped"
 EXAMPLE = "diffusionct standardize scans/patient_01 standardized/patient_01 --preview"
@@ -32,12 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'that of the "target", or noise in soft tissue in HU')  # fmt: skip
     add("--source", metavar="REPORT", help="run_report.json of an earlier run over the same scans: its estimates are taken over, "
         "so that slices which arrive late become what they would have become then")  # fmt: skip
-    add("--steps", type=int, metavar="N", help="denoising steps; default: what the checkpoint recommends")
-    add("--seed", type=int, default=0, metavar="S", help="seed of the noise that the slices of a series share "
+    add("--steps", type=count, metavar="N", help="denoising steps; default: what the checkpoint recommends")
+    add("--seed", type=seed, default=0, metavar="S", help="seed of the noise that the slices of a series share "
         "(default: %(default)s)")  # fmt: skip
     add("--device", metavar="D", help='"cpu", "cuda", "cuda:1"; default: the first GPU, else the CPU')
-    add("--batch-size", type=int, metavar="B", help="slices at a time on a GPU (default: 8); a CPU takes one by one")
-    add("--samples", type=sample_count, default=1, metavar="K", help="samples of each slice: the derived file is the "
+    add("--batch-size", type=count, metavar="B", help="slices at a time on a GPU (default: 8); a CPU takes one by one")
+    add("--samples", type=count, default=1, metavar="K", help="samples of each slice: the derived file is the "
         "first, whatever K; with more than 1 all of them and their spread go to OUT/samples (default: %(default)s)"
     )  # fmt: skip
     add("--overwrite", action="store_true", help="make all anew; without it an interrupted run is resumed: what an "
@@ -48,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "other pixels and UIDs than without it")  # fmt: skip
     add("--preview", action="store_true", help="also write pictures (input, output, difference, spread of the samples) "
         "to OUT/preview: the middle slice of each series and one a quarter to either side")  # fmt: skip
-    add("--slice-thickness", type=float, metavar="MM", help="of the volumes, which do not say it; default: the "
+    add("--slice-thickness", type=millimetres, metavar="MM", help="of the volumes, which do not say it; default: the "
         "distance of their slices")  # fmt: skip
     add("--series-uid", metavar="UID", help="names the one volume to the noise: with the SeriesInstanceUID and "
         "thickness of its DICOM series, and its estimate (--source), it becomes what that becomes; default: a hash of its HU")  # fmt: skip
@@ -56,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Standardize, and print what was written and what failed; a failure of any file is a failure."""
+    require_paths(IN=options.input, reference=options.reference, source=options.source)
+    require_folder("OUT", options.output)
+    require_outside(options.output, options.input)
+    if options.target is not None and options.reference is not None:
+        raise UsageError("--target and --reference exclude each other; give one of them.")
+    if options.system is None:
+        require_model(options.model)
     from ..standardize_folder import standardize_folder
 
     bar = ProgressBar("standardize", unit="slice" if options.samples == 1 else "sample")
@@ -131,12 +149,13 @@ def noise_level(text: str) -> str | float:
     return level
 
 
-def sample_count(text: str) -> int:
-    """"20" -> 20.
+
+def seed(text: str) -> int:
+    """"7" -> 7.
 
     Raises:
-        ArgumentTypeError: no integer of at least 1.
+        ArgumentTypeError: no integer of 0 to 2^63 - 1.
     """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is an integer of at least 1")
+    if not (text.isascii() and text.isdecimal()) or int(text) > MAX_SEED:
+        raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is an integer of 0 to 2^63 - 1")
     return int(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from ..usage import UsageError, about_arguments, require_folder, require_paths
 from ._shared import EXIT_OK, ProgressBar
 
 TEXT = "compare every system of the paper and write its tables and figures again"
@@ -47,20 +48,23 @@ def run(options: argparse.Namespace) -> int:
     """Run the study, and print where its report is."""
     from pathlib import Path
 
+    require_folder("out", options.out)
+    require_paths(pair=options.pair, rekernel=options.rekernel, regression=options.regression, objects=options.objects)
     from ..study import StudyOptions, run_study
     from ..study.contenders import ROWS
     from ..study.test_sets import SETS
 
     systems, sets = _names("systems", options.systems, ROWS), _names("sets", options.sets, SETS)
     path = lambda value: None if value is None else Path(value)  # noqa: E731
-    settings = StudyOptions(
-        tumours=options.tumours, slices=options.slices, size=options.size, any_to_any=options.any_to_any, systems=systems,
-        sets=sets, rekernel=path(options.rekernel),
-        pair=options.pair and (Path(options.pair[0]), Path(options.pair[1])), trained=path(options.trained),
-        regression=path(options.regression), budget_seconds=options.budget, objects=options.objects,
-        network_size=options.network_size, training={"batch_size": options.batch_size}, seed=options.seed,
-        max_seconds=options.max_seconds,
-    )  # fmt: skip
+    with about_arguments():
+        settings = StudyOptions(
+            tumours=options.tumours, slices=options.slices, size=options.size, any_to_any=options.any_to_any, systems=systems,
+            sets=sets, rekernel=path(options.rekernel),
+            pair=options.pair and (Path(options.pair[0]), Path(options.pair[1])), trained=path(options.trained),
+            regression=path(options.regression), budget_seconds=options.budget, objects=options.objects,
+            network_size=options.network_size, training={"batch_size": options.batch_size}, seed=options.seed,
+            max_seconds=options.max_seconds,
+        )  # fmt: skip
     with Progress() as progress:
         run_study(options.out, settings.quick() if options.quick else settings, progress)
     print(f"{options.out}/report.md")
@@ -72,7 +76,7 @@ def _names(option: str, given: str | None, legal: Sequence[str]) -> list[str]:
     names = [name.strip() for name in given.split(";")] if given else []
     unknown = sorted(set(names) - set(legal))
     if unknown:
-        raise ValueError(f"--{option} holds {', '.join(unknown)}; legal are {'; '.join(legal)}")
+        raise UsageError(f"--{option} holds {', '.join(unknown)}; legal are {'; '.join(legal)}")
     return names
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from ..usage import UsageError
 from .as_pipeline import SystemPipeline
 from .band_energies import BandEnergies
 from .conditional_gaussian import ConditionalGaussian
@@ -79,13 +80,13 @@ def load_system(name: str, folder: str | Path | None = None) -> System:
         ValueError: naming what is wrong.
     """
     if name not in ALL_SYSTEMS:
-        raise ValueError(f"`system` is {name!r}; legal are {', '.join(map(repr, ALL_SYSTEMS))}.")
+        raise UsageError(f"`system` is {name!r}; legal are {', '.join(map(repr, ALL_SYSTEMS))}.")
     if folder is None and name in WITHOUT_FILES:
         return SYSTEMS[name]()
     if folder is None:
-        raise ValueError(f"`model` is missing; {name} is loaded from {_source_of(name)}.")
+        raise UsageError(f"`model` is missing; {name} is loaded from {_source_of(name)}.")
     if not Path(folder).is_dir():
-        raise ValueError(f'`model` is "{folder}", which is no folder; {name} is loaded from {_source_of(name)}.')
+        raise UsageError(f'`model` is "{folder}", which is no folder; {name} is loaded from {_source_of(name)}.')
     try:
         return ALL_SYSTEMS[name].from_pretrained(folder)
     except Exception as error:  # what a damaged or foreign folder raises depends on the damage

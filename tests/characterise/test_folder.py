@@ -168,7 +168,7 @@ class TestWrongInput:
 
     def test_a_folder_with_something_in_it_is_not_touched(self, scans, model, tmp_path, capsys):
         (tmp_path / "kept").write_text("kept")
-        assert main(["characterise", str(scans), "--out", str(tmp_path), "--model", model]) == 1
+        assert main(["characterise", str(scans), "--out", str(tmp_path), "--model", model]) == 2
         assert "exists already" in capsys.readouterr().err
         assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 

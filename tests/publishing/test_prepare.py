@@ -88,7 +88,7 @@ class TestContents:
 
     @pytest.mark.parametrize("name", ["noslash", "a/b/c", "user/my repo", "/x"])
     def test_no_name_of_a_repository_is_refused_before_anything_is_written(self, whole, tmp_path, capsys, name):
-        assert main(["publish", str(whole), name, "--dry-run", str(tmp_path / "new/out")]) == 1
+        assert main(["publish", str(whole), name, "--dry-run", str(tmp_path / "new/out")]) == 2
         assert f'`repo_id` is "{name}"; legal is "user/repo"' in capsys.readouterr().err
         assert not (tmp_path / "new").exists()
         with pytest.raises(ValueError, match="`repo_id` is"):
@@ -237,5 +237,5 @@ class TestDryRun:
         assert not list((tmp_path / "out").iterdir())
 
     def test_keeps_a_folder_that_is_not_empty(self, checkpoint, capsys):
-        assert main(["publish", str(checkpoint), "user/tiny", "--dry-run", str(checkpoint)]) == 1
+        assert main(["publish", str(checkpoint), "user/tiny", "--dry-run", str(checkpoint)]) == 2
         assert "exists already" in capsys.readouterr().err

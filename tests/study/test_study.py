@@ -139,7 +139,7 @@ class TestRunStudy:
 
 class TestCommand:
     def test_unknown_rows_are_named(self, tmp_path, capsys):
-        assert main(["study", "--out", str(tmp_path), "--systems", "input; pix3pix"]) == 1
+        assert main(["study", "--out", str(tmp_path), "--systems", "input; pix3pix"]) == 2
         assert "pix3pix" in capsys.readouterr().err
 
     @pytest.mark.parametrize(("name", "value"), [("tumours", 2), ("size", 32), ("budget_seconds", -1)])

@@ -23,6 +23,7 @@ from ...files import require_writable, whole_folder
 from ...optional import import_optional
 from ...radiomics import DEFAULT_SETTINGS, Features, RadiomicSettings, feature_names
 from ...sample_files import SliceSamples, find_samples
+from ...usage import UsageError
 from ..geometry import Geometry, Series, find_series, match_slices
 from ..masks import read_mask
 from ..uncertainty import require_samples
@@ -221,10 +222,10 @@ def compare_series(
 
 def _check_out(out: Path, inputs: Sequence[PathLike]) -> None:
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ValueError(f'out "{out}" exists already; choose a new folder or remove it')
+        raise UsageError(f'out "{out}" exists already; choose a new folder or remove it')
     for folder in inputs:
         if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(folder)):
-            raise ValueError(f'out "{out}" lies inside the input "{folder}"; choose a folder outside of the inputs')
+            raise UsageError(f'out "{out}" lies inside the input "{folder}"; choose a folder outside of the inputs')
 
 
 def _names(folders: Sequence[PathLike]) -> list[str]:
@@ -232,7 +233,7 @@ def _names(folders: Sequence[PathLike]) -> list[str]:
     paths = [Path(os.path.realpath(folder)) for folder in folders]
     for path in paths:
         if paths.count(path) > 1:
-            raise ValueError(f'"{path}" is given {paths.count(path)} times; each series must be given once')
+            raise UsageError(f'"{path}" is given {paths.count(path)} times; each series must be given once')
     for parts in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-parts:]) for path in paths]
         if len(set(names)) == len(names):

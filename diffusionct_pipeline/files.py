@@ -81,6 +81,8 @@ def whole_folder(
 ) -> Iterator[Path]:
     """A new temporary folder, renamed to `path` when the block ends well, removed when it does not.
 
+    Those that killed processes left beside it are removed first.
+
     Args:
         path: Its parents are made if needed. An empty folder is replaced.
         replace: Whether a folder that is not empty is replaced too.
@@ -94,18 +96,50 @@ def whole_folder(
     if not replace:
         require_new(path)
     part = _temporary(path if temporaries is None else Path(temporaries, path.name))
+    _remove_left_folders(part.parent)
     try:
-        part.mkdir(parents=True)
-        yield part
-        if path.exists():
-            shutil.rmtree(path)
-        part.replace(path)
+        with _held_folder(part):
+            yield part
+            if path.exists():
+                shutil.rmtree(path)
+            part.replace(path)
     except Exception as error:  # whatever the file within: what could not be made is the folder
         if full := full_disk(error):
             raise OSError(full.errno, full.strerror, str(path)) from error
         raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and lock it while the block runs, so that it can be told from one that a killed process left."""
+    folder.mkdir(parents=True)
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks; nobody removes anything there
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        folder.mkdir(exist_ok=True)  # another process may have taken it for left over before it was locked
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_left_folders(folder: Path) -> None:
+    """Remove what killed processes left of `whole_folder` in a folder: what no living one has locked."""
+    for path in folder.glob(".*.part") if fcntl is not None else ():
+        if not TEMPORARY.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+            continue
+        with contextlib.suppress(OSError):  # it only takes space
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def require_new(path: str | os.PathLike) -> None:

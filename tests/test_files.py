@@ -122,6 +122,25 @@ class TestWholeFolder:
             (part / "file").write_text("whole")
         assert names(tmp_path) == ["kept", "out"] and names(tmp_path / "kept") == []
 
+    @pytest.mark.skipif(files.fcntl is None, reason="no locks")
+    def test_what_killed_processes_left_beside_it_goes_and_what_a_living_one_writes_stays(self, tmp_path):
+        code = (
+            "import os, signal, sys; from pathlib import Path; from diffusionct_pipeline.files import whole_folder\n"
+            "with whole_folder(sys.argv[1]) as part:\n"
+            "    (part / 'half').write_text('half')\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)"
+        )
+        assert subprocess.run([sys.executable, "-c", code, tmp_path / "killed"]).returncode == -9
+        (left,) = tmp_path.iterdir()
+        assert left.name.startswith(".") and (left / "half").is_file()
+        (tmp_path / ".0.part").mkdir()  # somebody else's
+        with whole_folder(tmp_path / "one") as living:
+            (living / "a").write_text("a")
+            with whole_folder(tmp_path / "two"):
+                pass
+            assert (living / "a").is_file()
+        assert names(tmp_path) == [".0.part", "one", "two"] and (tmp_path / "one/a").is_file()
+
     def test_replaces_an_empty_folder_and_a_full_one_only_when_asked(self, tmp_path):
         (tmp_path / "out").mkdir()
         with whole_folder(tmp_path / "out") as part:

@@ -43,6 +43,7 @@ class SeriesEntry:
 
     Attributes:
         path: Of a volume, below IN; None for a DICOM series.
+        folder: That the first slice lies in, below IN; "" for IN itself and for a volume.
         uid, description, spacing_mm, thickness_mm, gaps, duplicates: As in `CTSeries`. The uid of a volume names it to
             the noise, a hash of its HU if the caller gave none.
         slices: How many it has.
@@ -63,6 +64,7 @@ class SeriesEntry:
     """
 
     path: str | None = None
+    folder: str = ""
     uid: str
     description: str
     slices: int
@@ -149,6 +151,7 @@ def make_report(
         line = {"path": str(relative_path(item.path, folder)), "kind": item.kind.value, "reason": item.reason}
         (junk if is_junk(item) else unusable).append(line)
     versions = {"python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__}
+    versions["threads"] = str(torch.get_num_threads())  # the last bits depend on them, see docs/command_line.md
     report = {
         "diffusionct_version": __version__,
         "versions": versions,

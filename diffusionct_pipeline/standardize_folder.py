@@ -160,6 +160,7 @@ def standardize_folder(
 def standardize_series(job: Job, series: CTSeries) -> None:
     """Standardize and write the slices of one series that are not finished, and add its entry to the report."""
     entry = SeriesEntry.of(series)
+    entry.folder = str(job.name(series.paths[0]).parent).removeprefix(".")
     job.entries.append(entry)
     job.latents, job.task = [], None
     with failures_listed(job, entry, series.paths):

@@ -178,6 +178,13 @@ class TestStandardize:
         assert "2 of 2 slices in 1 series" in capsys.readouterr().out
         assert (tmp_path / "out/2.dcm").is_file()
 
+    def test_a_warning_names_the_series_by_kernel_and_folder(self, scan, tmp_path, model, capsys):
+        (tmp_path / "scans").mkdir()
+        scan.rename(tmp_path / "scans/lung sharp")
+        assert main(["standardize", str(tmp_path / "scans"), str(tmp_path / "out"), "--model", model]) in (0, 3)
+        (warning,) = [line for line in capsys.readouterr().err.splitlines() if "bare skin" in line]
+        assert warning.startswith("warning: series 1 of 1 (") and ', "lung sharp"): too little' in warning
+
     def test_a_bad_file_is_1_and_is_named(self, scan, tmp_path, model, capsys):
         save(make_slice(ramp(48, 64), number=3, PixelSpacing=None), scan / "3.dcm")
         assert main(["standardize", str(scan), str(tmp_path / "out"), "--model", model]) == 1
@@ -280,8 +287,12 @@ class TestInfo:
     def test_shows_versions_kernels_and_devices(self, capsys):
         assert main(["info"]) == 0
         shown = capsys.readouterr().out
-        for fact in (__version__, "torch", "embedded checkpoint", "Bl64", "cpu:"):
+        for fact in (__version__, "torch", "embedded checkpoint", "Bl64", "GANai", "cpu:"):
             assert fact in shown
+        assert len(shown.splitlines()) <= 40, "it fits a screen"
+        assert main(["info", "--all"]) == 0
+        everything = capsys.readouterr().out
+        assert "scores." in everything and "scores." not in shown
 
 
 class TestDemo:

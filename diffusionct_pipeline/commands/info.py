@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import textwrap
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -18,22 +19,28 @@ from ._shared import EXIT_OK
 TEXT = "show versions, the embedded checkpoint, kernels, systems and devices"
 EXAMPLE = "diffusionct info"
 
+WIDTH = 98  # and two of indent
 PACKAGES = ("torch", "diffusers", "accelerate", "transformers", "safetensors", "pydicom", "huggingface_hub", "numpy",
             "scipy", "scikit-image")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """There are none."""
+    """Declare the arguments."""
+    parser.add_argument("--all", action="store_true", help="also the measured figures of the embedded checkpoint, some hundred lines")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the facts."""
-    print(info())
+    print(info(everything=options.all))
     return EXIT_OK
 
 
-def info() -> str:
-    """The facts as text."""
+def info(everything: bool = False) -> str:
+    """The facts as text, on a screen.
+
+    Args:
+        everything: Whether to add the figures of the embedded checkpoint.
+    """
     from ..pipeline import PRETRAINED
     from ..simulation import KERNELS
     from ..systems import ALL_SYSTEMS
@@ -41,11 +48,11 @@ def info() -> str:
     return "\n".join(
         [
             f"DiffusionCT {__version__}, Python {platform.python_version()}, {platform.platform()}",
-            section("packages", [f"{name} {version(name)}" for name in PACKAGES]),
-            section("optional", [f"{name} {version(name)} ({use})" for name, _, use in OPTIONAL.values()]),
-            section("embedded checkpoint", checkpoint(PRETRAINED)),
-            section("kernels", [", ".join(KERNELS)]),
-            section("systems", ALL_SYSTEMS),
+            section("packages", wrapped(f"{name} {version(name)}" for name in PACKAGES)),
+            section("optional", wrapped(f"{name} {version(name)} ({use})" for name, _, use in OPTIONAL.values())),
+            section("embedded checkpoint", checkpoint(PRETRAINED, everything)),
+            section("kernels", wrapped(KERNELS)),
+            section("systems", wrapped(ALL_SYSTEMS, "; ")),  # some names hold a comma
             section("devices", devices()),
         ]
     )
@@ -56,6 +63,13 @@ def section(title: str, lines: Iterable[str]) -> str:
     return "\n".join([f"{title}:", *(f"  {line}" for line in lines)])
 
 
+def wrapped(items: Iterable[str], between: str = ", ") -> list[str]:
+    """Items one after another in lines of a screen; none is broken."""
+    text = between.join(item.replace(" ", "\N{NO-BREAK SPACE}") for item in items)
+    lines = textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
+
+
 def version(package: str) -> str:
     """Version of a distribution, "not installed" without it."""
     try:
@@ -64,8 +78,8 @@ def version(package: str) -> str:
         return "not installed"
 
 
-def checkpoint(folder: Path) -> list[str]:
-    """Place and size of a checkpoint, and its metrics."""
+def checkpoint(folder: Path, everything: bool = False) -> list[str]:
+    """Place, size and settings of a checkpoint; its metrics too, or where they are."""
     if not (folder / "model_index.json").is_file():
         return [f"none in {folder}"]
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -73,7 +87,9 @@ def checkpoint(folder: Path) -> list[str]:
     lines = [f"{folder}, {size / 1e6:.1f} MB"]
     lines += [f"{name}: {settings[name]}" for name in ("standard_name", "default_num_inference_steps")]
     metrics = folder / "metrics.json"
-    return lines + (flattened(json.loads(metrics.read_text())) if metrics.is_file() else [])
+    if not metrics.is_file():
+        return lines
+    return lines + (flattened(json.loads(metrics.read_text())) if everything else ["measured figures: diffusionct info --all"])
 
 
 def flattened(value: Any, name: str = "") -> list[str]:

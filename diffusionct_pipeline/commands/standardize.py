@@ -115,7 +115,9 @@ def run(options: argparse.Namespace) -> int:
     if report["others"]:
         print(f"note: OUT also holds {len(report['others'])} files that are not of this run; {LISTED}", file=sys.stderr)
     for number, entry in enumerate(report["series"], 1):
-        name = f"series {number} of {len(report['series'])} ({entry['kernel_in'] or 'unknown kernel'})"
+        place = entry["path"] or entry["folder"]
+        known = [entry["kernel_in"] or "unknown kernel", *([f'"{place}"'] if place else [])]
+        name = f"series {number} of {len(report['series'])} ({', '.join(known)})"
         for remark in entry["remarks"]:
             print(f"warning: {name} {remark}" if remark.startswith(VERBS) else f"warning: {name}: {remark}", file=sys.stderr)
         for remark in entry["unlike_training"]:

@@ -31,7 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     if argv is None:  # a process of its own: a batch system's SIGTERM ends it as cleanly as Ctrl-C
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    options = build_parser().parse_args(argv)
+    try:
+        options = build_parser().parse_args(argv)
+    except KeyboardInterrupt:
+        print("diffusionct: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
     try:
         with headers_kept_out_of_the_log():
             return options.run(options)

@@ -233,6 +233,14 @@ class TestStandardize:
         assert main(["standardize", str(scan), str(tmp_path / "out")]) == 130
         assert "interrupted" in capsys.readouterr().err
 
+    def test_one_before_the_arguments_are_read_too(self, monkeypatch, capsys):
+        def interrupt():
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("diffusionct_pipeline.cli.build_parser", interrupt)
+        assert main([]) == 130
+        assert capsys.readouterr().err == "diffusionct: interrupted\n"
+
     @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
     def test_a_signal_leaves_whole_files_and_a_report(self, scan, tmp_path, model, name):
         code = (

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from pydicom.dataset import Dataset
 
-from . import __version__, image_processor, models, noise, step
+from . import __version__, image_processor, models, noise, padding, step
 from .dicom import CTSlice, derive_slice, hounsfield
 from .dicom.deriving import synthetic_kernel_name
+from .estimation import kernel_estimate
 from .image_processor import HUSlice
 from .reached import Reached
 from .scan_estimate import ID_DIGITS, ScanEstimate
@@ -149,7 +150,7 @@ def describe(component: Any) -> dict[str, Any] | None:
 
 def pixel_constants() -> dict[str, Any]:
     """"module.NAME" -> value of every constant in the modules that pixels pass through: numbers and tuples of them."""
-    modules = [hounsfield, image_processor, noise, step]
+    modules = [hounsfield, image_processor, kernel_estimate, noise, padding, step]
     for found in pkgutil.walk_packages(models.__path__, f"{models.__name__}."):
         modules.append(importlib.import_module(found.name))
     return constants_of(modules)

@@ -9,9 +9,10 @@ from helpers.tiny import tiny_pipeline
 from pydicom.data import get_testdata_file
 
 import diffusionct_pipeline
-from diffusionct_pipeline import DiffusionCTPipeline, image_processor, noise, provenance, step
+from diffusionct_pipeline import DiffusionCTPipeline, image_processor, noise, padding, provenance, step
 from diffusionct_pipeline.dicom import hounsfield
-from diffusionct_pipeline.models.texture import channels, coherence, local_spectrum, power_shift, reference_unet_1d, synthesis
+from diffusionct_pipeline.estimation import kernel_estimate
+from diffusionct_pipeline.models.texture import channels, coherence, local_spectrum, power_shift, synthesis
 from diffusionct_pipeline.provenance import model_id, pixel_constants
 
 CT_SMALL = get_testdata_file("CT_small.dcm")
@@ -84,7 +85,8 @@ def test_two_checkpoints_that_differ_in_one_registered_constant_give_different_u
         (local_spectrum, "WINDOW"),
         (local_spectrum, "EULER_GAMMA"),
         (channels, "IN_PATIENT"),
-        (reference_unet_1d, "DOUBTED"),
+        (kernel_estimate, "SMOOTHED_FROM"),
+        (padding, "REACH"),
         (power_shift, "SCAN_TOKENS"),
         (power_shift, "LIKE_POWER"),
         (power_shift, "LEVEL_LP_CM"),

@@ -1,7 +1,7 @@
 # Two commands, each from a fresh clone with Python >= 3.10 and make only:
 #   make demo    environment in .venv, install, the main job on a simulated scan
 #   make test    environment in .venv, install, tests
-# And for those who change it: make docs, the site in site/index.html; make results, the measured tables of README.md and
+# And for those who change it: make lint; make docs, the site in site/index.html; make results, the measured tables of README.md and
 # docs/results.md from the record of the embedded checkpoint.
 # All install again when pyproject.toml or constraints.txt change. Another interpreter: make test PYTHON=python3.12
 
@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test docs results clean
+.PHONY: demo test lint docs results clean
 
 demo: $(INSTALLED)
 	$(BIN)/diffusionct demo --out demo_output
@@ -18,6 +18,9 @@ demo: $(INSTALLED)
 # Tiny networks gain nothing from threads, and two that wait for a busy core take ten times as long.
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 docs: $(INSTALLED)
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs site

@@ -29,6 +29,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from agreement import far_from, read_pair
+from tqdm import tqdm
+
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.evaluation.agreement import REPRODUCIBLE, agreement_by_class, ccc, relative_error
 from diffusionct_pipeline.evaluation.texture import texture_table
@@ -45,7 +47,6 @@ from diffusionct_pipeline.training_data.tumour_pairs import (
     tumour_pairs,
     with_smoothed_source,
 )
-from tqdm import tqdm
 
 SOURCES = {
     "plain": None,
@@ -207,9 +208,7 @@ def real(rows, soft_folder, sharp_folder):
 
 def figures(images):
     """Of (output, target, masks): agreement over all regions, with intervals over resampled regions."""
-    ours, theirs = (
-        texture_table((made[side], mask) for made in images for mask in made[2]) for side in (0, 1)
-    )
+    ours, theirs = (texture_table((made[side], mask) for made in images for mask in made[2]) for side in (0, 1))
     within = relative_error(ours, theirs) < REPRODUCIBLE
     draw = np.random.default_rng(0)
     resampled = [draw.integers(len(ours), size=len(ours)) for _ in range(RESAMPLES)]
@@ -239,7 +238,9 @@ def widenings(samples, target, masks):
 
 def features_by_class(compared):
     """Row and class -> concordance and share of features within 15 %, over all tumours of each row's images."""
-    extracted = {row: [extract(made[0], mask) for made in images for mask in made[2]] for row, images in compared.items()}
+    extracted = {
+        row: [extract(made[0], mask) for made in images for mask in made[2]] for row, images in compared.items()
+    }
     target = [extract(made[1], mask) for made in next(iter(compared.values())) for mask in made[2]]
     names = list(target[0])
     as_table = lambda regions: np.array([[region[name] for name in names] for region in regions], float)  # noqa: E731

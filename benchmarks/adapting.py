@@ -16,6 +16,8 @@ from pathlib import Path
 
 import torch
 from agreement import agreement, read_pair
+from tqdm import tqdm
+
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.adapt import SlicePair, adapt
 from diffusionct_pipeline.simulation import Kernel, Scanner, ScanOptions, simulate_pair
@@ -23,7 +25,6 @@ from diffusionct_pipeline.simulation.degradation import smooth
 from diffusionct_pipeline.systems import FittingPair, LinearFilter
 from diffusionct_pipeline.training_data.splits import IMAGE_PAIRS, TEST, take
 from diffusionct_pipeline.training_data.tumour_pairs import measured_regions, phantom_and_tumour
-from tqdm import tqdm
 
 UNFAMILIAR = Kernel("unfamiliar", mtf50=6.5, mtf10=9.0, boost=1.8, boost_peak=4.5)
 SOURCES = {"plain": None, "after non-local means": ("non-local means", 1.0)}
@@ -64,7 +65,9 @@ def simulated(pipe, counts, tumours):
             return hu if smoothing is None else smooth(torch.from_numpy(hu), *smoothing).round().numpy()
 
         fitting = [FittingPair(given(pair), pair.hu[UNFAMILIAR.name], pair.spacing_mm) for pair in known]
-        judged = [(given(pair), pair.hu[UNFAMILIAR.name], pair.spacing_mm, sum(measured_regions(pair), [])) for pair in tested]
+        judged = [
+            (given(pair), pair.hu[UNFAMILIAR.name], pair.spacing_mm, sum(measured_regions(pair), [])) for pair in tested
+        ]
         for count in counts:
             table[f"simulated, {name}, {count} pairs"] = rows_of(pipe, fitting[:count], judged)
     return table
@@ -103,10 +106,14 @@ def rows_of(pipe, fitting, judged):
     images = {}
     for number, (source, target, spacing_mm, masks) in enumerate(judged):
         outputs = {"input": source}
-        outputs |= {f"linear filter, {kind}": system.standardize(source, spacing_mm) for kind, system in filters.items()}
+        outputs |= {
+            f"linear filter, {kind}": system.standardize(source, spacing_mm) for kind, system in filters.items()
+        }
         item = [load(source, spacing_mm)]
         known = pipe.estimate(item)
-        outputs["zero-shot by reference"] = pipe.standardize_batch(item, [number], steps, pipe.step(known, reference))[0]
+        outputs["zero-shot by reference"] = pipe.standardize_batch(item, [number], steps, pipe.step(known, reference))[
+            0
+        ]
         step = adapted.pipe.step(known, adapted.pipe.resolve_target())
         outputs["adapted"] = adapted.pipe.standardize_batch(item, [number], steps, step)[0]
         for row, output in outputs.items():

@@ -31,7 +31,7 @@ TOLERANCE = 0.05
 
 
 def simulate(seed, heights):
-    """"z/mas/repeat/kernel" -> (slices, H, W) int16 HU; "clean" without noise, "neighbour" the slices above."""
+    """ "z/mas/repeat/kernel" -> (slices, H, W) int16 HU; "clean" without noise, "neighbour" the slices above."""
     phantom = ChestPhantom(seed, size=PHANTOM_SIZE, spacing_mm=PHANTOM_SPACING_MM)
     scanner, scans = Scanner(), {}
 
@@ -96,8 +96,10 @@ def main():
         scans = simulate(take(TEST, 1, options.offset)[0], options.heights)
         if options.scans is not None:
             np.savez(options.scans, **scans)
-    print(f"{'kernel':12} {'mAs':>4}   MTF50 true      off    MTF10 true      off   " +
-          "   ".join(f"{tissue:>11}: HU  off here  off in all" for tissue in TISSUES))
+    print(
+        f"{'kernel':12} {'mAs':>4}   MTF50 true      off    MTF10 true      off   "
+        + "   ".join(f"{tissue:>11}: HU  off here  off in all" for tissue in TISSUES)
+    )
     for kernel in KERNEL_NAMES:
         for mas in DOSES_MAS:
             found, noise = measure(scans, mas, kernel)

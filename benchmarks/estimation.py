@@ -59,10 +59,14 @@ def simulated(seed):
                     for height, pair in enumerate(sinograms)
                 ]
                 for kernel in KERNEL_NAMES:
-                    yield name, kernel, [
-                        EdgeSlice(image(one, kernel, size, spacing_mm), spacing_mm, None, other, THICKNESS_MM)
-                        for one, other in zip(noisy, above)
-                    ]
+                    yield (
+                        name,
+                        kernel,
+                        [
+                            EdgeSlice(image(one, kernel, size, spacing_mm), spacing_mm, None, other, THICKNESS_MM)
+                            for one, other in zip(noisy, above)
+                        ],
+                    )
 
 
 def estimates(slices, kernel):
@@ -126,7 +130,11 @@ def print_series(folder):
     slices = load(folder)
     print(Path(folder).name, f"header {slices[0].kernel!r}")
     print("  as it is    ", words(estimate_kernel_of_slices(slices)))
-    for name, part in (("all", slices), ("first half", slices[: len(slices) // 2]), ("second half", slices[len(slices) // 2 :])):
+    for name, part in (
+        ("all", slices),
+        ("first half", slices[: len(slices) // 2]),
+        ("second half", slices[len(slices) // 2 :]),
+    ):
         print(f"  {name:12}", words(estimate_kernel_of_slices(part, "")), flush=True)
     for item in spread(slices, 4):
         print("  one slice   ", words(estimate_kernel_of_slices([item], "")), flush=True)
@@ -165,7 +173,9 @@ def print_pair(soft_folder, sharp_folder):
     true = np.log(ratio)[used]
     deviation = np.hypot(first.level_deviation, second.level_deviation)
     print("soft ", words(first), "\nsharp", words(second))
-    print(f"2 log T apart: estimated {2 * estimated.mean():.2f} +- {deviation:.2f}, cross-spectrum {2 * true.mean():.2f}")
+    print(
+        f"2 log T apart: estimated {2 * estimated.mean():.2f} +- {deviation:.2f}, cross-spectrum {2 * true.mean():.2f}"
+    )
     print("log T apart by frequency, estimated less true: " +
           ", ".join(f"{at:.1f} lp/cm {error:+.2f}" for at, error in zip(frequency[used][::2], (estimated - true)[::2])))  # fmt: skip
 

@@ -4,7 +4,8 @@
     python benchmarks/gpu.py --device cpu --quick                        # minutes of nothing: whether the script runs
     python benchmarks/gpu.py --device cpu --parts agreement --pairs 6
 
-batches: milliseconds a slice of 512 x 512 in each stage (see stages.py) and the largest memory, for float32 and for what `--fast` does (bfloat16; on a GPU a compiled denoiser in a CUDA graph).
+batches: milliseconds a slice of 512 x 512 in each stage (see stages.py) and the largest memory, for float32 and for what
+`--fast` does (bfloat16; on a GPU a compiled denoiser in a CUDA graph).
 Convolutions lie channels_last in both (`lay_out_weights`). The first run of every batch size warms up, and compiles.
 series: `--slices` files through `standardize_folder`, and the same work part by part: what is not "networks" is time in
 which the GPU waits, and what reading ahead and writing behind could save at most.
@@ -22,6 +23,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
+from stages import STAGES, timed, write_noise
+
 from diffusionct_pipeline.dicom import scan_folder, write_slice
 from diffusionct_pipeline.evaluation.regions import square_regions
 from diffusionct_pipeline.evaluation.texture import texture_agreement
@@ -31,8 +35,6 @@ from diffusionct_pipeline.pipeline import checked_indices
 from diffusionct_pipeline.standardize_folder import standardize_folder
 from diffusionct_pipeline.training_data.splits import TEST, take
 from diffusionct_pipeline.training_data.tumour_pairs import SOURCE, TARGET, measured_regions, tumour_pairs
-from scipy.ndimage import gaussian_filter
-from stages import STAGES, timed, write_noise
 
 SPACING_MM = 0.7
 SERIES_STAGES = ("read", "estimate", "networks", "derive", "write")
@@ -94,7 +96,9 @@ def on_series(arguments, fast):
         if report["failures"]:
             raise RuntimeError(f"{report['failures']} slices failed: {report['series'][0]['failures'][:1]}")
         parts = in_parts(load(arguments, fast), source, Path(work, "parts"))
-        files = [{path.name: path.read_bytes() for path in folder.glob("*.dcm")} for folder in (output, Path(work, "parts"))]
+        files = [
+            {path.name: path.read_bytes() for path in folder.glob("*.dcm")} for folder in (output, Path(work, "parts"))
+        ]
     table = {"slices": report["written"], "run": run, **parts, "sum of parts": sum(parts.values())}
     table = {name: round(value, 2) for name, value in table.items()}
     return {**table, "equal files": sum(files[0][name] == files[1][name] for name in files[0])}
@@ -139,7 +143,9 @@ def in_parts(pipe, source, output):
 def on_agreement(arguments, fast):
     """(output, target, masks) of every pair."""
     pipe, images = load(arguments, fast), []
-    for source, target, spacing_mm, masks in noise_pairs(arguments.size) if arguments.quick else phantoms(arguments.pairs):
+    for source, target, spacing_mm, masks in (
+        noise_pairs(arguments.size) if arguments.quick else phantoms(arguments.pairs)
+    ):
         output = pipe(source, pixel_spacing=spacing_mm).images[0]
         images.append((output.clip(min=target.min()), target, masks))
     return images

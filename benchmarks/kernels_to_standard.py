@@ -14,15 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
+
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.evaluation.regions import tumour_sized_squares
 from diffusionct_pipeline.evaluation.texture import texture_agreement
-from diffusionct_pipeline.simulation import ScanOptions, Scanner, simulate_pair
+from diffusionct_pipeline.simulation import Scanner, ScanOptions, simulate_pair
 from diffusionct_pipeline.simulation.degradation import smooth
 from diffusionct_pipeline.simulation.kernels import get_kernel
 from diffusionct_pipeline.training_data.splits import SPLITS, take
 from diffusionct_pipeline.training_data.tumour_pairs import phantom_and_tumour
-from tqdm import tqdm
 
 SOURCES = ("Br36", "Br40", "D45", "B70f", "GE_LUNG")
 MAS, SPACING_MM, THICKNESS_MM = (60.0, 120.0, 200.0), (0.6, 0.7, 0.8, 0.9), (1.0, 2.0, 1.0, 3.0)
@@ -58,7 +59,10 @@ def measure(pipe, arguments):
         phantom, tumour = phantom_and_tumour(seed, number)
         kernels = tuple(dict.fromkeys((*SOURCES, arguments.target)))
         options = ScanOptions(
-            kernels=kernels, mas=MAS[number % 3], spacing_mm=SPACING_MM[number % 4], thickness_mm=THICKNESS_MM[number // 2 % 4]
+            kernels=kernels,
+            mas=MAS[number % 3],
+            spacing_mm=SPACING_MM[number % 4],
+            thickness_mm=THICKNESS_MM[number // 2 % 4],
         )
         pairs = [
             simulate_pair(phantom, tumour.centre_mm[2] + shift, options, seed=2 * seed + i, scanner=scanner)

@@ -11,14 +11,15 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from matplotlib import pyplot as plt
+from tqdm import tqdm
+
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.evaluation.lattice import PERIOD, folded_ratio
 from diffusionct_pipeline.simulation import ChestPhantom, Scanner, ScanOptions, simulate_pair
 from diffusionct_pipeline.training_data.splits import DEMO
 from diffusionct_pipeline.training_data.tumour_pairs import SOURCE, TARGET
-from matplotlib import pyplot as plt
-from tqdm import tqdm
 
 SEED = DEMO[1]
 SLICES, THICKNESS_MM, MAS = 48, 1.0, 100.0
@@ -85,7 +86,9 @@ def fold(image, rolled_by=None):
     """Mean of the tiles of an image (H, W), each rolled at random if a generator is given."""
     side = PERIOD
     height, width = (size // side for size in image.shape)
-    tiles = image[: height * side, : width * side].reshape(height, side, width, side).swapaxes(1, 2).reshape(-1, side, side)
+    tiles = (
+        image[: height * side, : width * side].reshape(height, side, width, side).swapaxes(1, 2).reshape(-1, side, side)
+    )
     if rolled_by is not None:
         tiles = [np.roll(tile, rolled_by.integers(side, size=2), (0, 1)) for tile in tiles]
     return np.mean(tiles, axis=0)

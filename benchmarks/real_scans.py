@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.ndimage import distance_transform_edt, gaussian_filter, uniform_filter
+
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.dicom import scan_folder
 from diffusionct_pipeline.estimation import estimate_kernel_of_series
@@ -22,7 +24,6 @@ from diffusionct_pipeline.evaluation.texture import TEXTURE_FIGURES, texture_tab
 from diffusionct_pipeline.image_processor import CTImageProcessor
 from diffusionct_pipeline.pipeline import checked_indices
 from diffusionct_pipeline.scan_estimate import ScanEstimate
-from scipy.ndimage import distance_transform_edt, gaussian_filter, uniform_filter
 
 FIGURES = ("std", "laplacian_std", "glcm_contrast")
 SIDE, SQUARES = 28, 40  # pixels, and how many of a slice
@@ -58,7 +59,9 @@ def read(pipe, folder):
 
 def standardized(pipe, items, step):
     steps = pipe.config.default_num_inference_steps
-    return [pipe.standardize_batch([item], [seed], steps, step)[0] for item, seed in zip(items, pipe.noise_seeds(items))]
+    return [
+        pipe.standardize_batch([item], [seed], steps, step)[0] for item, seed in zip(items, pipe.noise_seeds(items))
+    ]
 
 
 def series(pipe, folder, arguments):
@@ -67,7 +70,11 @@ def series(pipe, folder, arguments):
     step = pipe.step(source, goal, arguments.noise)
     reached = pipe.check(source, goal, few, standardized(pipe, few, step))
     level = "-" if step.level is None else f"{step.level:+.2f} +- {step.level_deviation:.2f}"
-    print(f"{folder.name:28s} {reached.in_words():48s} wanted {reached.wanted_mtf50} -> {reached.label}; level {level}, told by {source.told_by}; {reached.remark} {step.remarks}", flush=True)
+    print(
+        f"{folder.name:28s} {reached.in_words():48s} wanted {reached.wanted_mtf50} -> {reached.label}; "
+        f"level {level}, told by {source.told_by}; {reached.remark} {step.remarks}",
+        flush=True,
+    )
 
 
 def soft_squares(hu):
@@ -100,12 +107,20 @@ def cohort(pipe, arguments):
                 figures = texture_table((hu, mask) for hu, masks in zip(images, chosen) for mask in masks)
                 table.setdefault(name, []).append(figures.mean(0))
             level = "-" if step.level is None else f"{step.level:+.2f} +- {step.level_deviation:.2f}"
-            print(f"  {folder.name}: MTF50 {source.kernel and round(source.kernel.mtf50, 2)}, level {level}, {step.noise}, std {before[name][-1][0]:.0f} to {after[name][-1][0]:.0f} HU", flush=True)
+            print(
+                f"  {folder.name}: MTF50 {source.kernel and round(source.kernel.mtf50, 2)}, level {level}, "
+                f"{step.noise}, std {before[name][-1][0]:.0f} to {after[name][-1][0]:.0f} HU",
+                flush=True,
+            )
     first, second = list(before)
     for title, table in (("as they are", before), ("standardized", after)):
         means = {name: np.mean(rows, 0) for name, rows in table.items()}
         ratio = means[first] / means[second]
-        print(f"{title:14s} {first} over {second}: " + ", ".join(f"{name} {ratio[TEXTURE_FIGURES.index(name)]:.2f}" for name in FIGURES), flush=True)
+        print(
+            f"{title:14s} {first} over {second}: "
+            + ", ".join(f"{name} {ratio[TEXTURE_FIGURES.index(name)]:.2f}" for name in FIGURES),
+            flush=True,
+        )
 
 
 def fields(pipe, folder, arguments):
@@ -119,7 +134,7 @@ def fields(pipe, folder, arguments):
             top, left = ((side - size) // 2 for side in item.hu.shape)
             part = np.s_[top : top + size, left : left + size]
             cut = replace(item, hu=item.hu[part], padding=item.padding[part], source=None)
-            masks = [mask for mask in soft_squares(cut.hu)]
+            masks = list(soft_squares(cut.hu))
             if not masks:
                 continue
             alone = pipe.step(pipe.estimate([cut]), goal, arguments.noise)
@@ -128,7 +143,11 @@ def fields(pipe, folder, arguments):
                 one, other = (texture_table((hu, mask) for mask in masks)[:, 0].mean() for hu in (made, result[part]))
                 table.append(one / other)
         if row:
-            print(f"{folder.name:28s} {size} pixels: noise {np.mean(row):.3f} of the whole slice's with the series' estimate, {np.mean(own):.3f} ({np.min(own):.2f} to {np.max(own):.2f}) estimated from the cut slice alone", flush=True)
+            print(
+                f"{folder.name:28s} {size} pixels: noise {np.mean(row):.3f} of the whole slice's with the series' estimate, "
+                f"{np.mean(own):.3f} ({np.min(own):.2f} to {np.max(own):.2f}) estimated from the cut slice alone",
+                flush=True,
+            )
 
 
 def bone(pipe, folder, arguments):
@@ -146,7 +165,11 @@ def bone(pipe, folder, arguments):
             elif middle[0] >= NEAR_MM:
                 far.append(change)
     if near and far:
-        print(f"{folder.name:28s} log change of variance within {NEAR_MM:g} mm of bone {np.mean(near):.3f} ({len(near)} squares), elsewhere {np.mean(far):.3f} ({len(far)}): noise {np.exp((np.mean(near) - np.mean(far)) / 2):.3f} times", flush=True)
+        print(
+            f"{folder.name:28s} log change of variance within {NEAR_MM:g} mm of bone {np.mean(near):.3f} ({len(near)} squares), "
+            f"elsewhere {np.mean(far):.3f} ({len(far)}): noise {np.exp((np.mean(near) - np.mean(far)) / 2):.3f} times",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

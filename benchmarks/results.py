@@ -193,7 +193,9 @@ def agreement_of_two(record):
             row = rows.setdefault(scan, {"before": agreement(*parts["mean"]["as they are"])})
             row[name] = agreement(*parts["mean"]["standardized"])
     header = ["", "as they are", *(f"to {name.removeprefix(RECONSTRUCTIONS)}" for name in names)]
-    cells = ([SCANS.get(scan, scan), row["before"], *(row.get(name, "–") for name in names)] for scan, row in rows.items())
+    cells = (
+        [SCANS.get(scan, scan), row["before"], *(row.get(name, "–") for name in names)] for scan, row in rows.items()
+    )
     return header, list(cells)
 
 

@@ -22,11 +22,12 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import gaussian_filter, uniform_filter
+
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.dicom import read_slice, scan_folder
 from diffusionct_pipeline.evaluation.lattice import folded_ratio
 from diffusionct_pipeline.standardize_folder import standardize_folder
-from scipy.ndimage import gaussian_filter, uniform_filter
 
 TISSUES = {"air": (-1024, -950), "lung": (-940, -780), "fat": (-130, -70), "soft tissue": (0, 100), "bone": (250, 1500)}
 SIDE, CORE = 21, 11  # pixels
@@ -88,7 +89,11 @@ def mean_shifts(slices):
         for name, (low, high) in TISSUES.items():
             shifts[name] += list(shift[inside & (mean > low) & (mean < high) & (std < MAX_STD_HU[name])])
     return {
-        name: {"mean": round(float(np.mean(s)), 3), "95 % within": round(float(np.percentile(np.abs(s), 95)), 2), "n": len(s)}
+        name: {
+            "mean": round(float(np.mean(s)), 3),
+            "95 % within": round(float(np.percentile(np.abs(s), 95)), 2),
+            "n": len(s),
+        }
         for name, s in shifts.items()
         if s
     }

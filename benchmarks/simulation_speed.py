@@ -1,8 +1,8 @@
 """Seconds per simulated pair, the scanner's noise, and the hardware they were measured on.
 
-    python benchmarks/simulation_speed.py
-    python benchmarks/simulation_speed.py --device cuda --repeats 20
-    python benchmarks/simulation_speed.py --noise          # noise of 20 cm of water, the figure the dose is tuned to
+python benchmarks/simulation_speed.py
+python benchmarks/simulation_speed.py --device cuda --repeats 20
+python benchmarks/simulation_speed.py --noise          # noise of 20 cm of water, the figure the dose is tuned to
 """
 
 import argparse

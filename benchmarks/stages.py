@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import torch
+from pydicom.data import get_testdata_file
+
 from diffusionct_pipeline.dicom import read_slice, write_slice
 from diffusionct_pipeline.dicom.deriving import set_pixels
 from diffusionct_pipeline.folder_job import load_pipeline
-from pydicom.data import get_testdata_file
 
 SPACING_MM, THICKNESS_MM = 0.7, 1.0
 STAGES = ("read", "noise", "encode", "estimate", "denoise", "decode", "derive", "write", "all")
@@ -47,7 +48,10 @@ def main():
         begun = time.perf_counter()
         timed(pipe, Path(folder), 0, arguments.batch, arguments.size, steps)
         first = time.perf_counter() - begun
-        took = [timed(pipe, Path(folder), run, arguments.batch, arguments.size, steps) for run in range(1, arguments.runs + 1)]
+        took = [
+            timed(pipe, Path(folder), run, arguments.batch, arguments.size, steps)
+            for run in range(1, arguments.runs + 1)
+        ]
     threads = f"{torch.get_num_threads()} threads"
     print(f"{arguments.device}, batch {arguments.batch}, {arguments.dtype}, {threads}, median ms a slice:")
     for name in STAGES:
@@ -104,7 +108,11 @@ def write_noise(folder, numbers, size):
     for number in numbers:
         dataset = copy.deepcopy(template.dataset)
         dataset.SOPInstanceUID = f"{template.dataset.StudyInstanceUID}.{number}"
-        dataset.InstanceNumber, dataset.PixelSpacing, dataset.SliceThickness = number + 1, [SPACING_MM] * 2, THICKNESS_MM
+        dataset.InstanceNumber, dataset.PixelSpacing, dataset.SliceThickness = (
+            number + 1,
+            [SPACING_MM] * 2,
+            THICKNESS_MM,
+        )
         dataset.ImagePositionPatient = [0, 0, number * THICKNESS_MM]
         cells = np.random.default_rng(number).normal(800, 100, (size, size)).round().astype(template.pixels.dtype)
         set_pixels(dataset, cells, template.pixels)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.ndimage import uniform_filter
+
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.dicom import scan_folder
 from diffusionct_pipeline.estimation import estimate_kernel_of_slices
@@ -25,7 +27,6 @@ from diffusionct_pipeline.evaluation.texture import texture_table
 from diffusionct_pipeline.image_processor import CTImageProcessor
 from diffusionct_pipeline.pipeline import kernel_mtf, sample_seed
 from diffusionct_pipeline.simulation.kernels import get_kernel
-from scipy.ndimage import uniform_filter
 
 KERNELS = ("Br36", "Br44", "D45", "Br59", "B70f")  # soft to sharp
 LARGEST_GAIN, MARGIN = 8.0, 64
@@ -111,7 +112,10 @@ def compare(pipe, scans, goal, noise, compared):
         after = agreement(squares, done[one], done[two])
         shares.append((*before, *after))
         rows[f"{one} and {two}"] = {"as they are": before, "standardized": after}
-        print(f"  {one} and {two}: {before[0]:.0%} {before[1]:.3f} as they are, {after[0]:.0%} {after[1]:.3f} standardized", flush=True)
+        print(
+            f"  {one} and {two}: {before[0]:.0%} {before[1]:.3f} as they are, {after[0]:.0%} {after[1]:.3f} standardized",
+            flush=True,
+        )
     mean = np.mean(shares, 0)
     rows["mean"] = {"as they are": mean[:2].tolist(), "standardized": mean[2:].tolist()}
     print(f"mean: {mean[0]:.0%} {mean[1]:.3f} as they are, {mean[2]:.0%} {mean[3]:.3f} standardized\n", flush=True)
@@ -124,7 +128,12 @@ def described(kernel):
         return None
     low, high = kernel.mtf50_interval()
     noise = kernel.noise_hu.get("soft tissue")
-    return {"MTF50": round(kernel.mtf50, 2), "90 %": [round(low, 2), round(high, 2)], "noise HU": noise and round(noise, 1), "whitening": round(kernel.whitening, 3)}
+    return {
+        "MTF50": round(kernel.mtf50, 2),
+        "90 %": [round(low, 2), round(high, 2)],
+        "noise HU": noise and round(noise, 1),
+        "whitening": round(kernel.whitening, 3),
+    }
 
 
 def squares_of(hu):
@@ -145,7 +154,8 @@ def squares_of(hu):
 def agreement(squares, one, two):
     """Share of figures within 15 % of each other, and mean concordance."""
     a, b = (
-        texture_table((hu.clip(-1024), mask) for hu, masks in zip(side, squares) for mask in masks) for side in (one, two)
+        texture_table((hu.clip(-1024), mask) for hu, masks in zip(side, squares) for mask in masks)
+        for side in (one, two)
     )
     return float((relative_error(a, b) < REPRODUCIBLE).mean()), float(np.mean(ccc(a, b)))
 

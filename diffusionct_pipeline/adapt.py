@@ -77,7 +77,7 @@ class Adaptation:
     found: int = 0
 
     def worse_than(self) -> str:
-        """"before" or "input", where the adapted pipeline is worse beyond chance (95 %, bootstrap); else ""."""
+        """ "before" or "input", where the adapted pipeline is worse beyond chance (95 %, bootstrap); else ""."""
         for name in ("before", "input"):
             if self.scores and self._is_worse(name):
                 return name
@@ -129,7 +129,10 @@ def adapt(
 
 
 def adapted_pipeline(
-    pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair], targets: Sequence[HUSlice] = (), standard_name: str = "reference"
+    pipe: DiffusionCTPipeline,
+    pairs: Sequence[SlicePair],
+    targets: Sequence[HUSlice] = (),
+    standard_name: str = "reference",
 ) -> DiffusionCTPipeline:
     """What `adapt` makes, without judging it; arguments as there."""
     seen = [*(pair.target for pair in pairs), *targets]

@@ -109,7 +109,9 @@ def matched_paths(source: PathLike, target: PathLike) -> list[tuple[Path, Path]]
         raise ValueError(f'"{source}" and "{target}" are no pair: {error}') from None
     uid, same = (read_dataset(series.paths[0], header_only=True).get("SeriesInstanceUID") for series in (one, other))
     if os.path.samefile(source, target) or (uid and uid == same):
-        raise ValueError(f'"{source}" and "{target}" are no pair: both hold series {uid}; legal are two series of one scan.')
+        raise ValueError(
+            f'"{source}" and "{target}" are no pair: both hold series {uid}; legal are two series of one scan.'
+        )
     return [(path, other.paths[place]) for path, place in zip(one.paths, places) if place >= 0]
 
 
@@ -127,6 +129,10 @@ def save(adapted: Adaptation, folder: Path, pairs: int) -> None:
     rows = [f"| {name} | {row['CCC']:.2f} | {row['within 15 %']:.0%} |" for name, row in scores.items()]
     head = ["| squares of pairs, each adapted to by others | CCC | texture figures within 15 % |", "|---|---|---|"]
     slices = "1 slice" if pairs == 1 else f"{pairs} slices"
-    of_pairs = f"{slices} under both protocols corrected it." if pairs else "Its texture alone was taken, from unpaired series."
+    of_pairs = (
+        f"{slices} under both protocols corrected it."
+        if pairs
+        else "Its texture alone was taken, from unpaired series."
+    )
     table = "\n".join([*head, *rows, ""]) if rows else ""
     write_whole(folder / "README.md", CARD.format(standard=standard, pairs=of_pairs, table=table))

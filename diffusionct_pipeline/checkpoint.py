@@ -76,7 +76,9 @@ def require_modest_scheduler(folder: str | Path) -> None:
         return
     for key, value in config.items() if isinstance(config, dict) else ():
         size = len(value) if isinstance(value, (list, str)) else value
-        if isinstance(size, (int, float)) and size > MOST_STEPS:  # whatever it is called: `solver_order` takes memory too
+        if (
+            isinstance(size, (int, float)) and size > MOST_STEPS
+        ):  # whatever it is called: `solver_order` takes memory too
             raise ValueError(f"`{key}` of its scheduler must be at most {MOST_STEPS}, got {size}.")
 
 

@@ -1,9 +1,9 @@
 """The whole job on a simulated scan: Br40 in, standardized out, compared with the Bl64 image of the same scan.
 
-    OUT/phantom_80000/       the scan as DICOM, kernels Br40 and Bl64, and its tumour masks
-    OUT/standardized/        the Br40 series, standardized, as derived DICOM, and run_report.json
-    OUT/demo.png             before, after and target, with the tumour magnified
-    OUT/agreement.md         how closely the texture agrees with the target
+OUT/phantom_80000/       the scan as DICOM, kernels Br40 and Bl64, and its tumour masks
+OUT/standardized/        the Br40 series, standardized, as derived DICOM, and run_report.json
+OUT/demo.png             before, after and target, with the tumour magnified
+OUT/agreement.md         how closely the texture agrees with the target
 """
 
 from __future__ import annotations

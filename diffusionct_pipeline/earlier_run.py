@@ -57,5 +57,7 @@ def given_scans(path: str | os.PathLike | None, model_id: str) -> dict[str, Know
         return {}
     known = known_scans(Path(path), model_id)
     if not known:
-        raise ValueError(f'`source` must be a {REPORT_FILE} of this version and model that describes scans, got "{path}".')
+        raise ValueError(
+            f'`source` must be a {REPORT_FILE} of this version and model that describes scans, got "{path}".'
+        )
     return known

@@ -88,7 +88,9 @@ class FolderOptions:
     def as_json(self) -> dict[str, Any]:
         """The options, the checkpoint by its name; what is special only where it was given."""
         special = ("again", "system", "series_uid", "slice_thickness", "source")
-        chosen = {name: value for name, value in asdict(self).items() if name not in special or value not in (None, False)}
+        chosen = {
+            name: value for name, value in asdict(self).items() if name not in special or value not in (None, False)
+        }
         if self.source is not None:
             chosen["source"] = REPORT_FILE  # its folder may name a patient
         return {**chosen, "model": "embedded" if self.model is None else str(self.model)}
@@ -206,8 +208,10 @@ class Job:
         """
         other = self.uids.setdefault(uid, str(name))
         if other != str(name):
-            raise ValueError(f'"{self.scan.folder / name}" now shows what "{self.scan.folder / other}" shows: the input '
-                             "was changed while the run went on.")
+            raise ValueError(
+                f'"{self.scan.folder / name}" now shows what "{self.scan.folder / other}" shows: the input '
+                "was changed while the run went on."
+            )
 
     def close(self) -> None:
         """Compare the output folder with what it should hold: `lost` and, of a run that was not stopped, `others`."""

@@ -55,7 +55,9 @@ def begin_scan(job: Job, entry: SeriesEntry, slices: Sequence[HUSlice], seed_of:
         few = readable(slices)
         if not few:  # each is listed with its own reason as it is read for its result
             return ScanTask(None, job.derivation, {})
-    source = known.source if known else estimate_scan(job.pipe, slices, [item for _, item in few], job.options.batch_size)
+    source = (
+        known.source if known else estimate_scan(job.pipe, slices, [item for _, item in few], job.options.batch_size)
+    )
     step = job.pipe.step(source, job.target, job.options.noise)
     derivation = job.derivation.of_source(source, job.options.noise)
     trial: dict[int, np.ndarray] = {}
@@ -82,10 +84,11 @@ def estimate_scan(
         few: Those that `readable` gives.
         batch_size: As of the pipeline.
     """
-    if isinstance(slices, SeriesSlices):
-        kernel = estimate_kernel_of_series(slices.series)
-    else:
-        kernel = estimate_kernel_of_slices(slices)
+    kernel = (
+        estimate_kernel_of_series(slices.series)
+        if isinstance(slices, SeriesSlices)
+        else estimate_kernel_of_slices(slices)
+    )
     return ScanEstimate(kernel, pipe.scan_tokens(few, batch_size))
 
 

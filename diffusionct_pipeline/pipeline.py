@@ -105,7 +105,9 @@ class DiffusionCTPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(autoencoder=autoencoder, denoiser=denoiser, scheduler=scheduler)
         self.register_to_config(
-            default_num_inference_steps=default_num_inference_steps, standard_name=standard_name, standard_mtf=standard_mtf
+            default_num_inference_steps=default_num_inference_steps,
+            standard_name=standard_name,
+            standard_mtf=standard_mtf,
         )
         self.image_processor = CTImageProcessor()
         for model in self.models:
@@ -314,7 +316,9 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 hu, item, seed, kind = results[first], slices[first], seeds[first], kinds[first]
                 stack = [of_slice[first] for of_slice in samples]  # K x [H,W]
                 if kind == "volume":
-                    images.append(derivations[first].derive_volume(results[first:end], slices[first:end], seeds[first:end]))
+                    images.append(
+                        derivations[first].derive_volume(results[first:end], slices[first:end], seeds[first:end])
+                    )
                     stack = [of_slice[first:end] for of_slice in samples]  # K x N x [H,W]
                 elif kind == "dicom":
                     images.append(derivations[first].derive(hu, item.source, seed))
@@ -491,9 +495,13 @@ class DiffusionCTPipeline(DiffusionPipeline):
             return Target(tokens, texture_mtf, None, standard, "standard")
         named = find_kernel(target)
         if named is None:
-            raise ValueError(f"`target` must be one of {', '.join(KERNELS)}, or a Siemens kernel between two of them, got {target!r}.")
+            raise ValueError(
+                f"`target` must be one of {', '.join(KERNELS)}, or a Siemens kernel between two of them, got {target!r}."
+            )
         if known is None:
-            raise ValueError(f'`target` is {target!r}, but the MTF of this checkpoint\'s standard, "{standard}", is not known.')
+            raise ValueError(
+                f'`target` is {target!r}, but the MTF of this checkpoint\'s standard, "{standard}", is not known.'
+            )
         return Target(tokens, texture_mtf, kernel_mtf(named), target, target)
 
     def reference_target(self, reference: ScanEstimate, name: str, identity: str) -> Target:
@@ -588,7 +596,9 @@ class DiffusionCTPipeline(DiffusionPipeline):
             takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
             step_options = {"generator": generators} if takes_generator else {}
             x_t = noise * self.scheduler.init_noise_sigma  # [B,C,L]
-        condition = () if step is None else (step.tokens, step.shift, self.whitening(latent_a, step), step.tails, row_length)
+        condition = (
+            () if step is None else (step.tokens, step.shift, self.whitening(latent_a, step), step.tails, row_length)
+        )
         for number, timestep in enumerate(self.scheduler.timesteps):
             with scheduler_named(self.scheduler, num_inference_steps):
                 scaled = self.scheduler.scale_model_input(x_t, timestep)
@@ -601,7 +611,11 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 tensors |= on_step_end(number, timestep, tensors)
                 x_t, latent_a = tensors["latents"], tensors["latent_a"]
         require_converged(x_t, self.scheduler, num_inference_steps, is_residual=step is not None)
-        return x_t if step is None else self.denoiser.from_residual(x_t, latent_a, step.shift, step.keep_mean, step.smoothed)
+        return (
+            x_t
+            if step is None
+            else self.denoiser.from_residual(x_t, latent_a, step.shift, step.keep_mean, step.smoothed)
+        )
 
     def whitening(self, latent_a: torch.Tensor, step: Step) -> torch.Tensor:
         """How white the noise of slices (B, C, L) is for their kernel, (B, rings); 0 where it is not known."""

@@ -137,9 +137,7 @@ def show(
 
 def show_difference(axis: Axes, difference_hu: np.ndarray, title: str) -> AxesImage:
     """A difference in HU, white at 0."""
-    image = axis.imshow(
-        difference_hu, cmap="RdBu_r", vmin=-DIFFERENCE_HU, vmax=DIFFERENCE_HU, interpolation="nearest"
-    )
+    image = axis.imshow(difference_hu, cmap="RdBu_r", vmin=-DIFFERENCE_HU, vmax=DIFFERENCE_HU, interpolation="nearest")
     bare(axis, title)
     return image
 

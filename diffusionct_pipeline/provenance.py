@@ -123,7 +123,7 @@ def seal(derived: Dataset, source: CTSlice) -> None:
 
 
 def model_id(components: Mapping[str, Any]) -> str:
-    """"DiffusionCT" and a hash of all that pixels depend on but the input, the same on every machine.
+    """ "DiffusionCT" and a hash of all that pixels depend on but the input, the same on every machine.
 
     Args:
         components: Name -> model, scheduler or None, as `DiffusionPipeline.components`. Their classes, registered
@@ -149,7 +149,7 @@ def describe(component: Any) -> dict[str, Any] | None:
 
 
 def pixel_constants() -> dict[str, Any]:
-    """"module.NAME" -> value of every constant in the modules that pixels pass through: numbers and tuples of them."""
+    """ "module.NAME" -> value of every constant in the modules that pixels pass through: numbers and tuples of them."""
     modules = [hounsfield, image_processor, kernel_estimate, noise, padding, step]
     for found in pkgutil.walk_packages(models.__path__, f"{models.__name__}."):
         modules.append(importlib.import_module(found.name))
@@ -157,7 +157,7 @@ def pixel_constants() -> dict[str, Any]:
 
 
 def constants_of(modules: Iterable[ModuleType]) -> dict[str, Any]:
-    """"module.NAME" -> value of every numeric constant in modules."""
+    """ "module.NAME" -> value of every numeric constant in modules."""
     return {
         f"{module.__name__}.{name}": plain(value)
         for module in modules

@@ -12,7 +12,9 @@ from .estimation import KernelEstimate
 from .step import MTF
 
 TOLERANCE = 0.15  # of MTF50: results within it are named after their target
-BAND_TOLERANCE = 0.25  # of the MTF over `BAND_LP_CM`: of a sharp kernel's peak skin shows a tenth less than there is, simulated too
+BAND_TOLERANCE = (
+    0.25  # of the MTF over `BAND_LP_CM`: of a sharp kernel's peak skin shows a tenth less than there is, simulated too
+)
 BAND_LP_CM = (2.0, 6.0)
 SOFTER = 0.95  # of the source's MTF50: below, a result became softer than it was
 LOWEST_MTF = 0.1  # of the target: what is less is no use to a comparison

@@ -1,7 +1,7 @@
 """The samples of one derived slice in a file: what `diffusionct standardize --samples` writes and `evaluate` reads.
 
-    OUT/a/1.dcm                  the derived slice, the first sample
-    OUT/samples/a/1.dcm.npz      all K samples of it, see `SliceSamples`
+OUT/a/1.dcm                  the derived slice, the first sample
+OUT/samples/a/1.dcm.npz      all K samples of it, see `SliceSamples`
 """
 
 from __future__ import annotations
@@ -99,8 +99,10 @@ def find_samples(folder: str | os.PathLike) -> dict[str, Path]:
     """
     paths = sorted(Path(folder).rglob("*.npz"))
     if not paths:
-        raise ValueError(f'samples "{folder}" is no folder with the .npz files that `diffusionct standardize '
-                         "--samples` writes to its OUT/samples")
+        raise ValueError(
+            f'samples "{folder}" is no folder with the .npz files that `diffusionct standardize '
+            "--samples` writes to its OUT/samples"
+        )
     found: dict[str, Path] = {}
     for path in paths:
         uid = str(_read(path, ["derived_uid"])["derived_uid"])

@@ -80,7 +80,9 @@ def require_plausible(results: Sequence[np.ndarray], slices: Sequence[HUSlice], 
         change = float(np.abs(made - item.hu).max())  # NaN if any is
         if not change <= MOST_CHANGE_HU:
             found = f"changed a pixel by {change:.3g} HU" if np.isfinite(change) else "gave values that are no numbers"
-            raise ValueError(f"{maker} {found}; legal are changes by up to {MOST_CHANGE_HU:g} HU. Nothing was made of it.")
+            raise ValueError(
+                f"{maker} {found}; legal are changes by up to {MOST_CHANGE_HU:g} HU. Nothing was made of it."
+            )
 
 
 def described(scheduler: SchedulerMixin, steps: int) -> str:

@@ -123,4 +123,6 @@ def arrivals(sources: Sources, source: Path) -> list[str]:
     new = [path for path in visible_files(source, []) if path not in known]
     if not new:
         return []
-    return [f'{len(new)} files came into the input while the run went on, "{new[0]}" for one; run it once more for them.']
+    return [
+        f'{len(new)} files came into the input while the run went on, "{new[0]}" for one; run it once more for them.'
+    ]

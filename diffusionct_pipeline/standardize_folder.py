@@ -22,8 +22,8 @@ from .dicom.plausible import ValueRange, lacks_air, lacks_air_remark
 from .files import locked_folder, remove_temporaries, whole_file
 from .finished import finished_samples, finished_slice
 from .folder_job import FolderOptions, Job, failures_listed, generator_for, make_job
-from .folder_scans import SeriesSlices, begin_scan
 from .folder_previews import preview_indices, write_preview
+from .folder_scans import SeriesSlices, begin_scan
 from .image_processor import GRID, HUSlice
 from .optional import import_optional
 from .pipeline import ACCELERATOR_BATCH, sample_seed
@@ -268,9 +268,7 @@ def standardize_missing(
                     job.count(1)
 
 
-def standardize_slices(
-    job: Job, series: CTSeries, slices: list[HUSlice]
-) -> list[tuple[np.ndarray, tuple[int, ...]]]:
+def standardize_slices(job: Job, series: CTSeries, slices: list[HUSlice]) -> list[tuple[np.ndarray, tuple[int, ...]]]:
     """Slices that go through the networks together -> list of (K samples in HU (K, H, W), their noise seeds)."""
     seeds = seeds_of(job, slices)  # [B][K]
     encoded = job.pipe.encode_batch(slices)

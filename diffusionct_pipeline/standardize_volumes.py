@@ -7,8 +7,8 @@ import time
 from .dicom import Skipped, SkippedKind
 from .dicom.deriving import synthetic_kernel_name
 from .folder_job import Job, failures_listed, generator_for
-from .folder_scans import begin_scan
 from .folder_previews import preview_indices, write_preview
+from .folder_scans import begin_scan
 from .image_processor import HUSlice, doubts
 from .run_report import SeriesEntry
 from .volumes import CTVolume, VolumeError, VolumeHeader, read_volume, write_volume
@@ -84,7 +84,10 @@ def standardized(job: Job, slices: list[HUSlice], seeds: list[int]) -> list:
 def finish_volume(job: Job, entry: SeriesEntry, slices: list[HUSlice], derived: CTVolume) -> None:
     """Enter a volume whose file is there, and draw its pictures from what that holds if they are asked for."""
     job.results.add(entry.path)
-    entry.kernel_in, entry.kernel_out = "", synthetic_kernel_name(job.task.derivation.label or job.derivation.target_name)
+    entry.kernel_in, entry.kernel_out = (
+        "",
+        synthetic_kernel_name(job.task.derivation.label or job.derivation.target_name),
+    )
     for index in preview_indices(len(slices)) if job.options.preview else []:
         before, place = slices[index], (index, len(slices))
         name, kernels = f"{entry.path}_{index + 1}", ("", entry.kernel_out)

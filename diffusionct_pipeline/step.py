@@ -20,7 +20,13 @@ import torch
 from .estimation import KernelEstimate
 from .image_processor import HU_SCALE, to_hu
 from .models.texture.channels import LatentChannels
-from .models.texture.power_shift import anatomy_matched_power_shift, fit_level_and_tilt, level_weights, noise_share, tail_features
+from .models.texture.power_shift import (
+    anatomy_matched_power_shift,
+    fit_level_and_tilt,
+    level_weights,
+    noise_share,
+    tail_features,
+)
 from .scan_estimate import ScanEstimate
 
 STANDARD_SPACING_MM = 0.7  # a target is what pixels of this size show, or smaller ones of the scan
@@ -125,9 +131,13 @@ def make_step(
     known = level is not None and deviation <= LARGEST_LEVEL_DEVIATION
     smoothed = kernel is not None and _is_smoothed(kernel)
     if noise != "target" and known and smoothed:
-        remarks.append("its noise was smoothed, and what was removed is not dose; the target's noise level was taken over")
+        remarks.append(
+            "its noise was smoothed, and what was removed is not dose; the target's noise level was taken over"
+        )
     if noise != "target" and not known:
-        remarks.append("its kernel could not be told well enough to keep its dose; the target's noise level was taken over")
+        remarks.append(
+            "its kernel could not be told well enough to keep its dose; the target's noise level was taken over"
+        )
     keep = noise != "target" and known and not smoothed
     if keep:
         shift = shift - excess * share

@@ -85,4 +85,6 @@ def require_model(model: str | os.PathLike | None) -> None:
         return
     parts = str(model).split("/")
     if os.path.lexists(model) or len(parts) != 2 or not all(parts):
-        raise UsageError(f'model "{model}" is no checkpoint; legal is a folder with {CHECKPOINT_INDEX}, or "user/repo" on the Hub.')
+        raise UsageError(
+            f'model "{model}" is no checkpoint; legal is a folder with {CHECKPOINT_INDEX}, or "user/repo" on the Hub.'
+        )

@@ -52,8 +52,10 @@ def main(out, standard=None, candidate=None):
     (name, values), target = *evaluation.systems.items(), evaluation.features[evaluation.standard]
     print(f"{name} against {evaluation.standard} in {len(target)} regions; report: {out}/report.md")
     for feature_class, row in agreement_by_class(values, target, feature_names()).items():
-        print(f"{feature_class:6s} {row.features:5d} features   within 15 %: {row.reproducible:6.1f}   "
-              f"CCC {row.ccc_mean:5.2f} ± {row.ccc_std:.2f}")
+        print(
+            f"{feature_class:6s} {row.features:5d} features   within 15 %: {row.reproducible:6.1f}   "
+            f"CCC {row.ccc_mean:5.2f} ± {row.ccc_std:.2f}"
+        )
 
 
 if __name__ == "__main__":  # needed: the features are extracted in processes that import this file

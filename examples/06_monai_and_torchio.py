@@ -33,7 +33,7 @@ if importlib.util.find_spec("monai"):
     steps = Compose([StandardizeCTd("ct", pipe)])
     results["MONAI"] = steps({"ct": MetaTensor(volume, affine=torch.from_numpy(affine))})["ct"]
 else:
-    print("MONAI is not installed and left out: pip install \".[transforms]\" in the folder of the source")
+    print('MONAI is not installed and left out: pip install ".[transforms]" in the folder of the source')
 
 # 4. A Subject in TorchIO's Compose; label maps stay as they are.
 if importlib.util.find_spec("torchio"):
@@ -42,7 +42,7 @@ if importlib.util.find_spec("torchio"):
     subject = torchio.Subject(ct=torchio.ScalarImage(tensor=volume, affine=affine))
     results["TorchIO"] = torchio.Compose([StandardizeCT(pipe)])(subject)["ct"].data
 else:
-    print("TorchIO is not installed and left out: pip install \".[transforms]\" in the folder of the source")
+    print('TorchIO is not installed and left out: pip install ".[transforms]" in the folder of the source')
 
 for name, image in results.items():
     image = np.asarray(image)

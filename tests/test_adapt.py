@@ -6,14 +6,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from diffusionct_pipeline import DiffusionCTPipeline, adapt
-from diffusionct_pipeline.adapt import Adaptation, SlicePair, _calibrated, _folds, _with_standard
-from diffusionct_pipeline.evaluation.texture import TextureAgreement
-from diffusionct_pipeline.adapt_folders import adapt_folders
-from diffusionct_pipeline.cli import main
-from diffusionct_pipeline.image_processor import CTImageProcessor
 from helpers.dicom import make_slice, save
 from helpers.tiny import tiny_pipeline
+
+from diffusionct_pipeline import DiffusionCTPipeline, adapt
+from diffusionct_pipeline.adapt import Adaptation, SlicePair, _calibrated, _folds, _with_standard
+from diffusionct_pipeline.adapt_folders import adapt_folders
+from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.evaluation.texture import TextureAgreement
+from diffusionct_pipeline.image_processor import CTImageProcessor
 
 SIZE = 96
 
@@ -70,7 +71,9 @@ class TestWhatPairsTell:
         torch.testing.assert_close(weight, torch.full_like(weight, 1 / 3), atol=0.02, rtol=0)
         torch.testing.assert_close(residual, 3 * shift + 6, atol=1e-3, rtol=0)
         power = site.denoiser.channels.power
-        changes = [site.encode_batch([pair.target]).latent_a - site.encode_batch([pair.source]).latent_a for pair in pairs]
+        changes = [
+            site.encode_batch([pair.target]).latent_a - site.encode_batch([pair.source]).latent_a for pair in pairs
+        ]
         torch.testing.assert_close(shift, torch.cat(changes)[:, power].mean((0, 2)), atol=0.02, rtol=0)
 
     def test_without_evidence_the_scatter_of_the_network_is_believed(self, pipe, pairs, monkeypatch):
@@ -116,7 +119,11 @@ class TestJudgement:
             wrong = np.arange(10)[None] >= 10 * np.array(shares)[:, None]
             return TextureAgreement(target + wrong, target)
 
-        scores = {"adapted": agreement(adapted), "before": agreement(before), "input": agreement([given] * len(adapted))}
+        scores = {
+            "adapted": agreement(adapted),
+            "before": agreement(before),
+            "input": agreement([given] * len(adapted)),
+        }
         return Adaptation(None, scores, squares)
 
     def test_worse_on_every_slice_is_worse(self):
@@ -207,5 +214,5 @@ class TestFolders:
     def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(self, folders, tmp_path, monkeypatch):
         monkeypatch.setattr("diffusionct_pipeline.adapt_folders.load_pipeline", lambda model: pytest.fail("it worked"))
         (tmp_path / "file").write_text("")
-        with pytest.raises(OSError, match="file\" is a file; the output must be a folder"):
+        with pytest.raises(OSError, match='file" is a file; the output must be a folder'):
             adapt_folders([folders[0]], [folders[1]], tmp_path / "file/out")

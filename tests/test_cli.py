@@ -133,7 +133,6 @@ class TestWrongUsage:
         assert stop.value.code == 2
         assert "usage: diffusionct" in capsys.readouterr().err
 
-
     def test_a_wrong_path_is_2_in_one_line_before_torch_is_imported(self, scan, tmp_path):
         """So that it is said at once: `--help` imports as little."""
         scan, full = str(scan), str(tmp_path)  # a folder with something in it
@@ -288,7 +287,9 @@ class TestSimulate:
 class TestInfo:
     def test_a_reader_that_stops_is_no_error(self):
         code = "import sys; from diffusionct_pipeline.cli import main; sys.exit(main(['info']))"
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         process.stdout.close()  # before anything is printed
         assert process.stderr.read() == "" and process.wait() == 1
 

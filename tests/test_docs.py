@@ -8,7 +8,17 @@ import pytest
 import yaml
 
 import diffusionct_pipeline
-from diffusionct_pipeline import commands, dicom, estimation, evaluation, publishing, radiomics, simulation, study, volumes
+from diffusionct_pipeline import (
+    commands,
+    dicom,
+    estimation,
+    evaluation,
+    publishing,
+    radiomics,
+    simulation,
+    study,
+    volumes,
+)
 from diffusionct_pipeline.evaluation.texture import TEXTURE_FIGURES
 
 ROOT = Path(__file__).parents[1]

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import laplace
+
 from diffusionct_pipeline import DiffusionCTPipeline, ReferenceUNet1DModel, TextureAutoencoder
 from diffusionct_pipeline.evaluation.lattice import folded_ratio
 from diffusionct_pipeline.image_processor import to_hu, to_model
@@ -12,7 +14,6 @@ from diffusionct_pipeline.pipeline import PRETRAINED
 from diffusionct_pipeline.simulation import ChestPhantom, ScanOptions, simulate_pair
 from diffusionct_pipeline.simulation.degradation import HELD_OUT_SMOOTHERS, smooth
 from diffusionct_pipeline.training_data.splits import TEST
-from scipy.ndimage import laplace
 
 SEED = TEST[500]
 RING_LP_CM = np.arange(0.5, 6.01, 0.5)  # below 6 lp/cm a soft kernel still shows what is there

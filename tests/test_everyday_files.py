@@ -82,7 +82,9 @@ class TestLinkedFolders:
         (scans / "loop").symlink_to(tmp_path / "in")
         report = standardize_folder(tmp_path / "in", tmp_path / "out", model=model)
         assert report["written"] == 6
-        assert written(tmp_path / "out") == [f"p{patient}/{number:03d}.dcm" for patient in (1, 2) for number in (1, 2, 3)]
+        assert written(tmp_path / "out") == [
+            f"p{patient}/{number:03d}.dcm" for patient in (1, 2) for number in (1, 2, 3)
+        ]
         assert skipped(report) == {os.path.join("p1", "loop"): "second copy", "p3": "second copy"}
 
     def test_a_folder_goes_by_its_own_name_before_that_of_a_link(self, tmp_path):

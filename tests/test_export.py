@@ -1,10 +1,11 @@
 import json
 
 import torch
-from diffusionct_pipeline import DiffusionCTPipeline
-from diffusionct_pipeline.train.export import export_checkpoint
 from helpers.tiny import tiny_pipeline
 from safetensors.torch import load_file
+
+from diffusionct_pipeline import DiffusionCTPipeline
+from diffusionct_pipeline.train.export import export_checkpoint
 
 
 def test_exported_checkpoint_is_half_the_size_and_loads(tmp_path):

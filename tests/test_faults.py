@@ -13,7 +13,8 @@ import pydicom
 import pytest
 from helpers.runs import REPORT, tree, write_scans
 
-from diffusionct_pipeline import cli, files, folder_job, standardize_folder as module
+from diffusionct_pipeline import cli, files, folder_job
+from diffusionct_pipeline import standardize_folder as module
 from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.files import LOCK_FILE, locked_folder
 from diffusionct_pipeline.simulation import ct_series
@@ -92,7 +93,9 @@ class TestAFullDisk:
             try:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError as error:  # as pydicom.filewriter does
-                raise OSError(f"With tag (7FE0,0010) got exception: {error}\nTraceback (most recent call last): ...") from error
+                raise OSError(
+                    f"With tag (7FE0,0010) got exception: {error}\nTraceback (most recent call last): ..."
+                ) from error
 
         with monkeypatch.context() as patch:
             patch.setattr(pydicom, "dcmwrite", wrapped)
@@ -106,7 +109,7 @@ class TestAFullDisk:
     @pytest.mark.parametrize(
         "error",
         [
-            RuntimeError('Error while serializing: I/O error: No space left on device (os error 28)'),  # safetensors
+            RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),  # safetensors
             OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "some/.0.part/file"),
         ],
     )

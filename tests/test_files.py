@@ -35,13 +35,12 @@ class TestWholeFile:
             raise RuntimeError
         assert (tmp_path / "file").read_bytes() == b"old" and names(tmp_path) == ["file"]
 
-
     def test_an_error_of_the_file_system_names_the_file(self, tmp_path):
         with pytest.raises(OSError) as error, whole_file(tmp_path / "file"):
             raise OSError(errno.ENOSPC, "No space left on device")  # as `write` does: without a name
         assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "file"))
         with pytest.raises(OSError) as error, whole_file(tmp_path / "file"):
-            open(tmp_path / "another")
+            open(tmp_path / "another")  # noqa: SIM115
         assert error.value.filename == str(tmp_path / "another")
 
     def test_is_on_the_disk_before_it_has_its_name(self, tmp_path, monkeypatch):

@@ -56,7 +56,9 @@ class TestLaterRuns:
         assert estimated == [] and (found["written"], found["finished_before"]) == (1, 5)
         assert tree(tmp_path / "out") == tree(first)
         assert [entry["source"] for entry in found["series"]] == [entry["source"] for entry in report(first)["series"]]
-        assert [entry["reached"] for entry in found["series"]] == [entry["reached"] for entry in report(first)["series"]]
+        assert [entry["reached"] for entry in found["series"]] == [
+            entry["reached"] for entry in report(first)["series"]
+        ]
 
     def test_overwrite_estimates_again(self, scans, first, tmp_path, model, estimated):
         shutil.copytree(first, tmp_path / "out")
@@ -121,7 +123,9 @@ class TestSource:
         model_id = report(first)["model_id"]
         assert len(known_scans(first / REPORT, model_id)) == len(given_scans(first / REPORT, model_id)) == 2
         assert given_scans(None, model_id) == {} == known_scans(tmp_path / REPORT, model_id)
-        (tmp_path / REPORT).write_text(json.dumps({"diffusionct_version": __version__, "model_id": model_id, "series": []}))
+        (tmp_path / REPORT).write_text(
+            json.dumps({"diffusionct_version": __version__, "model_id": model_id, "series": []})
+        )
         for given, of_model in ((tmp_path / REPORT, model_id), (first / REPORT, "another")):
             with pytest.raises(ValueError, match="`source` must be a run_report.json of this version and model .* got"):
                 given_scans(given, of_model)

@@ -16,7 +16,8 @@ from helpers.runs import tree
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
-from diffusionct_pipeline import DiffusionCTPipeline, checkpoint, cli, standardize_folder as module
+from diffusionct_pipeline import DiffusionCTPipeline, checkpoint, cli
+from diffusionct_pipeline import standardize_folder as module
 from diffusionct_pipeline.dicom import DicomError, read_slice, scan_folder
 from diffusionct_pipeline.files import LOCK_FILE
 from diffusionct_pipeline.sample_files import SliceSamples
@@ -204,7 +205,12 @@ class TestDecodedValues:
             read_slice(self.run_length_encoded(tmp_path / "a.dcm", 96))
 
 
-ENDLESS = {"num_train_timesteps": 10**9, "trained_betas": [0.01] * 200_000, "solver_order": 10**9, "sigma_max": math.inf}
+ENDLESS = {
+    "num_train_timesteps": 10**9,
+    "trained_betas": [0.01] * 200_000,
+    "solver_order": 10**9,
+    "sigma_max": math.inf,
+}
 
 
 @pytest.mark.parametrize("key", ENDLESS)

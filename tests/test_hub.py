@@ -116,7 +116,7 @@ class TestRegistration:
         for name in diffusionct_pipeline.__all__:
             assert getattr(diffusionct_pipeline, name).__name__ == name
         with pytest.raises(AttributeError, match="no_such_name"):
-            diffusionct_pipeline.no_such_name
+            diffusionct_pipeline.no_such_name  # noqa: B018
 
     def test_editors_see_the_names_that_are_imported_on_first_use(self):
         tree = ast.parse(Path(diffusionct_pipeline.__file__).read_text())

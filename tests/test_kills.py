@@ -24,7 +24,10 @@ def pair(tmp_path_factory):
         for number in (1, 2, 3):
             hu = draw.normal(40, deviation, (SIZE, SIZE)).round()
             hu[:20] = -1000
-            save(make_slice(hu, number=number, series=series, ConvolutionKernel=f"K{series}"), folder / name / f"{number}.dcm")
+            save(
+                make_slice(hu, number=number, series=series, ConvolutionKernel=f"K{series}"),
+                folder / name / f"{number}.dcm",
+            )
     mask = np.zeros((3, SIZE, SIZE), np.uint8)
     mask[1, 40:60, 40:60] = 1
     np.savez_compressed(folder / "mask.npz", mask=mask)

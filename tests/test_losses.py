@@ -1,6 +1,8 @@
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from torch import nn
+
 from diffusionct_pipeline.losses import (
     AIR_WEIGHT,
     BOUND,
@@ -12,7 +14,6 @@ from diffusionct_pipeline.losses import (
     SquaredError,
     WeightedLosses,
 )
-from torch import nn
 
 
 def noise(seed, scale=1.0):
@@ -50,7 +51,9 @@ class TestSquaredError:
 class TestWeightedLosses:
     def test_every_loss_is_zero_or_more_and_has_a_gradient(self):
         drawn = noise(1).requires_grad_()
-        losses = WeightedLosses(dict.fromkeys(RECONSTRUCTION_LOSSES, 1.0))(Reconstruction(drawn, noise(0), latent=drawn.flatten(2)))
+        losses = WeightedLosses(dict.fromkeys(RECONSTRUCTION_LOSSES, 1.0))(
+            Reconstruction(drawn, noise(0), latent=drawn.flatten(2))
+        )
         assert losses.keys() == {*RECONSTRUCTION_LOSSES, "loss"}
         assert all(loss.ndim == 0 and loss >= 0 for loss in losses.values())
         assert torch.autograd.grad(losses["loss"], drawn)[0].abs().sum() > 0
@@ -91,7 +94,11 @@ class TestDiffusionLoss:
     def test_draws_noise_and_all_times(self):
         noise, timestep = DiffusionLoss(DDPMScheduler(), 1.0).draw(torch.zeros(4000, 2, 3), generator(0))
         assert noise.shape == (4000, 2, 3) and noise.std().item() == pytest.approx(1, abs=0.02)
-        assert timestep.min() < 10 and timestep.max() > 989 and timestep.float().mean().item() == pytest.approx(500, abs=20)
+        assert (
+            timestep.min() < 10
+            and timestep.max() > 989
+            and timestep.float().mean().item() == pytest.approx(500, abs=20)
+        )
 
 
 def generator(seed):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from diffusionct_pipeline.padding import REACH, continued, continued_into_padding
 
 

@@ -179,9 +179,7 @@ class TestDeterminism:
 
     def test_a_generator_moves_on(self, pipe):
         generator = seed(0)
-        first, second = (
-            pipe(noise_hu(64, 64), pixel_spacing=SPACING, generator=generator).images[0] for _ in range(2)
-        )
+        first, second = (pipe(noise_hu(64, 64), pixel_spacing=SPACING, generator=generator).images[0] for _ in range(2))
         assert not np.array_equal(first, second)
 
     def test_the_global_generator_is_left_alone(self, pipe):
@@ -262,7 +260,9 @@ class TestSamples:
         single = pipe(hu, pixel_spacing=SPACING, generator=seed(2))
         several = pipe(hu, pixel_spacing=SPACING, generator=seed(2), num_samples=3)
         assert single.samples is None and single.spread is None
-        for one, image, samples, spread in zip(single.images, several.images, several.samples, several.spread, strict=True):
+        for one, image, samples, spread in zip(
+            single.images, several.images, several.samples, several.spread, strict=True
+        ):
             assert one.tobytes() == image.tobytes() == samples[0].tobytes()
             assert samples.shape == (3, 64, 70) and spread.shape == (64, 70)
             np.testing.assert_allclose(spread, samples.std(0, ddof=1))
@@ -348,7 +348,9 @@ class TestTarget:
     def test_a_standard_whose_kernel_is_not_known_cannot_be_left(self):
         pipe = DiffusionCTPipeline(**get_dummy_components(), standard_name="Mine")
         assert pipe.resolve_target().texture_mtf is None
-        with pytest.raises(ValueError, match='`target` is \'Br40\', but the MTF of this checkpoint\'s standard, "Mine", is not known'):
+        with pytest.raises(
+            ValueError, match="`target` is 'Br40', but the MTF of this checkpoint's standard, \"Mine\", is not known"
+        ):
             pipe.resolve_target("Br40")
 
     def test_a_standard_of_another_name_has_the_mtf_that_it_was_saved_with(self, tmp_path):
@@ -360,7 +362,9 @@ class TestTarget:
         np.testing.assert_allclose(target.mtf(KERNELS["Br40"].mtf50), 0.5)
 
     @pytest.mark.parametrize(
-        "given", [{"reference": CT_SMALL}, {"target": "Br40"}, {"noise": "target"}, {"noise": 30.0}, {"source": True}], ids=str
+        "given",
+        [{"reference": CT_SMALL}, {"target": "Br40"}, {"noise": "target"}, {"noise": 30.0}, {"source": True}],
+        ids=str,
     )
     def test_a_fixed_target_takes_none(self, pipe, given):
         if "source" in given:
@@ -434,7 +438,9 @@ class TestDiffusersHabits:
         assert [timestep for _, timestep, _ in seen] == pipe.scheduler.timesteps.tolist()
         assert seen[0][2] == (1, LATENT_CHANNELS, 4)
         with torch.no_grad():
-            latent_a, _ = pipe.encode(*pipe.image_processor.preprocess(pipe.image_processor.load(noise_hu(64, 64), SPACING)))
+            latent_a, _ = pipe.encode(
+                *pipe.image_processor.preprocess(pipe.image_processor.load(noise_hu(64, 64), SPACING))
+            )
             step = pipe.step(estimate(pipe, noise_hu(64, 64)), pipe.resolve_target())
             torch.testing.assert_close(latent, pipe.denoiser.baseline(latent_a, step.shift)[0])  # a residual of zero
 
@@ -514,7 +520,7 @@ class TestRefusals:
             ({"num_inference_steps": 1001}, "between 1 and 1000, got 1001"),
             ({"target": "Zz99"}, "`target` must be one of .*Br40.*, got 'Zz99'"),
             ({"target": "Br40", "reference": CT_SMALL}, "`target` and `reference` exclude each other"),
-            ({"noise": "loud"}, "`noise` must be \"keep\", \"target\" or a number of HU above 0, got 'loud'"),
+            ({"noise": "loud"}, '`noise` must be "keep", "target" or a number of HU above 0, got \'loud\''),
             ({"noise": 0}, "`noise` must be .*, got 0"),
             ({"noise": -5.0}, "`noise` must be .*, got -5.0"),
             ({"noise": float("nan")}, "`noise` must be .*, got nan"),

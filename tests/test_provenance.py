@@ -39,9 +39,7 @@ def numbers_of_the_config(model):
 
 
 COMPONENTS = tiny_pipeline().components
-REGISTERED = [
-    ("autoencoder", name, value) for name, value in numbers_of_the_config(COMPONENTS["autoencoder"])
-]
+REGISTERED = [("autoencoder", name, value) for name, value in numbers_of_the_config(COMPONENTS["autoencoder"])]
 
 
 def test_the_constants_that_were_chosen_are_registered():

@@ -32,7 +32,9 @@ class TestLabel:
         found = reached(3.5, WANTED, ratio=ratio)
         assert found.is_missed and found.label == UNCERTAIN and found.remark.startswith(f"stayed {side}")
 
-    @pytest.mark.parametrize(("after", "wanted", "words"), [(None, WANTED, "too little bare skin"), (7.0, None, "is not known")])
+    @pytest.mark.parametrize(
+        ("after", "wanted", "words"), [(None, WANTED, "too little bare skin"), (7.0, None, "is not known")]
+    )
     def test_what_cannot_be_seen_is_neither(self, after, wanted, words):
         found = reached(3.5, after, wanted)
         assert not found.is_reached and not found.is_missed and found.label == UNCERTAIN and words in found.remark
@@ -40,12 +42,20 @@ class TestLabel:
 
 class TestRemark:
     def test_softer_than_it_was_comes_before_softer_than_the_target(self):
-        assert reached(7.1, 4.5).remark == "became softer than it was: MTF50 4.5 lp/cm, the source has 7.1, Br59 has 8.3"
-        assert reached(4.5, 4.6).remark == "stayed softer than its target: MTF50 4.6 lp/cm, Br59 has 8.3; MTF 1.00 times the target's"
+        assert (
+            reached(7.1, 4.5).remark == "became softer than it was: MTF50 4.5 lp/cm, the source has 7.1, Br59 has 8.3"
+        )
+        assert (
+            reached(4.5, 4.6).remark
+            == "stayed softer than its target: MTF50 4.6 lp/cm, Br59 has 8.3; MTF 1.00 times the target's"
+        )
         assert reached(None, 4.6).remark.startswith("stayed softer")
 
     def test_a_sharp_source_of_a_soft_target_did_not_become_softer_by_mistake(self):
-        assert reached(12.0, 11.0).remark == "stayed sharper than its target: MTF50 11.0 lp/cm, Br59 has 8.3; MTF 1.00 times the target's"
+        assert (
+            reached(12.0, 11.0).remark
+            == "stayed sharper than its target: MTF50 11.0 lp/cm, Br59 has 8.3; MTF 1.00 times the target's"
+        )
         assert reached(12.0, 8.3).remark == ""
 
     def test_in_words(self):

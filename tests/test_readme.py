@@ -3,11 +3,11 @@
 import ast
 import re
 import shlex
-import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tomllib
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset

@@ -10,7 +10,8 @@ from helpers.dicom import make_slice, save
 from helpers.runs import HU, REPORT, tree, write_scans
 from helpers.tiny import tiny_pipeline
 
-from diffusionct_pipeline import DiffusionCTPipeline, folder_job, standardize_folder as module
+from diffusionct_pipeline import DiffusionCTPipeline, folder_job
+from diffusionct_pipeline import standardize_folder as module
 from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.files import LOCK_FILE
 from diffusionct_pipeline.provenance import SEAL

@@ -17,8 +17,8 @@ from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.pipeline import sample_seed
-from diffusionct_pipeline.scan_estimate import ScanEstimate
 from diffusionct_pipeline.sample_files import SliceSamples, find_samples, stored_hu
+from diffusionct_pipeline.scan_estimate import ScanEstimate
 from diffusionct_pipeline.standardize_folder import standardize_folder
 
 COUNT = 3

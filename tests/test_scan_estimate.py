@@ -19,7 +19,11 @@ class TestJSON:
         again = ScanEstimate.from_json(json.loads(json.dumps(estimate.to_json())))
         assert torch.equal(again.tokens, estimate.tokens) and again.tokens.dtype == torch.float16
         assert again.kernel == estimate.kernel and again.digest() == estimate.digest()
-        assert again.told_by == estimate.told_by == ("nothing" if estimate.kernel is None else "skin and noise of 4 slices")
+        assert (
+            again.told_by
+            == estimate.told_by
+            == ("nothing" if estimate.kernel is None else "skin and noise of 4 slices")
+        )
 
     @pytest.mark.parametrize(
         "damage",

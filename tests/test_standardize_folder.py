@@ -17,7 +17,8 @@ from helpers.dicom import dciodvfy_errors, jpeg2000_with, make_slice, ramp, save
 from PIL import Image
 from pydicom.uid import EnhancedCTImageStorage, SecondaryCaptureImageStorage
 
-from diffusionct_pipeline import DiffusionCTPipeline, standardize_folder as module
+from diffusionct_pipeline import DiffusionCTPipeline
+from diffusionct_pipeline import standardize_folder as module
 from diffusionct_pipeline.dicom import Skipped, SkippedKind, read_slice
 from diffusionct_pipeline.provenance import pixels_id
 from diffusionct_pipeline.run_report import is_junk
@@ -250,7 +251,7 @@ class TestRefusals:
             ({"noise": "loud"}, "`noise` must be .*, got 'loud'"),
             ({"noise": 0.0}, "`noise` must be .*, got 0.0"),
             ({"noise": -20.0}, "`noise` must be .*, got -20.0"),
-            ({"known_source": "nowhere.json"}, "`source` must be a run_report.json .* got \"nowhere.json\""),
+            ({"known_source": "nowhere.json"}, '`source` must be a run_report.json .* got "nowhere.json"'),
         ],
     )
     def test_of_options(self, scans, tmp_path, model, options, message):

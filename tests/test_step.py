@@ -15,7 +15,7 @@ from diffusionct_pipeline.step import Target, log_mtf_power, make_step, require_
 RINGS, MAX_LP_CM = 24, 12.0
 CHANNELS = LatentChannels(RINGS)
 POWER, LP_CM = CHANNELS.power, np.linspace(0, MAX_LP_CM, RINGS)
-READ = (LP_CM >= LEVEL_LP_CM[0]) & (LP_CM <= LEVEL_LP_CM[1])
+READ = (LEVEL_LP_CM[0] <= LP_CM) & (LEVEL_LP_CM[1] >= LP_CM)
 MEAN, STD = torch.full((CHANNELS.total,), 0.25), torch.full((CHANNELS.total,), 0.5)
 SOFT_TISSUE = 0.4  # 50 HU
 STANDARD = "Br59"
@@ -26,7 +26,11 @@ def tokens(name, log_dose_ratio=0.0, seed=0):
     positions = torch.zeros(64, CHANNELS.total)
     positions[:, CHANNELS.mean] = SOFT_TISSUE
     places = 0.2 * torch.randn(64, 1, generator=torch.Generator().manual_seed(seed))
-    law = np.log(LP_CM.clip(0.3)) + 2 * np.log(kernel_mtf(KERNELS[name])(LP_CM).clip(1e-2)) + kernel_estimate(name).log_gain(LP_CM)
+    law = (
+        np.log(LP_CM.clip(0.3))
+        + 2 * np.log(kernel_mtf(KERNELS[name])(LP_CM).clip(1e-2))
+        + kernel_estimate(name).log_gain(LP_CM)
+    )
     noise = torch.from_numpy((law + log_dose_ratio) * (LP_CM > SLOW_LP_CM)).float()  # slower power tells places apart
     positions[:, POWER] = -6.0 + places + noise
     return positions

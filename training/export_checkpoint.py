@@ -1,6 +1,6 @@
 """Export a trained pipeline as float16 safetensors in small shards, with its model card and metrics.
 
-    python training/export_checkpoint.py runs/latent exported --metrics metrics.json
+python training/export_checkpoint.py runs/latent exported --metrics metrics.json
 """
 
 import argparse

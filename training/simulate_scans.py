@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+
 from diffusionct_pipeline.training_data.objects import load_objects
 from diffusionct_pipeline.training_data.scans import simulate_groups
 

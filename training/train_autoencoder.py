@@ -1,7 +1,7 @@
 """Train the autoencoder (phase one) on scans that simulate_scans.py made: how much of a texture another kernel keeps.
 
-    accelerate launch training/train_autoencoder.py --scans runs/scans --output runs/autoencoder
-    accelerate launch --multi_gpu --mixed_precision bf16 training/train_autoencoder.py ... --resume latest
+accelerate launch training/train_autoencoder.py --scans runs/scans --output runs/autoencoder
+accelerate launch --multi_gpu --mixed_precision bf16 training/train_autoencoder.py ... --resume latest
 """
 
 from diffusionct_pipeline.train import AutoencoderOptions, AutoencoderPhase, parse_options, train

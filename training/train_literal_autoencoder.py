@@ -1,6 +1,6 @@
 """The paper's phase one: plain reconstruction by a ResNet-18 U-Net. Nothing in it is ours; see docs/paper.md.
 
-    accelerate launch training/train_literal_autoencoder.py --output runs/literal_autoencoder --objects DIR [DIR ...]
+accelerate launch training/train_literal_autoencoder.py --output runs/literal_autoencoder --objects DIR [DIR ...]
 """
 
 from diffusionct_pipeline.train import LiteralAutoencoderOptions, LiteralAutoencoderPhase, parse_options, train

@@ -1,7 +1,7 @@
 """Train a rival of the comparison, or fit one that needs no training, for `diffusionct standardize --system`.
 
-    accelerate launch training/train_system.py --system pix2pix --output runs/systems/pix2pix --objects DIR [DIR ...]
-    accelerate launch training/train_system.py --system pix2pix --output runs/systems/pix2pix ... --resume latest
+accelerate launch training/train_system.py --system pix2pix --output runs/systems/pix2pix --objects DIR [DIR ...]
+accelerate launch training/train_system.py --system pix2pix --output runs/systems/pix2pix ... --resume latest
 """
 
 from diffusionct_pipeline.train import SystemOptions, parse_options, train_system

@@ -24,13 +24,19 @@ if TYPE_CHECKING:
     from .measure import MeasuredSeries
 
 UNSURE = 1.25  # how far the 90 % interval of MTF50 may reach, as a ratio; what a header alone tells reaches 1.31
-AS_SOFT = 1.02  # ratio up to which a kernel is not above a series: no slice tells two MTF50 that near to each other apart
+AS_SOFT = (
+    1.02  # ratio up to which a kernel is not above a series: no slice tells two MTF50 that near to each other apart
+)
 ALIKE = 1.1  # ratio of MTF50 up to which two series count as of one kernel; the next of a family has 1.15 to 1.3
 MIXED = 1.2  # ratio of noise under one target from which on doses differ: 1.4 times the dose
 OTHER_PARTS = ("H", "U")  # Siemens: kernels for the head, and for the inner ear and joints
 # Kernels whose numbers are only remembered are no targets: derived images are named after them.
 SUGGESTED = sorted(
-    (k for k in KERNELS.values() if k.confidence in ("measured", "interpolated") and not k.name.startswith(OTHER_PARTS)),
+    (
+        k
+        for k in KERNELS.values()
+        if k.confidence in ("measured", "interpolated") and not k.name.startswith(OTHER_PARTS)
+    ),
     key=lambda kernel: kernel.mtf50,
 )
 COMMAND = "diffusionct standardize IN OUT --target {}"
@@ -183,7 +189,9 @@ def advice_text(advice: Advice, count: int, standard_name: str) -> list[str]:
         text = ["The kernel of no series is sure enough to choose a target by it.\n"]
     else:
         text = _softest_text(advice.softest) + _commonest_text(advice.commonest, advice.softest, count)
-    missed = f"{len(advice.missed) or 'None'} of {count} series would miss the checkpoint's own standard, {standard_name}"
+    missed = (
+        f"{len(advice.missed) or 'None'} of {count} series would miss the checkpoint's own standard, {standard_name}"
+    )
     text.append(f"{missed}{_numbers(advice.missed)}.\n")
     if advice.unseen:
         text.append(f"Series that do not show whether they reach it: {len(advice.unseen)}{_numbers(advice.unseen)}.\n")
@@ -193,7 +201,10 @@ def advice_text(advice: Advice, count: int, standard_name: str) -> list[str]:
 
 
 def _softest_text(choice: Choice) -> list[str]:
-    kernel, softest = choice.kernel, f"the softest series, {choice.series[0] + 1}, has an MTF50 of {choice.mtf50:.1f} lp/cm"
+    kernel, softest = (
+        choice.kernel,
+        f"the softest series, {choice.series[0] + 1}, has an MTF50 of {choice.mtf50:.1f} lp/cm",
+    )
     if kernel.mtf50 <= AS_SOFT * choice.mtf50:
         said = f"Softest target that loses nothing: {kernel.name} ({kernel.mtf50:.1f} lp/cm), which every series reaches by "
         return [f"{said}smoothing alone: {softest}.\n", *_command(choice)]
@@ -221,5 +232,5 @@ def _command(choice: Choice) -> list[str]:
 
 
 def _numbers(series: Sequence[int]) -> str:
-    """" (1, 4)", or "" for none."""
+    """ " (1, 4)", or "" for none."""
     return f" ({', '.join(str(i + 1) for i in series)})" if series else ""

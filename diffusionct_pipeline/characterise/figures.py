@@ -36,7 +36,12 @@ def plot_overview(found: Characterisation, names: Sequence[str]) -> Figure | Non
         if len(names) <= MOST_CURVES:
             axes.annotate(name, (x, y), (5, 4), textcoords="offset points", fontsize=7)
         farthest = max(farthest[0], x), max(farthest[1], y)
-    axes.set(xlabel="MTF50 (lp/cm)", ylabel="noise in soft tissue (HU)", xlim=(0, 1.2 * farthest[0]), ylim=(0, 1.1 * farthest[1]))
+    axes.set(
+        xlabel="MTF50 (lp/cm)",
+        ylabel="noise in soft tissue (HU)",
+        xlim=(0, 1.2 * farthest[0]),
+        ylim=(0, 1.1 * farthest[1]),
+    )
     return figure
 
 

@@ -84,7 +84,8 @@ def characterise_folder(
         target = None if known is None else known.resolve_target()
         failures = [item.reason for item in scan.skipped if not is_junk(item)]
         failures += [
-            f'"{volume.path}" is a volume, whose header tells no protocol; DICOM series are read.' for volume in scan.volumes
+            f'"{volume.path}" is a volume, whose header tells no protocol; DICOM series are read.'
+            for volume in scan.volumes
         ]
         measured: list[MeasuredSeries] = []
         # 1. Series by series; one that cannot be measured costs nothing but itself.

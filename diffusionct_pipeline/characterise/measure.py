@@ -79,7 +79,7 @@ class MeasuredSeries:
 
     @property
     def family(self) -> str:
-        """"soft" or "sharp" by the measured resolution, "" where there is none."""
+        """ "soft" or "sharp" by the measured resolution, "" where there is none."""
         if self.mtf50 is None:
             return ""
         return "sharp" if self.mtf50 >= SHARP_FROM_LP_CM else "soft"

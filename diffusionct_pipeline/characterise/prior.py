@@ -126,8 +126,10 @@ def latent_remarks(where: Likeness, slices: int) -> list[str]:
     remarks = []
     if abs(where.deviations) > FAR:
         more = "more noise, or a sharper kernel," if where.deviations > 0 else "less noise (denoised?)"
-        remarks.append(f"{more} than training had: {abs(where.deviations):.1f} standard deviations of noise power at "
-                       f"{where.at_lp_cm:.1f} lp/cm")
+        remarks.append(
+            f"{more} than training had: {abs(where.deviations):.1f} standard deviations of noise power at "
+            f"{where.at_lp_cm:.1f} lp/cm"
+        )
     if not where.shows_lung and slices >= FEWEST_SLICES:
         remarks.append("no lung in any slice: training knew chests only")
     return remarks

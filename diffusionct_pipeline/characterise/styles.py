@@ -10,7 +10,9 @@ from scipy.spatial.distance import squareform
 
 from .measure import MeasuredSeries
 
-ALIKE_OCTAVES = 0.5  # a scan repeated at half the dose has .5 more noise, the next kernel of a family .25 more resolution
+ALIKE_OCTAVES = (
+    0.5  # a scan repeated at half the dose has .5 more noise, the next kernel of a family .25 more resolution
+)
 TISSUE = "soft tissue"  # every scan has some
 UNLIKE_OCTAVES = 3.0  # of series that share no figure
 

@@ -23,7 +23,7 @@ MODEL_HELP = 'checkpoint folder or "user/repo" on the Hub; default: the embedded
 
 
 def count(text: str) -> int:
-    """"20" -> 20.
+    """ "20" -> 20.
 
     Raises:
         ArgumentTypeError: no integer of at least 1.
@@ -34,7 +34,7 @@ def count(text: str) -> int:
 
 
 def millimetres(text: str) -> float:
-    """"2.5" -> 2.5.
+    """ "2.5" -> 2.5.
 
     Raises:
         ArgumentTypeError: no number above 0.

@@ -18,7 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("input", metavar="IN", help="folder with any number of series, or a DICOM file; only read")
     add("--out", default="characterisation", metavar="DIR", help="new folder for report.md, series.csv, noise_power.csv, "
         "pairs.csv and figures (default: %(default)s)")  # fmt: skip
-    add("--model", metavar="M", help=MODEL_HELP + "; to its training the series are compared, and to its standard they are tried")
+    add(
+        "--model",
+        metavar="M",
+        help=MODEL_HELP + "; to its training the series are compared, and to its standard they are tried",
+    )
     add("--slices", type=count, default=8, metavar="N", help="slices of each series to measure the noise spectra of, at most "
         "(default: %(default)s)")  # fmt: skip
 
@@ -40,7 +44,11 @@ def run(options: argparse.Namespace) -> int:
         resolution = f"MTF50 {item.mtf50:.2f} lp/cm" if item.mtf50 else "MTF50 unknown"
         noise = f"noise {item.noise_hu['soft tissue']:.1f} HU" if "soft tissue" in item.noise_hu else "no soft tissue"
         kernel = item.protocol.kernel or "unknown kernel"
-        becomes = f"; to {found.standard_name}: {item.trial.reached.label}, {item.trial.reached.in_words()}" if item.trial else ""
+        becomes = (
+            f"; to {found.standard_name}: {item.trial.reached.label}, {item.trial.reached.in_words()}"
+            if item.trial
+            else ""
+        )
         print(f"{number}: {name}: {kernel}, {resolution}, {noise}, group {group}{becomes}")
         for remark in [*(item.trial.remarks if item.trial else []), *item.remarks]:
             print(f"note: series {number}: {remark}", file=sys.stderr)

@@ -26,7 +26,9 @@ PACKAGES = ("torch", "diffusers", "accelerate", "transformers", "safetensors", "
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--all", action="store_true", help="also the measured figures of the embedded checkpoint, some hundred lines")
+    parser.add_argument(
+        "--all", action="store_true", help="also the measured figures of the embedded checkpoint, some hundred lines"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -89,7 +91,9 @@ def checkpoint(folder: Path, everything: bool = False) -> list[str]:
     metrics = folder / "metrics.json"
     if not metrics.is_file():
         return lines
-    return lines + (flattened(json.loads(metrics.read_text())) if everything else ["measured figures: diffusionct info --all"])
+    return lines + (
+        flattened(json.loads(metrics.read_text())) if everything else ["measured figures: diffusionct info --all"]
+    )
 
 
 def flattened(value: Any, name: str = "") -> list[str]:

@@ -18,10 +18,20 @@ EXAMPLE = "diffusionct simulate phantoms --kernels Br40,Bl64 --thickness 1 --pha
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    add("output", metavar="OUT", help="folder; each phantom gets a new one in it. The same command resumes an interrupted run")
+    add(
+        "output",
+        metavar="OUT",
+        help="folder; each phantom gets a new one in it. The same command resumes an interrupted run",
+    )
     add("--kernels", type=names, default="Br40,Bl64", metavar="A,B", help="kernel names, which `diffusionct info` "
         "lists (default: %(default)s)")  # fmt: skip
-    add("--thickness", type=millimetres, default=1.0, metavar="MM", help="of a slice, and distance (default: %(default)s)")
+    add(
+        "--thickness",
+        type=millimetres,
+        default=1.0,
+        metavar="MM",
+        help="of a slice, and distance (default: %(default)s)",
+    )
     add("--phantoms", type=count, default=3, metavar="N", help="how many (default: %(default)s)")
     add("--seed", type=int, default=0, metavar="S", help="phantom i has seed S + i (default: %(default)s)")
     add("--slices", type=count, metavar="N", help="slices around the first tumour; default: all that show a tumour")
@@ -40,10 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Simulate, and print the folder of each phantom."""
     require_folder("OUT", options.output)
+    from ..devices import usable_device
     from ..files import require_writable
     from ..simulation import simulate
-
-    from ..devices import usable_device
 
     usable_device(options.device)
     with about_arguments():
@@ -79,12 +88,12 @@ def series_options(options: argparse.Namespace) -> SeriesOptions:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """"A,B" -> ("A", "B")."""
+    """ "A,B" -> ("A", "B")."""
     return tuple(name.strip() for name in text.split(","))
 
 
 def number_or_range(text: str) -> float | tuple[float, float]:
-    """"1.5" -> 1.5; "1,2" -> (1.0, 2.0).
+    """ "1.5" -> 1.5; "1,2" -> (1.0, 2.0).
 
     Raises:
         ValueError: neither.
@@ -97,7 +106,7 @@ def number_or_range(text: str) -> float | tuple[float, float]:
 
 
 def strengths(text: str) -> dict[str, float]:
-    """"A=0.5,B=1" -> {"A": 0.5, "B": 1.0}.
+    """ "A=0.5,B=1" -> {"A": 0.5, "B": 1.0}.
 
     Raises:
         ValueError: a part is no "name=number".

@@ -119,7 +119,10 @@ def run(options: argparse.Namespace) -> int:
         known = [entry["kernel_in"] or "unknown kernel", *([f'"{place}"'] if place else [])]
         name = f"series {number} of {len(report['series'])} ({', '.join(known)})"
         for remark in entry["remarks"]:
-            print(f"warning: {name} {remark}" if remark.startswith(VERBS) else f"warning: {name}: {remark}", file=sys.stderr)
+            print(
+                f"warning: {name} {remark}" if remark.startswith(VERBS) else f"warning: {name}: {remark}",
+                file=sys.stderr,
+            )
         for remark in entry["unlike_training"]:
             print(f"warning: {name} is unlike all training: {remark}", file=sys.stderr)
     failures = [item for entry in report["series"] for item in entry["failures"]] + report["unusable"] + report["lost"]
@@ -151,9 +154,8 @@ def noise_level(text: str) -> str | float:
     return level
 
 
-
 def seed(text: str) -> int:
-    """"7" -> 7.
+    """ "7" -> 7.
 
     Raises:
         ArgumentTypeError: no integer of 0 to 2^63 - 1.

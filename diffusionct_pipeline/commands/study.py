@@ -17,7 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", default="study_output", metavar="DIR", help="folder for report.md, tables and figures; a study that is "
         "there goes on (default: %(default)s)")  # fmt: skip
-    add("--systems", metavar="A;B", help="rows, by the names of `diffusionct info`, separated by semicolons; default: all")
+    add(
+        "--systems",
+        metavar="A;B",
+        help="rows, by the names of `diffusionct info`, separated by semicolons; default: all",
+    )
     add("--sets", metavar="A;B", help='test sets: "phantom 5 mm", "phantom 1 mm", "phantom 1 mm, smoothed", "re-kernelled", '
         '"pair"; default: all that there are data of')  # fmt: skip
     add("--tumours", type=int, default=24, metavar="N", help="of each simulated test set (default: %(default)s)")

@@ -19,8 +19,8 @@ import uuid
 from typing import Any
 
 import numpy as np
-from pydicom.dataelem import DataElement
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import BaseTag
 from pydicom.uid import (
@@ -86,8 +86,21 @@ REQUIRED_BUT_MAY_BE_EMPTY = (
 # Names of patient, study and order that are too long are left out, not cut short: they would be those of another one.
 NEVER_CUT = ("AccessionNumber", "IssuerOfPatientID", "OtherPatientIDs", "PatientID", "StudyID")
 # Laterality must be there, empty if unknown, unless the body part is unpaired (PS3.16 annex L).
-UNPAIRED_BODY_PARTS = ("ABDOMEN", "BRAIN", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "HEAD", "HEART", "LIVER", "NECK",
-                       "NECKCHEST", "PELVIS", "THORAX", "WHOLEBODY")
+UNPAIRED_BODY_PARTS = (
+    "ABDOMEN",
+    "BRAIN",
+    "CHEST",
+    "CHESTABDOMEN",
+    "CHESTABDPELVIS",
+    "HEAD",
+    "HEART",
+    "LIVER",
+    "NECK",
+    "NECKCHEST",
+    "PELVIS",
+    "THORAX",
+    "WHOLEBODY",
+)
 LOSSY_METHODS = {
     JPEGBaseline8Bit: "ISO_10918_1",
     JPEGExtended12Bit: "ISO_10918_1",
@@ -194,7 +207,7 @@ def derive_slice(
 
 
 def synthetic_kernel_name(target_name: str) -> str:
-    """"Bl64" -> "Bl64 synthetic": never to be taken for a reconstruction by the scanner; at most 16 characters."""
+    """ "Bl64" -> "Bl64 synthetic": never to be taken for a reconstruction by the scanner; at most 16 characters."""
     target = _ascii(target_name).strip()
     for mark in KERNEL_MARKS:
         if len(target + mark) <= SHORT_STRING:
@@ -384,8 +397,9 @@ def _complete(derived: Dataset, source: CTSlice) -> None:
         derived.LossyImageCompressionRatio = _decimal(2 * source.hu.size / len(source.dataset.PixelData))
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient"):
         if not derived.get(keyword):
-            logger.warning("%s has no %s; neither has the derived image, which is not valid DICOM.", source.name,
-                           keyword)
+            logger.warning(
+                "%s has no %s; neither has the derived image, which is not valid DICOM.", source.name, keyword
+            )
 
 
 def _instance_uid(source: CTSlice) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import enum
 from collections.abc import Iterator
 
-
 LEFT_ALONE = "was standardized by DiffusionCT already and is left alone; `--again` standardizes it once more."
 
 

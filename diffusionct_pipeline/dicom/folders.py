@@ -203,8 +203,10 @@ class KnownImages:
             self._contents[header.uid][_content(paths[0])] = paths[0]
         first = self._contents[header.uid].setdefault(_content(header.path), header.path)
         if first != header.path:
-            raise DicomError(f'"{header.path}" is a second copy of "{first}" (same SOPInstanceUID, pixels and position).',
-                             SkippedKind.SECOND_COPY)
+            raise DicomError(
+                f'"{header.path}" is a second copy of "{first}" (same SOPInstanceUID, pixels and position).',
+                SkippedKind.SECOND_COPY,
+            )
         self.shared |= {*self._contents[header.uid].values()}
 
 

@@ -1,8 +1,8 @@
 """Stored pixel cells <-> Hounsfield units (DICOM PS3.3 sections C.7.6.3.1, C.7.5.1.1.2 and C.11.1).
 
-    cell    what the file holds: BitsAllocated (16) bits, of which BitsStored count
-    stored  the number those bits mean, signed or unsigned as PixelRepresentation says
-    HU      stored * RescaleSlope + RescaleIntercept
+cell    what the file holds: BitsAllocated (16) bits, of which BitsStored count
+stored  the number those bits mean, signed or unsigned as PixelRepresentation says
+HU      stored * RescaleSlope + RescaleIntercept
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
             raise DicomError(f"{name} is stored as {syntax.name}, which is not supported.") from error
         if not decoder.is_available:
             raise DicomError(
-                f'{name} is compressed ({syntax.name}) and no decoder for it is installed. '
+                f"{name} is compressed ({syntax.name}) and no decoder for it is installed. "
                 'Install one: pip install ".[dicom]" in the folder of the source'
             )
     else:
@@ -169,8 +169,10 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
             raise DicomError(f"{name} is truncated: {len(dataset.PixelData)} of {expected} bytes of pixel data.")
         excess = dataset.PixelData[expected:]
         if len(set(excess)) > 1:  # padding is the same byte over and over; else these are pixels
-            raise DicomError(f"{name} has {len(dataset.PixelData)} bytes of pixel data; {dataset.Rows} x "
-                             f"{dataset.Columns} pixels take {expected}: its Rows or Columns are wrong.")
+            raise DicomError(
+                f"{name} has {len(dataset.PixelData)} bytes of pixel data; {dataset.Rows} x "
+                f"{dataset.Columns} pixels take {expected}: its Rows or Columns are wrong."
+            )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of excess padding, which old files have and readers ignore (PS3.5 8.1.1)
@@ -181,8 +183,10 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
         raise
     except Exception as error:  # each decoder has its own exceptions
         reason = " ".join(str(error).split())
-        raise DicomError(f"{name} has pixel data that no installed decoder reads: damaged, truncated or of a rare kind "
-                         f"of {syntax.name}. {reason}") from error
+        raise DicomError(
+            f"{name} has pixel data that no installed decoder reads: damaged, truncated or of a rare kind "
+            f"of {syntax.name}. {reason}"
+        ) from error
     if cells.shape != (int(dataset.Rows), int(dataset.Columns)):
         raise DicomError(f"{name} decodes to shape {cells.shape}, not to {(int(dataset.Rows), int(dataset.Columns))}.")
     if compressed:
@@ -204,8 +208,10 @@ def _require_fit(cells: np.ndarray, dataset: Dataset, name: str) -> None:
         low, high = pixels.padding_cells
         beyond &= (cells < low) | (cells > high)
     if beyond.any():
-        raise DicomError(f"{name} decodes to values beyond its {pixels.bits_stored} bits in {int(beyond.sum())} pixels: its "
-                         "pixel data are damaged, or its BitsStored is wrong.")
+        raise DicomError(
+            f"{name} decodes to values beyond its {pixels.bits_stored} bits in {int(beyond.sum())} pixels: its "
+            "pixel data are damaged, or its BitsStored is wrong."
+        )
 
 
 def cells_to_hu(cells: np.ndarray, pixels: PixelFormat) -> tuple[np.ndarray, np.ndarray]:

@@ -34,7 +34,8 @@ SPECTRAL = {
     "GSI": "GSI", "SPECIAL": "spectral", "SPECTRAL": "spectral", "IODINE": "iodine", "ZEFF": "effective Z",
 }  # fmt: skip
 SPECTRAL_DESCRIPTION = re.compile(
-    r"\b(vnca?|virtual (?:non|un)\w*|mono ?e\w*|mono\+|mono[ -]energetic|vmi|\d{2,3} ?kev|gsi|spectral|iodine|z[ -]?eff)", re.I
+    r"\b(vnca?|virtual (?:non|un)\w*|mono ?e\w*|mono\+|mono[ -]energetic|vmi|\d{2,3} ?kev|gsi|spectral|iodine|z[ -]?eff)",
+    re.I,
 )
 
 

@@ -297,8 +297,10 @@ def _require_ct_image(dataset: Dataset, name: str) -> None:
     frames = header_numbers(dataset, "NumberOfFrames", name, 1)
     if sop_class in MULTI_FRAME_CT or (frames and frames[0] > 1):
         count = f" with {frames[0]:g} frames" if frames else ""
-        raise DicomError(f"{name} is a multi-frame image{count}; only single slices are supported. "
-                         "Convert it to one file a slice (CT Image Storage) first.")
+        raise DicomError(
+            f"{name} is a multi-frame image{count}; only single slices are supported. "
+            "Convert it to one file a slice (CT Image Storage) first."
+        )
 
 
 def _require_slice(dataset: Dataset, name: str, image_type: list[str], description: str, is_placed: bool) -> None:
@@ -313,19 +315,27 @@ def _require_transverse(cosines: np.ndarray | None, name: str) -> None:
     """Refuse coronal and sagittal planes."""
     if cosines is not None and not is_transverse(cosines):
         normal = (np.cross(cosines[:3], cosines[3:]).round(2) + 0.0).tolist()
-        raise DicomError(f"{name} is not a transverse slice: it faces {normal}, as coronal and sagittal reformats and "
-                         "scouts do. Give the axial series.", SkippedKind.NOT_TRANSVERSE)
+        raise DicomError(
+            f"{name} is not a transverse slice: it faces {normal}, as coronal and sagittal reformats and "
+            "scouts do. Give the axial series.",
+            SkippedKind.NOT_TRANSVERSE,
+        )
 
 
 def _require_hounsfield_format(pixels: PixelFormat, name: str) -> None:
     """Refuse what cannot be Hounsfield units whatever its pixels are."""
     low, high = pixels.hu_range
     if high - low < LEAST_FORMAT_SPAN_HU:
-        raise DicomError(f"{name} can hold {high - low + abs(pixels.slope):g} HU at most, in {pixels.bits_stored} bits: it is "
-                         "a picture, not a slice.", SkippedKind.PICTURE)
+        raise DicomError(
+            f"{name} can hold {high - low + abs(pixels.slope):g} HU at most, in {pixels.bits_stored} bits: it is "
+            "a picture, not a slice.",
+            SkippedKind.PICTURE,
+        )
     if low >= 0:
-        raise DicomError(f"{name} has a rescale that gives {low:g} to {high:g}, nothing below 0: these are no Hounsfield "
-                         "units, in which air has -1000. Its rescale intercept (often -1024) was lost.")
+        raise DicomError(
+            f"{name} has a rescale that gives {low:g} to {high:g}, nothing below 0: these are no Hounsfield "
+            "units, in which air has -1000. Its rescale intercept (often -1024) was lost."
+        )
 
 
 def is_standardized(dataset: Dataset, name: str) -> bool:
@@ -343,13 +353,17 @@ def _square_spacing(dataset: Dataset, name: str) -> float:
     if spacing is None:
         raise DicomError(f"{name} has no pixel spacing; the size of its pixels in mm is needed.")
     if abs(spacing[0] - spacing[1]) > SQUARE_TOLERANCE * max(spacing):
-        raise DicomError(f"{name} has pixel spacing ({spacing[0]:g}, {spacing[1]:g}) mm; only square pixels are "
-                         "supported. Resample the series first.")
+        raise DicomError(
+            f"{name} has pixel spacing ({spacing[0]:g}, {spacing[1]:g}) mm; only square pixels are "
+            "supported. Resample the series first."
+        )
     # The shorter side: reformats are as long as a patient.
     side_mm = spacing[0] * min(int(dataset.Rows), int(dataset.Columns))
     if side_mm > LARGEST_FIELD_OF_VIEW_MM:
-        raise DicomError(f"{name} has PixelSpacing {spacing[0]:g} mm, so that its {dataset.Rows} x {dataset.Columns} "
-                         f"pixels span {side_mm:g} mm; legal is at most {LARGEST_FIELD_OF_VIEW_MM:g} mm.")
+        raise DicomError(
+            f"{name} has PixelSpacing {spacing[0]:g} mm, so that its {dataset.Rows} x {dataset.Columns} "
+            f"pixels span {side_mm:g} mm; legal is at most {LARGEST_FIELD_OF_VIEW_MM:g} mm."
+        )
     return float(spacing[0])
 
 
@@ -360,8 +374,9 @@ def _perpendicular(cosines: np.ndarray | None, name: str) -> np.ndarray | None:
     row, column = cosines[:3], cosines[3:]
     errors = (np.dot(row, row) - 1, np.dot(column, column) - 1, np.dot(row, column))
     if max(map(abs, errors)) > UNIT_VECTOR_TOLERANCE:
-        raise DicomError(f"{name} has ImageOrientationPatient {cosines.tolist()}; expected two perpendicular unit "
-                         "vectors.")
+        raise DicomError(
+            f"{name} has ImageOrientationPatient {cosines.tolist()}; expected two perpendicular unit vectors."
+        )
     return cosines
 
 

@@ -30,7 +30,13 @@ SHAPE = {
     "boost": (0.0, 0.1, 1.2, None, None),
     "peak": (0.3, 0.55, 0.9, 0.55, 0.1),  # of MTF50
     "width": (0.05, 0.75, 1.6, None, None),  # mm, of detector cell and focal spot; expected as in WIDTH_MM
-    "bound": (-3.0, -1.6, -0.5, -1.6, 0.8),  # log of the transfer down to which that is divided out; unknown of scanners
+    "bound": (
+        -3.0,
+        -1.6,
+        -0.5,
+        -1.6,
+        0.8,
+    ),  # log of the transfer down to which that is divided out; unknown of scanners
 }
 SKIN = {
     "air": (-1060.0, -1000.0, -900.0, None, None),  # HU
@@ -178,7 +184,9 @@ def _skin_term(skin: SkinProfile, floor_hu: float) -> Callable[[Values], np.ndar
         transfer = np.exp(_log_mtf(values, SKIN_1_MM * 10) + blurred - values["rough"] * square)
         depth = values["place"] - skin.offset_mm  # [sets,bins]
         air, surface, below = values["air"], values["skin"], values["below"]
-        hu = air + values["cloth"] * _step(depth + values["cloth_mm"], transfer * np.exp(-(CLOTH_UNEVEN_MM**2) * square))
+        hu = air + values["cloth"] * _step(
+            depth + values["cloth_mm"], transfer * np.exp(-(CLOTH_UNEVEN_MM**2) * square)
+        )
         hu = hu + (surface - air - values["cloth"]) * _step(depth, transfer)
         depth = depth - values["thickness"]
         hu = hu + (below - surface) * _step(depth, transfer * np.exp(-(values["uneven"] ** 2) * square))

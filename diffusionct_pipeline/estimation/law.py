@@ -13,7 +13,9 @@ LEVEL_LP_CM = np.arange(2.0, 6.01, 0.25)  # band in which kernels of one scan ar
 BLUR_EXPONENT = 4.0  # how sharply the inverse of the blur bends at its bound
 
 
-def log_mtf(frequency: np.ndarray, mtf50: np.ndarray, mtf10: np.ndarray, boost: np.ndarray, peak: np.ndarray) -> np.ndarray:
+def log_mtf(
+    frequency: np.ndarray, mtf50: np.ndarray, mtf10: np.ndarray, boost: np.ndarray, peak: np.ndarray
+) -> np.ndarray:
     """Return the natural logarithm of the MTF.
 
     Args:

@@ -90,10 +90,7 @@ def skin_pixels(item: EdgeSlice, thickness_mm: float) -> SkinPixels | None:
     if edge is None or not edge.bare.any():
         return None
     neighbour = None if item.neighbour_hu is None else body_edge(item.neighbour_hu, item.spacing_mm, outline_only=True)
-    if neighbour is None:
-        shift = np.zeros(len(edge.bare))
-    else:
-        shift = tilt(edge, neighbour, item.neighbour_mm) * thickness_mm
+    shift = np.zeros(len(edge.bare)) if neighbour is None else tilt(edge, neighbour, item.neighbour_mm) * thickness_mm
     chosen = edge.bare & (shift < LARGEST_SHIFTS_MM[-1])
     if not chosen.any():
         return None

@@ -59,4 +59,3 @@ def header_witness(kernel_name: str) -> LogMTFWitness | None:
         tuple(tuple(row) for row in covariance.tolist()),
         HEADER_FREEDOM,
     )
-

@@ -115,8 +115,10 @@ def find_series(folder: str | os.PathLike) -> Series:
     headers = [SliceHeader.of(dataset, path) for dataset, path in zip(datasets, series.paths)]
     for header in headers:
         if header.position is None or header.orientation is None:
-            raise DicomError(f"{header.name} has no ImagePositionPatient or ImageOrientationPatient; where its pixels "
-                             "lie in the patient is needed.")
+            raise DicomError(
+                f"{header.name} has no ImagePositionPatient or ImageOrientationPatient; where its pixels "
+                "lie in the patient is needed."
+            )
     frames = [header_value(d, "FrameOfReferenceUID", header.name) for d, header in zip(datasets, headers)]
     along, down = np.reshape(headers[0].orientation, (2, 3))
     geometry = Geometry(

@@ -29,7 +29,9 @@ def folded_ratio(difference: np.ndarray, period: int = PERIOD, seed: int = 0) ->
     image = image[:height, :width].reshape(height // period, period, width // period, period)
     tiles = image.transpose(0, 2, 1, 3).reshape(-1, period, period)
     if len(tiles) < 2:
-        raise ValueError(f"difference has shape {np.shape(difference)}; legal is room for two tiles of {period} pixels.")
+        raise ValueError(
+            f"difference has shape {np.shape(difference)}; legal is room for two tiles of {period} pixels."
+        )
     tiles = tiles - tiles.mean((1, 2), keepdims=True)
     draw = np.random.default_rng(seed)
     rolled = [

@@ -125,8 +125,10 @@ def _label_regions(array: np.ndarray, wanted: list[str] | None) -> dict[str, np.
         raise ValueError(f"holds {array.dtype} values that are not whole; a mask has integer labels")
     values = np.unique(array)
     if values[0] < 0 or len(values) > MAX_LABELS:
-        raise ValueError(f"holds {len(values)} different values from {values[0]} to {values[-1]}; a mask has labels, "
-                         f"0 for outside and up to {MAX_LABELS} of 1 or more")
+        raise ValueError(
+            f"holds {len(values)} different values from {values[0]} to {values[-1]}; a mask has labels, "
+            f"0 for outside and up to {MAX_LABELS} of 1 or more"
+        )
     _require_labels(wanted, [str(v) for v in values if v])
     return {str(v): array == v for v in values if v and (wanted is None or str(v) in wanted)}
 
@@ -144,8 +146,10 @@ def _read_npz(path: Path, geometry: Geometry) -> np.ndarray:
                 raise ValueError(f"holds {sorted(file)}; must hold an array named mask")
             shape, dtype = array_header(file, "mask")
             if shape != geometry.shape:
-                raise ValueError(f"has shape {shape}, the image series {geometry.shape} (slices, rows, columns):\n"
-                                 f"  series: {geometry}")
+                raise ValueError(
+                    f"has shape {shape}, the image series {geometry.shape} (slices, rows, columns):\n"
+                    f"  series: {geometry}"
+                )
             if dtype.kind not in "biuf":
                 raise ValueError(f"holds values of type {dtype}; a mask has integer labels")
             return file["mask"]
@@ -172,7 +176,9 @@ def _read_image(path: Path, geometry: Geometry, remarks: list[str]) -> np.ndarra
 def _read_meta_image(path: Path, geometry: Geometry, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Array (z, y, x), its steps and its origin."""
     if path.name.lower().endswith(DETACHED_SUFFIXES):
-        raise ValueError("keeps its voxels in another file, which is not read; save it in one file, as .nrrd or .nii.gz")
+        raise ValueError(
+            "keeps its voxels in another file, which is not read; save it in one file, as .nrrd or .nii.gz"
+        )
     with open(path, "rb") as file:
         named = re.search(rb"^ElementDataFile\s*=\s*(.*?)\s*$", file.read(1 << 16), re.M)
     if named is None or named[1] != b"LOCAL":
@@ -219,8 +225,10 @@ def _placed(
     order = np.abs(cosines).argmax(1)
     found = np.take_along_axis(cosines, order[:, None], 1)[:, 0]
     if sorted(order) != [0, 1, 2] or np.abs(found).min() < PARALLEL:
-        raise ValueError(f"has axes that are not those of the image series:\n  mask:   {array.shape} voxels, axes "
-                         f"{np.round(steps / sides[:, None], 4).tolist()}\n  series: {geometry}")
+        raise ValueError(
+            f"has axes that are not those of the image series:\n  mask:   {array.shape} voxels, axes "
+            f"{np.round(steps / sides[:, None], 4).tolist()}\n  series: {geometry}"
+        )
     array, steps = array.transpose(order), steps[order]
     for axis in np.flatnonzero(found < 0):
         origin = origin + (array.shape[axis] - 1) * steps[axis]
@@ -258,8 +266,10 @@ def _perpendicular(shape: tuple[int, ...], steps: np.ndarray, origin: np.ndarray
     axes = steps / sides[:, None]
     shear = np.abs(axes @ axes.T - np.eye(3)).max()
     if shear > SHEAR:
-        raise ValueError(f"has a sheared affine: its axes are up to {shear:.2g} from perpendicular; at most {SHEAR:g} is "
-                         "rounding. Resample it onto the grid of the image series first")
+        raise ValueError(
+            f"has a sheared affine: its axes are up to {shear:.2g} from perpendicular; at most {SHEAR:g} is "
+            "rounding. Resample it onto the grid of the image series first"
+        )
     left, _, right = np.linalg.svd(axes)
     square = left @ right * sides[:, None]
     middle = (np.array(shape) - 1) / 2
@@ -290,14 +300,19 @@ def _continued(
 
 def _require_modest_seg(dataset: Dataset, geometry: Geometry) -> None:
     """Refuse a segmentation that is large beyond reason by its header, before any memory is taken for its frames."""
-    frames, described = int(dataset.get("NumberOfFrames") or 1), len(dataset.get("PerFrameFunctionalGroupsSequence") or ())
+    frames, described = (
+        int(dataset.get("NumberOfFrames") or 1),
+        len(dataset.get("PerFrameFunctionalGroupsSequence") or ()),
+    )
     if frames != described:
         raise ValueError(f"says that it holds {frames} frames and describes {described}: it is damaged")
     segments = max(len(dataset.get("SegmentSequence") or ()), 1)
     voxels, most = frames * int(dataset.Rows) * int(dataset.Columns), MOST_TIMES * segments * math.prod(geometry.shape)
     if segments > MAX_LABELS or voxels > most:
-        raise ValueError(f"holds {segments} segments and {voxels} voxels in {frames} frames; legal are {MAX_LABELS} and, for "
-                         f"this image series, {most}")
+        raise ValueError(
+            f"holds {segments} segments and {voxels} voxels in {frames} frames; legal are {MAX_LABELS} and, for "
+            f"this image series, {most}"
+        )
 
 
 def _read_seg(path: Path, geometry: Geometry, wanted: list[str] | None) -> dict[str, np.ndarray]:
@@ -403,8 +418,10 @@ def _slice_of(points_mm: np.ndarray, geometry: Geometry) -> tuple[str, int, floa
 def _require_frame_of_reference(uid: str, geometry: Geometry) -> None:
     if uid and geometry.frames_of_reference and uid not in geometry.frames_of_reference:
         known = ", ".join(sorted(geometry.frames_of_reference))
-        raise ValueError(f"belongs to another scan: its frame of reference is {uid}, that of the image series {known}\n"
-                         f"  series: {geometry}")
+        raise ValueError(
+            f"belongs to another scan: its frame of reference is {uid}, that of the image series {known}\n"
+            f"  series: {geometry}"
+        )
 
 
 def _unique_names(numbers: list[int], names: list[str]) -> list[str]:

@@ -19,7 +19,9 @@ from ..radiomics import FEATURE_CLASSES, feature_class
 from .agreement import ALL
 
 LEVEL = 0.9  # 5 to 95 %
-WIDENING = 2.2  # of intervals about their median: what validation tumours needed, benchmarks/ablation.py --split validation
+WIDENING = (
+    2.2  # of intervals about their median: what validation tumours needed, benchmarks/ablation.py --split validation
+)
 _ROUNDING = 1e-12  # relative, by which equal features may differ
 
 
@@ -47,9 +49,7 @@ def fewest_samples(level: float = LEVEL) -> int:
     return math.ceil(round(2 / (1 - level), 6))
 
 
-def sample_intervals(
-    samples: ArrayLike, level: float = LEVEL, widening: float = 1.0
-) -> tuple[np.ndarray, np.ndarray]:
+def sample_intervals(samples: ArrayLike, level: float = LEVEL, widening: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Central intervals over samples.
 
     Args:
@@ -120,8 +120,10 @@ def coverage_by_class(
     """
     low, high, truth = (np.asarray(values, float) for values in (low, high, truth))
     if not low.shape == high.shape == truth.shape or truth.ndim != 2 or truth.shape[1] != len(names):
-        raise ValueError(f"low, high and truth have shapes {low.shape}, {high.shape} and {truth.shape}; all must be "
-                         f"(tumours, {len(names)}), one column per name")
+        raise ValueError(
+            f"low, high and truth have shapes {low.shape}, {high.shape} and {truth.shape}; all must be "
+            f"(tumours, {len(names)}), one column per name"
+        )
     defined = np.isfinite(low) & np.isfinite(high) & np.isfinite(truth)
     held, width = covers(low, high, truth), relative_width(low, high, truth)
     classes = np.array([feature_class(name) for name in names])

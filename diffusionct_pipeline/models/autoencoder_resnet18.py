@@ -150,9 +150,7 @@ def up_widths(block_out_channels: Sequence[int], decoder_channels: Sequence[int]
 
 def tail(in_channels: int, out_channels: int) -> nn.Sequential:
     """The paper's "several 1D convolutional layers in the last layers", read as 1 x 1 convolutions, without skips."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, TAIL_CHANNELS, 1), nn.SiLU(), nn.Conv2d(TAIL_CHANNELS, out_channels, 1)
-    )
+    return nn.Sequential(nn.Conv2d(in_channels, TAIL_CHANNELS, 1), nn.SiLU(), nn.Conv2d(TAIL_CHANNELS, out_channels, 1))
 
 
 class UpBlock(nn.Module):

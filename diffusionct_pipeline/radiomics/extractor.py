@@ -137,9 +137,7 @@ def duplicate_features(settings: RadiomicSettings = DEFAULT_SETTINGS) -> dict[st
     return duplicates
 
 
-def _check(
-    hu: ArrayLike, mask: ArrayLike, spacing: float | Sequence[float] | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _check(hu: ArrayLike, mask: ArrayLike, spacing: float | Sequence[float] | None) -> tuple[np.ndarray, np.ndarray]:
     """`hu` and a bool `mask` with three axes."""
     hu, mask = np.asarray(hu), np.asarray(mask)
     if hu.ndim not in (2, 3):
@@ -162,9 +160,7 @@ def _check(
     return (hu[None], mask[None]) if hu.ndim == 2 else (hu, mask)
 
 
-def _crop(
-    hu: np.ndarray, mask: np.ndarray, margin: tuple[int, int, int]
-) -> tuple[np.ndarray, np.ndarray, Box, Box]:
+def _crop(hu: np.ndarray, mask: np.ndarray, margin: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, Box, Box]:
     """CT numbers and mask of the region's bounding box with a margin, mirrored where the image ends.
 
     Returns:

@@ -1,8 +1,8 @@
 """Simulated pairs on disk: one CT series per kernel, all in one frame of reference, with the tumour masks beside.
 
-    FOLDER/Br40/0001.dcm ...    FOLDER/Bl64/0001.dcm ...
-    FOLDER/tumours.npz          `mask`: uint8 [slices,H,W], 0 or the tumour's label
-    FOLDER/simulation.json      seeds, kernels, dose, geometry, version
+FOLDER/Br40/0001.dcm ...    FOLDER/Bl64/0001.dcm ...
+FOLDER/tumours.npz          `mask`: uint8 [slices,H,W], 0 or the tumour's label
+FOLDER/simulation.json      seeds, kernels, dose, geometry, version
 """
 
 from __future__ import annotations

@@ -59,7 +59,8 @@ def smooth(hu: torch.Tensor, family: str, strength: float = 1.0, threshold: floa
 def smooth_like_iterative(hu: torch.Tensor, strength: float) -> torch.Tensor:
     """`smooth` by the bilateral filter, the fastest that resembles iterative reconstruction (ADMIRE, SAFIRE, ASiR).
 
-    `smooth` by "statistical" resembles it more: it makes noise coarser, too. Vendors' middle settings remove about half of the noise, as a strength of .6 does.
+    `smooth` by "statistical" resembles it more: it makes noise coarser, too. Vendors' middle settings remove about half
+    of the noise, as a strength of .6 does.
     """
     return smooth(hu, "bilateral", strength)
 

@@ -71,9 +71,7 @@ class Kernel:
         if not 0 <= fraction < 1:
             raise ValueError(f"`kernel_jitter` must be at least 0 and below 1, got {fraction}")
         factor = 1 + fraction * (2 * torch.rand(1, generator=generator).item() - 1)
-        return replace(
-            self, mtf50=self.mtf50 * factor, mtf10=self.mtf10 * factor, boost_peak=self.boost_peak * factor
-        )
+        return replace(self, mtf50=self.mtf50 * factor, mtf10=self.mtf10 * factor, boost_peak=self.boost_peak * factor)
 
 
 def _load_table() -> Mapping[str, Kernel]:

@@ -203,4 +203,3 @@ class ChestPhantom:
             for shape, hu in ((8.5, 55.0), (6.8, AIR_HU)):
                 for side in (-1, 1):
                     canvas.paint(hu, canvas.disc(-3 + side * (7 + 22 * t), 4 + 6 * t, shape))
-

@@ -121,7 +121,9 @@ def simulate(
     finished = [is_written(*of_one) for of_one in zip(folders, scans, heights, seeds, about)]
     for folder, is_finished in zip(folders, finished):
         if folder.exists() and not is_finished:
-            raise FileExistsError(f'"{folder}" exists already and is not of this run; choose a new folder or another seed')
+            raise FileExistsError(
+                f'"{folder}" exists already and is not of this run; choose a new folder or another seed'
+            )
     # 2. Scan and write slice by slice.
     scanner, done, total = Scanner(device), 0, sum(map(len, heights))
 

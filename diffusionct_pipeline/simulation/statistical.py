@@ -19,7 +19,9 @@ import torch
 from .noise_level import HIGHEST_RATIO, noise_level, noise_ratio
 
 STEPS = 10
-PENALTY = 5.0  # beta, with |f| in cycles per pixel and differences in levels of the noise: half of a soft kernel's noise goes
+PENALTY = (
+    5.0  # beta, with |f| in cycles per pixel and differences in levels of the noise: half of a soft kernel's noise goes
+)
 HUBER_SIGMAS = 0.3  # gradients beyond this many levels of the noise are edges, at threshold 1
 GAUSSIAN_SIGMAS = 0.4  # the same for the generalized Gaussian prior: it bends there
 GAUSSIAN_POWER = 1.2  # q of the q-GGMRF, whose p is 2

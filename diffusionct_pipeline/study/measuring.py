@@ -44,7 +44,11 @@ class Measured:
 
 
 def measure(
-    contender: Contender, test_set: TestSet, folder: Path, tell: Callable[[], None] = lambda: None, until: float = math.inf
+    contender: Contender,
+    test_set: TestSet,
+    folder: Path,
+    tell: Callable[[], None] = lambda: None,
+    until: float = math.inf,
 ) -> Measured | None:
     """Standardize every case and measure it, or read what was measured before; None where time is up before that.
 

@@ -107,7 +107,9 @@ def verdicts(agreements: dict[str, dict[str, ClassAgreement]], ours: str = OURS)
             verdict = "tied" if _overlap(getattr(mine, interval), getattr(theirs, interval)) else "behind"
         title = f"CCC of {cls}" if cls != ALL else "features within .15"
         form = ".2f" if cls != ALL else ".0f"
-        rows.append((title, _cell(mine, value, interval, form), f"{best}: {_cell(theirs, value, interval, form)}", verdict))
+        rows.append(
+            (title, _cell(mine, value, interval, form), f"{best}: {_cell(theirs, value, interval, form)}", verdict)
+        )
     return Table(f"{ours} against the best of the others", ("", ours, "best of the others", "verdict"), tuple(rows))
 
 
@@ -181,7 +183,9 @@ def images_table(result: StudyResult, name: str) -> Table:
             f"{measured.bias_hu.mean():+.1f}", _number(measured.noise_db, ".1f"),
         ))  # fmt: skip
     columns = ("System", "weights", "training (s)", "s a slice", "RMSE (HU)", "bias (HU)", "noise power (dB)")
-    return Table("Whole slices: weights, seconds, error and mean distance of the noise power spectra", columns, tuple(rows))
+    return Table(
+        "Whole slices: weights, seconds, error and mean distance of the noise power spectra", columns, tuple(rows)
+    )
 
 
 def combat_table(result: StudyResult, name: str) -> Table:
@@ -215,7 +219,9 @@ def _seconds_figure(result: StudyResult, name: str, agreements: dict[str, dict[s
 
 
 def _panel(result: StudyResult, name: str, agreements: dict[str, dict[str, ClassAgreement]]) -> Figure:
-    images = {row: measured.shown for row, measured in result.rows[name].items()} | {"target": result.targets[name].shown}
+    images = {row: measured.shown for row, measured in result.rows[name].items()} | {
+        "target": result.targets[name].shown
+    }
     scores = {row: f"CCC of GLCM {classes['GLCM'].ccc_mean:.2f}" for row, classes in agreements.items()}
     height, width = images["target"].shape
     box = ((height - BOX_PIXELS) // 2, (width - BOX_PIXELS) // 2, BOX_PIXELS, BOX_PIXELS)
@@ -235,7 +241,9 @@ def _write_features(result: StudyResult, name: str, path: Path) -> None:
 
 def _head(result: StudyResult) -> list[str]:
     options = result.options
-    absent = [name for name in ROWS if name not in result.parameters and (not options.systems or name in options.systems)]
+    absent = [
+        name for name in ROWS if name not in result.parameters and (not options.systems or name in options.systems)
+    ]
     lines = [
         "# The comparison of Selim et al. 2023, made again\n",
         f"- DiffusionCT {__version__}, torch {torch.__version__}, {os.cpu_count()} CPU cores ({platform.machine()}), "
@@ -248,7 +256,11 @@ def _head(result: StudyResult) -> list[str]:
     ]
     rivals = sorted(seconds for row, seconds in result.training_seconds.items() if row in RIVALS)
     if rivals:
-        ours = f", the embedded checkpoint for {result.training_seconds[OURS]:.0f} s" if OURS in result.training_seconds else ""
+        ours = (
+            f", the embedded checkpoint for {result.training_seconds[OURS]:.0f} s"
+            if OURS in result.training_seconds
+            else ""
+        )
         lines.append(f"- Rivals were trained for {rivals[0]:.0f} to {rivals[-1]:.0f} s each{ours}.")
     if absent:
         lines.append(f"- Not there: {'; '.join(absent)}.")
@@ -274,15 +286,15 @@ def _notes() -> list[str]:
         "## How to read this\n",
         "- An undefined feature counts as not reproducible and is left out of the concordance: GLCM3 looks up to 7 slices "
         "across, which a tumour of fewer slices has not.",
-        f"- \"{REPEAT}\" is the target's kernel, the same tumour and other noise: what the source does not hold cannot be "
+        f'- "{REPEAT}" is the target\'s kernel, the same tumour and other noise: what the source does not hold cannot be '
         "expected to come closer. Systems whose source and target come of one noisy sinogram can, where the noise is still in "
         "the source.",
-        f"- \"{OURS}\" is not told the source's kernel: one checkpoint for all. Systems that are trained are trained for "
-        f"{SOURCE} to {TARGET}, and those without training are fitted on pairs of the kernels in question. \"{ADAPTED}\" is "
-        f"our counterpart: it gets these pairs. \"{OURS}, reference\" gets their targets alone, whose dose it takes over with "
+        f'- "{OURS}" is not told the source\'s kernel: one checkpoint for all. Systems that are trained are trained for '
+        f'{SOURCE} to {TARGET}, and those without training are fitted on pairs of the kernels in question. "{ADAPTED}" is '
+        f'our counterpart: it gets these pairs. "{OURS}, reference" gets their targets alone, whose dose it takes over with '
         "the kernel.",
-        f"- \"{ORACLE}\" is given the target itself.",
-        f"- \"{LEAKY}\" is \"{LEAKED}\" trained on slices of the tested phantoms instead of others, as the paper splits: what "
+        f'- "{ORACLE}" is given the target itself.',
+        f'- "{LEAKY}" is "{LEAKED}" trained on slices of the tested phantoms instead of others, as the paper splits: what '
         "it gains is memory, not skill. Everything else was learnt from phantoms and patients that are in no test.",
         "- Table 1 averages the concordance of each feature over a class. The other reading pools a class (Eq. 2 to the "
         "letter): the features with the largest numbers decide it.",

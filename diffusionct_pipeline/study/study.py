@@ -65,7 +65,9 @@ def run_study(out: str | Path, options: StudyOptions | None = None, progress: Pr
             for test_set in filter(contender.can, test_sets):
                 done = 0
 
-                def tell_case(name: str = f"{contender.name}, {test_set.name}", total: int = len(test_set.cases)) -> None:
+                def tell_case(
+                    name: str = f"{contender.name}, {test_set.name}", total: int = len(test_set.cases)
+                ) -> None:
                     nonlocal done
                     done += 1
                     tell(name, done, total)
@@ -78,7 +80,10 @@ def run_study(out: str | Path, options: StudyOptions | None = None, progress: Pr
             parameters[contender.name] = contender.parameters
             if contender.trained_seconds:
                 seconds[contender.name] = contender.trained_seconds
-        rows = {name: dict(sorted(measured.items(), key=lambda item: ROWS.index(item[0]))) for name, measured in rows.items()}
+        rows = {
+            name: dict(sorted(measured.items(), key=lambda item: ROWS.index(item[0])))
+            for name, measured in rows.items()
+        }
         # 4. Any kernel to any.
         grids, pairs_done = None, 0
         if options.any_to_any:

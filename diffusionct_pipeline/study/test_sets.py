@@ -254,7 +254,9 @@ def rekernelled_set(folder: Path) -> TestSet:
         settings = ScanOptions(kernels=(SOURCE, TARGET), mas=REKERNEL_MAS, size=len(hu), spacing_mm=item.spacing_mm)
         pair = rekernel_slice(hu, item.spacing_mm, settings, seed=i)
         images.append((pair.hu[SOURCE], pair.hu[TARGET], item.spacing_mm, tumour_sized_squares(pair.hu[SOURCE])))
-    about = f"{len(images)} slices of a real series, scanned again: {SOURCE} to {TARGET}, squares of {TUMOUR_PIXELS} pixels"
+    about = (
+        f"{len(images)} slices of a real series, scanned again: {SOURCE} to {TARGET}, squares of {TUMOUR_PIXELS} pixels"
+    )
     return replace(_of_slices(REKERNELLED, about, TARGET, images), shown=False)
 
 

@@ -96,8 +96,10 @@ def load_system(name: str, folder: str | Path | None = None) -> System:
 def _source_of(name: str) -> str:
     """What `model` is for a system that needs it."""
     if name in SYSTEMS:
-        return ("a folder: it is fitted in Python with `fit` and saved with `save_pretrained`, or on simulated pairs by "
-                "training/train_system.py")
+        return (
+            "a folder: it is fitted in Python with `fit` and saved with `save_pretrained`, or on simulated pairs by "
+            "training/train_system.py"
+        )
     script = "train_system.py" if name in TRAINABLE else "train_literal_autoencoder.py or train_literal_latent.py"
     return f"the folder that training/{script} wrote"
 

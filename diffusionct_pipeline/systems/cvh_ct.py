@@ -29,9 +29,7 @@ class CVHCT(CycleGAN):
     attention = True
 
     @register_to_config
-    def __init__(
-        self, base_channels: int = 64, blocks: int = 9, vgg_channels: int = 64, pretrained_vgg: bool = False
-    ):
+    def __init__(self, base_channels: int = 64, blocks: int = 9, vgg_channels: int = 64, pretrained_vgg: bool = False):
         TrainedSystem.__init__(self)  # its networks are others than its parent's
         self.generator = self.make_generator()
 

@@ -68,7 +68,9 @@ class DiffusionCT:
         """Take the targets as reference, adapt, or nothing; returns itself."""
         load = self.pipe.image_processor.load
         if self.by_reference:
-            references = [item for pair in pairs for item in load(pair.target, pair.spacing_mm, "reference", judge=False)]
+            references = [
+                item for pair in pairs for item in load(pair.target, pair.spacing_mm, "reference", judge=False)
+            ]
             self.reference = self.pipe.estimate(references)
         elif self.by_pairs:
             loaded = [load(hu, pair.spacing_mm, judge=False)[0] for pair in pairs for hu in (pair.source, pair.target)]
@@ -110,7 +112,9 @@ class DiffusionCT:
         if self.by_pairs and not self.pipe.denoiser.is_calibrated:
             raise ValueError("nothing is adapted; call `fit` with pairs first.")
         pipe = self.pipe
-        slices = pipe.image_processor.place(pipe.image_processor.load(hu, pixel_spacing, judge=False), positions_mm, thickness_mm)
+        slices = pipe.image_processor.place(
+            pipe.image_processor.load(hu, pixel_spacing, judge=False), positions_mm, thickness_mm
+        )
         seeds = pipe.noise_seeds(slices, torch.Generator().manual_seed(self.seed))
         target = pipe.resolve_target()
         if self.reference is not None:

@@ -82,4 +82,3 @@ class LinearFilter:
         system = cls(saved["fit"])
         system.gain = None if saved["gain"] is None else np.array(saved["gain"])
         return system
-

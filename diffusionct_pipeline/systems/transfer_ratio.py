@@ -41,7 +41,7 @@ class TransferRatio(FittedSystem):
         """
         self.require_fit()
         gain = np.exp(self.target - log_transfer(hu, pixel_spacing)).clip(1 / BOUND, BOUND)
-        gain[RING_LP_MM < ANATOMY_LP_MM[0]] = 1  # the mean and slow content are HU, not texture
+        gain[ANATOMY_LP_MM[0] > RING_LP_MM] = 1  # the mean and slow content are HU, not texture
         return filtered(hu, gain, pixel_spacing).astype(np.float32)
 
 
@@ -55,4 +55,4 @@ def log_transfer(hu: np.ndarray, spacing_mm: float) -> np.ndarray:
     log_amplitude = 0.5 * np.log(fill(power / np.where(seen, count, 1), seen) + 1e-9)
     smooth = make_smoothing_spline(RING_LP_MM[1:], log_amplitude[1:], lam=SMOOTHNESS)(RING_LP_MM)
     low, high = ANATOMY_LP_MM
-    return smooth - smooth[(RING_LP_MM >= low) & (RING_LP_MM <= high)].mean()
+    return smooth - smooth[(low <= RING_LP_MM) & (high >= RING_LP_MM)].mean()

@@ -118,8 +118,6 @@ class Reversal(torch.autograd.Function):
         return values.view_as(values)
 
     @staticmethod
-    def backward(
-        context: torch.autograd.function.FunctionCtx, gradient: torch.Tensor
-    ) -> tuple[torch.Tensor, None]:
+    def backward(context: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         """-lambda times the gradient."""
         return -context.strength * gradient, None

@@ -79,10 +79,11 @@ class LatentPhase(PipelinePhase):
         self.pairs = pairs.to(device)
         self.autoencoder.to(device)
         self.diffusion = PlacewiseDiffusionLoss(scheduler, options.last_step_share)
-        if options.init:
-            denoiser = ReferenceUNet1DModel.from_pretrained(options.init).to(device)
-        else:
-            denoiser = self._new_denoiser().to(device)
+        denoiser = (
+            ReferenceUNet1DModel.from_pretrained(options.init).to(device)
+            if options.init
+            else self._new_denoiser().to(device)
+        )
         self.objective = ReferenceDiffusion(denoiser, self.diffusion)
         if not options.init:
             self._measure_deviation(denoiser)
@@ -130,7 +131,9 @@ class LatentPhase(PipelinePhase):
         positions = standard.transpose(1, 2).flatten(0, 1)
         inside = positions[patient_weight(standard)[:, 0].flatten() > IN_PATIENT]
         generator = torch.Generator(self.device).manual_seed(options.seed)
-        inside = inside[torch.randperm(len(inside), generator=generator, device=inside.device)[: options.standard_tokens]]
+        inside = inside[
+            torch.randperm(len(inside), generator=generator, device=inside.device)[: options.standard_tokens]
+        ]
         denoiser.standard[:] = self.autoencoder.normalize(inside.T[None])[0].T.cpu()
         return denoiser
 

@@ -92,7 +92,7 @@ def train(options: TrainOptions, make_phase: Callable[[TrainOptions, torch.devic
     if options.tracker:
         accelerator.init_trackers("diffusionct", config={k: str(v) for k, v in vars(options).items()})
     generator = torch.Generator(accelerator.device)
-    log = open(output / "metrics.jsonl", "a") if accelerator.is_main_process else None
+    log = open(output / "metrics.jsonl", "a") if accelerator.is_main_process else None  # noqa: SIM115  closed below
     bar = tqdm(total=options.max_steps, initial=clock.step, disable=not accelerator.is_main_process)
     started = time.monotonic() - clock.seconds
     metrics, scores = {}, {}

@@ -247,6 +247,6 @@ def default_of(item: dataclasses.Field) -> Any:
 
 
 def kebab_case(argument: str) -> str:
-    """"--batch_size=4" -> "--batch-size=4"; what is no option stays as it is."""
+    """ "--batch_size=4" -> "--batch-size=4"; what is no option stays as it is."""
     name, equals, value = argument.partition("=")
     return name.replace("_", "-") + equals + value if name.startswith("--") else argument

@@ -16,7 +16,7 @@ from ..files import write_whole
 from ..systems import TRAINABLE
 from .literal_phases import LiteralAutoencoderPhase, LiteralLatentPhase
 from .loop import train
-from .options import LiteralAutoencoderOptions, LiteralLatentOptions, SystemOptions, TrainOptions, option
+from .options import LiteralAutoencoderOptions, LiteralLatentOptions, SystemOptions, option
 from .system_phase import train_system
 
 ENCODER_DECODER, LITERAL = "encoder-decoder", "DiffusionCT (literal)"
@@ -64,7 +64,9 @@ class RivalsOptions:
     objects: list[str] = option([], "folders of sharp CT (DICOM) or .npz packs to re-kernel; none: phantoms only")
     phantom_slices: int = option(48, "noise-free phantom slices to make as further training objects")
     systems: list[str] = option([], "names of those to train; none: all")
-    size: str = option("published", 'widths: "published"; "small", half of them and crops of 128, for a CPU; "tiny", a trial')
+    size: str = option(
+        "published", 'widths: "published"; "small", half of them and crops of 128, for a CPU; "tiny", a trial'
+    )
     batch_size: int = option(0, "pairs a step and process; 0: as published")
     max_steps: int = option(ENDLESS, "optimizer steps, where they end before the budget does")
     validation_steps: int = option(500, "steps between validations: the best is kept")
@@ -105,7 +107,7 @@ def train_rivals(options: RivalsOptions) -> dict[str, Any]:
 
 
 def folder_of(name: str) -> str:
-    """"U-Net, L1" -> "u_net_l1"."""
+    """ "U-Net, L1" -> "u_net_l1"."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
@@ -123,7 +125,11 @@ def trained_systems(out: Path) -> dict[str, dict[str, Any]]:
 
 
 def _stage(
-    options: RivalsOptions, name: str, folder: Path, seconds: float, train_it: Callable[[RivalsOptions, str, dict], None]
+    options: RivalsOptions,
+    name: str,
+    folder: Path,
+    seconds: float,
+    train_it: Callable[[RivalsOptions, str, dict], None],
 ) -> None:
     """One training, unless its metrics.json, which is written last, is there."""
     if (folder / "metrics.json").exists():

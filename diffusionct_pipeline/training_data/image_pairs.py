@@ -199,6 +199,7 @@ class PairGenerator:
     def _kernel(self, batch: int, frequency: torch.Tensor) -> torch.Tensor:
         """(1 + b g(f)) exp(-(f / f0)^p), one for each pair: most near a kernel of the table, the rest anything from
         softer than Br36 to sharper than Bl64."""
+
         def each(low: float, high: float) -> torch.Tensor:
             return self._column(batch, low, high)
 

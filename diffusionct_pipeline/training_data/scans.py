@@ -217,9 +217,7 @@ def _dose_and_spacing(generator: torch.Generator, highest_mas: float) -> tuple[f
     return mas, round(0.5 + 0.4 * _uniform(generator), 3)
 
 
-def _options(
-    kernels: list[Kernel], mas: float, spacing_mm: float, size: int, thickness_mm: float = 1.0
-) -> ScanOptions:
+def _options(kernels: list[Kernel], mas: float, spacing_mm: float, size: int, thickness_mm: float = 1.0) -> ScanOptions:
     return ScanOptions(
         kernels=tuple(kernels), mas=mas, spacing_mm=spacing_mm, size=size, thickness_mm=thickness_mm, lowest_hu=UNCUT_HU
     )

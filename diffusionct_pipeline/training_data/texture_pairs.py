@@ -17,7 +17,7 @@ from ..estimation.noise import find_squares, noise_of_squares
 from ..files import whole_file
 from ..image_processor import HIGHEST_SEEN_HU, to_hu, to_model
 from ..models import TextureAutoencoder
-from ..models.texture.channels import TYPICAL_SPACING_MM, SPACING_UNIT, patient_mean, patient_weight
+from ..models.texture.channels import SPACING_UNIT, TYPICAL_SPACING_MM, patient_mean, patient_weight
 from ..models.texture.power_shift import fit_level_and_tilt, level_weights, noise_share, tail_features, whitening
 from ..simulation import Kernel, mtf
 from ..simulation.degradation import TRAINING_SMOOTHERS, smooth
@@ -130,7 +130,10 @@ class TexturePairs:
             index = torch.where(wish, with_standard[(rand(count) * len(with_standard)).long()], index)
         fits, is_plain = is_standard[index] == wish[:, None], self.pairs[index, :, 0] < KERNELS_OF_SCAN  # [B,P]
         plain, smoothed = ((fits & each).float() for each in (is_plain, ~is_plain))
-        either = [share * each / each.sum(1, keepdim=True).clamp(min=1) for share, each in ((PLAIN_SHARE, plain), (1 - PLAIN_SHARE, smoothed))]
+        either = [
+            share * each / each.sum(1, keepdim=True).clamp(min=1)
+            for share, each in ((PLAIN_SHARE, plain), (1 - PLAIN_SHARE, smoothed))
+        ]
         pair = torch.multinomial(sum(either), 1, generator=generator)[:, 0]
         a, b = self.pairs[index, pair].unbind(1)
         same = (rand(count) < same_share) & ~wish
@@ -167,7 +170,9 @@ class TexturePairs:
         # 6. Fields of view of any size, one for the batch, round places in the patient.
         if side > SMALLEST_CROP and rand(1).item() < CROPPED_SHARE:
             size = SMALLEST_CROP + int(rand(1).item() * (side - SMALLEST_CROP))
-            latent_a, latent_b, phase = _cropped((latent_a, latent_b, phase), patient_weight(latent_a)[:, 0], size, generator)
+            latent_a, latent_b, phase = _cropped(
+                (latent_a, latent_b, phase), patient_weight(latent_a)[:, 0], size, generator
+            )
         # 7. Kernels of any other shape.
         curved = (same | (rand(count) < CURVED_SHARE)).float()[:, None, None]
         curve_a, curve_b = (curved * _curves(count, rings, generator) for _ in range(2))
@@ -312,7 +317,10 @@ def _known_of(scan: StoredScan, rings: int, max_lp_cm: float) -> tuple[torch.Ten
     if not len(scan.kernels):
         return unknown.expand(KERNELS_OF_SCAN, -1), unknown
     if len(scan.filters):
-        rows = [mtf(lp_cm, Kernel("of a scan", *map(float, law))) * gain(lp_cm, *map(float, one)) for law, one in zip(scan.kernels, scan.filters)]
+        rows = [
+            mtf(lp_cm, Kernel("of a scan", *map(float, law))) * gain(lp_cm, *map(float, one))
+            for law, one in zip(scan.kernels, scan.filters)
+        ]
         return 2 * torch.log(torch.stack(rows).clamp(min=1e-4)), unknown
     scanner = Scanner(aperture_mm=float(scan.blur_mm[0]), focal_mm=float(scan.blur_mm[1]))
     blur = scanner.blur(lp_cm / 10)

@@ -40,9 +40,7 @@ def tumour_pairs(seeds: range, repeat: int = 0) -> Iterator[SimulatedPair]:
         generator = torch.Generator().manual_seed(seed)
         dose, spacing = torch.rand(2, generator=generator).tolist()
         phantom, tumour = phantom_and_tumour(seed, index)
-        options = ScanOptions(
-            kernels=(SOURCE, TARGET), mas=20.0 * 7.5**dose, spacing_mm=round(0.55 + 0.3 * spacing, 3)
-        )
+        options = ScanOptions(kernels=(SOURCE, TARGET), mas=20.0 * 7.5**dose, spacing_mm=round(0.55 + 0.3 * spacing, 3))
         yield simulate_pair(phantom, tumour.centre_mm[2], options, seed=seed + NEXT_SCAN * repeat, scanner=scanner)
 
 

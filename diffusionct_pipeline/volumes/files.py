@@ -155,9 +155,7 @@ def _read(path: Path) -> CTVolume:
         return CTVolume(_voxels(stream, fields, path), header.grid, fields.slope, fields.intercept, header)
 
 
-def _voxels(
-    stream: BinaryIO, fields: NiftiHeader | NrrdHeader, path: Path, most: int = MOST_VOXELS
-) -> np.ndarray:
+def _voxels(stream: BinaryIO, fields: NiftiHeader | NrrdHeader, path: Path, most: int = MOST_VOXELS) -> np.ndarray:
     """(x, y, z) as they are stored, whole."""
     if np.prod(fields.shape, dtype=float) > most:
         raise VolumeError(f'"{path}" holds {fields.shape} voxels; legal are {most} in all.')

@@ -61,27 +61,35 @@ class AxialGrid:
         cosines = steps / sides
         axes = np.abs(cosines).argmax(0)  # patient axis of each array axis
         if np.abs(cosines.T @ cosines - np.eye(3)).max() > DIRECTION_TOLERANCE:
-            raise VolumeError(f"{name} has a sheared affine, as under a tilted gantry: its axes are not perpendicular. "
-                              "Resample it onto perpendicular axes first.")
+            raise VolumeError(
+                f"{name} has a sheared affine, as under a tilted gantry: its axes are not perpendicular. "
+                "Resample it onto perpendicular axes first."
+            )
         if np.abs(np.abs(cosines) - np.eye(3)[axes].T).max() > DIRECTION_TOLERANCE:
-            raise VolumeError(f"{name} is oblique: its axes {cosines.T.round(4).tolist()} are not those of the patient."
-                              " Only axial slices are supported; resample it first.")
+            raise VolumeError(
+                f"{name} is oblique: its axes {cosines.T.round(4).tolist()} are not those of the patient."
+                " Only axial slices are supported; resample it first."
+            )
         order = tuple(int(np.flatnonzero(axes == axis)[0]) for axis in (2, 1, 0))
         flipped = tuple(bool(cosines[axis, i] < 0) for axis, i in zip((2, 1, 0), order))
         # 2. Pixels of an axial slice are square.
         step_mm, rows_mm, columns_mm = (float(sides[i]) for i in order)
         if abs(rows_mm - columns_mm) > SQUARE_TOLERANCE * max(rows_mm, columns_mm):
             across = PATIENT_AXES[axes[int(sides.argmax())]]
-            raise VolumeError(f"{name} has pixels of ({rows_mm:g}, {columns_mm:g}) mm in its axial slices, which lie "
-                              f"{step_mm:g} mm apart; only axial slices with square pixels are supported. Its voxels "
-                              f"are longest {across}. Resample it first.")
+            raise VolumeError(
+                f"{name} has pixels of ({rows_mm:g}, {columns_mm:g}) mm in its axial slices, which lie "
+                f"{step_mm:g} mm apart; only axial slices with square pixels are supported. Its voxels "
+                f"are longest {across}. Resample it first."
+            )
         if step_mm <= SAME_POSITION_MM:
             raise VolumeError(f"{name} has axial slices {step_mm:g} mm apart; legal is more than {SAME_POSITION_MM}.")
         low, high = LEGAL_RANGES["PixelSpacing"][:2]
         side_mm = rows_mm * min(shape[i] for i in order[1:])
         if not low <= rows_mm <= high or side_mm > LARGEST_FIELD_OF_VIEW_MM:
-            raise VolumeError(f"{name} has pixels of {rows_mm:g} mm, which span {side_mm:g} mm; legal are {low} to "
-                              f"{high} mm and at most {LARGEST_FIELD_OF_VIEW_MM:g} mm.")
+            raise VolumeError(
+                f"{name} has pixels of {rows_mm:g} mm, which span {side_mm:g} mm; legal are {low} to "
+                f"{high} mm and at most {LARGEST_FIELD_OF_VIEW_MM:g} mm."
+            )
         # 3. The lowest slice.
         along = order[0]
         ends = affine[2, 3] + np.array([0, shape[along] - 1]) * steps[2, along]

@@ -13,8 +13,8 @@ from diffusionct_pipeline.characterise.advice import (
     Advice,
     Choice,
     advice_lines,
-    advise,
     advice_text,
+    advise,
     commonest_target,
     is_sure,
     softest_target,
@@ -82,7 +82,9 @@ def test_one_noise_level_is_the_highest_that_doses_have_under_the_target():
         reached = Reached("Bl64", 7.14, mtf50=(3.45, after), mtf_ratio=1.0, noise_hu=(noise_hu, None))
         trial = SimpleNamespace(source=source, reached=reached)
         protocol = SimpleNamespace(kernel="")
-        measured.append(SimpleNamespace(mtf50=source.kernel.mtf50, kernel=source.kernel, protocol=protocol, trial=trial))
+        measured.append(
+            SimpleNamespace(mtf50=source.kernel.mtf50, kernel=source.kernel, protocol=protocol, trial=trial)
+        )
     advice = advise(pipe, measured)
     low, high = advice.softest.noise_hu
     assert high / low == pytest.approx(40 / 12, rel=0.15) and advice.softest.common_noise_hu >= high
@@ -103,7 +105,10 @@ class TestWords:
         advice = Advice(choice, choice, unsure=[4], missed=[0, 2], unseen=[3])
         text = "".join(advice_text(advice, 5, "Bl64"))
         assert "8 to 30 HU" in text and "`--noise 31`" in text and "`--noise target`" in text
-        assert "2 of 5 series would miss the checkpoint's own standard, Bl64 (1, 3)" in text and "commonest kernel as well" in text
+        assert (
+            "2 of 5 series would miss the checkpoint's own standard, Bl64 (1, 3)" in text
+            and "commonest kernel as well" in text
+        )
         assert "whether they reach it: 1 (4)" in text and "unsure, left out of the choice: 1 series (5)" in text
         assert advice_lines(advice)[0].endswith("--target Br36 --noise 31")
 

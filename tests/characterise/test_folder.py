@@ -1,8 +1,8 @@
 """`diffusionct characterise` over a folder: what it finds, writes and refuses."""
 
 import csv
-import re
 import json
+import re
 import shutil
 
 import numpy as np
@@ -35,8 +35,17 @@ def scans(tmp_path_factory):
     """One scan under two kernels, in folders named after a patient."""
     folder = tmp_path_factory.mktemp("in") / "Doe_Jane"
     for series, kernel in ((1, "Br36"), (2, "Bl64")):
-        write_series(folder / str(series), series, kernel, range(3), PatientName="Doe^Jane", PatientID="4711",
-                     StudyDate="19991231", SeriesDescription="Doe thorax", AcquisitionTime="112233")
+        write_series(
+            folder / str(series),
+            series,
+            kernel,
+            range(3),
+            PatientName="Doe^Jane",
+            PatientID="4711",
+            StudyDate="19991231",
+            SeriesDescription="Doe thorax",
+            AcquisitionTime="112233",
+        )
     return folder
 
 

@@ -1,7 +1,8 @@
 import pydicom
 import pytest
-from diffusionct_pipeline.dicom import read_slice
 from pydicom.data import get_testdata_file
+
+from diffusionct_pipeline.dicom import read_slice
 
 
 @pytest.fixture

@@ -132,9 +132,7 @@ class TestDamage:
         """Decode a slice by a program that first does something else."""
 
         def decode(first, seconds=decoder.SECONDS_A_SLICE):
-            program = changed_program(
-                f"decoder.SECONDS_A_SLICE = {seconds}; decoder.decode = lambda *request: {first}"
-            )
+            program = changed_program(f"decoder.SECONDS_A_SLICE = {seconds}; decoder.decode = lambda *request: {first}")
             process.close()
             with monkeypatch.context() as context:
                 context.setattr(decoding, "PROGRAM", program)

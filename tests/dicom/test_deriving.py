@@ -100,9 +100,19 @@ class TestIdentity:
 
     def test_study_and_frame_of_reference_and_geometry_are_untouched(self, source):
         derived = derive(source)
-        for keyword in ["StudyInstanceUID", "FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient",
-                        "PixelSpacing", "SliceThickness", "SliceLocation", "PatientID", "InstanceNumber",
-                        "AcquisitionDate", "WindowCenter"]:
+        for keyword in [
+            "StudyInstanceUID",
+            "FrameOfReferenceUID",
+            "ImagePositionPatient",
+            "ImageOrientationPatient",
+            "PixelSpacing",
+            "SliceThickness",
+            "SliceLocation",
+            "PatientID",
+            "InstanceNumber",
+            "AcquisitionDate",
+            "WindowCenter",
+        ]:
             assert derived.get(keyword) == source.dataset.get(keyword)
         texts = [[number.original_string for number in ds.ImagePositionPatient] for ds in (derived, source.dataset)]
         assert texts[0] == texts[1]
@@ -113,8 +123,18 @@ class TestIdentity:
         assert source.dataset == pydicom.dcmread(ct_small_path)
 
     def test_what_the_source_lacks(self, tmp_path):
-        header = dict.fromkeys(["SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "SeriesNumber",
-                                "SeriesDescription", "PatientName", "Manufacturer", "ImageType"])
+        header = dict.fromkeys(
+            [
+                "SeriesInstanceUID",
+                "StudyInstanceUID",
+                "FrameOfReferenceUID",
+                "SeriesNumber",
+                "SeriesDescription",
+                "PatientName",
+                "Manufacturer",
+                "ImageType",
+            ]
+        )
         source = read_slice(save(make_slice(**header), tmp_path / "in.dcm"))
         derived = derive(source)
         assert "ReferencedSeriesSequence" not in derived
@@ -185,14 +205,15 @@ class TestDescription:
         dataset.add_new(0x00280000, "UL", 100)
         derived = derive(read_slice(dataset))
         assert not [e for e in derived.iterall() if e.tag.is_private or e.tag.element == 0]
-        assert not [tag for tag in derived.keys() if tag.group in (0x6000, 0x5000)]
+        assert not [tag for tag in derived if tag.group in (0x6000, 0x5000)]
         assert derived.ReferencedImageSequence[0].ReferencedSOPInstanceUID == "1.2.3.4"
         for keyword in ["SmallestImagePixelValue", "LargestImagePixelValue", "InstanceCreatorUID"]:
             assert keyword not in derived
 
     def test_a_lossy_source_stays_flagged(self):
-        dataset = make_slice(LossyImageCompression="01", LossyImageCompressionRatio=8,
-                             LossyImageCompressionMethod="ISO_15444_1")
+        dataset = make_slice(
+            LossyImageCompression="01", LossyImageCompressionRatio=8, LossyImageCompressionMethod="ISO_15444_1"
+        )
         derived = derive(read_slice(dataset))
         assert (derived.LossyImageCompression, derived.LossyImageCompressionRatio) == ("01", 8)
 
@@ -286,7 +307,12 @@ class TestValuesThatBreakTheirType:
     @pytest.mark.filterwarnings("ignore")
     def test_no_line_of_the_log_quotes_them(self, tmp_path, caplog):
         caplog.set_level("DEBUG")
-        secret = {"StudyDate": "SECRET-1", "PatientAge": "SECRET-2", "SliceThickness": 3, "StationName": "SECRET-3 " * 4}
+        secret = {
+            "StudyDate": "SECRET-1",
+            "PatientAge": "SECRET-2",
+            "SliceThickness": 3,
+            "StationName": "SECRET-3 " * 4,
+        }
         path = save(make_slice(ramp(32, 32), **secret), tmp_path / "odd.dcm")
         data = path.read_bytes().replace(b"\x18\x00\x50\x00DS\x02\x003 ", b"\x18\x00\x50\x00DS\x08\x00SECRET-4")
         path.write_bytes(data)
@@ -331,8 +357,14 @@ class TestValidator:
             assert dciodvfy_errors(out) == []
 
     def test_errors_of_a_de_identified_source_are_not_inherited(self, tmp_path):
-        dataset = make_slice(PatientIdentityRemoved="YES", PlanarConfiguration=0, BodyPartExamined="TH CT CHEST WO C",
-                             ImageType=None, Manufacturer=None, PatientBirthDate=None)
+        dataset = make_slice(
+            PatientIdentityRemoved="YES",
+            PlanarConfiguration=0,
+            BodyPartExamined="TH CT CHEST WO C",
+            ImageType=None,
+            Manufacturer=None,
+            PatientBirthDate=None,
+        )
         assert dciodvfy_errors(save(dataset, tmp_path / "in.dcm")) != []
         derived = derive(read_slice(dataset))
         assert dciodvfy_errors(write_slice(derived, tmp_path / "out.dcm")) == []

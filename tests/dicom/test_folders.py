@@ -44,8 +44,10 @@ class TestSeries:
         cosines = [1, 0, 0, 0, round(np.cos(tilt), 6), round(-np.sin(tilt), 6)]
         for number in (3, 1, 2):
             position = [float(f"{x:.4f}") for x in 5 * number * normal]
-            save(make_slice(number=number, ImageOrientationPatient=cosines, ImagePositionPatient=position),
-                 tmp_path / str(number))
+            save(
+                make_slice(number=number, ImageOrientationPatient=cosines, ImagePositionPatient=position),
+                tmp_path / str(number),
+            )
         series = scan_folder(tmp_path).series[0]
         assert [path.name for path in series.paths] == ["1", "2", "3"]
         assert series.step_mm == pytest.approx(5, abs=1e-3)

@@ -36,8 +36,16 @@ class TestTransferSyntaxes:
     @pytest.mark.parametrize("layout", [{}, {"signed": False, "bits": 12}], ids=["signed 16", "unsigned 12"])
     @pytest.mark.parametrize(
         "command",
-        ["dcmcjpeg +e1", "dcmcjpeg +el", "dcmcjpls", "gdcmconv --j2k", "dcmcrle", "dcmconv +tb", "dcmconv +td",
-         "dcmconv +ti"],
+        [
+            "dcmcjpeg +e1",
+            "dcmcjpeg +el",
+            "dcmcjpls",
+            "gdcmconv --j2k",
+            "dcmcrle",
+            "dcmconv +tb",
+            "dcmconv +td",
+            "dcmconv +ti",
+        ],
     )
     def test_lossless_ones_read_bit_exact(self, command, layout, tmp_path):
         source, packed = save(make_slice(ramp(64, 64), **layout), tmp_path / "source.dcm"), tmp_path / "packed.dcm"
@@ -89,7 +97,7 @@ class TestWithoutPreamble:
         dataset.file_meta = pydicom.dataset.FileMetaDataset()
         pydicom.dcmwrite(path, dataset, implicit_vr=implicit, little_endian=True, enforce_file_format=False)
         data = path.read_bytes()
-        path.write_bytes(data[data.index(b"\x08\x00\x08\x00"):])  # from (0008,0008) on
+        path.write_bytes(data[data.index(b"\x08\x00\x08\x00") :])  # from (0008,0008) on
         np.testing.assert_array_equal(read_slice(path).hu, ramp())
 
     @pytest.mark.parametrize(
@@ -104,8 +112,20 @@ class TestWithoutPreamble:
 
 class TestRealWorldHeaders:
     @pytest.mark.parametrize(
-        "keyword", ["ImageType", "SeriesInstanceUID", "SeriesDescription", "ImagePositionPatient", "SOPClassUID",
-                    "ImageOrientationPatient", "SliceThickness", "InstanceNumber", "RescaleType", "HighBit", "Modality"]
+        "keyword",
+        [
+            "ImageType",
+            "SeriesInstanceUID",
+            "SeriesDescription",
+            "ImagePositionPatient",
+            "SOPClassUID",
+            "ImageOrientationPatient",
+            "SliceThickness",
+            "InstanceNumber",
+            "RescaleType",
+            "HighBit",
+            "Modality",
+        ],
     )
     @pytest.mark.parametrize("empty", [True, False])
     def test_a_single_slice_does_without(self, keyword, empty):

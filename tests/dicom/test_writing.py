@@ -2,8 +2,9 @@ import errno
 
 import pydicom
 import pytest
-from diffusionct_pipeline.dicom import DicomError, read_slice, write_slice
 from helpers.dicom import derive, make_slice, save
+
+from diffusionct_pipeline.dicom import DicomError, read_slice, write_slice
 
 
 class TestWriteSlice:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from helpers.limbs import RADIUS_MM, SPACING_MM, limb_slice
 
-from diffusionct_pipeline.estimation import estimating
 from diffusionct_pipeline.estimation import (
     EdgeSlice,
     KernelEstimate,
     LogMTFWitness,
     estimate_kernel,
     estimate_kernel_of_slices,
+    estimating,
     header_witness,
 )
 from diffusionct_pipeline.estimation.edge import body_edge
@@ -114,7 +114,9 @@ class TestWitnesses:
 
     def test_any_witness_takes_part(self):
         frequency = (2.0, 3.0, 4.0)
-        told = LogMTFWitness("network", frequency, (-0.2, -0.45, -0.9), tuple(map(tuple, (0.05**2 * np.eye(3)).tolist())))
+        told = LogMTFWitness(
+            "network", frequency, (-0.2, -0.45, -0.9), tuple(map(tuple, (0.05**2 * np.eye(3)).tolist()))
+        )
         noise_only = [without_skin(hu) for hu in limbs(4, **SOFT)]
         alone, joined = estimate(*noise_only), estimate(*noise_only, witnesses=[told])
         assert joined.witnesses == ("noise", "network") and joined.level_deviation < 0.6 * alone.level_deviation

@@ -29,7 +29,9 @@ def test_tilt_is_how_far_the_skin_moves():
 
 
 class TestNoise:
-    @pytest.mark.parametrize(("kernel", "noise_hu", "error"), [("Br36", 10.0, 0.16), ("D45", 25.0, 0.05), ("Bl64", 60.0, 0.05)])
+    @pytest.mark.parametrize(
+        ("kernel", "noise_hu", "error"), [("Br36", 10.0, 0.16), ("D45", 25.0, 0.05), ("Bl64", 60.0, 0.05)]
+    )
     def test_level_is_that_of_the_scan(self, kernel, noise_hu, error):
         """Of the softest kernel only within 16 %: its noise is as slow as anatomy."""
         found = measure_noise([body_slice(kernel, noise_hu, seed)[0] for seed in range(4)], SPACING_MM)

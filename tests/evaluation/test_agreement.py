@@ -13,7 +13,7 @@ from diffusionct_pipeline.radiomics import feature_class, feature_names
 NAMES = ("ID/GlobalMean", "ID/Variance", "GOH/Skewness", "GOH/Range", "GLCM25/Contrast/d=1/dir=0/bins=64")
 
 
-def samples(n=12, features=len(NAMES), seed=0):
+def samples(n=12, features=len(NAMES), seed=0):  # noqa: B008
     rng = np.random.default_rng(seed)
     target = rng.normal(10, 3, (n, features))
     return target + rng.normal(0, 1, target.shape), target

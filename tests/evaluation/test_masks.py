@@ -124,7 +124,9 @@ class TestImageFiles:
     def test_one_that_was_cropped_to_its_regions_is_read_with_a_remark(self, tmp_path, geometry, labels):
         places = [slice(np.flatnonzero(labels.any(axis)).min(), np.flatnonzero(labels.any(axis)).max() + 1)
                   for axis in ((1, 2), (0, 2), (0, 1))]  # fmt: skip
-        corner = ORIGIN_MM + [place.start * step for place, step in zip(places[::-1], (SPACING_MM, SPACING_MM, STEP_MM))]
+        corner = ORIGIN_MM + [
+            place.start * step for place, step in zip(places[::-1], (SPACING_MM, SPACING_MM, STEP_MM))
+        ]
         for suffix in (".nrrd", ".nii.gz", ".mha"):
             path, remarks = self.write(tmp_path / f"mask{suffix}", labels[tuple(places)], corner), []
             assert_regions(read_mask(path, geometry, remarks=remarks), labels)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from diffusionct_pipeline.simulation import KERNELS, mtf
 
 FINE_MM = 0.35  # the body is drawn so finely, and every second pixel is kept

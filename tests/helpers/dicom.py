@@ -7,10 +7,11 @@ import subprocess
 import numpy as np
 import pydicom
 import pytest
-from diffusionct_pipeline.dicom import derive_slice
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless
+
+from diffusionct_pipeline.dicom import derive_slice
 
 ROOT = "1.2.826.0.1.3680043.8.498.77"  # pydicom's own root: these UIDs never leave the tests
 

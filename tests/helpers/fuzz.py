@@ -1,6 +1,6 @@
 """Damaged DICOM by the thousand: a seeded mutator of CT slices, and what must be true of every file it makes.
 
-    PYTHONPATH=.:tests python -m helpers.fuzz 10000    # prints the counts of 10,000 files and the slowest
+PYTHONPATH=.:tests python -m helpers.fuzz 10000    # prints the counts of 10,000 files and the slowest
 """
 
 import collections
@@ -14,22 +14,23 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from diffusionct_pipeline.dicom import DicomError, read_slice, scan_folder, write_slice
-from diffusionct_pipeline.simulation import ScanOptions, simulate_pair, write_series
 from pydicom.data import get_testdata_file
 from pydicom.uid import (
+    JPEG2000,
+    MPEG2MPML,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    JPEG2000,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
-    MPEG2MPML,
     RLELossless,
 )
+
+from diffusionct_pipeline.dicom import DicomError, read_slice, scan_folder, write_slice
+from diffusionct_pipeline.simulation import ScanOptions, simulate_pair, write_series
 
 from .dicom import derive, make_slice
 from .scans import coarse_phantom, coarse_scanner

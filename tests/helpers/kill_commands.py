@@ -64,7 +64,10 @@ def contents(out):
 
 def main(work, trials, seed, command):
     torch.set_num_threads(1)
-    work, found = Path(work), {"ended by the signal": 0, "finished before it": 0, "left something whole": 0, "problems": []}
+    work, found = (
+        Path(work),
+        {"ended by the signal": 0, "finished before it": 0, "left something whole": 0, "problems": []},
+    )
     work.mkdir(parents=True, exist_ok=True)
     for name in ("cold", "undisturbed"):
         begun = time.monotonic()
@@ -93,7 +96,9 @@ def main(work, trials, seed, command):
         code = exit_code(start(command, out))
         if code or contents(out) != expected:
             differing = sorted(contents(out).items() ^ expected.items(), key=str)[:2]
-            found["problems"].append(f"trial {trial}: the second run ended with {code}; differing {str(differing)[:300]}")
+            found["problems"].append(
+                f"trial {trial}: the second run ended with {code}; differing {str(differing)[:300]}"
+            )
         shutil.rmtree(out, ignore_errors=True)
     hidden = [str(path.relative_to(work)) for path in work.rglob(".*") if path.is_dir() or path.suffix == ".part"]
     print(json.dumps({**found, "temporaries beside OUT": len(hidden), "seconds of a run": round(seconds, 2)}))

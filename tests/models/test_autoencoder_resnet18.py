@@ -1,8 +1,14 @@
 import pytest
 import torch
+
 from diffusionct_pipeline.models import AutoencoderResNet18
 
-TINY = {"latent_channels": 8, "block_out_channels": (8, 8, 8, 8, 16), "layers_per_block": 1, "decoder_channels": (8,) * 5}
+TINY = {
+    "latent_channels": 8,
+    "block_out_channels": (8, 8, 8, 8, 16),
+    "layers_per_block": 1,
+    "decoder_channels": (8,) * 5,
+}
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from diffusionct_pipeline.models import ConditionalUNet1DModel
 
 pytestmark = pytest.mark.usefixtures("no_gradients")

@@ -122,7 +122,7 @@ class TestCard:
     def test_of_a_published_checkpoint_does_not_grow(self, prepared, tmp_path):
         prepare(prepared, tmp_path, "user/tiny")
         assert (tmp_path / "README.md").read_text() == (prepared / "README.md").read_text()
-        assert files(tmp_path) == {name for name in files(prepared)}
+        assert files(tmp_path) == set(files(prepared))
 
     def test_without_one_it_is_written_and_needs_a_licence(self, checkpoint, tmp_path, capsys):
         (checkpoint / "README.md").unlink()

@@ -78,9 +78,7 @@ def test_the_same_call_writes_the_same_bytes(folder, pairs, tmp_path):
     assert contents(folder) == contents(again)
     other = write_series(tmp_path / "other", pairs, about={"phantom_seed": 2})
     uid = "SeriesInstanceUID"
-    assert (
-        pydicom.dcmread(folder / "Br40/0001.dcm")[uid].value != pydicom.dcmread(other / "Br40/0001.dcm")[uid].value
-    )
+    assert pydicom.dcmread(folder / "Br40/0001.dcm")[uid].value != pydicom.dcmread(other / "Br40/0001.dcm")[uid].value
 
 
 def test_an_existing_folder_is_left_alone(folder, pairs):

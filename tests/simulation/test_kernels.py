@@ -69,7 +69,9 @@ class TestNames:
             low, high = getattr(below, field), getattr(above, field)
             assert getattr(found, field) == pytest.approx(low + (high - low) * 3 / 5)
 
-    @pytest.mark.parametrize("name", ["", "Q", "Br99", "Br20", "Zz40", "br40", "Br4", "Br400", "Br40 synthetic", "SOFT", "B19f"])
+    @pytest.mark.parametrize(
+        "name", ["", "Q", "Br99", "Br20", "Zz40", "br40", "Br4", "Br400", "Br40 synthetic", "SOFT", "B19f"]
+    )
     def test_others_are_unknown(self, name):
         assert find_kernel(name) is None
         with pytest.raises(ValueError, match="must be a Kernel or one of"):

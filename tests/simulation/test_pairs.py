@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from diffusionct_pipeline.simulation import KERNELS, ScanOptions, Scanner, rekernel_slice, simulate_pair, smooth_like_iterative
+from diffusionct_pipeline.simulation import (
+    KERNELS,
+    Scanner,
+    ScanOptions,
+    rekernel_slice,
+    simulate_pair,
+    smooth_like_iterative,
+)
 
 Z = 20.0
 

@@ -2,6 +2,7 @@ import json
 
 import pytest
 from helpers.runs import tree
+
 from diffusionct_pipeline.simulation import SeriesOptions, simulate
 
 

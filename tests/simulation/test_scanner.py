@@ -103,7 +103,9 @@ class TestBlur:
     def test_whitening_is_the_growth_of_the_gain_at_low_frequency(self, blur_mm):
         scanner = Scanner(aperture_mm=blur_mm[0], focal_mm=blur_mm[1])
         lp_cm = torch.tensor([0.0, 0.5, 1.0])
-        torch.testing.assert_close(scanner.log_noise_gain(lp_cm / 10), scanner.whitening * lp_cm**2, rtol=0.01, atol=1e-6)
+        torch.testing.assert_close(
+            scanner.log_noise_gain(lp_cm / 10), scanner.whitening * lp_cm**2, rtol=0.01, atol=1e-6
+        )
 
     def test_by_default_it_is_that_of_real_scanners(self):
         assert 0.045 <= Scanner().whitening <= 0.07
@@ -121,7 +123,9 @@ class TestBlur:
 
         def noise(of):
             noisy = of.add_noise(water, 200, 1.0, generator(0))
-            return of.reconstruct(noisy, "Bl64", size=64, spacing_mm=0.6) - of.reconstruct(water, "Bl64", size=64, spacing_mm=0.6)
+            return of.reconstruct(noisy, "Bl64", size=64, spacing_mm=0.6) - of.reconstruct(
+                water, "Bl64", size=64, spacing_mm=0.6
+            )
 
         assert noise(scanner).std() > 1.1 * noise(sharper).std()
 

@@ -7,6 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.dicom import make_slice, save
+from helpers.scans import coarse_phantom, coarse_scanner
+from helpers.tiny import tiny_pipeline
+
 from diffusionct_pipeline import pipeline
 from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.evaluation.agreement import agreement_by_class
@@ -18,9 +22,6 @@ from diffusionct_pipeline.study.test_sets import PROTOCOLS, ScanStore, pair_sets
 from diffusionct_pipeline.systems import ALL_SYSTEMS
 from diffusionct_pipeline.training_data import tumour_pairs
 from diffusionct_pipeline.training_data.splits import IMAGE_PAIRS, TEST
-from helpers.dicom import make_slice, save
-from helpers.scans import coarse_phantom, coarse_scanner
-from helpers.tiny import tiny_pipeline
 
 SYSTEMS = [
     "input", "linear filter, power", "pix2pix", "U-Net, L1, leaky split", "DiffusionCT", "DiffusionCT, pooled style", "repeat scan",
@@ -66,7 +67,9 @@ class TestRunStudy:
             assert (out / name).is_file()
         for test_set in result.test_sets:
             assert f"## {test_set.name}" in report
-            assert (out / f"table1_{test_set.stem}.csv").is_file() and (out / f"table1_{test_set.stem}_pooled.tex").is_file()
+            assert (out / f"table1_{test_set.stem}.csv").is_file() and (
+                out / f"table1_{test_set.stem}_pooled.tex"
+            ).is_file()
 
     def test_says_the_same_twice_and_measures_nothing_again(self, study, options, monkeypatch):
         out, _ = study
@@ -152,7 +155,9 @@ class TestPhantomSet:
     def test_nothing_that_is_learnt_from_is_tested(self, options, study, monkeypatch):
         seeds = []
         scan = ScanStore.tumour
-        monkeypatch.setattr(ScanStore, "tumour", lambda self, seed, *rest, **more: seeds.append(seed) or scan(self, seed, *rest, **more))
+        monkeypatch.setattr(
+            ScanStore, "tumour", lambda self, seed, *rest, **more: seeds.append(seed) or scan(self, seed, *rest, **more)
+        )
         phantom_set(PROTOCOLS[0], options, ScanStore(study[0] / "kept/scans"), lambda *_: None)
         tested, learnt = {seed for seed in seeds if seed in TEST}, {seed for seed in seeds if seed in IMAGE_PAIRS}
         assert len(tested) == options.tumours and tested | learnt == set(seeds) and learnt
@@ -198,11 +203,18 @@ def test_verdicts():
     generator = np.random.default_rng(0)
     target = generator.normal(size=(30, 1401)) + 5
     near, far = (target + generator.normal(size=target.shape) * scale for scale in (0.1, 2.0))
-    rows = {"input": far, "DiffusionCT": near, "pix2pix": far, "repeat scan": target, "DiffusionCT, filter alone": target}
+    rows = {
+        "input": far,
+        "DiffusionCT": near,
+        "pix2pix": far,
+        "repeat scan": target,
+        "DiffusionCT, filter alone": target,
+    }
 
     def judged(**others):
         agreements = {
-            name: agreement_by_class(values, target, feature_names(), resamples=50) for name, values in (rows | others).items()
+            name: agreement_by_class(values, target, feature_names(), resamples=50)
+            for name, values in (rows | others).items()
         }
         return {row[-1] for row in verdicts(agreements).rows}
 

@@ -14,8 +14,15 @@ from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.models import AutoencoderResNet18
 from diffusionct_pipeline.seeds import derive_seed
 from diffusionct_pipeline.standardize_folder import standardize_folder
-from diffusionct_pipeline.systems import ALL_SYSTEMS, SYSTEMS, EncoderDecoder, FittingPair, load_system
-from diffusionct_pipeline.systems import as_pipeline, band_energies
+from diffusionct_pipeline.systems import (
+    ALL_SYSTEMS,
+    SYSTEMS,
+    EncoderDecoder,
+    FittingPair,
+    as_pipeline,
+    band_energies,
+    load_system,
+)
 from diffusionct_pipeline.systems.in_scan import standardize_in_scan
 
 HU = ramp(48, 64)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from diffusionct_pipeline.systems import LinearFilter
 from scipy.ndimage import gaussian_filter
+
+from diffusionct_pipeline.systems import LinearFilter
 
 
 @pytest.fixture

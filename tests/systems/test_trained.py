@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from helpers.tiny_systems import TINY, noise_hu, tiny_system
+from safetensors.torch import save_file
+
 from diffusionct_pipeline.models import AutoencoderResNet18
 from diffusionct_pipeline.systems import TRAINABLE, EncoderDecoder, System, load_system
 from diffusionct_pipeline.systems import ddpm as ddpm_module
@@ -18,8 +21,6 @@ from diffusionct_pipeline.systems.radiomicgan import WINDOWS
 from diffusionct_pipeline.systems.stitching import stitched
 from diffusionct_pipeline.systems.uda_ct import Reversal
 from diffusionct_pipeline.train import SystemOptions, SystemPhase, loop, system_phase, train, train_system
-from helpers.tiny_systems import TINY, noise_hu, tiny_system
-from safetensors.torch import save_file
 
 SPACING, CROP = 0.7, 64
 
@@ -359,7 +360,9 @@ class TestEncoderDecoder:
         output = system.fit([]).standardize(noise_hu(0), SPACING)
         assert isinstance(system, System) and output.shape == (50, 97) and output.dtype == np.float32
         system.save_pretrained(tmp_path)
-        np.testing.assert_array_equal(load_system("encoder-decoder", tmp_path).standardize(noise_hu(0), SPACING), output)
+        np.testing.assert_array_equal(
+            load_system("encoder-decoder", tmp_path).standardize(noise_hu(0), SPACING), output
+        )
 
 
 class TestSharedParts:
@@ -386,9 +389,13 @@ class TestSharedParts:
             load_system("GANai", tmp_path)
         with pytest.raises(ValueError, match="legal are 'input'"):
             load_system("GAN", tmp_path)
-        with pytest.raises(ValueError, match="`model` is missing; GANai is loaded from the folder that training/train_system"):
+        with pytest.raises(
+            ValueError, match="`model` is missing; GANai is loaded from the folder that training/train_system"
+        ):
             load_system("GANai")
-        with pytest.raises(ValueError, match="histogram matching .* fitted in Python with `fit` and saved with `save_pretr"):
+        with pytest.raises(
+            ValueError, match="histogram matching .* fitted in Python with `fit` and saved with `save_pretr"
+        ):
             load_system("histogram matching")
         with pytest.raises(ValueError, match="no folder"):  # and nothing is looked for on the Hub
             load_system("GANai", "user/repo")

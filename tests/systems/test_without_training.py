@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
+
 from diffusionct_pipeline.systems import (
     BandEnergies,
     ConditionalGaussian,
@@ -12,7 +14,6 @@ from diffusionct_pipeline.systems import (
 )
 from diffusionct_pipeline.systems.band_energies import band_energies, split
 from diffusionct_pipeline.systems.histogram_matching import GRID_HU
-from scipy.ndimage import gaussian_filter
 
 SPACING = 0.7
 

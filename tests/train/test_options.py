@@ -1,4 +1,5 @@
 import pytest
+
 from diffusionct_pipeline.train import (
     AutoencoderOptions,
     LatentOptions,

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from diffusionct_pipeline.systems import ALL_SYSTEMS, SYSTEMS
 from diffusionct_pipeline.train import RIVALS, RivalsOptions, parse_options, rivals, train_rivals
 from diffusionct_pipeline.train.rivals import ENCODER_DECODER, LITERAL, folder_of

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from diffusionct_pipeline.train import AutoencoderOptions, LatentOptions, parse_options
 
 ROOT = Path(__file__).parents[2]

@@ -5,6 +5,9 @@ import json
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from helpers.scans import simulate_coarsely
+from safetensors.torch import load_file
+
 from diffusionct_pipeline import (
     AutoencoderResNet18,
     ConditionalUNet1DModel,
@@ -24,8 +27,6 @@ from diffusionct_pipeline.train import (
     loop,
     train,
 )
-from helpers.scans import simulate_coarsely
-from safetensors.torch import load_file
 
 TINY = {
     "batch_size": 4, "validation_steps": 0, "checkpoint_steps": 0, "cpu": True, "ema_decay": 0.5, "warmup_steps": 1,
@@ -139,7 +140,9 @@ class TestAutoencoder:
         assert len(two.standard) == 8 and tuple(two.config.block_out_channels) == (32, 32)  # the defaults are others
         assert torch.equal(one.standard, two.standard) and torch.equal(one.deviation, two.deviation)
 
-    def test_the_standard_is_positions_of_slices_at_one_dose_and_residuals_have_a_measured_deviation(self, latent, tmp_path):
+    def test_the_standard_is_positions_of_slices_at_one_dose_and_residuals_have_a_measured_deviation(
+        self, latent, tmp_path
+    ):
         latent(tmp_path, max_steps=1)
         denoiser = ReferenceUNet1DModel.from_pretrained(tmp_path / "denoiser")
         power = denoiser.channels.power

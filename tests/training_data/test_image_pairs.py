@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from diffusionct_pipeline.models.texture.frequency import radial_frequency
 from diffusionct_pipeline.simulation import mtf
 from diffusionct_pipeline.training_data.image_pairs import PairGenerator

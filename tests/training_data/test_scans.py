@@ -5,14 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers.scans import simulate_coarsely
+
 from diffusionct_pipeline.simulation import KERNELS, Scanner
 from diffusionct_pipeline.simulation.scanner import SMALLEST_BLUR
 from diffusionct_pipeline.training_data import scans
-from diffusionct_pipeline.training_data.objects import TrainingObject
 from diffusionct_pipeline.training_data.filtered_scans import SOFT, UNFILTERED
+from diffusionct_pipeline.training_data.objects import TrainingObject
 from diffusionct_pipeline.training_data.scans import SLICES, read_scan, scan_path, simulate_groups, stored_groups
 from diffusionct_pipeline.training_data.splits import SCANS
-from helpers.scans import simulate_coarsely
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,7 @@ def group(folder):
     (seeds,) = stored_groups(folder)
     return [read_scan(scan_path(folder, seed)) for seed in seeds]
 
+
 LAW = (4.0, 7.0, 0.3, 2.5)
 
 
@@ -39,7 +41,9 @@ class TestSimulateGroups:
         assert group[0].spacing_mm != group[1].spacing_mm
 
     def test_the_standard_comes_first_and_is_sharper_than_the_soft_one(self, group):
-        roughness = [np.mean([np.diff(scan.hu[:, kernel].astype(float)).std() for scan in group]) for kernel in range(5)]
+        roughness = [
+            np.mean([np.diff(scan.hu[:, kernel].astype(float)).std() for scan in group]) for kernel in range(5)
+        ]
         assert roughness[0] > 1.2 * roughness[3]
 
     def test_kernels_of_a_slice_show_one_object(self, group):
@@ -103,7 +107,9 @@ class TestSimulateGroups:
         filtered = [TrainingObject(hu.to(torch.int16), 0.7)]
         simulate_groups(tmp_path, 1, filtered_groups=2, filtered=filtered, size=64)
         groups = stored_groups(tmp_path)
-        assert [read_scan(scan_path(tmp_path, seed)).has_standard for pair in groups for seed in pair] == [True] * 2 + [False] * 4
+        assert [read_scan(scan_path(tmp_path, seed)).has_standard for pair in groups for seed in pair] == [True] * 2 + [
+            False
+        ] * 4
         scan = read_scan(scan_path(tmp_path, groups[1][0]))
         assert len(scan.kernels) == len(scan.blur_mm) == 0, "they are not known"
         assert scan.filters.shape == (scans.KERNELS_OF_SCAN, 4)
@@ -114,7 +120,9 @@ class TestSimulateGroups:
             simulate_groups(tmp_path, 1, filtered_groups=1, size=64)
 
     def test_of_a_real_series_whose_kernel_is_known_filtered_scans_know_theirs(self, tmp_path):
-        other, own = (TrainingObject(torch.full((64, 64), hu, dtype=torch.int16), 0.7, law) for hu, law in ((0, None), (9, LAW)))
+        other, own = (
+            TrainingObject(torch.full((64, 64), hu, dtype=torch.int16), 0.7, law) for hu, law in ((0, None), (9, LAW))
+        )
         simulate_groups(tmp_path, 0, filtered_groups=8, filtered=[other, own, own], size=64)
         seen = set()
         for pair in stored_groups(tmp_path):
@@ -123,7 +131,11 @@ class TestSimulateGroups:
                 seen.add(bool(is_own))
                 assert (scan.hu[:, UNFILTERED] == 9 * is_own).all(), "slices of one series"
                 if is_own:  # pixels of another size are another MTF
-                    np.testing.assert_allclose(scan.kernels[:, [0, 1, 3]] * scan.spacing_mm, np.array([LAW])[:, [0, 1, 3]] * 0.7 + 0 * scan.kernels[:, :3], rtol=1e-6)
+                    np.testing.assert_allclose(
+                        scan.kernels[:, [0, 1, 3]] * scan.spacing_mm,
+                        np.array([LAW])[:, [0, 1, 3]] * 0.7 + 0 * scan.kernels[:, :3],
+                        rtol=1e-6,
+                    )
                 else:
                     assert len(scan.kernels) == 0
         assert seen == {True, False}
@@ -151,7 +163,7 @@ class TestSimulateGroups:
 
 def fake_slice():
     hu = np.zeros((64, 64), np.float32)
-    return SimpleNamespace(hu={name: hu for name in "abcde"}, spacing_mm=0.7)
+    return SimpleNamespace(hu=dict.fromkeys("abcde", hu), spacing_mm=0.7)
 
 
 class TestStoredGroups:

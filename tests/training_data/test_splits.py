@@ -3,6 +3,7 @@
 from itertools import combinations
 
 import pytest
+
 from diffusionct_pipeline.demo import PHANTOM_SEED
 from diffusionct_pipeline.training_data import objects, scans
 from diffusionct_pipeline.training_data.splits import DEMO, IMAGE_PAIRS, SCANS, SPLITS, TEST, VALIDATION, take

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.scans import simulate_coarsely
+
 from diffusionct_pipeline.image_processor import HIGHEST_SEEN_HU, to_model
 from diffusionct_pipeline.models import TextureAutoencoder
 from diffusionct_pipeline.models.texture.channels import patient_mean
@@ -12,11 +14,9 @@ from diffusionct_pipeline.models.texture.coherence import coherence_of
 from diffusionct_pipeline.simulation import Kernel, Scanner, mtf
 from diffusionct_pipeline.training_data import texture_pairs
 from diffusionct_pipeline.training_data.filtered_scans import gain
-from diffusionct_pipeline.training_data.scans import KERNELS_OF_SCAN, StoredScan
+from diffusionct_pipeline.training_data.scans import KERNELS_OF_SCAN, StoredScan, read_scan, scan_path, stored_groups
 from diffusionct_pipeline.training_data.scans import SLICES as SLICES_OF_SCAN
-from diffusionct_pipeline.training_data.scans import read_scan, scan_path, stored_groups
 from diffusionct_pipeline.training_data.texture_pairs import STORED, TexturePairs, load_texture_pairs
-from helpers.scans import simulate_coarsely
 
 RINGS, SLICES, VARIANTS, SIDE = 5, 4 * SLICES_OF_SCAN, 4, 3
 PAIRS = torch.tensor([(1, 0), (2, 0), (3, 0), (0, 2), (1, 3)])
@@ -154,7 +154,10 @@ class TestDraw:
         for name in ("FALLING_SHARE", "CURVED_SHARE", "SPREAD_OF_SHAPE"):
             monkeypatch.setattr(texture_pairs, name, 0.0)
         drawn = draw(store)
-        of_a, of_b = (curves(latent[:, 2:], anchor) for latent, anchor in ((drawn.latent_a, drawn.latent_a), (drawn.latent_b, without_uncut(drawn))))
+        of_a, of_b = (
+            curves(latent[:, 2:], anchor)
+            for latent, anchor in ((drawn.latent_a, drawn.latent_a), (drawn.latent_b, without_uncut(drawn)))
+        )
         torch.testing.assert_close(of_a, of_b, atol=2e-3, rtol=0)
         assert of_a[:, 0].abs().max() < 1e-3, "slow power is anatomy"
         assert of_a[:, -1].std(1).mean() > 0.1 and of_a.mean((0, 2)).abs().max() < 0.1
@@ -188,7 +191,9 @@ class TestDraw:
         without = draw(store)
         monkeypatch.undo()
         drawn = draw(store)
-        fall_a, fall_b = ((a - b)[:, 2:] for a, b in ((without.latent_a, drawn.latent_a), (without.latent_b, drawn.latent_b)))
+        fall_a, fall_b = (
+            (a - b)[:, 2:] for a, b in ((without.latent_a, drawn.latent_a), (without.latent_b, drawn.latent_b))
+        )
         torch.testing.assert_close(fall_a, fall_b, atol=1e-4, rtol=0)
         assert fall_a.min() > -1e-4 and 1e-2 < fall_a.max() <= texture_pairs.LARGEST_FALL + 1e-4
         assert torch.equal(drawn.tokens, without.tokens)
@@ -354,7 +359,9 @@ class TestLoad:
     def test_filtered_kernels_are_known_too(self):
         law, one = (4.0, 7.0, 0.3, 2.5), (0.5, 4.0, 2.0, 6.0)
         hu = np.zeros((1, KERNELS_OF_SCAN, 8, 8), np.int16)
-        scan = StoredScan(hu, 0.7, False, np.array([law] * KERNELS_OF_SCAN), np.array([one] * KERNELS_OF_SCAN), np.zeros(0))
+        scan = StoredScan(
+            hu, 0.7, False, np.array([law] * KERNELS_OF_SCAN), np.array([one] * KERNELS_OF_SCAN), np.zeros(0)
+        )
         log_mtf_power, log_noise_gain = texture_pairs._known_of(scan, RINGS, 12.0)
         lp_cm = torch.linspace(0, 12, RINGS)
         expected = 2 * (mtf(lp_cm, Kernel("", *law)) * gain(lp_cm, *one)).clamp(min=1e-4).log()

@@ -319,7 +319,7 @@ class TestRefusals:
     @pytest.mark.parametrize("make", [nifti, nrrd])
     def test_damaged_headers_raise_nothing_else(self, tmp_path, make):
         random, suffix = np.random.default_rng(0), "nii" if make is nifti else "nrrd"
-        for number in range(300):
+        for _number in range(300):
             data = bytearray(make(VOXELS, AFFINE))
             for place in random.integers(0, 352, random.integers(1, 6)):
                 data[place] = random.integers(256)

@@ -87,7 +87,9 @@ class TestAFolder:
         report = run(folder, tmp_path / "out", model)
         assert (report["written"], report["failures"]) == (5, 2)
         assert [item["path"] for item in report["unusable"]] == ["a/ct.nii.gz", "a/tumour.nii.gz"]
-        assert all('pip install ".[volumes]" in the folder of the source' in item["reason"] for item in report["unusable"])
+        assert all(
+            'pip install ".[volumes]" in the folder of the source' in item["reason"] for item in report["unusable"]
+        )
 
     def test_by_a_system_of_the_comparison(self, folder, tmp_path):
         report = standardize_folder(folder, tmp_path / "out", system="input")
@@ -119,7 +121,11 @@ class TestOneFile:
             dataset.ConvolutionKernel = "B70f"
             save(dataset, tmp_path / "in" / path.name)
         run(tmp_path / "in", tmp_path / "dicom", model)
-        known = {"series_uid": f"{ROOT}.1", "slice_thickness": THICKNESS, "known_source": tmp_path / "dicom/run_report.json"}
+        known = {
+            "series_uid": f"{ROOT}.1",
+            "slice_thickness": THICKNESS,
+            "known_source": tmp_path / "dicom/run_report.json",
+        }
         report = run(scan, tmp_path / "out", model, **known)
         assert "the header" in report["series"][0]["told_by"]
         derived = np.stack([item.hu for item in read_series(tmp_path / "dicom")])

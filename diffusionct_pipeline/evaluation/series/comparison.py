@@ -1,10 +1,10 @@
 """How well CT series agree with a standard one in the radiomic features of given tumours; see `evaluate_series`.
 
-    OUT/report.md        what was compared and how well it agrees, with the figures
-    OUT/features.csv     one row per region and feature: every system's value and relative error
-    OUT/agreement.csv    one row per system and feature class
-    OUT/intervals.csv    with samples of a candidate: one row per region and feature, the interval over the samples
-    OUT/*.png            figures
+OUT/report.md        what was compared and how well it agrees, with the figures
+OUT/features.csv     one row per region and feature: every system's value and relative error
+OUT/agreement.csv    one row per system and feature class
+OUT/intervals.csv    with samples of a candidate: one row per region and feature, the interval over the samples
+OUT/*.png            figures
 """
 
 from __future__ import annotations
@@ -261,8 +261,10 @@ def _match(series: dict[str, Series], geometry: Geometry) -> tuple[dict[str, np.
                 f"{geometry.shape[0]}; the others were not used"
             )
         if not stack.geometry.frames_of_reference & geometry.frames_of_reference and geometry.frames_of_reference:
-            remarks.append(f"{name}: another frame of reference than the standard's; that both show one scan is taken "
-                           "from their equal coordinates")
+            remarks.append(
+                f"{name}: another frame of reference than the standard's; that both show one scan is taken "
+                "from their equal coordinates"
+            )
     return places, remarks
 
 
@@ -309,8 +311,11 @@ def _regions(
 def _split_remarks(labelled: dict[str, np.ndarray], regions: list[Region]) -> list[str]:
     labels = [region.label for region in regions]
     split = [label for label in labelled if labels.count(label) > 1]
-    return [f"region {label!r} was measured in {labels.count(label)} parts, as its slices are far apart; parts of a "
-            "region count as one tumour in the intervals" for label in split]
+    return [
+        f"region {label!r} was measured in {labels.count(label)} parts, as its slices are far apart; parts of a "
+        "region count as one tumour in the intervals"
+        for label in split
+    ]
 
 
 def _range(region: Region, margin: int) -> range:
@@ -354,13 +359,17 @@ def _find_sample_files(
             if name in result:
                 raise ValueError(f'samples "{folder}" are of "{series[name].folder}", whose samples are given already')
             if missing:
-                raise ValueError(f'samples "{folder}" lack {len(missing)} of the {len(paths)} slices of '
-                                 f'"{series[name].folder}" that the regions need: there are none of "{missing[0]}"')
+                raise ValueError(
+                    f'samples "{folder}" lack {len(missing)} of the {len(paths)} slices of '
+                    f'"{series[name].folder}" that the regions need: there are none of "{missing[0]}"'
+                )
             owner, result[name] = name, {i: found[uid] for i, uid in zip(needed[name], uids)}
         if owner is None:
             both = ", ".join(f'"{series[name].folder}"' for name in candidates)
-            raise ValueError(f'samples "{folder}" are not of the slices that the regions need of {both}: no '
-                             "SOPInstanceUID agrees. They were made in another run than the candidate")
+            raise ValueError(
+                f'samples "{folder}" are not of the slices that the regions need of {both}: no '
+                "SOPInstanceUID agrees. They were made in another run than the candidate"
+            )
     return result
 
 
@@ -394,8 +403,10 @@ def _read_samples(path: Path, geometry: Geometry) -> np.ndarray:
     rows, columns = record.samples.shape[1:]
     apart = abs(record.spacing_mm - geometry.spacing_mm)
     if (rows, columns) != geometry.shape[1:] or apart > SAME_SPACING * geometry.spacing_mm:
-        raise ValueError(f'"{path}" has another geometry, {rows} x {columns} pixels of {record.spacing_mm:.4g} mm, '
-                         f"than the standard:\n  {geometry}")
+        raise ValueError(
+            f'"{path}" has another geometry, {rows} x {columns} pixels of {record.spacing_mm:.4g} mm, '
+            f"than the standard:\n  {geometry}"
+        )
     try:
         require_samples(len(record.samples))
     except ValueError as error:

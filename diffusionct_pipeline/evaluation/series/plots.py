@@ -163,7 +163,7 @@ def plot_class_boxes(systems: Mapping[str, np.ndarray], target: np.ndarray, name
     present = [c for c in FEATURE_CLASSES if (classes == c).any()]
     width = 0.8 / len(systems)
     handles = []
-    for i, (name, values) in enumerate(systems.items()):
+    for i, (_name, values) in enumerate(systems.items()):
         each = ccc(values, target)
         boxes = [each[(classes == c) & ~np.isnan(each)] for c in present]
         at = np.arange(len(present)) + (i - (len(systems) - 1) / 2) * width
@@ -203,7 +203,9 @@ def plot_grids(
     return figure
 
 
-def plot_accuracy_and_seconds(rows: Mapping[str, tuple[float, float]], *, ylabel: str, best: float | None = None) -> Figure:
+def plot_accuracy_and_seconds(
+    rows: Mapping[str, tuple[float, float]], *, ylabel: str, best: float | None = None
+) -> Figure:
     """What a system costs and what it gives: name -> (seconds a slice, value); `best` is a line that none can pass."""
     figure, axes = _figure(6.4, 4.4)
     for i, (name, (seconds, value)) in enumerate(rows.items()):

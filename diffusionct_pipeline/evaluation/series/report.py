@@ -131,8 +131,10 @@ def after_combat(source: np.ndarray, target: np.ndarray, distinct: np.ndarray) -
         spread = np.ptp(np.where(usable, part, 0), axis=0)
         usable &= spread > 1e-9 * np.abs(np.where(usable, part, 0)).max(0)
     if len(source) < FEWEST_FOR_CCC or usable.sum() < 2:
-        raise ValueError(f"it needs {FEWEST_FOR_CCC} regions and 2 features that vary; there are {len(source)} and "
-                         f"{int(usable.sum())}")
+        raise ValueError(
+            f"it needs {FEWEST_FOR_CCC} regions and 2 features that vary; there are {len(source)} and "
+            f"{int(usable.sum())}"
+        )
     corrected = np.full(both.shape, np.nan)
     corrected[:, usable] = combat(both[:, usable], np.repeat([0, 1], [len(source), len(target)]))
     return corrected[: len(source)], corrected[len(source) :]
@@ -357,8 +359,10 @@ def _concordance(evaluation: Evaluation, agreements: Agreements, has_ccc: bool, 
         table = table1(systems, published=False, input_name=evaluation.baseline or "")
         lines.append(Table(f"{table.title}: {which} features", table.columns, table.rows).markdown())
     if 1 < tumours <= FEW:
-        lines.append(f"With {tumours} tumours the concordance is rough, and its intervals (95 %, bootstrap over "
-                     "tumours) lie low.\n")
+        lines.append(
+            f"With {tumours} tumours the concordance is rough, and its intervals (95 %, bootstrap over "
+            "tumours) lie low.\n"
+        )
     return lines
 
 
@@ -369,13 +373,17 @@ def _uncertainty(evaluation: Evaluation) -> list[str]:
     names = feature_names(evaluation.settings)
     lines = ["## Uncertainty\n"]
     for system, samples in evaluation.samples.items():
-        classes = coverage_by_class(*sample_intervals(samples, widening=WIDENING), evaluation.features[evaluation.standard], names)
+        classes = coverage_by_class(
+            *sample_intervals(samples, widening=WIDENING), evaluation.features[evaluation.standard], names
+        )
         rows = tuple(
             (name, f"{row.pairs:,}", _share(row.covered), _share(row.median_width), f"{row.undefined:.1%}")
             for name, row in classes.items()
         )
-        title = (f"{system}: {LEVEL:.0%} intervals of each feature of each region over {len(samples)} samples, against "
-                 "the standard's value")
+        title = (
+            f"{system}: {LEVEL:.0%} intervals of each feature of each region over {len(samples)} samples, against "
+            "the standard's value"
+        )
         columns = ("Class", "pairs", "standard within", "median width, relative", "undefined pairs")
         lines.append(Table(title, columns, rows).markdown())
     lines.append(
@@ -419,9 +427,11 @@ def _notes(remarks: list[str], use_combat: bool) -> list[str]:
         "ClusterShade, Skewness, the correlation at long offsets and local minima almost never do.",
     ]
     if use_combat:
-        notes.append("ComBat moves a system and the standard to a common mean and spread, feature by feature, with the "
-                     "very regions that are then compared; it makes no image. Its rows compare both after it, and "
-                     "leave out what is undefined, constant or a duplicate.")
+        notes.append(
+            "ComBat moves a system and the standard to a common mean and spread, feature by feature, with the "
+            "very regions that are then compared; it makes no image. Its rows compare both after it, and "
+            "leave out what is undefined, constant or a duplicate."
+        )
     if remarks:
         remarks = ["## Remarks on this run\n", *(f"- {remark}" for remark in remarks), ""]
     return [*remarks, "## How to read this\n", *(f"- {note}" for note in notes), ""]

@@ -85,8 +85,7 @@ class Table:
 
 
 def table1(
-    systems: dict[str,
-    dict[str, ClassAgreement]],
+    systems: dict[str, dict[str, ClassAgreement]],
     *,
     pooled: bool = False,
     input_name: str = "Input",

@@ -20,8 +20,14 @@ SLOW_LP_CM = 1.25  # up to here power is anatomy, by which places look alike, as
 LIKE_MEAN, LIKE_POWER = 0.15, 0.4  # how far these may differ, normalized
 FEW_MATCHES = 0.002  # share of a reference's positions; a place with fewer of its like hardly counts
 UNMATCHED = 0.1  # positions' worth of the plain difference of means, for a reference that is alike nowhere
-ANATOMY_LP_CM, NOISE_LP_CM = 0.75, 1.5  # slower power is anatomy, which differs from slice to slice; faster power is noise
-LEVEL_LP_CM = (2.0, 6.0)  # where the level of noise (dose) is read: slower is anatomy, faster is where soft kernels leave little
+ANATOMY_LP_CM, NOISE_LP_CM = (
+    0.75,
+    1.5,
+)  # slower power is anatomy, which differs from slice to slice; faster power is noise
+LEVEL_LP_CM = (
+    2.0,
+    6.0,
+)  # where the level of noise (dose) is read: slower is anatomy, faster is where soft kernels leave little
 LEAST_TAIL, HEAVIEST_TAIL, TAIL_FEATURES = -0.5, 10.0, 3  # excess kurtosis
 SHAPE_ERROR = 0.15  # of the shift at places that look alike, log power, at `SHAPE_ERROR_LP_CM`; half of it at 0
 SHAPE_ERROR_LP_CM, SHAPE_REACH_LP_CM = 6.0, 1.5  # rings this near to each other err alike
@@ -102,7 +108,11 @@ def level_weights(log_mtf_power: torch.Tensor, max_lp_cm: float, nyquist_lp_cm: 
         (..., rings), 0 or 1; at least one of them 1.
     """
     lp_cm = torch.linspace(0, max_lp_cm, log_mtf_power.shape[-1], device=log_mtf_power.device)
-    used = (lp_cm >= LEVEL_LP_CM[0]) & (lp_cm <= LEVEL_LP_CM[1]) & (lp_cm <= torch.as_tensor(nyquist_lp_cm, device=lp_cm.device))
+    used = (
+        (lp_cm >= LEVEL_LP_CM[0])
+        & (lp_cm <= LEVEL_LP_CM[1])
+        & (lp_cm <= torch.as_tensor(nyquist_lp_cm, device=lp_cm.device))
+    )
     used = used & (log_mtf_power > 2 * torch.log(torch.tensor(SMALLEST_MTF)))
     first = lp_cm >= LEVEL_LP_CM[0]
     first = first & (first.cumsum(0) == 1)
@@ -143,7 +153,9 @@ def fit_level_and_tilt(
     return found[..., 0, 0].to(curve.dtype), posterior[..., 0, 0].sqrt().to(curve.dtype), fitted
 
 
-def whitening(log_power: torch.Tensor, log_mtf_power: torch.Tensor, weights: torch.Tensor, max_lp_cm: float) -> torch.Tensor:
+def whitening(
+    log_power: torch.Tensor, log_mtf_power: torch.Tensor, weights: torch.Tensor, max_lp_cm: float
+) -> torch.Tensor:
     """Measure how much whiter noise is than its edges are sharp, whatever the kernel and the dose.
 
     Filtered backprojection leaves the scanner's gain, which rises with f^2; what smoothing removed is missing.

@@ -63,7 +63,9 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
     ):
         super().__init__()
         calibration = torch.tensor([calibrated_shift, calibrated_residual, calibrated_weight])
-        self.register_buffer("calibration", calibration[..., None], persistent=False)  # [3,rings,1]; [3,0,1] without pairs
+        self.register_buffer(
+            "calibration", calibration[..., None], persistent=False
+        )  # [3,rings,1]; [3,0,1] without pairs
         self.channels = LatentChannels(rings)
         total, width = self.channels.total, block_out_channels[0]
         self.register_buffer("standard", torch.zeros(standard_tokens, total))  # normalized

@@ -91,7 +91,11 @@ class TextureSynthesis(nn.Module):
 
     def _spectra(self, image: torch.Tensor) -> torch.Tensor:
         """(B, 1, H, W) -> (B, windows, 96 * 49) by row, from the window before the first to that after the last."""
-        windows = continued(image.float(), REACH, REACH, REACH, REACH)[:, 0].unfold(1, WINDOW, STRIDE).unfold(2, WINDOW, STRIDE)
+        windows = (
+            continued(image.float(), REACH, REACH, REACH, REACH)[:, 0]
+            .unfold(1, WINDOW, STRIDE)
+            .unfold(2, WINDOW, STRIDE)
+        )
         return torch.fft.rfft2(windows * self.window, s=(PADDED, PADDED)).flatten(3).flatten(1, 2)
 
 
@@ -107,4 +111,3 @@ def _overlap_add(windows: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     image = F.fold(windows, full, PADDED, stride=STRIDE)
     start = REACH + TAIL
     return image[..., start : start + size[0], start : start + size[1]]
-

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from diffusionct_pipeline.models import TextureAutoencoder
 from helpers.tiny import LATENT_CHANNELS, tiny_autoencoder
+
+from diffusionct_pipeline.models import TextureAutoencoder
 
 SPACING = torch.tensor([0.6, 0.8])
 
@@ -98,7 +99,8 @@ class TestDecode:
         lp_cm = torch.fft.fftfreq(256)[:, None] ** 2 + torch.fft.rfftfreq(256)[None] ** 2
         lp_cm = lp_cm.sqrt() / spacing.item() * 10
         soft, sharp = (
-            0.1 * torch.fft.irfft2(torch.fft.rfft2(white) * torch.exp(-((lp_cm / cutoff) ** 2))) for cutoff in (5.0, 9.0)
+            0.1 * torch.fft.irfft2(torch.fft.rfft2(white) * torch.exp(-((lp_cm / cutoff) ** 2)))
+            for cutoff in (5.0, 9.0)
         )
         latent_a, skips = model.encode(soft, spacing)
         latent_b, _ = model.encode(sharp, spacing)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from diffusionct_pipeline.models.texture.coherence import (
     IncoherentShare,
     coherence_of,

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from diffusionct_pipeline.models.texture.coherence import coherence_of
 from diffusionct_pipeline.models.texture.frequency import radial_frequency, ramp, ring_weights
 from diffusionct_pipeline.models.texture.local_spectrum import STRIDE, WINDOW, LocalSpectrum

@@ -117,7 +117,9 @@ class TestWhitening:
     @pytest.mark.parametrize("growth", (0.02, 0.06))
     def test_depends_on_neither_kernel_nor_dose(self, growth):
         # Kernels of which the level is read over the same frequencies; its mean is taken there.
-        found = [self.of(*self.noise(kernel, log_density, growth)) for kernel in ("Bl64", "Br59") for log_density in (-2, 3)]
+        found = [
+            self.of(*self.noise(kernel, log_density, growth)) for kernel in ("Bl64", "Br59") for log_density in (-2, 3)
+        ]
         for other in found[1:]:
             torch.testing.assert_close(other, found[0], atol=1e-4, rtol=0)
         weights = level_weights(torch.zeros(RINGS), MAX_LP_CM, 7.0)

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from helpers.tiny import LATENT_CHANNELS, RINGS, tiny_denoiser
+
 from diffusionct_pipeline.models import ReferenceUNet1DModel
 from diffusionct_pipeline.models.texture.channels import LatentChannels, patient_mean
-from helpers.tiny import LATENT_CHANNELS, RINGS, tiny_denoiser
 
 MEAN, POWER = LatentChannels.mean, LatentChannels(RINGS).power
 
@@ -38,7 +39,9 @@ def calibrated(model, shift, residual, weight):
 
 
 class TestForward:
-    @pytest.mark.parametrize(("length", "row"), [(1, 1), (2, 2), (9, 3), (15, 5), (15, 3), (35, 7), (16, None), (12, 1)])
+    @pytest.mark.parametrize(
+        ("length", "row"), [(1, 1), (2, 2), (9, 3), (15, 5), (15, 3), (35, 7), (16, None), (12, 1)]
+    )
     def test_any_length_of_any_rows(self, model, length, row):
         out = model(*inputs(length), row_length=row).sample
         assert out.shape == (2, LATENT_CHANNELS, length) and out.isfinite().all()
@@ -118,7 +121,9 @@ class TestKernelsOfAnyShape:
         for channel in range(POWER.start):
             other = latent_a.clone()
             other[:, channel] += 1
-            assert (model(noisy, timestep, other, *rest).sample - model(noisy, timestep, latent_a, *rest).sample).abs().max() > 1e-4
+            assert (
+                model(noisy, timestep, other, *rest).sample - model(noisy, timestep, latent_a, *rest).sample
+            ).abs().max() > 1e-4
 
 
 class TestResidual:
@@ -143,12 +148,16 @@ class TestResidual:
 
     def test_where_the_shift_holds_all_of_the_mean_none_is_added(self, model, tissue):
         shift, residual = noise(4, 1, RINGS), noise(5, *tissue.shape)
-        change = (model.from_residual(residual, tissue, shift, keep_mean=False) - model.baseline(tissue, shift))[:, POWER]
+        change = (model.from_residual(residual, tissue, shift, keep_mean=False) - model.baseline(tissue, shift))[
+            :, POWER
+        ]
         assert patient_mean(change, weighted_by=tissue).abs().max() < 1e-5 and change.abs().mean() > 0.1
 
     def test_what_is_sampled_is_followed_as_far_as_the_scan_was_smoothed(self, model, tissue):
         shift, residual = noise(4, 1, RINGS), noise(5, *tissue.shape)
-        all_of_it, half, none = (model.from_residual(residual, tissue, shift, smoothed=share) for share in (1.0, 0.5, 0.0))
+        all_of_it, half, none = (
+            model.from_residual(residual, tissue, shift, smoothed=share) for share in (1.0, 0.5, 0.0)
+        )
         torch.testing.assert_close(none[:, POWER], model.baseline(tissue, shift)[:, POWER])
         torch.testing.assert_close((half - none)[:, POWER], (all_of_it - none)[:, POWER] / 2)
 
@@ -183,4 +192,6 @@ class TestCalibrated:
     def test_it_is_part_of_the_checkpoint(self, model, tmp_path):
         calibrated(model, 0.5, 1.0, 0.25).save_pretrained(tmp_path)
         loaded = ReferenceUNet1DModel.from_pretrained(tmp_path)
-        torch.testing.assert_close(loaded.calibration, torch.tensor([0.5, 1.0, 0.25])[:, None, None].expand(3, RINGS, 1))
+        torch.testing.assert_close(
+            loaded.calibration, torch.tensor([0.5, 1.0, 0.25])[:, None, None].expand(3, RINGS, 1)
+        )

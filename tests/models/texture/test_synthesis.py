@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from diffusionct_pipeline.evaluation.lattice import folded_ratio
 from diffusionct_pipeline.models.texture.frequency import radial_frequency, ramp, ring_weights
 from diffusionct_pipeline.models.texture.local_spectrum import LocalSpectrum

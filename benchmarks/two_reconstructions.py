@@ -24,7 +24,8 @@ from diffusionct_pipeline.dicom import scan_folder
 from diffusionct_pipeline.estimation import estimate_kernel_of_slices
 from diffusionct_pipeline.evaluation.agreement import REPRODUCIBLE, ccc, relative_error
 from diffusionct_pipeline.evaluation.texture import texture_table
-from diffusionct_pipeline.image_processor import CTImageProcessor
+from diffusionct_pipeline.image_processor import UNMEASURED_HU, CTImageProcessor
+from diffusionct_pipeline.padding import continued_into_padding
 from diffusionct_pipeline.pipeline import kernel_mtf, sample_seed
 from diffusionct_pipeline.simulation.kernels import get_kernel
 
@@ -74,12 +75,13 @@ def rekernelled(slices, old, new):
     before, after = (kernel_mtf(get_kernel(name)) for name in (old, new))
 
     def one(item):
-        padded = np.pad(np.clip(item.hu, -1500, 3071), MARGIN, mode="reflect")
+        whole = continued_into_padding(item.hu, item.padding, UNMEASURED_HU)  # no step that is no anatomy
+        padded = np.pad(np.clip(whole, -1500, 3071), MARGIN, mode="reflect")
         rows, columns = padded.shape
         f = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None]) * 10 / item.spacing_mm
         gain = np.minimum(after(f) / np.maximum(before(f), 1e-3), LARGEST_GAIN)
         hu = np.fft.irfft2(np.fft.rfft2(padded) * gain, s=padded.shape)[MARGIN:-MARGIN, MARGIN:-MARGIN]
-        return replace(item, hu=hu.round().astype(np.float32))
+        return replace(item, hu=np.where(item.padding, item.hu, hu.round()).astype(np.float32))
 
     return [one(item) for item in slices]
 

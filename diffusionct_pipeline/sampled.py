@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 # Of what is diffused, in standard deviations of its training. Those schedulers of diffusers that converge stay below 4 with the
 # embedded checkpoint, in 3, 5 and 20 steps.
 MOST_DEVIATIONS = 20.0
-MOST_CHANGE_HU = 5000.0  # of a pixel: ten times the noise of a starved scan; edges of metal change by less
+# Change of all pixels but a thousandth: ten times the noise of a starved scan. A soft kernel's edge of metal may change by more.
+MOST_CHANGE_HU, COUNTED = 5000.0, 0.999
 
 
 @contextmanager
@@ -77,12 +78,10 @@ def require_plausible(results: Sequence[np.ndarray], slices: Sequence[HUSlice], 
         ValueError: naming the maker and what was found.
     """
     for made, item in zip(results, slices):
-        change = float(np.abs(made - item.hu).max())  # NaN if any is
+        change = float(np.quantile(np.abs(made - item.hu), COUNTED))  # NaN if any is
         if not change <= MOST_CHANGE_HU:
-            found = f"changed a pixel by {change:.3g} HU" if np.isfinite(change) else "gave values that are no numbers"
-            raise ValueError(
-                f"{maker} {found}; legal are changes by up to {MOST_CHANGE_HU:g} HU. Nothing was made of it."
-            )
+            found = f"changed pixels by {change:.3g} HU" if np.isfinite(change) else "gave values that are no numbers"
+            raise ValueError(f"{maker} {found}; changes must be at most {MOST_CHANGE_HU:g} HU. Nothing was made of it.")
 
 
 def described(scheduler: SchedulerMixin, steps: int) -> str:

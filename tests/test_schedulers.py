@@ -80,8 +80,8 @@ def test_what_is_wrong_is_said(name, words):
         standardized(name, 3)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 30.0])
-def test_values_that_no_scan_has_never_become_a_file(tmp_path, monkeypatch, capsys, value):
+@pytest.mark.parametrize(("value", "pixels"), [(float("nan"), 1), (float("inf"), 1), (30.0, 8)])
+def test_values_that_no_scan_has_never_become_a_file(tmp_path, monkeypatch, capsys, value, pixels):
     """Whatever made them: here the decoder."""
     tiny_pipeline().save_pretrained(tmp_path / "model")
     (tmp_path / "in").mkdir()
@@ -90,7 +90,7 @@ def test_values_that_no_scan_has_never_become_a_file(tmp_path, monkeypatch, caps
 
     def decode(self, *arguments, **options):
         sample = original(self, *arguments, **options)
-        sample[..., 20, 20] = value
+        sample[..., 20, 20 : 20 + pixels] = value
         return sample
 
     monkeypatch.setattr(DiffusionCTPipeline, "decode", decode)

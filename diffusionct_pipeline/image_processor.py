@@ -20,7 +20,7 @@ from .dicom.hounsfield import OUTSIDE_FIELD_OF_VIEW_HU
 from .dicom.plausible import ValueRange, lacks_air, lacks_air_remark, narrow_remark, spectral_remark
 from .dicom.reading import SQUARE_TOLERANCE
 from .noise import scan_position
-from .padding import continued, continued_into_padding
+from .padding import beyond_circle, continued, continued_into_padding
 from .volumes import CTVolume, is_volume, read_volume
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 HU_CENTRE, HU_SCALE = -150.0, 500.0  # lung -850 -> -1.4, soft tissue 40 -> 0.4, bone 1000 -> 2.3: unit-ish variance
 # What the models see, as in training. Signed files hold noise well below vacuum, which belongs to the texture of air and
 # lung: clipped at -1024, a sharp slice of a real pair lost 11 % of its pixels and agreement (CCC .88 -> .83).
+HIGHEST_AIR_HU = -900.0  # that files hold outside the circle of reconstruction
 LOWEST_SEEN_HU, HIGHEST_SEEN_HU = OUTSIDE_FIELD_OF_VIEW_HU, 3071.0
 UNMEASURED_HU = -1024.0  # air, stands for pixels without a measurement
 LEGAL_HU = (-32768.0, 65535.0)  # what 16 stored bits can hold at slope 1: anything else is no CT
@@ -151,7 +152,7 @@ class CTImageProcessor:
             raise ValueError(f"`{spacing_name}` is missing; arrays and tensors need a float or (row, column) in mm.")
         stack = hu_stack(image, argument)  # [N,H,W]
         kind, device = ("pt", image.device) if isinstance(image, torch.Tensor) else ("np", None)
-        return [HUSlice(hu, spacing_mm, hu < OUTSIDE_FIELD_OF_VIEW_HU, kind, device=device) for hu in stack]
+        return [HUSlice(hu, spacing_mm, unmeasured(hu), kind, device=device) for hu in stack]
 
     def place(
         self,
@@ -258,12 +259,17 @@ def measured_hu(item: HUSlice | CTSlice) -> np.ndarray:
     return np.where(item.padding, np.float32(UNMEASURED_HU), item.hu)
 
 
+def unmeasured(hu: np.ndarray) -> np.ndarray:
+    """(H, W) bool: where nothing was measured, as far as HU tell it."""
+    return (hu < OUTSIDE_FIELD_OF_VIEW_HU) | beyond_circle(hu, HIGHEST_AIR_HU)
+
+
 def from_dicom(source: CTSlice) -> HUSlice:
     """A `CTSlice` as `HUSlice`."""
     return HUSlice(
         hu=check_hu(source.hu, source.name),
         spacing_mm=square_spacing(source.spacing_mm, "PixelSpacing"),
-        padding=source.padding | (source.hu < OUTSIDE_FIELD_OF_VIEW_HU),
+        padding=source.padding | unmeasured(source.hu),
         kind="dicom",
         source=source,
         position_mm=scan_position(source.position_mm) if math.isfinite(source.position_mm) else 0.0,
@@ -285,7 +291,7 @@ def volume_slice(volume: CTVolume, index: int, name: str) -> HUSlice:
     return HUSlice(
         hu=hu,
         spacing_mm=volume.grid.spacing_mm,
-        padding=hu < OUTSIDE_FIELD_OF_VIEW_HU,
+        padding=unmeasured(hu),
         kind="volume",
         volume=volume,
         position_mm=scan_position(volume.grid.position_mm(index)),

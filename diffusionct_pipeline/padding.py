@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import binary_dilation, gaussian_filter
 
-REACH = 48  # pixels beyond the field of view where what was continued has faded into air: windows reach as far
-SMOOTHED = 3.0  # pixels, sigma of the mean whose slope goes on
+SCALES = (16.0, 8.0, 4.0, 2.0, 1.0)  # pixels, sigmas at which a slice goes on, the finest nearest to what was measured
+RIM = 3  # pixels within the field of view: where all of them are air, air goes on
+RIM_HU = -500.0
+
+
+def beyond_circle(hu: np.ndarray, air_hu: float) -> np.ndarray:
+    """Find where a slice was not reconstructed, though its file says air: outside the circle that its square holds.
+
+    Args:
+        hu: (H, W) HU.
+        air_hu: HU of air; a constant above it is something else.
+
+    Returns:
+        (H, W) bool; all False unless there is one value outside the circle, and a body or table reaches its rim.
+    """
+    height, width = hu.shape
+    nowhere = np.zeros(hu.shape, bool)
+    if height != width or len({*hu[[0, 0, -1, -1], [0, -1, 0, -1]].tolist()}) != 1 or hu[0, 0] > air_hu:
+        return nowhere
+    y, x = np.ogrid[:height, :width]
+    radius = np.hypot(y - (height - 1) / 2, x - (width - 1) / 2)
+    outside = radius > height / 2
+    rim = (radius < height / 2) & (radius > height / 2 - RIM)
+    if (hu[outside] != hu[0, 0]).any() or hu[rim].max(initial=air_hu) < RIM_HU:
+        return nowhere
+    return outside
 
 
 def continued_into_padding(hu: np.ndarray, padding: np.ndarray, air_hu: float) -> np.ndarray:
     """Continue a slice beyond its field of view, fading into air.
 
-    A body that the field of view cuts off would end in a step to air there, which is no anatomy: a sharpening filter makes a
-    rim of it within the field of view. Texture is mirrored at the nearest pixel that was measured, and what falls there goes on falling.
+    A body or a table that the field of view cuts off would end in a step to air there, which is no anatomy: a sharpening filter
+    makes a rim of it within the field of view. What goes on is the mean of what was measured near by, the nearer the finer, so
+    that there is neither a step nor a pattern.
 
     Args:
         hu: (H, W) HU.
@@ -27,20 +52,15 @@ def continued_into_padding(hu: np.ndarray, padding: np.ndarray, air_hu: float) -
     hu = np.asarray(hu, np.float32)
     if not padding.any() or padding.all():
         return np.where(padding, np.float32(air_hu), hu)
-    distance, (row, column) = distance_transform_edt(padding, return_indices=True)
-    near = padding & (distance < REACH)
-    y, x = np.nonzero(near)
-    edge = row[near], column[near]
-    mirrored = (2 * edge[0] - y).clip(0, hu.shape[0] - 1), (2 * edge[1] - x).clip(0, hu.shape[1] - 1)
-    inside = ~padding[mirrored]
-    mirrored = tuple(np.where(inside, place, at) for place, at in zip(mirrored, edge))
-    measured = (~padding).astype(np.float32)
-    mean = gaussian_filter(np.where(padding, 0, hu), SMOOTHED) / gaussian_filter(measured, SMOOTHED).clip(1e-3)
-    slope = np.minimum(mean[edge] - mean[mirrored], 0)  # up, it would go on without end
-    beyond = mean[edge] + slope + hu[mirrored] - mean[mirrored]
-    fade = (0.5 + 0.5 * np.cos(np.pi * distance[near] / REACH)).astype(np.float32)
     filled = np.where(padding, np.float32(air_hu), hu)
-    filled[near] = air_hu + fade * (beyond - air_hu).clip(0)
+    if hu[binary_dilation(padding, iterations=RIM) & ~padding].max(initial=air_hu) < RIM_HU:
+        return filled
+    measured, of_measured = (~padding).astype(np.float32), np.where(padding, 0, hu)
+    for sigma in SCALES:
+        weight = gaussian_filter(measured, sigma)
+        mean = gaussian_filter(of_measured, sigma) / weight.clip(1e-6)
+        near = (2 * weight).clip(0, 1)  # half of the neighbourhood of a pixel at a straight rim was measured
+        filled[padding] = (filled + near * (mean - filled))[padding]
     return filled
 
 

@@ -84,7 +84,7 @@ def test_two_checkpoints_that_differ_in_one_registered_constant_give_different_u
         (local_spectrum, "EULER_GAMMA"),
         (channels, "IN_PATIENT"),
         (kernel_estimate, "SMOOTHED_FROM"),
-        (padding, "REACH"),
+        (padding, "SCALES"),
         (power_shift, "SCAN_TOKENS"),
         (power_shift, "LIKE_POWER"),
         (power_shift, "LEVEL_LP_CM"),

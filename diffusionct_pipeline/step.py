@@ -36,7 +36,6 @@ ANGLES = 12
 # Deviation of the level from which on it counts as unknown: then the target's noise is the sounder choice.
 LARGEST_LEVEL_DEVIATION = 0.4
 USUAL_LOG_DENSITY = 5.0  # of noise, beside which quantization counts little
-SMOOTHED_WHITENING, SURELY = 0.02, 1.3  # cm^2, and standard deviations below it; plain scans had .023 to .07
 SMALLEST_SEEN_MTF = 1e-3
 SOFT_TISSUE_HU = (0.0, 130.0)  # local means, as of `estimation.noise`
 
@@ -129,16 +128,11 @@ def make_step(
         asked = _expected(kernel, target.texture_mtf, lp_cm) - _expected(kernel, kernel.mtf, lp_cm)
         level, deviation, excess = _excess(shift - asked, kernel, lp_cm)
     known = level is not None and deviation <= LARGEST_LEVEL_DEVIATION
-    smoothed = kernel is not None and _is_smoothed(kernel)
-    if noise != "target" and known and smoothed:
-        remarks.append(
-            "its noise was smoothed, and what was removed is not dose; the target's noise level was taken over"
-        )
     if noise != "target" and not known:
         remarks.append(
             "its kernel could not be told well enough to keep its dose; the target's noise level was taken over"
         )
-    keep = noise != "target" and known and not smoothed
+    keep = noise != "target" and known
     if keep:
         shift = shift - excess * share
     # 2. To another kernel than that of the texture.
@@ -202,11 +196,6 @@ def _expected(kernel: KernelEstimate, mtf: MTF, lp_cm: np.ndarray) -> np.ndarray
     last = int(np.flatnonzero(lp_cm <= 5 / spacing * 0.97)[-1])
     curve[last + 1 :] = curve[last]
     return curve
-
-
-def _is_smoothed(kernel: KernelEstimate) -> bool:
-    """Whether noise is surely less white than filtered backprojection leaves it."""
-    return kernel.whitening + SURELY * kernel.whitening_deviation < SMOOTHED_WHITENING
 
 
 def _excess(curve: np.ndarray, kernel: KernelEstimate, lp_cm: np.ndarray) -> tuple[float, float, np.ndarray]:

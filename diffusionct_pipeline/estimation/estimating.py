@@ -227,7 +227,7 @@ class Evidence:
             spacing_mm=self.spacing_mm,
             thickness_mm=self.thickness_mm,
             disagreement=disagreement,
-            tails=tails[0] if tails else None,
+            tails=min(tails) if tails else None,
         )
 
 

@@ -14,10 +14,12 @@ import numpy as np
 from .law import LEVEL_LP_CM, log_blur_power_gain, log_mtf
 
 LOWEST_MTF = 0.08  # what a soft kernel does beyond is of no use
-# Signs of smoothing that spares edges: tails of noise in two bands, and cm^2 of whitening that it lacks. Seven plain real series
-# have a sum of -.05 to .11 and one, GE LUNG, of up to .43; smoothed by seven families they have .14 to 3.
-SLOW_TAIL_WEIGHT, WHITENING_WEIGHT, USUAL_WHITENING = 0.5, 6.0, 0.035
-SMOOTHED_FROM, SMOOTHED_WIDTH = 0.5, 0.05
+# Signs of smoothing that spares edges: heavy tails of fast noise, less half of those of slower noise, where anatomy shows first, and
+# cm^2 of whitening that it lacks. Plain scans have a sum of up to 0.1, GE LUNG up to 0.37; smoothed by seven families 0.2 to 3.
+ANATOMY_SHARE, WHITENING_WEIGHT, USUAL_WHITENING = 0.5, 6.0, 0.035
+SMOOTHED_FROM, SMOOTHED_WIDTH = 0.4, 0.04
+# cm^2 of whitening, and standard deviations below it from which on noise was surely smoothed; plain series had 0.023 to 0.07.
+SMOOTHED_WHITENING, SURELY, SURELY_WIDTH = 0.02, 1.3, 0.1
 DIGEST_LENGTH, DIGEST_DIGITS = 12, 4
 
 
@@ -34,8 +36,8 @@ class KernelEstimate:
         blur_width_mm, blur_log_bound: What detector and focal spot blur, which noise does not see; `log_blur_power_gain`.
         whitening, whitening_deviation: K in cm^2 of log_gain(f) = K f^2 for small f, and its standard deviation.
         noise_hu: Tissue -> standard deviation in HU.
-        tails: Excess kurtosis of the noise of soft tissue, or of fat, in two bands, see `TissueNoise`: 0 where the reconstruction is
-            linear; None without noise.
+        tails: Excess kurtosis of noise in two bands, see `TissueNoise`: 0 where the reconstruction is linear. Of soft tissue or
+            fat, whichever has less: anatomy may look like it in one of them, smoothing shows in both. None without noise.
         noise_log_density: log C of soft tissue, or of fat where none is in view; None without noise.
         witnesses: What told it: "skin", "noise", "header" and others.
         slices: How many slices were used.
@@ -90,8 +92,10 @@ class KernelEstimate:
     def smoothed(self) -> float:
         """How likely it is that the noise was smoothed by something that no kernel does, 0 to 1."""
         fast, slow = self.tails or (0.0, 0.0)
-        signs = fast + SLOW_TAIL_WEIGHT * max(slow, 0.0) + WHITENING_WEIGHT * (USUAL_WHITENING - self.whitening)
-        return float(1 / (1 + np.exp((SMOOTHED_FROM - signs) / SMOOTHED_WIDTH)))
+        signs = fast - ANATOMY_SHARE * max(slow, 0.0) + WHITENING_WEIGHT * (USUAL_WHITENING - self.whitening)
+        below = (SMOOTHED_WHITENING - self.whitening) / max(self.whitening_deviation, 1e-6)
+        odds = np.array([(signs - SMOOTHED_FROM) / SMOOTHED_WIDTH, (below - SURELY) / SURELY_WIDTH])
+        return float(1 - np.prod(1 / (1 + np.exp(odds.clip(-50, 50)))))
 
     @property
     def level_band(self) -> np.ndarray:

@@ -157,10 +157,12 @@ class TestKernelEstimate:
         assert again == soft and again.digest() == soft.digest()
 
     def test_heavy_tails_and_noise_that_is_not_white_tell_smoothing(self, soft):
-        plain = replace(soft, tails=(0.02, 0.1), whitening=0.045)
-        heavy, coarse = replace(plain, tails=(0.8, 0.5)), replace(plain, tails=(0.2, 0.1), whitening=0.0)
-        assert plain.smoothed < 0.01 and heavy.smoothed > 0.95 and 0.01 < coarse.smoothed < 0.5
-        assert replace(plain, tails=None).smoothed < 0.05
+        plain = replace(soft, tails=(0.02, 0.1), whitening=0.045, whitening_deviation=0.01)
+        assert plain.smoothed < 0.01 and replace(plain, tails=None).smoothed < 0.01
+        assert replace(plain, tails=(1.5, 0.5)).smoothed > 0.95
+        assert replace(plain, tails=(0.7, 1.3)).smoothed < 0.05, "tails of slow noise alone are anatomy's"
+        assert replace(plain, whitening=0.0, whitening_deviation=0.005).smoothed > 0.95
+        assert replace(plain, whitening=0.0, whitening_deviation=0.1).smoothed < 0.1, "nothing is known of it"
 
     def test_says_what_the_law_says(self, soft):
         assert soft.mtf([soft.mtf50, soft.mtf10]) == pytest.approx([0.5, 0.1], rel=1e-6)

@@ -83,7 +83,7 @@ class Step:
     tokens: torch.Tensor
     shift: torch.Tensor
     tails: torch.Tensor
-    smoothed: float = 1.0
+    smoothed: float
     coherent: torch.Tensor | None = None
     log_mtf_power: torch.Tensor | None = None
     keep_mean: bool = True
@@ -161,7 +161,7 @@ def make_step(
     done = "keep" if keep else "target"
     log_mtf = None if known_mtf is None else known_mtf.to(mean)
     tails = tails_of(source).to(mean)
-    smoothed = 1.0 if kernel is None else kernel.smoothed
+    smoothed = 0.0 if kernel is None else kernel.smoothed
     return Step(target.tokens, shift, tails, smoothed, coherent, log_mtf, keep, done, level, deviation, after, remarks)
 
 

@@ -162,9 +162,9 @@ class TestCommand:
         assert main(["evaluate", *(str(part) for name, value in options.items() for part in (f"--{name}", value))]) == 0
         assert (tmp_path / "out/intervals.csv").is_file()
 
-    def test_missing_samples_are_1_with_one_clear_line(self, scan, tmp_path, capsys):
+    def test_missing_samples_are_2_with_one_clear_line(self, scan, tmp_path, capsys):
         options = {"standard": scan[0], "candidate": scan[1], "mask": scan[3], "samples": "nowhere"}
         options["out"] = tmp_path / "o"
-        assert main(["evaluate", *(str(part) for name, value in options.items() for part in (f"--{name}", value))]) == 1
+        assert main(["evaluate", *(str(part) for name, value in options.items() for part in (f"--{name}", value))]) == 2
         error = capsys.readouterr().err
         assert "nowhere" in error and "Traceback" not in error and not (tmp_path / "o").exists()

@@ -293,7 +293,9 @@ class TestCommand:
     def test_what_cannot_be_done_is_said_with_one_clear_line(self, folders, mask, tmp_path, capsys, change, message):
         parts = {"standard": "standard", "candidate": "copy", "mask": "tumours.npz", "out": "out", **change}
         before = sorted(tmp_path.rglob("*"))
-        assert self.run(*(tmp_path / parts[key] for key in ("standard", "candidate", "mask", "out"))) == (1 if message == "modality CT" else 2)
+        assert self.run(*(tmp_path / parts[key] for key in ("standard", "candidate", "mask", "out"))) == (
+            1 if message == "modality CT" else 2
+        )
         error = capsys.readouterr().err
         assert "diffusionct evaluate: error:" in error and message in error and "Traceback" not in error
         assert sorted(tmp_path.rglob("*")) == before

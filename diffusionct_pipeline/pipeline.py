@@ -514,8 +514,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         if self.denoiser.is_calibrated and target.id == "standard":
             config, tails = self.autoencoder.config, tails_of(source).to(self._execution_device)
             mtf = log_mtf_power(source, config.rings, config.max_lp_cm)
-            smoothed = 0.0 if source.kernel is None else source.kernel.smoothed
-            return Step(target.tokens, self.denoiser.calibration[0].T, tails, smoothed, None, mtf, False)
+            return Step(target.tokens, self.denoiser.calibration[0].T, tails, source.smoothed, None, mtf, False)
         mean, std = self.autoencoder.latent_mean, self.autoencoder.latent_std
         device = self._execution_device
         return make_step(source, target, noise, mean.to(device), std.to(device), self.autoencoder.config.max_lp_cm)

@@ -31,6 +31,11 @@ class ScanEstimate:
     tokens: torch.Tensor
 
     @property
+    def smoothed(self) -> float:
+        """How likely it is that the noise was smoothed, 0 to 1; 0 where nothing is known of it."""
+        return 0.0 if self.kernel is None else self.kernel.smoothed
+
+    @property
     def told_by(self) -> str:
         """How the kernel was told, in words."""
         return "nothing" if self.kernel is None else self.kernel.told_by

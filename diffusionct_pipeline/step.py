@@ -161,8 +161,9 @@ def make_step(
     done = "keep" if keep else "target"
     log_mtf = None if known_mtf is None else known_mtf.to(mean)
     tails = tails_of(source).to(mean)
-    smoothed = 0.0 if kernel is None else kernel.smoothed
-    return Step(target.tokens, shift, tails, smoothed, coherent, log_mtf, keep, done, level, deviation, after, remarks)
+    return Step(
+        target.tokens, shift, tails, source.smoothed, coherent, log_mtf, keep, done, level, deviation, after, remarks
+    )
 
 
 def log_mtf_power(source: ScanEstimate, rings: int, max_lp_cm: float) -> torch.Tensor | None:

@@ -24,7 +24,7 @@ def simulate(process: int, arguments: argparse.Namespace) -> None:
         arguments.groups,
         load_objects(arguments.objects),
         arguments.filtered_groups,
-        load_objects(arguments.filtered),
+        load_objects(arguments.filtered, with_kernels=True),
         arguments.standard_kernel,
         arguments.size,
         process,

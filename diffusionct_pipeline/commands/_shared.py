@@ -39,13 +39,19 @@ def millimetres(text: str) -> float:
     Raises:
         ArgumentTypeError: no number above 0.
     """
+    value = above_zero(text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is a number of mm above 0")
+    return value
+
+
+def above_zero(text: str) -> float | None:
+    """A finite number above 0, or None for anything else."""
     try:
         value = float(text)
     except ValueError:
-        value = -1.0
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is a number of mm above 0")
-    return value
+        return None
+    return value if 0 < value < math.inf else None
 
 
 class ProgressBar:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections import Counter
 
@@ -15,6 +14,7 @@ from ._shared import (
     EXIT_OK,
     MODEL_HELP,
     ProgressBar,
+    above_zero,
     count,
     millimetres,
     patients_kept_out_of_the_log,
@@ -145,11 +145,8 @@ def noise_level(text: str) -> str | float:
     """
     if text in ("keep", "target"):
         return text
-    try:
-        level = float(text)
-    except ValueError:
-        level = -1.0
-    if not 0 < level < math.inf:
+    level = above_zero(text)
+    if level is None:
         raise argparse.ArgumentTypeError(f'must be "keep", "target" or a number of HU above 0, got {text!r}')
     return level
 

@@ -179,15 +179,17 @@ class Evidence:
         """Fit what there is; None where nothing tells the kernel. The header is asked where the slices leave it open."""
         if not self.slices:
             return None
-        found, named = self._fit(witnesses), header_witness(header_kernel)
-        if named is not None and (found is None or found.level_deviation > UNSURE):
-            return self._fit([*witnesses, named])
-        return found
-
-    def _fit(self, witnesses: Sequence[LogMTFWitness]) -> KernelEstimate | None:
         skin, noise = pool_skin(self.skin), {}
         if self.spacing_mm < COARSEST_MM:
             noise = noise_of_squares(self.slices, self.squares, self.spacing_mm)
+        found, named = self._fit(skin, noise, witnesses), header_witness(header_kernel)
+        if named is not None and (found is None or found.level_deviation > UNSURE):
+            return self._fit(skin, noise, [*witnesses, named])
+        return found
+
+    def _fit(
+        self, skin: SkinProfile | None, noise: dict[str, TissueNoise], witnesses: Sequence[LogMTFWitness]
+    ) -> KernelEstimate | None:
         if skin is None and not noise and not witnesses:
             return None
         floor_hu = self.lowest_hu if self.floor_hu is None else self.floor_hu

@@ -35,15 +35,19 @@ class TrainingObject:
     law: tuple[float, float, float, float] | None = None
 
 
-def load_objects(paths: Iterable[str | Path]) -> list[TrainingObject]:
+def load_objects(paths: Iterable[str | Path], with_kernels: bool = False) -> list[TrainingObject]:
     """Read objects from folders of DICOM CT or packs (.npz) written by `save_objects`.
+
+    Args:
+        paths: Of these.
+        with_kernels: Whether to estimate the kernels of the series in folders, which takes seconds each.
 
     Raises:
         ValueError: if a path holds no readable CT slice.
     """
     objects = []
     for path in map(Path, paths):
-        found = _read_pack(path) if path.suffix == ".npz" else _read_folder(path)
+        found = _read_pack(path) if path.suffix == ".npz" else _read_folder(path, with_kernels)
         if not found:
             raise ValueError(f'"{path}" holds no CT slice to train on; legal are folders of CT and .npz packs.')
         objects.extend(found)
@@ -82,13 +86,13 @@ def _read_pack(path: Path) -> list[TrainingObject]:
         return [TrainingObject(torch.from_numpy(hu), float(mm)) for hu, mm in zip(pack["hu"], pack["spacing_mm"])]
 
 
-def _read_folder(folder: Path) -> list[TrainingObject]:
+def _read_folder(folder: Path, with_kernels: bool) -> list[TrainingObject]:
     scan = scan_folder(folder)
     for skipped in scan.skipped:
         logger.warning('skipped "%s": %s', skipped.path, skipped.reason)
     objects = []
     for series in scan.series:
-        kernel = estimate_kernel_of_series(series)
+        kernel = estimate_kernel_of_series(series) if with_kernels else None
         for item in map(read_slice, series.paths):
             hu = torch.from_numpy(np.clip(np.rint(item.hu), -1024, 3071).astype(np.int16))
             objects.append(TrainingObject(hu, item.spacing_mm, None if kernel is None else kernel.law))

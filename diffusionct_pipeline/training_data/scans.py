@@ -129,6 +129,7 @@ def simulate_groups(
         for place, seed in enumerate((first, second)):
             if scan_path(folder, seed).exists():
                 continue
+            laws = [(kernel.mtf50, kernel.mtf10, kernel.boost, kernel.boost_peak) for kernel in kernels]
             if is_filtered:
                 own = torch.Generator().manual_seed(seed)
                 hu, spacing_mm, law = filter_scan(filtered, filters, SLICES, size, UNCUT_HU, own)
@@ -137,8 +138,6 @@ def simulate_groups(
                 hu, spacing_mm = _stacked(_scan_objects(seed, objects, kernels, size, scanners[place]))
             else:
                 hu, spacing_mm = _stacked(_scan_phantom(seed, kernels, size, scanners[place]))
-            if not is_filtered:
-                laws = [(kernel.mtf50, kernel.mtf10, kernel.boost, kernel.boost_peak) for kernel in kernels]
             blur_mm = [] if is_filtered else [scanners[place].aperture_mm, scanners[place].focal_mm]
             with whole_file(scan_path(folder, seed)) as part, open(part, "wb") as file:
                 np.savez(

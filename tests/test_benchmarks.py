@@ -36,7 +36,6 @@ def test_gpu_runs_on_a_cpu(run):
         assert series["slices"] == series["equal files"] == 3 and series["run"] > 0
     assert result["agreement"]["regions"] > 0
     assert 0.9 < result["agreement"]["fast against float32"]["CCC"] <= 1
-    assert result["agreement"]["largest HU"] > 0, "of two precisions"
 
 
 def test_stages_names_each_once(run):

@@ -34,7 +34,13 @@ from diffusionct_pipeline.folder_job import load_pipeline
 from diffusionct_pipeline.pipeline import checked_indices
 from diffusionct_pipeline.standardize_folder import standardize_folder
 from diffusionct_pipeline.training_data.splits import TEST, take
-from diffusionct_pipeline.training_data.tumour_pairs import SOURCE, TARGET, measured_regions, tumour_pairs, with_smoothed_source
+from diffusionct_pipeline.training_data.tumour_pairs import (
+    SOURCE,
+    TARGET,
+    measured_regions,
+    tumour_pairs,
+    with_smoothed_source,
+)
 
 SPACING_MM = 0.7
 SERIES_STAGES = ("read", "estimate", "networks", "derive", "write")

@@ -35,6 +35,7 @@ ALIASED_LP_CM = 6.0
 ANGLES = 12
 # Deviation of the level from which on it counts as unknown: then the target's noise is the sounder choice.
 LARGEST_LEVEL_DEVIATION = 0.4
+SURELY_SMOOTHED = 0.5  # what is left of smoothed noise does not tell its dose
 USUAL_LOG_DENSITY = 5.0  # of noise, beside which quantization counts little
 SMALLEST_SEEN_MTF = 1e-3
 SOFT_TISSUE_HU = (0.0, 130.0)  # local means, as of `estimation.noise`
@@ -72,7 +73,6 @@ class Step:
         coherent: Change of log power that the kernels ask for, (1, rings), or None where they are not known: so much of the
             scan itself goes into the result, and what its power grows beyond that is new noise.
         log_mtf_power: 2 log T of the scan, (1, rings), or None where its kernel is not known.
-        keep_mean: Whether smoothing may be missing in the shift, see `ReferenceUNet1DModel.from_residual`.
         noise: "keep" or "target", whichever was done.
         level: Log ratio of the dose of the scan to that of the target's texture; None where it is not known.
         level_deviation: Its standard deviation.
@@ -86,7 +86,6 @@ class Step:
     smoothed: float
     coherent: torch.Tensor | None = None
     log_mtf_power: torch.Tensor | None = None
-    keep_mean: bool = True
     noise: str = "keep"
     level: float | None = None
     level_deviation: float | None = None
@@ -132,7 +131,13 @@ def make_step(
         remarks.append(
             "its kernel could not be told well enough to keep its dose; the target's noise level was taken over"
         )
-    keep = noise != "target" and known
+    smoothed = source.smoothed > SURELY_SMOOTHED
+    if noise == "keep" and known and smoothed:
+        remarks.append(
+            "its noise was smoothed, which hides the dose; the target's noise level was taken over, so give the scans that are "
+            'compared with it the same, by noise="target" (--noise target)'
+        )
+    keep = noise != "target" and known and not smoothed
     if keep:
         shift = shift - excess * share
     # 2. To another kernel than that of the texture.
@@ -161,9 +166,7 @@ def make_step(
     done = "keep" if keep else "target"
     log_mtf = None if known_mtf is None else known_mtf.to(mean)
     tails = tails_of(source).to(mean)
-    return Step(
-        target.tokens, shift, tails, source.smoothed, coherent, log_mtf, keep, done, level, deviation, after, remarks
-    )
+    return Step(target.tokens, shift, tails, source.smoothed, coherent, log_mtf, done, level, deviation, after, remarks)
 
 
 def log_mtf_power(source: ScanEstimate, rings: int, max_lp_cm: float) -> torch.Tensor | None:

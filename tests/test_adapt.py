@@ -86,7 +86,7 @@ class TestWhatPairsTell:
         source = adapted.estimate([pairs[0].source])
         step = adapted.step(source, adapted.resolve_target())
         torch.testing.assert_close(step.shift, adapted.denoiser.calibration[0].T)
-        assert not step.keep_mean
+        assert step.noise == "keep"
         reference = adapted.resolve_target(references=[pairs[0].target])
         assert not torch.equal(adapted.step(source, reference).shift, step.shift)
 

@@ -80,6 +80,15 @@ class TestKeep:
         torch.testing.assert_close(kept.shift, target.shift)
         assert kept.level is None and kept.log_mtf_power is None
 
+    def test_the_dose_of_a_smoothed_scan_is_not_known_and_the_targets_noise_is_taken(self):
+        plain, smoothed = scan("Br40"), scan("Br40", tails=(1.5, 0.0))
+        kept, target, in_hu = (moved(smoothed, to_standard(), noise)[1] for noise in ("keep", "target", 80.0))
+        assert moved(plain, to_standard())[1].noise == "keep"
+        assert kept.noise == "target" and "was smoothed, which hides the dose" in kept.remarks[0]
+        assert target.remarks == in_hu.remarks == []
+        torch.testing.assert_close(kept.shift, target.shift)
+        assert in_hu.noise_hu[1] == pytest.approx(80.0, rel=0.01)
+
     @pytest.mark.parametrize("doubt", ["source", "target"])
     def test_nor_is_the_dose_kept_where_the_level_is_not_sure(self, doubt):
         source = scan("Br40", deviation=2.0) if doubt == "source" else scan("Br40")

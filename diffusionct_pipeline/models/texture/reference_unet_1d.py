@@ -202,18 +202,18 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         residual: torch.Tensor,
         latent_a: torch.Tensor,
         shift: torch.Tensor,
-        keep_mean: bool = True,
         smoothed: float = 1.0,
     ) -> torch.Tensor:
-        """Turn what was sampled into Z_B: the inverse of `to_residual`, as far as something was removed that it puts back.
+        """Turn what was sampled into Z_B, as far as smoothing removed something that it puts back.
+
+        Only how power changes from place to place is followed: its mean is that of the shift.
 
         Args:
             residual: (B, C, L).
             latent_a: Z_A, (B, C, L), normalized.
             shift: (1, rings) or (B, rings), normalized.
-            keep_mean: False where the shift holds all of the mean already: then none is kept. Calibrated by pairs, only what
-                differs from them is kept, by that share.
             smoothed: How likely it is that the scan was smoothed, 0 to 1: two kernels of one scan differ by the shift alone.
+                Calibrated by pairs, the mean is followed as far as it differs from theirs, and places by the share of the pairs.
         """
         change = residual.float() * self.deviation[:, None]
         power = change[:, self.channels.power]
@@ -222,7 +222,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
             _, sampled, weight = self.calibration
             power = weight * (power - mean) + (mean - sampled) * smoothed
         else:
-            power = smoothed * (power if keep_mean else power - mean)
+            power = smoothed * (power - mean)
         change = torch.cat([change[:, : self.channels.power.start], power], 1)
         return self.baseline(latent_a, shift) + change
 

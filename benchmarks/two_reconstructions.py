@@ -2,11 +2,14 @@
 
     python benchmarks/two_reconstructions.py --pair SOFT_DIR SHARP_DIR
     python benchmarks/two_reconstructions.py --rekernel B70f DIR --rekernel GE_LUNG DIR --target Br40 --noise keep
+    python benchmarks/two_reconstructions.py --smoothed DIR --smoothed SOFT_DIR SHARP_DIR --noise target
 
 `--pair` takes two series of one scan (same file name, same slice); `--rekernel NAME DIR` a sharp real series, which one linear
-filter turns from kernel NAME into each of `KERNELS`, all pairs of which are compared. For every scan it prints the kernel as it is
-estimated, MTF50 at the skin and noise in soft tissue before and after, and, for every pair, the share of ten texture figures
-(evaluation.texture) within 15 % of each other and their mean concordance, over squares of soft tissue and lung.
+filter turns from kernel NAME into each of `KERNELS`, all pairs of which are compared; `--smoothed DIR [PLAIN_DIR]` a series
+after each of `SMOOTHERS`, the first two seen in training, beside itself as it is, or beside another reconstruction.
+For every scan it prints the kernel as it is estimated, MTF50 at the skin and noise in soft tissue before and after, and, for
+every pair, the share of ten texture figures (evaluation.texture) within 15 % of each other and their mean concordance, over
+squares of soft tissue and lung.
 """
 
 import argparse
@@ -27,10 +30,18 @@ from diffusionct_pipeline.evaluation.texture import texture_table
 from diffusionct_pipeline.image_processor import UNMEASURED_HU, CTImageProcessor
 from diffusionct_pipeline.padding import continued_into_padding
 from diffusionct_pipeline.pipeline import kernel_mtf, sample_seed
+from diffusionct_pipeline.simulation.degradation import smooth
 from diffusionct_pipeline.simulation.kernels import get_kernel
 
 KERNELS = ("Br36", "Br44", "D45", "Br59", "B70f")  # soft to sharp
 LARGEST_GAIN, MARGIN = 8.0, 64
+SMOOTHERS = {
+    "bilateral": 0.6,
+    "statistical": 0.8,
+    "non-local means": 1.0,
+    "total variation": 1.0,
+    "statistical, q-GGMRF": 0.8,
+}  # fmt: skip  family -> strength
 SIDE, SQUARES = 28, 48  # pixels, and how many in a slice
 SOFT_TISSUE_HU, LUNG_HU = (-120.0, 200.0), (-950.0, -600.0)
 
@@ -40,6 +51,7 @@ def main():
     parser.add_argument("--model", help="checkpoint; the embedded one by default")
     parser.add_argument("--pair", type=Path, nargs=2, action="append", default=[], metavar=("SOFT_DIR", "SHARP_DIR"))
     parser.add_argument("--rekernel", nargs=2, action="append", default=[], metavar=("NAME", "DIR"))
+    parser.add_argument("--smoothed", type=Path, nargs="+", action="append", default=[], metavar="DIR")
     parser.add_argument("--target", help="kernel; the checkpoint's standard by default")
     parser.add_argument("--noise", default="keep", help='"keep", "target" or HU')
     parser.add_argument("--slices", type=int, default=4, help="of each series")
@@ -57,6 +69,10 @@ def main():
         series = read(Path(folder), arguments.slices)
         scans = {kernel: rekernelled(series, name, kernel) for kernel in KERNELS}
         table[f"{Path(folder).name} re-kernelled"] = compare(pipe, scans, goal, noise, arguments.compared)
+    for folders in arguments.smoothed:
+        series, plain = (read(folder, arguments.slices) for folder in (folders[0], folders[-1]))
+        scans = {family: smoothed(series, family, strength) for family, strength in SMOOTHERS.items()}
+        table[f"{folders[0].name} smoothed"] = compare(pipe, {"plain": plain, **scans}, goal, noise, arguments.compared)
     if arguments.json:
         arguments.json.write_text(json.dumps(table, indent=2) + "\n")
 
@@ -84,6 +100,11 @@ def rekernelled(slices, old, new):
         return replace(item, hu=np.where(item.padding, item.hu, hu.round()).astype(np.float32))
 
     return [one(item) for item in slices]
+
+
+def smoothed(slices, family, strength):
+    """The slices as if a program had smoothed them."""
+    return [replace(item, hu=smooth(torch.from_numpy(item.hu), family, strength).round().numpy()) for item in slices]
 
 
 def compare(pipe, scans, goal, noise, compared):

@@ -23,6 +23,7 @@ from diffusionct_pipeline.estimation import estimate_kernel_of_series
 from diffusionct_pipeline.evaluation.texture import TEXTURE_FIGURES, texture_table
 from diffusionct_pipeline.image_processor import CTImageProcessor
 from diffusionct_pipeline.pipeline import checked_indices
+from diffusionct_pipeline.scan_estimate import ScanEstimate
 
 FIGURES = ("std", "laplacian_std", "glcm_contrast")
 SIDE, SQUARES = 28, 40  # pixels, and how many of a slice
@@ -53,7 +54,7 @@ def read(pipe, folder):
     """A series: its estimate, and the slices that are checked."""
     found = scan_folder(folder).require_one_series()
     few = [CTImageProcessor().load(found.paths[i])[0] for i in checked_indices(len(found.paths))]
-    return pipe.describe(estimate_kernel_of_series(found), few), few
+    return ScanEstimate(estimate_kernel_of_series(found), pipe.scan_tokens(few)), few
 
 
 def standardized(pipe, items, step):

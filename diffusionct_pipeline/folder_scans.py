@@ -89,7 +89,7 @@ def estimate_scan(
         if isinstance(slices, SeriesSlices)
         else estimate_kernel_of_slices(slices)
     )
-    return pipe.describe(kernel, few, batch_size)
+    return ScanEstimate(kernel, pipe.scan_tokens(few, batch_size))
 
 
 def try_step(

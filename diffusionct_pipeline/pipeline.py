@@ -28,18 +28,11 @@ from .checkpoint import (
     require_own_components,
     require_whole,
 )
-from .estimation import KernelEstimate, estimate_kernel_of_slices
+from .estimation import estimate_kernel_of_slices
 from .image_processor import GRID, CTImageProcessor, HUSlice, ImageInput
 from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
 from .models.texture.channels import SPACING_UNIT, TYPICAL_SPACING_MM, patient_mean
-from .models.texture.power_shift import (
-    SCAN_TOKENS,
-    evenly_spaced_indices,
-    level,
-    level_weights,
-    select_tokens,
-    whitening,
-)
+from .models.texture.power_shift import SCAN_TOKENS, evenly_spaced_indices, level_weights, select_tokens, whitening
 from .models.weights import lay_out_weights, named_weights
 from .noise import scan_noise
 from .pipeline_output import DiffusionCTPipelineOutput
@@ -47,7 +40,7 @@ from .provenance import FULL_PRECISION, Derivation, model_id, pixels_id
 from .reached import Reached, check_results
 from .registration import register
 from .sampled import described, require_converged, require_denoises, require_plausible, scheduler_named
-from .scan_estimate import REMOVED_DIGITS, ScanEstimate
+from .scan_estimate import ScanEstimate
 from .seeds import MAX_SEED, derive_seed
 from .simulation.kernels import KERNELS, Kernel, find_kernel, mtf
 from .step import MTF, Step, Target, log_mtf_power, make_step, require_noise, tails_of
@@ -457,38 +450,17 @@ class DiffusionCTPipeline(DiffusionPipeline):
         first, *others = scans_of(slices)
         few = checked_indices(len(slices)) if not others else range(len(slices))
         kernel = estimate_kernel_of_slices([slices[i] for i in first])
-        return self.describe(kernel, [slices[i] for i in few], batch_size)
+        return ScanEstimate(kernel, self.scan_tokens([slices[i] for i in few], batch_size))
 
     @torch.no_grad()
-    def describe(
-        self, kernel: KernelEstimate | None, slices: Sequence[HUSlice], batch_size: int | None = None
-    ) -> ScanEstimate:
-        """Describe a scan whose kernel is known by some of its slices: positions of their latents, and what smoothing removed."""
-        batches = [self.encode_batch([slices[i] for i in batch]) for batch in self.batches(slices, batch_size)]
-        latents = [(batch.latent_a, batch.shape[-1] // GRID) for batch in batches]
-        joined = torch.cat([select_tokens(self.autoencoder.denormalize(latent)) for latent, _ in latents])
-        tokens = joined[evenly_spaced_indices(len(joined), SCAN_TOKENS)].half().cpu()
-        described = ScanEstimate(kernel, tokens)
-        if not self.sees_reference:
-            return described
-        few = [latents[i] for i in checked_indices(len(latents))]
-        return replace(described, removed=round(self._removed(described, few), REMOVED_DIGITS))
-
-    def _removed(self, source: ScanEstimate, latents: Sequence[tuple[torch.Tensor, int]]) -> float:
-        """What smoothing removed from a scan, see `ScanEstimate.removed`, by latents (B, C, L) and the positions in their rows."""
-        config, power = self.autoencoder.config, self.autoencoder.channels.power
-        step = self.step(source, self.resolve_target())
-        std = self.autoencoder.latent_std.flatten()[power] * self.denoiser.deviation[power]
-        rings = torch.zeros_like(std)
-        used, found = level_weights(rings, config.max_lp_cm, config.max_lp_cm), []
-        for latent, row_length in latents:
-            generators = [torch.Generator().manual_seed(0) for _ in latent]
-            start = torch.stack([torch.randn(latent.shape[1:], generator=g) for g in generators]).to(latent)
-            steps = self.config.default_num_inference_steps
-            residual = self.sample_residual(latent, step, steps, start, generators, row_length)
-            mean = patient_mean(residual[:, power], weighted_by=latent) * std
-            found.append(level(mean, used).flatten())
-        return torch.cat(found).mean().item()
+    def scan_tokens(self, slices: Sequence[HUSlice], batch_size: int | None = None) -> torch.Tensor:
+        """Choose positions of the latents of some slices of a scan, (T, C) float16, not normalized."""
+        tokens = []
+        for batch in self.batches(slices, batch_size):
+            latent = self.encode_batch([slices[i] for i in batch]).latent_a
+            tokens.append(select_tokens(self.autoencoder.denormalize(latent)))
+        joined = torch.cat(tokens)
+        return joined[evenly_spaced_indices(len(joined), SCAN_TOKENS)].half().cpu()
 
     def resolve_target(
         self, target: str | None = None, references: Sequence[HUSlice] = (), batch_size: int | None = None
@@ -617,20 +589,6 @@ class DiffusionCTPipeline(DiffusionPipeline):
         Returns:
             (B, C, L), normalized, float32.
         """
-        sampled = self.sample_residual(latent_a, step, num_inference_steps, noise, generators, row_length, on_step_end)
-        return sampled if step is None else self.denoiser.from_residual(sampled, latent_a, step.shift, step.smoothed)
-
-    def sample_residual(
-        self,
-        latent_a: torch.Tensor,
-        step: Step | None,
-        num_inference_steps: int,
-        noise: torch.Tensor,
-        generators: list[torch.Generator],
-        row_length: int | None = None,
-        on_step_end: StepCallback | None = None,
-    ) -> torch.Tensor:
-        """Sample what the denoiser diffuses, (B, C, L): Z_B itself or its residual; arguments as of `denoise`."""
         with scheduler_named(self.scheduler, num_inference_steps):
             self.scheduler.set_timesteps(num_inference_steps, device=latent_a.device)
             require_denoises(self.scheduler)
@@ -652,7 +610,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 tensors |= on_step_end(number, timestep, tensors)
                 x_t, latent_a = tensors["latents"], tensors["latent_a"]
         require_converged(x_t, self.scheduler, num_inference_steps, is_residual=step is not None)
-        return x_t
+        return x_t if step is None else self.denoiser.from_residual(x_t, latent_a, step.shift, step.smoothed)
 
     def whitening(self, latent_a: torch.Tensor, step: Step) -> torch.Tensor:
         """How white the noise of slices (B, C, L) is for their kernel, (B, rings); 0 where it is not known."""

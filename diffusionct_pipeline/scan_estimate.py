@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +14,6 @@ import torch
 from .estimation import KernelEstimate
 
 ID_DIGITS = 16  # hexadecimal, of SHA-256
-# Log power that the denoiser would put back, from which on it says that noise was smoothed.
-REMOVED_FROM, REMOVED_WIDTH, REMOVED_DIGITS = 0.6, 0.03, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,22 +25,15 @@ class ScanEstimate:
     Attributes:
         kernel: MTF and noise; None where neither skin nor homogeneous tissue tells them.
         tokens: Positions of the latents of some slices, (T, C) float16, not normalized.
-        removed: Log noise power over 2 to 6 lp/cm that smoothing removed, as the denoiser would put it back; about 0 for plain
-            scans. None where it was not asked.
     """
 
     kernel: KernelEstimate | None
     tokens: torch.Tensor
-    removed: float | None = None
 
     @property
     def smoothed(self) -> float:
-        """How likely it is that the noise was smoothed, 0 to 1, by the signs of its law and by the denoiser; 0 where nothing is
-        known of it."""
-        if self.kernel is None:
-            return 0.0
-        odds = ((self.removed or 0.0) - REMOVED_FROM) / REMOVED_WIDTH
-        return max(self.kernel.smoothed, 1 / (1 + math.exp(-odds)))
+        """How likely it is that the noise was smoothed, 0 to 1; 0 where nothing is known of it."""
+        return 0.0 if self.kernel is None else self.kernel.smoothed
 
     @property
     def told_by(self) -> str:
@@ -52,16 +42,14 @@ class ScanEstimate:
 
     def digest(self) -> str:
         """Hash of all of it, as derived images name it."""
-        known = "" if self.kernel is None else self.kernel.digest()
-        known += "" if self.removed is None else f"{self.removed:.{REMOVED_DIGITS}f}"
-        return hashlib.sha256(known.encode() + self.tokens.cpu().numpy().tobytes()).hexdigest()[:ID_DIGITS]
+        kernel = "" if self.kernel is None else self.kernel.digest()
+        return hashlib.sha256(kernel.encode() + self.tokens.cpu().numpy().tobytes()).hexdigest()[:ID_DIGITS]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, from which `from_json` makes the same estimate, bit for bit."""
         data = base64.b64encode(self.tokens.cpu().numpy().astype("<f2").tobytes()).decode()
         kernel = None if self.kernel is None else self.kernel.to_json()
-        tokens = {"shape": list(self.tokens.shape), "float16": data}
-        return {"kernel": kernel, "tokens": tokens, "removed": self.removed}
+        return {"kernel": kernel, "tokens": {"shape": list(self.tokens.shape), "float16": data}}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ScanEstimate:
@@ -75,10 +63,6 @@ class ScanEstimate:
             array = np.frombuffer(base64.b64decode(tokens["float16"], validate=True), "<f2").reshape(tokens["shape"])
             if array.ndim != 2 or not np.isfinite(array).all():
                 raise ValueError("tokens must be finite and of shape (T, C)")
-            removed = values.get("removed")
-            if removed is not None and not math.isfinite(removed):
-                raise ValueError("what was removed must be finite")
-            kernel = None if kernel is None else KernelEstimate.from_json(kernel)
-            return cls(kernel, torch.from_numpy(array.copy()), removed)
+            return cls(None if kernel is None else KernelEstimate.from_json(kernel), torch.from_numpy(array.copy()))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the estimate of the source cannot be read: {error}") from error

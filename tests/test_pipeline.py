@@ -305,23 +305,16 @@ class TestReference:
 
     def test_tokens_are_those_of_each_slice(self, pipe):
         several = pipe.image_processor.load([*noise_hu(2, 64, 64), noise_hu(96, 64)], SPACING, "reference")
-        tokens = pipe.describe(None, several).tokens
-        torch.testing.assert_close(tokens, torch.cat([pipe.describe(None, [one]).tokens for one in several]))
+        tokens = pipe.scan_tokens(several)
+        torch.testing.assert_close(tokens, torch.cat([pipe.scan_tokens([one]) for one in several]))
         assert tokens.shape == (4 + 4 + 6, LATENT_CHANNELS) and tokens.dtype == torch.float16
 
     def test_tokens_of_large_slices_are_limited_and_evenly_chosen(self, pipe):
         several = pipe.image_processor.load(noise_hu(3, 320, 320), SPACING, "reference")  # 100 positions each
-        tokens = pipe.describe(None, several).tokens
+        tokens = pipe.scan_tokens(several)
         assert tokens.shape == (SCAN_TOKENS, LATENT_CHANNELS)
-        of_last = pipe.describe(None, several[2:]).tokens
+        of_last = pipe.scan_tokens(several[2:])
         assert (tokens[:, None] == of_last).all(-1).any(1).sum() > SCAN_TOKENS / 4
-
-    def test_what_smoothing_removed_is_the_mean_level_of_what_is_sampled(self, pipe, monkeypatch):
-        """Log power over the rings where the level of noise is read."""
-        deviations = pipe.autoencoder.latent_std.flatten() * pipe.denoiser.deviation
-        sampled = 0.7 / deviations[:, None] * torch.ones(1, 1, 4)
-        monkeypatch.setattr(pipe, "sample_residual", lambda *given: sampled)
-        assert pipe.describe(None, pipe.image_processor.load(noise_hu(64, 64), SPACING)).removed == pytest.approx(0.7)
 
     def test_its_kernel_is_the_targets_name(self, pipe):
         of_ct = pipe.resolve_target(references=pipe.image_processor.load(CT_SMALL))

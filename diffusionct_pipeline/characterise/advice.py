@@ -19,6 +19,7 @@ from ..estimation import KernelEstimate
 from ..pipeline import DiffusionCTPipeline
 from ..reached import TOLERANCE
 from ..simulation.kernels import KERNELS, Kernel, find_kernel
+from ..step import SURELY_SMOOTHED
 
 if TYPE_CHECKING:
     from .measure import MeasuredSeries
@@ -77,6 +78,7 @@ class Advice:
         unsure: Series that were left out of the choice, because their kernel is unsure.
         missed: Series whose trial missed the checkpoint's own standard.
         unseen: Series that do not show whether they reach it.
+        smoothed: Series whose noise was surely smoothed by more than a kernel: their dose is not known.
     """
 
     softest: Choice | None
@@ -84,6 +86,7 @@ class Advice:
     unsure: list[int]
     missed: list[int]
     unseen: list[int]
+    smoothed: list[int]
 
 
 def advise(pipe: DiffusionCTPipeline, measured: Sequence[MeasuredSeries]) -> Advice | None:
@@ -116,6 +119,7 @@ def advise(pipe: DiffusionCTPipeline, measured: Sequence[MeasuredSeries]) -> Adv
         unsure=[i for i, value in enumerate(mtf50) if value is None],
         missed=[i for i, trial in trials.items() if trial.reached.is_missed],
         unseen=[i for i, trial in trials.items() if not (trial.reached.is_reached or trial.reached.is_missed)],
+        smoothed=[i for i, trial in trials.items() if trial.source.smoothed > SURELY_SMOOTHED],
     )
 
 
@@ -172,7 +176,7 @@ def advice_lines(advice: Advice) -> list[str]:
         if choice is None:
             lines.append(f"{name}: the kernel of no series is sure enough")
             continue
-        level = choice.common_noise_hu
+        level = "target" if advice.smoothed else choice.common_noise_hu
         lines.append(f"{name}: {COMMAND.format(choice.kernel.name)}" + (f" --noise {level}" if level else ""))
     return lines
 
@@ -193,6 +197,12 @@ def advice_text(advice: Advice, count: int, standard_name: str) -> list[str]:
         f"{len(advice.missed) or 'None'} of {count} series would miss the checkpoint's own standard, {standard_name}"
     )
     text.append(f"{missed}{_numbers(advice.missed)}.\n")
+    if advice.smoothed:
+        text.append(
+            f"Noise was smoothed, as iterative reconstruction and denoising do, in {len(advice.smoothed)} series"
+            f"{_numbers(advice.smoothed)}: their dose cannot be told. To compare them with the others, give all of them "
+            "`--noise target`.\n"
+        )
     if advice.unseen:
         text.append(f"Series that do not show whether they reach it: {len(advice.unseen)}{_numbers(advice.unseen)}.\n")
     if advice.unsure:

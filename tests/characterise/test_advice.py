@@ -42,7 +42,7 @@ class TestSoftest:
     def test_below_the_table_its_softest_kernel_is_left(self):
         choice = softest_target([2.1])
         assert choice.kernel is SUGGESTED[0] and choice.kernel.mtf50 > 2.1
-        assert "and would be sharpened" in advice_text(Advice(choice, choice, [], [], []), 1, "Bl64")[0]
+        assert "and would be sharpened" in advice_text(Advice(choice, choice, [], [], [], []), 1, "Bl64")[0]
 
 
 class TestCommonest:
@@ -89,7 +89,7 @@ def test_one_noise_level_is_the_highest_that_doses_have_under_the_target():
     low, high = advice.softest.noise_hu
     assert high / low == pytest.approx(40 / 12, rel=0.15) and advice.softest.common_noise_hu >= high
     assert pipe.step(trial.source, pipe.resolve_target(advice.softest.kernel.name)).noise_hu[1] == pytest.approx(high)
-    assert (advice.missed, advice.unseen, advice.unsure) == ([1], [], [])
+    assert (advice.missed, advice.unseen, advice.unsure, advice.smoothed) == ([1], [], [], [])
 
 
 def test_a_checkpoint_whose_standard_is_unknown_takes_no_target_by_name():
@@ -102,7 +102,7 @@ class TestWords:
     def test_mixed_doses_get_the_level_that_all_can_have(self):
         choice = Choice(KERNELS["Br36"], (0,), 3.5, (8.0, 30.2))
         assert choice.common_noise_hu == 31
-        advice = Advice(choice, choice, unsure=[4], missed=[0, 2], unseen=[3])
+        advice = Advice(choice, choice, unsure=[4], missed=[0, 2], unseen=[3], smoothed=[])
         text = "".join(advice_text(advice, 5, "Bl64"))
         assert "8 to 30 HU" in text and "`--noise 31`" in text and "`--noise target`" in text
         assert (
@@ -112,7 +112,13 @@ class TestWords:
         assert "whether they reach it: 1 (4)" in text and "unsure, left out of the choice: 1 series (5)" in text
         assert advice_lines(advice)[0].endswith("--target Br36 --noise 31")
 
+    def test_smoothed_series_share_the_noise_of_the_target_with_all_others(self):
+        choice = Choice(KERNELS["Br36"], (0,), 3.5, (8.0, 30.2))
+        advice = Advice(choice, choice, [], [], [], smoothed=[1, 3])
+        assert "in 2 series (2, 4): their dose cannot be told" in "".join(advice_text(advice, 5, "Bl64"))
+        assert all(line.endswith("--noise target") for line in advice_lines(advice))
+
     def test_like_doses_get_no_word(self):
         choice = Choice(KERNELS["Br36"], (0,), 3.5, (10.0, 10.0 * MIXED))
         assert choice.common_noise_hu is None and Choice(KERNELS["Br36"], (0,), 3.5).common_noise_hu is None
-        assert advice_lines(Advice(choice, choice, [], [], []))[1].endswith("--target Br36")
+        assert advice_lines(Advice(choice, choice, [], [], [], []))[1].endswith("--target Br36")

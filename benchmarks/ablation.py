@@ -92,16 +92,16 @@ class Rows:
         seeds = [sample_seed(seed, number) for number in range(samples)]
         textures = [pipe.noise(slices, [one], "texture", sample.shape[1:]) for one in seeds]
 
-        def sampled(model, steps, count=1):
-            start = pipe.noise(slices * count, seeds[:count], "latent", latent_a.shape[1:])
-            generators = [torch.Generator().manual_seed(one) for one in seeds[:count]]
+        def sampled(model, steps, number=0):
+            start = pipe.noise(slices, [seeds[number]], "latent", latent_a.shape[1:])
+            generators = [torch.Generator().manual_seed(seeds[number])]
             row_length = sample.shape[-1] // GRID
-            return model.denoise(latent_a.expand(count, -1, -1), step, steps, start, generators, row_length)
+            return model.denoise(latent_a, step.of_sample(number, seed), steps, start, generators, row_length)
 
         def drawn(latent, texture=textures[0]):
             return pipe.image_processor.postprocess(pipe.decode(latent, skips, texture, step.coherent), slices)[0]
 
-        several = sampled(pipe, default, samples)  # [K,C,L]
+        several = torch.cat([sampled(pipe, default, number) for number in range(samples)])  # [K,C,L]
         latents = {steps: several[:1] if steps == default else sampled(pipe, steps) for steps in self.steps}
         pooled = pipe.denoiser.baseline(latent_a, step.shift)
         rows = {"input": source, "filter alone": drawn(pooled, None), "pooled style": drawn(pooled)}

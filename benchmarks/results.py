@@ -30,8 +30,17 @@ SCANS = {
     "CMB-CRC-MSB-01068_LUNG": "GE LUNG",
     "LIDC-IDRI-0314_D": "Philips D",
     "LUNG1-001_B19f": "B19f",
+    "LungFCP-01-0001_B31f smoothed": "B31f",
+    "C3N-00247_B70f smoothed": "B70f",
+    "LIDC-IDRI-0314_D smoothed": "Philips D",
+    "LUNG1-001_B19f smoothed": "B19f",
+    "STS_014_STANDARD smoothed": "GE STANDARD",
+    "STS_045_SOFT smoothed": "GE SOFT",
+    "soft smoothed": "FC13 (phantom), beside FC51",
+    "sharp smoothed": "FC51 (phantom), beside FC13",
 }
 RECONSTRUCTIONS = "two_reconstructions_to_"
+BESIDE = "plain and "
 README_SCANS = 3  # the rows of real scans in README.md; the fourth is the simulated ones
 
 
@@ -68,7 +77,8 @@ def filled(text, record):
 
 def is_shown(name):
     """Whether a part of the record's scores has a table."""
-    return name.startswith(RECONSTRUCTIONS) or name in ("kernels_to_standard", "ablation", "real_series", "commands")
+    others = ("kernels_to_standard", "ablation", "smoothed", "real_series", "commands")
+    return name.startswith(RECONSTRUCTIONS) or name in others
 
 
 # ---------------------------------------------------------------- tables, each from the whole record
@@ -140,6 +150,18 @@ def coverage(record):
     return markdown(["", "intervals as given", "the samples' spread alone", "factor that 90 % would need"], rows)
 
 
+def smoothed(record):
+    """Real series after programs that smooth, beside themselves or another reconstruction: before, and standardized."""
+    table = record["scores"]["smoothed"]
+    families = [name.removeprefix(BESIDE) for name in next(iter(table.values())) if name.startswith(BESIDE)]
+    rows = []
+    for scan, parts in table.items():
+        pairs = [parts[BESIDE + family] for family in families]
+        cells = (f"{agreement(*pair['as they are'])} to {agreement(*pair['standardized'])}" for pair in pairs)
+        rows.append([SCANS.get(scan, scan), *cells])
+    return with_commands(markdown(["", *families], rows), record, "smoothed")
+
+
 def real_series(record):
     """Resolution and noise of real series before and after."""
     rows = []
@@ -174,6 +196,7 @@ TABLES = {
     "kernels": kernels,
     "ablation": ablation,
     "coverage": coverage,
+    "smoothed": smoothed,
     "real series": real_series,
     "training": training,
 }

@@ -218,7 +218,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 overlaps (see noise.py). Arrays have no position and share one noise, unless `slice_positions` says
                 where they lie. To do a series in several calls, give each a new generator of the same seed.
             num_samples: K samples of every slice. The result is the first of them, not their mean: a mean of textures
-                has less texture than each. With more than one, `samples` and `spread` of the output say how sure it is.
+                has less texture than each. The others draw the level of noise, too, as surely as it is known. With more than
+                one, `samples` and `spread` of the output say how sure the result is.
             batch_size: Slices at a time on an accelerator; None is 8. On a CPU slices always go one by one: batching
                 gains little there, and so the same slice and seed give the same bytes whatever else is in the call.
             output_type: "auto" (the kind that was given), "np", "pt", "pil", "dicom" or "latent"; see
@@ -282,14 +283,14 @@ class DiffusionCTPipeline(DiffusionPipeline):
         batches = self.batches(slices, batch_size)
         with self.progress_bar(total=num_inference_steps * len(batches) * num_samples) as bar:
             for batch in batches:
-                inputs = [slices[i] for i in batch]
+                inputs, step = [slices[i] for i in batch], steps[batch[0]]
                 encoded = self.encode_batch(inputs)
                 for number, results in enumerate(samples):
                     results += self.standardize_batch(
                         inputs,
                         [sample_seed(seeds[i], number) for i in batch],
                         num_inference_steps,
-                        steps[batch[0]],
+                        step and step.of_sample(number, seeds[batch[0]]),
                         latents_only=output_type == "latent",
                         on_step_end=on_step_end,
                         encoded=encoded,

@@ -282,8 +282,9 @@ def standardize_slices(job: Job, series: CTSeries, slices: list[HUSlice]) -> lis
         if number == 0 and all(made is not None for made in trial):
             samples.append(trial)
             continue
-        steps = job.options.num_inference_steps
-        samples.append(job.pipe.standardize_batch(slices, of_sample, steps, job.task.step, encoded=encoded))
+        steps, step = job.options.num_inference_steps, job.task.step
+        step = step and step.of_sample(number, seeds[0][0])
+        samples.append(job.pipe.standardize_batch(slices, of_sample, steps, step, encoded=encoded))
     return list(zip(map(np.stack, zip(*samples)), seeds))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ from .models.texture.power_shift import (
     tail_features,
 )
 from .scan_estimate import ScanEstimate
+from .seeds import derive_seed
 
 STANDARD_SPACING_MM = 0.7  # a target is what pixels of this size show, or smaller ones of the scan
 # For aliasing, the scanner's gain is taken to grow no further beyond: what reconstructions do there is not known.
@@ -36,6 +37,7 @@ ANGLES = 12
 # Deviation of the level from which on it counts as unknown: then the target's noise is the sounder choice.
 LARGEST_LEVEL_DEVIATION = 0.4
 SURELY_SMOOTHED = 0.5  # what is left of smoothed noise does not tell its dose
+USUAL_DOSE_DEVIATION = 0.45  # log power, rms, by which the noise of eight real scans differed from the standard's level
 USUAL_LOG_DENSITY = 5.0  # of noise, beside which quantization counts little
 SMALLEST_SEEN_MTF = 1e-3
 SOFT_TISSUE_HU = (0.0, 130.0)  # local means, as of `estimation.noise`
@@ -78,6 +80,7 @@ class Step:
         level_deviation: Its standard deviation.
         noise_hu: Noise in soft tissue before, and after as expected; None where no soft tissue is in view.
         remarks: Sentences for the user.
+        doubt: Of power, (1, rings), normalized: one standard deviation of the level, as far as the user's wish leaves it open.
     """
 
     tokens: torch.Tensor
@@ -91,6 +94,14 @@ class Step:
     level_deviation: float | None = None
     noise_hu: tuple[float, float] | None = None
     remarks: list[str] = field(default_factory=list)
+    doubt: torch.Tensor | None = None
+
+    def of_sample(self, number: int, seed: int) -> Step:
+        """The step of a sample of the scan: the first is the likeliest, every other one draws its level of noise."""
+        if number == 0 or self.doubt is None:
+            return self
+        drawn = torch.randn((), generator=torch.Generator().manual_seed(derive_seed(seed, f"level of sample {number}")))
+        return replace(self, shift=self.shift + drawn.item() * self.doubt)
 
 
 def require_noise(noise: str | float) -> None:
@@ -166,7 +177,11 @@ def make_step(
     done = "keep" if keep else "target"
     log_mtf = None if known_mtf is None else known_mtf.to(mean)
     tails = tails_of(source).to(mean)
-    return Step(target.tokens, shift, tails, source.smoothed, coherent, log_mtf, done, level, deviation, after, remarks)
+    spread = deviation if keep else USUAL_DOSE_DEVIATION
+    doubt = torch.from_numpy(spread * share / std).to(mean)[None] if noise == "keep" else None
+    return Step(
+        target.tokens, shift, tails, source.smoothed, coherent, log_mtf, done, level, deviation, after, remarks, doubt
+    )
 
 
 def log_mtf_power(source: ScanEstimate, rings: int, max_lp_cm: float) -> torch.Tensor | None:

@@ -10,7 +10,7 @@ from diffusionct_pipeline.models.texture.power_shift import LEVEL_LP_CM, SLOW_LP
 from diffusionct_pipeline.pipeline import kernel_mtf
 from diffusionct_pipeline.scan_estimate import ScanEstimate
 from diffusionct_pipeline.simulation import KERNELS
-from diffusionct_pipeline.step import Target, log_mtf_power, make_step, require_noise
+from diffusionct_pipeline.step import USUAL_DOSE_DEVIATION, Target, log_mtf_power, make_step, require_noise
 
 RINGS, MAX_LP_CM = 24, 12.0
 CHANNELS = LatentChannels(RINGS)
@@ -94,6 +94,37 @@ class TestKeep:
         source = scan("Br40", deviation=2.0) if doubt == "source" else scan("Br40")
         step = moved(source, to_standard(known=doubt == "source"))[1]
         assert step.noise == "target" and "kernel could not be told" in step.remarks[0]
+
+
+class TestSamples:
+    """All but the first draw the level of noise as surely as it is known."""
+
+    def levels(self, step, count=400):
+        shifts = torch.cat([step.of_sample(number, 7).shift for number in range(1, count)])
+        drawn = (shifts - step.shift)[:, READ] * STD[POWER][READ]
+        torch.testing.assert_close(drawn, drawn[:, :1].expand_as(drawn), atol=1e-5, rtol=1e-4)
+        return drawn[:, 0]
+
+    def test_the_first_is_the_likeliest_and_the_same_seed_draws_the_same(self):
+        step = moved(scan("Br40"), to_standard())[1]
+        assert step.of_sample(0, 7) is step
+        torch.testing.assert_close(step.of_sample(3, 7).shift, step.of_sample(3, 7).shift, atol=0, rtol=0)
+        assert not torch.equal(step.of_sample(3, 7).shift, step.of_sample(3, 8).shift)
+
+    def test_a_kept_dose_is_drawn_from_its_deviation(self):
+        step = moved(scan("Br40", deviation=0.2), to_standard())[1]
+        drawn = self.levels(step)
+        assert drawn.std().item() == pytest.approx(step.level_deviation, rel=0.15)
+        assert abs(drawn.mean().item()) < 0.2 * step.level_deviation
+
+    def test_a_dose_that_cannot_be_kept_is_drawn_from_what_is_usual(self):
+        drawn = self.levels(moved(scan("Br40", kernel=False), to_standard())[1])
+        assert drawn.std().item() == pytest.approx(USUAL_DOSE_DEVIATION, rel=0.15)
+
+    @pytest.mark.parametrize("noise", ("target", 60.0))
+    def test_a_level_that_the_user_chose_is_not_drawn(self, noise):
+        step = moved(scan("Br40"), to_standard(), noise)[1]
+        assert step.of_sample(3, 7) is step
 
 
 class TestTarget:

@@ -148,22 +148,22 @@ def describe(component: Any) -> dict[str, Any] | None:
     return {"class": type(component).__name__, "config": config}
 
 
-def pixel_constants() -> dict[str, Any]:
-    """ "module.NAME" -> value of every constant in the modules that pixels pass through: numbers and tuples of them."""
+def pixel_constants() -> dict[str, list[Any]]:
+    """Constants of the modules that pixels pass through, see `constants_of`."""
     modules = [hounsfield, image_processor, kernel_estimate, noise, padding, step]
     for found in pkgutil.walk_packages(models.__path__, f"{models.__name__}."):
         modules.append(importlib.import_module(found.name))
     return constants_of(modules)
 
 
-def constants_of(modules: Iterable[ModuleType]) -> dict[str, Any]:
-    """ "module.NAME" -> value of every numeric constant in modules."""
-    return {
-        f"{module.__name__}.{name}": plain(value)
-        for module in modules
-        for name, value in vars(module).items()
-        if name.isupper() and is_numeric(value)
-    }
+def constants_of(modules: Iterable[ModuleType]) -> dict[str, list[Any]]:
+    """NAME -> values, in order, that numeric constants of that name have in modules: which module does not count."""
+    found: dict[str, set[str]] = {}
+    for module in modules:
+        for name, value in vars(module).items():
+            if name.isupper() and is_numeric(value):
+                found.setdefault(name, set()).add(json.dumps(value))
+    return {name: [json.loads(value) for value in sorted(values)] for name, values in sorted(found.items())}
 
 
 def is_numeric(value: Any) -> bool:

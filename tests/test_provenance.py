@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from diffusionct_pipeline import DiffusionCTPipeline, image_processor, noise, pa
 from diffusionct_pipeline.dicom import hounsfield
 from diffusionct_pipeline.estimation import kernel_estimate
 from diffusionct_pipeline.models.texture import channels, coherence, local_spectrum, power_shift, synthesis
-from diffusionct_pipeline.provenance import model_id, pixel_constants
+from diffusionct_pipeline.provenance import constants_of, model_id, pixel_constants
 
 CT_SMALL = get_testdata_file("CT_small.dcm")
 
@@ -107,9 +108,13 @@ def test_a_constant_of_the_code_changes_the_model_id(monkeypatch, module, name):
 
 
 def test_constants_are_found_without_a_list():
-    names = {name.removeprefix("diffusionct_pipeline.") for name in pixel_constants()}
-    expected = {"image_processor.HU_SCALE", "models.texture.local_spectrum.WINDOW", "noise.PROFILE_WIDTH"}
-    assert expected | {"dicom.hounsfield.OUTSIDE_FIELD_OF_VIEW_HU"} <= names
+    assert {"HU_SCALE", "WINDOW", "PROFILE_WIDTH", "OUTSIDE_FIELD_OF_VIEW_HU"} <= set(pixel_constants())
+
+
+def test_where_a_constant_stands_does_not_count_and_each_of_one_name_does():
+    here, there = SimpleNamespace(REACH=3, BAND=(1.0, 2.0), word="a"), SimpleNamespace(REACH=5)
+    assert constants_of([here, there]) == constants_of([there, here]) == {"BAND": [[1.0, 2.0]], "REACH": [3, 5]}
+    assert constants_of([here]) != constants_of([here, there])
 
 
 def test_a_constant_of_the_noise_changes_the_uids(checkpoint, monkeypatch):

@@ -68,6 +68,8 @@ LAYERS = {
     "study": 14,
     "standardize_volumes": 14,
     "standardize_folder": 15,
+    "series_list": 11,
+    "standardize_listed": 16,
     "demo": 16,
     "commands": 17,
     "cli": 18,

@@ -273,8 +273,9 @@ def make_job(
     output: Path,
     options: FolderOptions,
     progress: Callable[[int, int], None] | None,
+    pipe: DiffusionCTPipeline | None = None,
 ) -> Job:
-    """Load the model, check the options and measure the texture of the reference.
+    """Load the model, unless it is loaded already, check the options and measure the texture of the reference.
 
     Raises:
         ValueError, OSError: naming the option and the reason.
@@ -282,7 +283,9 @@ def make_job(
     started = time.time()
     with about_arguments():
         require_noise(options.noise)
-    if options.system is None:
+    if pipe is not None:
+        pass
+    elif options.system is None:
         pipe = load_pipeline(options.model, options.device)
     else:
         system = load_system(options.system, options.model)

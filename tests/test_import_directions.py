@@ -70,6 +70,7 @@ LAYERS = {
     "standardize_folder": 15,
     "series_list": 11,
     "standardize_listed": 16,
+    "node": 16,
     "demo": 16,
     "commands": 17,
     "cli": 18,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import requests
 from requests.utils import get_netrc_auth
 
 SECONDS = 120.0  # for an answer; Orthanc writes a slice to disk within
+
+
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")  # as Orthanc makes them, from SHA-1
 
 
 class Unavailable(OSError):
@@ -72,6 +76,17 @@ class Orthanc:
         if answer.status_code >= 400 and not (absent and answer.status_code == 404):
             raise Refused(f"Orthanc refuses {method} {path}: {said(answer)}")
         return answer
+
+
+def require_id(text: str) -> str:
+    """An id, which is going to name a file.
+
+    Raises:
+        Refused: it is none.
+    """
+    if not ID.fullmatch(text):
+        raise Refused(f"Orthanc names an image or a series {text!r}, which is none of its ids.")
+    return text
 
 
 def said(answer: requests.Response) -> str:

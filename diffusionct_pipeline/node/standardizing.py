@@ -16,7 +16,7 @@ from ..pipeline import DiffusionCTPipeline
 from ..run_report import without_folders
 from ..sources import Sources
 from ..standardize_folder import run_job
-from .orthanc import Orthanc, Unavailable
+from .orthanc import Orthanc, Unavailable, require_id
 from .rules import Rule
 from .state import DONE, INCOMPLETE, LEFT_ALONE, REFUSED, Record, SeriesState
 
@@ -48,7 +48,7 @@ def made_here(orthanc: Orthanc, instance: str, folder: Path) -> bool:
 
 def fetched(orthanc: Orthanc, instance: str, folder: Path) -> Path:
     """File of an instance, below `folder`; fetched if it is not there."""
-    path = folder / f"{instance}.dcm"
+    path = folder / f"{require_id(instance)}.dcm"
     if not path.exists():
         write_whole(path, orthanc.bytes(f"/instances/{instance}/file"))
     return path

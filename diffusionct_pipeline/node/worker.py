@@ -20,7 +20,7 @@ from ..provenance import model_id
 from ..usage import about_arguments
 from .delivery import Receiver
 from .log import event
-from .orthanc import Orthanc, Refused, Unavailable
+from .orthanc import Orthanc, Refused, Unavailable, require_id
 from .rules import Rule, first_rule
 from .standardizing import made_here, settings_of, standardize_series
 from .state import (
@@ -141,10 +141,10 @@ class Worker:
             # StableSeries does not help: it never comes if Orthanc dies before.
             series = ""
             if change["ChangeType"] == "NewSeries":
-                series = change["ID"]
+                series = require_id(change["ID"])
             elif change["ChangeType"] == "NewInstance":
                 with contextlib.suppress(Refused):  # deleted meanwhile
-                    series = self.orthanc.get(f"/instances/{change['ID']}")["ParentSeries"]
+                    series = require_id(self.orthanc.get(f"/instances/{change['ID']}")["ParentSeries"])
             if series:
                 self.waiting.setdefault(series, change["Seq"])
         if page["Changes"]:

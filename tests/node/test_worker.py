@@ -3,21 +3,18 @@
 import io
 import json
 
-import numpy as np
 import pydicom
 import pytest
 from helpers.dicom import ROOT, dciodvfy_errors, make_slice
+from helpers.node import RULES, data_of, push, results, states
 from helpers.orthanc_server import Server
 from helpers.runs import HU
 
 from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.node.orthanc import Orthanc
-from diffusionct_pipeline.node.rules import Rule
 from diffusionct_pipeline.node.state import Record, all_states
 from diffusionct_pipeline.node.worker import serve
 from diffusionct_pipeline.standardize_folder import standardize_folder
-
-RULES = [Rule("none of B10", kernel=("B10*",), skip=True), Rule("CT", modality=("CT", "PT"))]
 
 
 @pytest.fixture
@@ -30,40 +27,6 @@ def server(tmp_path):
 @pytest.fixture
 def orthanc(server):
     return Orthanc(server.url)
-
-
-def data_of(dataset):
-    file = io.BytesIO()
-    pydicom.dcmwrite(file, dataset, enforce_file_format=True)
-    return file.getvalue()
-
-
-def push(orthanc, *numbers, series=1, **header):
-    """Slices of a series with noise that differs from slice to slice; their files."""
-    files = []
-    for number in numbers:
-        hu = (np.random.default_rng(number).normal(40, 30 * number, HU.shape)).round()
-        files.append(data_of(make_slice(hu, series=series, number=number, **header)))
-        orthanc.store(files[-1])
-    return files
-
-
-def states(orthanc):
-    """Number of the source series -> its state."""
-    found = {}
-    for series, state in all_states(orthanc).items():
-        uid = orthanc.get(f"/series/{series}")["MainDicomTags"]["SeriesInstanceUID"]
-        found[uid.removeprefix(f"{ROOT}.")] = state
-    return found
-
-
-def results(orthanc, state):
-    """UID -> file of each result of a series."""
-    files = {}
-    for instance in orthanc.get(f"/series/{state.result}")["Instances"]:
-        data = orthanc.bytes(f"/instances/{instance}/file")
-        files[pydicom.dcmread(io.BytesIO(data)).SOPInstanceUID] = data
-    return files
 
 
 def by_command(folder, files, model, **options):

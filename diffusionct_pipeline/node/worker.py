@@ -158,17 +158,17 @@ class Worker:
             return False
         try:
             acted, is_finished = self._attend(series)
-        except Refused as error:
-            if self.orthanc.find(f"/series/{series}") is not None:
-                raise Unavailable(str(error)) from error
-            acted, is_finished = True, True
-            event("gone", series=series)
-        except OSError as error:
+        except (OSError, Refused) as error:
+            if isinstance(error, Refused) and self.orthanc.find(f"/series/{series}") is None:
+                event("gone", series=series)
+                del self.waiting[series]
+                return True
             reason = reason_of(error)
             event("waiting", series=series, reason=reason, seconds=pause)
             self._later[series] = time.monotonic() + pause, min(2 * pause, LONGEST_PAUSE)
             with contextlib.suppress(OSError, Refused):
-                SeriesState(state=WAITING, reason=reason).save(self.orthanc, series)
+                before = SeriesState.of(self.orthanc, series)
+                SeriesState(state=WAITING, reason=reason, result=before.result).save(self.orthanc, series)
             return False
         self._later.pop(series, None)
         if is_finished:
@@ -221,8 +221,13 @@ class Worker:
             return standardize_series(
                 self.orthanc, series, instances, rule, settings_of(rule, self.model_id), self.pipe, folder, result
             )
-        except (OSError, Refused):
+        except OSError:
             raise
+        except Refused as error:
+            if self.orthanc.find(f"/series/{series}") is None:
+                raise
+            state.state, state.reason = REFUSED, str(error)
+            return state
         except Exception as error:  # one odd series must not stop the others, whatever is odd about it
             state.state, state.reason = REFUSED, f"{type(error).__name__} while it was standardized"
             return state
@@ -241,6 +246,6 @@ class Worker:
         self._answers = answers
 
 
-def reason_of(error: OSError) -> str:
+def reason_of(error: OSError | Refused) -> str:
     """What went wrong, without the path."""
-    return error.strerror or str(error)
+    return getattr(error, "strerror", None) or str(error)

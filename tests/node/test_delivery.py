@@ -1,5 +1,7 @@
 """Delivery: Orthanc sends once; the node sends again, with growing pauses, until all is committed or it gives up."""
 
+import json
+
 import pytest
 
 from diffusionct_pipeline.node import delivery as module
@@ -19,16 +21,12 @@ class Fake:
         return {"ID": f"job {len(self.orders)}"}
 
     def find(self, path):
-        return None if self.job is None else b"{}"
-
-    def get(self, path):
-        if path.startswith("/jobs/"):
-            return {
-                "State": self.job,
-                "ErrorDescription": "no route",
-                "Content": {"StorageCommitmentTransactionUID": "2.25"},
-            }
-        return {"Status": self.commitment}
+        if self.job is None:
+            return None
+        if path.startswith("/storage-commitment/"):
+            return json.dumps({"Status": self.commitment}).encode()
+        content = {"StorageCommitmentTransactionUID": "2.25"}
+        return json.dumps({"State": self.job, "ErrorDescription": "no route", "Content": content}).encode()
 
 
 @pytest.fixture

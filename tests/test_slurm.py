@@ -17,7 +17,7 @@ from diffusionct_pipeline.standardize_folder import standardize_folder
 
 ROOT = Path(__file__).parents[1]
 DAEMONS = ("munged", "slurmctld", "slurmd")
-LONG = 60  # slices of the series whose task is killed
+LONG = 400  # slices of the series whose task is killed
 VARYING = ("started", "ended", "seconds", "seconds_to_load", "written", "finished_before")
 CONFIG = """
 ClusterName=test
@@ -84,7 +84,7 @@ def wait_until(true, seconds):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
-        time.sleep(0.3)
+        time.sleep(0.1)
 
 
 def blocks():

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from helpers.runs import HU, REPORT, tree, write_scans
 
+from diffusionct_pipeline.series_list import read_list
 from diffusionct_pipeline.standardize_folder import standardize_folder
 
 ROOT = Path(__file__).parents[1]
@@ -89,7 +90,7 @@ def wait_until(true, seconds):
 
 def blocks():
     """The job script of the page, and the lines that submit it."""
-    found = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/how-to/cluster.md").read_text(), re.DOTALL)
+    found = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/how-to/cluster.md").read_text(), re.DOTALL)
     (script,) = [block for block in found if "#SBATCH" in block]
     (submit,) = [block for block in found if "sbatch --parsable" in block]
     return script, submit
@@ -121,7 +122,7 @@ def test_a_killed_task_is_made_up_for_by_the_same_job(slurm, tmp_path, model):
     environment = {**slurm, "PATH": path, "PYTHONPATH": str(ROOT), "SLURM_MEM_PER_NODE": "2000"}
     submit = submit.replace("CHUNK=4", "CHUNK=1").replace("--parsable", "--parsable --mem=1G").splitlines()
 
-    def run_array(while_it_runs=lambda: None):
+    def run_array(while_it_runs=lambda job: None):
         lines = [line for line in submit if "--dependency" not in line]
         done = subprocess.run(["bash", "-ec", "\n".join([*lines, "echo $array"])], cwd=tmp_path, env=environment,
                               capture_output=True, text=True)  # fmt: skip
@@ -137,16 +138,17 @@ def test_a_killed_task_is_made_up_for_by_the_same_job(slurm, tmp_path, model):
 
     out = tmp_path / "standardized"
 
-    def kill_the_third(job):
+    def kill_the_long_one(job):
         wait_until(lambda: len(list((out / "3").glob("*.dcm"))) > 2, 600)
-        ask(slurm, "scancel", "--signal=KILL", "--full", f"{job}_3")
+        listed = [item.path for item in read_list(tmp_path / "series.tsv")]
+        ask(slurm, "scancel", "--signal=KILL", "--full", f"{job}_{listed.index('3') + 1}")
 
-    run_array(kill_the_third)
+    run_array(kill_the_long_one)
     made = len(list((out / "3").glob("*.dcm")))
     assert 2 < made < LONG, "the kill must strike while there is work"
     first = merge()
     assert first.returncode == 1 and f"of {len(slices)} slices" in first.stdout, first
-    run_array(lambda job: None)
+    run_array()
     again = merge()
     assert again.returncode in (0, 3), again
     report = json.loads((out / REPORT).read_text())

@@ -13,7 +13,7 @@ import pkgutil
 from typing import Protocol
 
 # In the help; others follow by name.
-FIRST = (
+FIRST = ("demo", "standardize", "simulate", "evaluate", "characterise", "adapt", "study", "publish", "info", "plan", "merge", "serve")
     "demo",
     "standardize",
     "plan",

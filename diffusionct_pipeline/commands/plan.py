@@ -9,7 +9,7 @@ from ..usage import require_paths
 from ._shared import EXIT_FAILURE, EXIT_OK
 
 TEXT = "list the series of a folder, a line each, for `standardize --series-list` in several jobs"
-EXAMPLE = "diffusionct plan scans > series.tsv"
+EXAMPLE = "diffusionct plan scans"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

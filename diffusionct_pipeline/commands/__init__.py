@@ -13,12 +13,9 @@ import pkgutil
 from typing import Protocol
 
 # In the help; others follow by name.
-FIRST = ("demo", "standardize", "simulate", "evaluate", "characterise", "adapt", "study", "publish", "info", "plan", "merge", "serve")
+FIRST = (
     "demo",
     "standardize",
-    "plan",
-    "merge",
-    "serve",
     "simulate",
     "evaluate",
     "characterise",
@@ -26,6 +23,9 @@ FIRST = ("demo", "standardize", "simulate", "evaluate", "characterise", "adapt",
     "study",
     "publish",
     "info",
+    "plan",
+    "merge",
+    "serve",
 )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from .usage import UsageError
@@ -19,6 +22,21 @@ def usable_device(device: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         raise UsageError(f'device "{device}" cannot be used: {first_line(error)}') from error
     return place
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread of the CPU while the block runs.
+
+    PyTorch adds up in another order with another number of threads, which it takes from the cores that it sees: the last bits of
+    a result would depend on the machine, or on what a batch system grants. Several processes use several cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def first_line(error: Exception) -> str:

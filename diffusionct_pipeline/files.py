@@ -178,12 +178,23 @@ def remove_temporaries(folder: str | os.PathLike) -> None:
                 os.unlink(os.path.join(parent, name))
 
 
+def visible_names(folder: str | os.PathLike) -> Iterator[str]:
+    """Paths of the files below a folder, relative to it, without hidden files and those of hidden folders."""
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "."]
+        yield from (os.path.relpath(os.path.join(parent, name), folder) for name in files if name[0] != ".")
+
+
 @contextlib.contextmanager
-def locked_folder(folder: str | os.PathLike) -> Iterator[None]:
+def locked_folder(folder: str | os.PathLike, shared: bool = False) -> Iterator[None]:
     """Make a folder if needed and keep other processes that ask for the same lock out of it while the block runs.
 
     The lock is the kernel's, on the file `LOCK_FILE`, so that a killed process holds none. The file is removed at the
-    end. There is no lock on Windows and on file systems that know none.
+    end, but for a shared lock. There is no lock on Windows and on file systems that know none.
+
+    Args:
+        folder: Which.
+        shared: Whether others that ask for a shared lock may be there, too.
 
     Raises:
         BlockingIOError: naming the folder, which another process holds.
@@ -191,17 +202,17 @@ def locked_folder(folder: str | os.PathLike) -> Iterator[None]:
     """
     with _writable(folder) as folder:
         path = folder / LOCK_FILE
-        descriptor = _open_locked(path)
+        descriptor = _open_locked(path, shared)
     try:
         yield
     finally:
         with contextlib.suppress(OSError):  # the folder may be gone, and another one in its place
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
+            if not shared and os.path.samestat(os.fstat(descriptor), path.stat()):
                 path.unlink()
         os.close(descriptor)
 
 
-def _open_locked(path: Path) -> int:
+def _open_locked(path: Path, shared: bool) -> int:
     """Descriptor of a file that is locked and is still called `path`; errors as of `locked_folder`."""
     while True:
         if path.is_symlink() or (path.exists() and not path.is_file()):
@@ -209,7 +220,7 @@ def _open_locked(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             if fcntl is not None:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
         except BlockingIOError as error:

@@ -22,7 +22,7 @@ from .characterise.prior import SliceLatent
 from .devices import first_line, usable_device
 from .earlier_run import KnownScan, given_scans, known_scans
 from .fast import make_fast
-from .files import full_disk, write_whole
+from .files import full_disk, visible_names, write_whole
 from .pipeline import DiffusionCTPipeline
 from .provenance import Derivation
 from .run_report import REPORT_FILE, SeriesEntry, make_report, relative_path
@@ -138,6 +138,8 @@ class Job:
         latents: What the latents of the present series say of its likeness to training.
         known: UID of a scan -> what an earlier run says of it.
         task: Of the present scan.
+        report_file: Where the report is, below `output`; elsewhere than usual, the run is one of several that share `output`.
+        before: Series of the list before the first one of this run.
     """
 
     scan: Sources
@@ -162,6 +164,13 @@ class Job:
     latents: list[SliceLatent] = field(default_factory=list)
     known: dict[str, KnownScan] = field(default_factory=dict)
     task: ScanTask | None = None
+    report_file: Path = Path(REPORT_FILE)
+    before: int = 0
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other runs may write to the output folder meanwhile."""
+        return self.report_file != Path(REPORT_FILE)
 
     @property
     def total(self) -> int:
@@ -224,12 +233,9 @@ class Job:
             for name in sorted(self.results)
             if not (self.output / name).is_file()
         ]
-        if self.stopped:  # what it did not get to may well be of an earlier run with the same options
+        if self.stopped or self.is_shared:  # the rest may well be of another run with the same options
             return
-        for parent, _, files in os.walk(self.output):
-            names = {os.path.relpath(os.path.join(parent, name), self.output) for name in files if name[0] != "."}
-            self.others += names - self.results - {REPORT_FILE}
-        self.others.sort()
+        self.others = sorted({*visible_names(self.output)} - self.results - {REPORT_FILE})
 
     def report(self, ended: bool = False) -> dict[str, Any]:
         """Write the report as far as the run has come; one that cannot be written counts at the end only."""
@@ -251,9 +257,11 @@ class Job:
             begun=self.begun,
             ended=time.time() if ended else None,
         )
+        if self.is_shared:
+            report["results"] = sorted(self.results)
         try:
             self.require_output()
-            write_whole(self.output / REPORT_FILE, json.dumps(report, indent=2) + "\n")
+            write_whole(self.output / self.report_file, json.dumps(report, indent=2) + "\n")
         except OSError as error:
             report["stopped"] = report["stopped"] or f"{REPORT_FILE} cannot be written: {error.strerror}"
         self.reported = time.monotonic()
@@ -265,8 +273,9 @@ def make_job(
     output: Path,
     options: FolderOptions,
     progress: Callable[[int, int], None] | None,
+    pipe: DiffusionCTPipeline | None = None,
 ) -> Job:
-    """Load the model, check the options and measure the texture of the reference.
+    """Load the model, unless it is loaded already, check the options and measure the texture of the reference.
 
     Raises:
         ValueError, OSError: naming the option and the reason.
@@ -274,7 +283,9 @@ def make_job(
     started = time.time()
     with about_arguments():
         require_noise(options.noise)
-    if options.system is None:
+    if pipe is not None:
+        pass
+    elif options.system is None:
         pipe = load_pipeline(options.model, options.device)
     else:
         system = load_system(options.system, options.model)

@@ -39,7 +39,7 @@ def write_preview(
         kernels: Of the source, "" where it is not known, and of the result.
         before_hu, after_hu, spacing_mm, spread_hu: As in `preview_png`.
     """
-    number, (index, count) = len(job.entries), place
+    number, (index, count) = job.before + len(job.entries), place
     picture = Path(PREVIEW_FOLDER, f"{number:02d}_{name.replace(os.sep, '_')}.png")
     # Without the path, which may name a patient: pictures are shown to others.
     title = f"series {number}, slice {index + 1} of {count}   {kernels[0] or 'unknown kernel'} to {kernels[1]}"

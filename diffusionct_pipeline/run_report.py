@@ -146,12 +146,9 @@ def make_report(
         stopped: Why the run ended early, "" if it did not.
         started, begun, ended: `time.time()` before the model was loaded, after it, and at the end; None before that.
     """
-    junk, unusable = [], []
-    for item in skipped:
-        line = {"path": str(relative_path(item.path, folder)), "kind": item.kind.value, "reason": item.reason}
-        (junk if is_junk(item) else unusable).append(line)
+    junk, unusable = split_skipped(skipped, folder)
     versions = {"python": platform.python_version(), "torch": torch.__version__, "diffusers": diffusers.__version__}
-    versions["threads"] = str(torch.get_num_threads())  # the last bits depend on them, see docs/command_line.md
+    versions["threads"] = str(torch.get_num_threads())  # the last bits depend on them
     report = {
         "diffusionct_version": __version__,
         "versions": versions,
@@ -177,6 +174,15 @@ def make_report(
         "skipped": junk,
     }
     return without_folders(report, {"IN": folder, "OUT": output})
+
+
+def split_skipped(skipped: list[Skipped], folder: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """What a scan of a folder left out -> what need not have been standardized, and what should have been."""
+    junk, unusable = [], []
+    for item in skipped:
+        line = {"path": str(relative_path(item.path, folder)), "kind": item.kind.value, "reason": item.reason}
+        (junk if is_junk(item) else unusable).append(line)
+    return junk, unusable
 
 
 def without_folders(value: Any, folders: Mapping[str, Path]) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from .characterise.prior import has_texture_latent, header_remarks, latent_remarks, likeness, slice_latents
+from .devices import one_thread
 from .dicom import CTSeries, CTSlice, DicomError, read_slice, write_slice
 from .dicom.plausible import ValueRange, lacks_air, lacks_air_remark
 from .files import locked_folder, remove_temporaries, whole_file
@@ -60,8 +61,10 @@ def standardize_folder(
 ) -> dict[str, Any]:
     """Standardize a DICOM, NIfTI or NRRD file, or all CT series and volumes below a folder.
 
-    Every slice becomes the bytes that the pipeline gives it in Python with the same seed. A run that was interrupted is
-    resumed: what an earlier one with the same input, model and options has finished stays as it is, see
+    Every slice becomes the bytes that the pipeline gives it in Python with the same seed, on one thread. On a CPU they
+    depend on the slice, the estimate of its scan and the options: not on its neighbours, nor on how many cores there are.
+
+    A run that was interrupted is resumed: what an earlier one with the same input, model and options has finished stays as it is, see
     `finished_slice`. Results of another model, of other options or of a source that has changed are made anew.
 
     Args:
@@ -130,30 +133,41 @@ def standardize_folder(
     if preview:
         import_optional("matplotlib")
 
-    # 2. One model and one reference for all.
-    job = make_job(scan, output, options, progress)
+    with one_thread():
+        # 2. One model and one reference for all.
+        job = make_job(scan, output, options, progress)
 
-    # 3. Series by series; the report is written whatever happens.
-    with locked_folder(output):
-        remove_temporaries(output)
-        job.folder = output.stat()
-        try:
-            job.count(0)
-            for series in scan.series:
-                standardize_series(job, series)
-                if job.stopped:
-                    break
-            for header in [] if job.stopped else list(scan.volumes):
-                standardize_volume(job, header)
-                if job.stopped:
-                    break
-        except BaseException as error:
-            job.stopped = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
-            raise
-        finally:
-            job.scan.remarks.extend(arrivals(scan, source))
-            job.close()
-            report = job.report(ended=True)
+        # 3. Series by series.
+        with locked_folder(output):
+            remove_temporaries(output)
+            return run_job(job, lambda: arrivals(scan, source))
+
+
+def run_job(job: Job, last_remarks: Callable[[], list[str]] = list) -> dict[str, Any]:
+    """Standardize series by series; the report is written whatever happens.
+
+    Args:
+        job: The run. The caller holds the lock of its output folder.
+        last_remarks: Called at the end, for what is to be said then.
+    """
+    job.folder = job.output.stat()
+    try:
+        job.count(0)
+        for series in job.scan.series:
+            standardize_series(job, series)
+            if job.stopped:
+                break
+        for header in [] if job.stopped else list(job.scan.volumes):
+            standardize_volume(job, header)
+            if job.stopped:
+                break
+    except BaseException as error:
+        job.stopped = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        job.scan.remarks.extend(last_remarks())
+        job.close()
+        report = job.report(ended=True)
     return report
 
 

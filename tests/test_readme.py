@@ -33,8 +33,9 @@ def blocks(text, language):
 
 
 def commands_of(pages):
-    """Command lines of Bash blocks, without comments and variables that are set for one command."""
+    """Command lines of Bash blocks, without comments, files for their output and variables that are set for one command."""
     bash = "\n".join("\n".join(blocks(page.read_text(), "bash")) for page in pages).replace("\\\n", " ")
+    bash = re.sub(r" > \S+$", "", bash, flags=re.MULTILINE)
     lines = (re.sub(r'^(\w+="[^"]*" )+', "", line.split("  #")[0]).strip() for line in bash.splitlines() if line)
     return list(dict.fromkeys(lines))
 

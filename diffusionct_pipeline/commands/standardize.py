@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from typing import Any
 
 from ..seeds import MAX_SEED
 from ..usage import UsageError, require_folder, require_model, require_outside, require_paths
@@ -48,6 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)")  # fmt: skip
     add("--device", metavar="D", help='"cpu", "cuda", "cuda:1"; default: the first GPU, else the CPU')
     add("--batch-size", type=count, metavar="B", help="slices at a time on a GPU (default: 8); a CPU takes one by one")
+    add("--series-list", metavar="TSV", help="list that `diffusionct plan IN` printed, of which to do --index: several jobs may "
+        "then share OUT, and `diffusionct merge OUT` makes one report of theirs")  # fmt: skip
+    add("--index", type=count, metavar="N", help="which series of the list, from 1")
+    add("--chunk", type=count, metavar="K", help="do K series of the list, the N-th K of them (default: 1)")
     add("--samples", type=count, default=1, metavar="K", help="samples of each slice: the derived file is the "
         "first, whatever K; with more than 1 all of them and their spread go to OUT/samples (default: %(default)s)"
     )  # fmt: skip
@@ -74,18 +79,29 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--target and --reference exclude each other; give one of them.")
     if options.system is None:
         require_model(options.model)
-    from ..standardize_folder import standardize_folder
+    if (options.series_list is None) != (options.index is None) or (options.chunk and options.index is None):
+        raise UsageError("--series-list and --index belong together, and --chunk to them; give both or none of them.")
+    if options.series_list is None:
+        from ..standardize_folder import standardize_folder as standardize
+
+        listed = {}
+    else:
+        from ..standardize_listed import standardize_listed as standardize
+
+        require_paths(**{"--series-list": options.series_list})
+        listed = {"series_list": options.series_list, "index": options.index, "chunk": options.chunk or 1}
 
     bar = ProgressBar("standardize", unit="slice" if options.samples == 1 else "sample")
     with patients_kept_out_of_the_log(options.input, options.output, options.reference), bar as progress:
-        report = standardize_folder(
+        report = standardize(
             options.input,
             options.output,
+            **listed,
+            known_source=options.source,
             model=options.model,
             target=options.target,
             reference=options.reference,
             noise=options.noise,
-            known_source=options.source,
             num_inference_steps=options.steps,
             seed=options.seed,
             device=options.device,
@@ -100,12 +116,17 @@ def run(options: argparse.Namespace) -> int:
             slice_thickness=options.slice_thickness,
             progress=progress,
         )
+    return tell(report)
+
+
+def tell(report: dict[str, Any]) -> int:
+    """Print what a report says; the exit code."""
     before = report["finished_before"]
     done = f"{report['written'] + before} of {report['slices']} slices in {len(report['series'])} series"
     done += " are standardized"
     print(f"{done}, {before} of them by an earlier run" if before else done)
     if report["samples_folder"]:
-        print(f"{options.samples} samples of each in its folder {report['samples_folder']}")
+        print(f"{report['options']['num_samples']} samples of each in its folder {report['samples_folder']}")
     if report["skipped"]:
         kinds = Counter(item["kind"] for item in report["skipped"])
         named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())

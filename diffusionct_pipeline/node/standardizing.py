@@ -1,0 +1,153 @@
+"""One series of Orthanc: fetched, standardized, and its results put back into its study."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..dicom import DicomError, FolderScan, SkippedKind, scan_folder
+from ..dicom.reading import SliceHeader, read_dataset
+from ..files import locked_folder, remove_temporaries, write_whole
+from ..folder_job import FolderOptions, make_job
+from ..pipeline import DiffusionCTPipeline
+from ..run_report import without_folders
+from ..sources import Sources
+from ..standardize_folder import run_job
+from .orthanc import Orthanc, Unavailable, require_id
+from .rules import Rule
+from .state import DONE, INCOMPLETE, LEFT_ALONE, REFUSED, Record, SeriesState
+
+# What a scanner sends along with its slices, and nobody wants standardized; a rule that fits it is no mistake.
+ALONG = (
+    SkippedKind.LOCALIZER,
+    SkippedKind.NOT_TRANSVERSE,
+    SkippedKind.PICTURE,
+    SkippedKind.STANDARDIZED,
+    SkippedKind.SECOND_COPY,
+)
+STORED = ("Success", "AlreadyStored")
+KEPT = ("diffusionct_version", "model_id", "series")  # of a report, for later slices
+
+
+def settings_of(rule: Rule, model_id: str) -> str:
+    """Hash of what results depend on beside their series."""
+    values = [__version__, model_id, rule.target, rule.reference, rule.noise]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+def made_here(orthanc: Orthanc, instance: str, folder: Path) -> bool:
+    """Whether an instance is a result of this package; it is left in `folder`."""
+    try:
+        return SliceHeader.of(read_dataset(fetched(orthanc, instance, folder), header_only=True), None).is_standardized
+    except DicomError:
+        return False
+
+
+def fetched(orthanc: Orthanc, instance: str, folder: Path) -> Path:
+    """File of an instance, below `folder`; fetched if it is not there."""
+    path = folder / f"{require_id(instance)}.dcm"
+    if not path.exists():
+        write_whole(path, orthanc.bytes(f"/instances/{instance}/file"))
+    return path
+
+
+def standardize_series(
+    orthanc: Orthanc,
+    series: str,
+    instances: list[str],
+    rule: Rule,
+    settings: str,
+    pipe: DiffusionCTPipeline,
+    work: Path,
+    result: str,
+) -> SeriesState:
+    """Do what is not done of a series.
+
+    Args:
+        orthanc: Where it is.
+        series: Its id there.
+        instances: The ids of its slices.
+        rule: What to do.
+        settings: Of `settings_of`.
+        pipe: The pipeline.
+        work: Folder of this series, which may hold what a killed worker left.
+        result: Orthanc's id of the series with earlier results, "" if there are none.
+
+    Returns:
+        What became of it, without its key and its delivery.
+
+    Raises:
+        OSError: what may go well later: `Unavailable`, or a full disk.
+    """
+    record = Record.of(orthanc, series)
+    if record is None or record.settings != settings:
+        record = Record(settings, [], {})
+    state = SeriesState(state=DONE, slices=len(instances), result=result)
+    # 1. What is new; of slices that arrive late, only these.
+    new = sorted(set(instances) - set(record.instances))
+    for path in (work / "in").glob("*.dcm"):
+        if path.stem not in new:
+            path.unlink()
+    for instance in new:
+        fetched(orthanc, instance, work / "in")
+    if not new:
+        return state
+    found = scan_folder(work / "in", results=False)
+    if not found.series:
+        state.reason = without_folders(found.skipped[0].reason, {"IN": work / "in"})
+        alone = all(item.kind in ALONG for item in found.skipped)
+        state.state = LEFT_ALONE if alone else REFUSED
+        if record.instances:  # the others are done
+            state.state = DONE if alone else INCOMPLETE
+        return state
+    # 2. Standardized with the estimate of the series, if it has one.
+    report = run(found, rule, pipe, work, record)
+    # 3. The estimate is kept before any result is seen, so that whatever comes later is made with it.
+    record.report = record.report or {key: report[key] for key in KEPT}
+    record.save(orthanc, series)
+    # 4. The results, into the study of the series.
+    for instance in new:
+        path = work / "out" / f"{instance}.dcm"
+        if path.exists():
+            answer = orthanc.store(path.read_bytes())
+            if answer["Status"] not in STORED:
+                raise Unavailable(f"Orthanc did not take a result: {answer['Status']}")
+            state.result = answer["ParentSeries"]
+            record.instances.append(instance)
+    record.save(orthanc, series)
+    failures = [item for entry in report["series"] for item in entry["failures"]] + report["unusable"]
+    if failures:
+        state.state = INCOMPLETE if record.instances else REFUSED
+        state.reason = f"{len(failures)} of {len(instances)} slices failed, for one: {failures[0]['reason']}"
+    elif report["missed"]:
+        state.reason = report["series"][0]["remarks"][0]
+    return state
+
+
+def run(found: FolderScan, rule: Rule, pipe: DiffusionCTPipeline, work: Path, record: Record) -> dict[str, Any]:
+    """Standardize a folder of a series; the report.
+
+    Raises:
+        OSError: the run could not go on, for a full disk, say.
+    """
+    known = None
+    if any(entry["source"] for entry in record.report.get("series", ())):
+        known = work / "known.json"
+        write_whole(known, json.dumps(record.report))
+    options = FolderOptions(
+        target=rule.target,
+        reference=rule.reference,
+        noise=rule.noise,
+        source=known,
+    )
+    scan = Sources(found.folder, found.series, found.skipped, remarks=found.remarks)
+    job = make_job(scan, work / "out", options, None, pipe)
+    with locked_folder(job.output):
+        remove_temporaries(job.output)
+        report = run_job(job)
+    if report["stopped"]:
+        raise OSError(report["stopped"])
+    return report

@@ -67,6 +67,7 @@ LAYERS = {
     "characterise.figures": 14,
     "study": 14,
     "standardize_volumes": 14,
+    "page": 14,
     "standardize_folder": 15,
     "demo": 16,
     "commands": 17,

@@ -70,6 +70,7 @@ LAYERS = {
     "page": 14,
     "standardize_folder": 15,
     "demo": 16,
+    "app": 16,
     "commands": 17,
     "cli": 18,
 }

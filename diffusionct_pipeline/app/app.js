@@ -45,6 +45,7 @@ async function begin(path, body = {}) {
 
 // -- showing what it says ------------------------------------------------------------------------------------------------
 
+const NOISE = { keep: "dose kept", target: "noise of the target" };
 const NAMES = { characterise: "measuring", standardize: "standardizing" };
 const fixed = (value, digits) => (value === null ? "unknown" : value.toFixed(digits));
 
@@ -96,7 +97,7 @@ function paintSeries(number) {
   const series = state.result.series[number], loaded = new Map();
   region = null;
   $("features").replaceChildren();
-  $("outcome").textContent = [...series.facts, `noise: ${series.noise || "as given"}`].join(" · ");
+  $("outcome").textContent = [...series.facts, ...(series.noise ? [NOISE[series.noise]] : [])].join(" · ");
   $("remarks").replaceChildren(...[...series.remarks, ...series.unlike_training].map((text) => make("li", { text })));
   if (!series.count) { $("viewer").replaceChildren(); viewer = null; return; }
   const size = series.rows * series.columns, indices = series.numbers.map((n) => n - 1);
@@ -264,4 +265,4 @@ $("door").onsubmit = async (event) => {
   const answer = await fetch("enter", { method: "POST", body: JSON.stringify({ code: $("code").value }) });
   if (answer.ok) { $("door-error").textContent = ""; await refresh(); } else $("door-error").textContent = (await answer.json()).error;
 };
-refresh();
+fetch("enter").then((answer) => answer.json()).then(({ entered }) => (entered ? refresh() : enter()));

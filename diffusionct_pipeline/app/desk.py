@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..characterise.advice import advice_lines
+from ..characterise.advice import Advice
 from ..characterise.folder import characterise_folder
 from ..dicom import CTSeries, read_slice
 from ..estimation import estimate_kernel_of_slices
@@ -175,7 +175,7 @@ class Desk:
                         "remarks": [*(trial.remarks if trial else []), *item.remarks],
                     }
                 )  # fmt: skip
-            advice = advice_lines(found.advice) if found.advice else []
+            advice = advice_texts(found.advice) if found.advice else []
             failures = [] if scan.volumes else found.failures
         for number, header in enumerate(scan.volumes, 1):
             self.tell(len(scan.series) + number - 1, total)
@@ -398,6 +398,18 @@ class ShownSeries:
 def read_pair(before: Path, after: Path) -> tuple[CTVolume, CTVolume]:
     """A volume and its result."""
     return read_volume(before), read_volume(after)
+
+
+def advice_texts(advice: Advice) -> list[str]:
+    """Which targets suit all series, a sentence each; as `advice_lines`, for a page in place of a command line."""
+    if advice.softest is None:
+        return ["The kernel of no series is sure enough to choose a target by it."]
+    texts = [f"Softest target that loses nothing: {advice.softest.kernel.name}."]
+    if advice.commonest.kernel.name != advice.softest.kernel.name:
+        texts.append(f"Commonest kernel: {advice.commonest.kernel.name}.")
+    if advice.softest.common_noise_hu is not None:
+        texts.append(f"Doses differ; for one noise level choose {advice.softest.common_noise_hu} HU.")
+    return texts
 
 
 def volume_facts(header: VolumeHeader, number: int) -> dict[str, Any]:

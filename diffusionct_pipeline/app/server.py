@@ -111,6 +111,10 @@ def make_app(desk: Desk, door: Door) -> Starlette:
             return answer({"error": "that is not the code; after ten wrong ones start the app anew"}, 403)
         return answer({}, headers={"set-cookie": cookie})
 
+    @route("/enter", "GET")
+    async def entered(request: Request) -> Response:
+        return answer({"entered": door.knows([request.headers.get("cookie", "").encode("latin-1")])})
+
     @route("/api/state", "GET")
     async def state(request: Request) -> Response:
         return answer(desk.state())

@@ -36,3 +36,12 @@ def new_page(browser, width=1200, height=800, **options):
 def has_overflow(page):
     """Whether the page is wider than its window."""
     return page.evaluate("document.documentElement.scrollWidth > innerWidth")
+
+
+def until(page, expression):
+    """Wait until an expression of the page is true; asked from here, as pages that forbid `eval` cannot wait themselves."""
+    for _ in range(PATIENCE_MS // 100):
+        if found := page.evaluate(f"() => {expression}"):
+            return found
+        page.wait_for_timeout(100)
+    raise AssertionError(f"never true: {expression}")

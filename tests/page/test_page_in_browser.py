@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.browser import chromium, has_overflow, new_page
+from helpers.browser import chromium, has_overflow, new_page, until
 
 from diffusionct_pipeline.page.html import page_html
 from diffusionct_pipeline.page.view import View
@@ -35,7 +35,7 @@ def address(tmp_path_factory):
 def opened(browser, address, **options):
     page = new_page(browser, **options)
     page.goto(address)
-    page.wait_for_function("viewer.loaded")
+    until(page, "viewer.loaded")
     return page
 
 
@@ -75,16 +75,16 @@ class TestPage:
         assert slice_shown(page) == "1 of 30"
         page.locator("canvas").nth(1).hover()
         page.mouse.wheel(0, 100)
-        page.wait_for_function("viewer.index === 1")
+        until(page, "viewer.index === 1")
         page.locator("input[type=range]").focus()
         page.keyboard.press("End")
-        page.wait_for_function("viewer.index === 2")
+        until(page, "viewer.index === 2")
 
     def test_hu_under_the_pointer_in_any_panel(self, page):
         for panel in range(4):
             box = page.locator("canvas").nth(panel).bounding_box()
             page.mouse.move(box["x"] + box["width"] * 20.5 / COLUMNS, box["y"] + box["height"] * 10.5 / ROWS)
-            page.wait_for_function("viewer.pointer")
+            until(page, "viewer.pointer")
             said = page.locator(".reading").inner_text()
             assert said == "at column 20, row 10: −570 → −545 HU (+25)"
 

@@ -327,7 +327,8 @@ class Result:
         return path
 
     def remove(self) -> None:
-        """Remove the files."""
+        """Remove the files, and what of them is in memory."""
+        read_pair.cache_clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

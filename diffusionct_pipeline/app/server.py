@@ -93,6 +93,8 @@ def make_app(desk: Desk, door: Door) -> Starlette:
                     return answer({"error": desk.plain(str(error))}, error.status)
                 except (ValueError, ImportError) as error:
                     return answer({"error": desk.plain(str(error))}, 400)
+                except OSError as error:
+                    return answer({"error": desk.plain(str(error))}, 500)
                 except requests.ClientDisconnect:
                     return answer({"error": "broken off"}, 400)
 

@@ -13,7 +13,9 @@ import pkgutil
 from typing import Protocol
 
 # In the help; others follow by name.
-FIRST = ("demo", "standardize", "simulate", "evaluate", "characterise", "adapt", "study", "publish", "info")
+FIRST = (
+    "demo", "standardize", "app", "simulate", "evaluate", "characterise", "adapt", "study", "publish", "mercure", "info",
+)  # fmt: skip
 
 
 class Command(Protocol):

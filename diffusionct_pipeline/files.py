@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,42 @@ def _remove_left_folders(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(descriptor)
+
+
+@contextlib.contextmanager
+def private_folder(name: str) -> Iterator[Path]:
+    """A temporary folder that only its owner may enter, removed with all that it holds when the block ends.
+
+    Those of the same name that killed processes of this user left are removed first.
+
+    Args:
+        name: What it begins with, in the system's folder for temporary files.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    parent = Path(tempfile.gettempdir())
+    for left in parent.glob(f"{name}.*") if fcntl is not None else ():
+        if left.is_symlink() or not left.is_dir() or left.stat().st_uid != os.getuid():
+            continue
+        with contextlib.suppress(OSError):  # a living process holds it, or it only takes space
+            descriptor = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=parent))  # mode 700
+    descriptor = os.open(folder, os.O_RDONLY) if fcntl is not None else None
+    try:
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def require_new(path: str | os.PathLike) -> None:

@@ -55,6 +55,7 @@ class FolderOptions:
     batch_size: int | None = None
     num_samples: int = 1
     preview: bool = False
+    page: bool = False
     overwrite: bool = False
     again: bool = False
     system: str | None = None
@@ -87,7 +88,7 @@ class FolderOptions:
 
     def as_json(self) -> dict[str, Any]:
         """The options, the checkpoint by its name; what is special only where it was given."""
-        special = ("again", "system", "series_uid", "slice_thickness", "source")
+        special = ("again", "page", "system", "series_uid", "slice_thickness", "source")
         chosen = {
             name: value for name, value in asdict(self).items() if name not in special or value not in (None, False)
         }

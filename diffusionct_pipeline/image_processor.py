@@ -22,6 +22,7 @@ from .dicom.reading import SQUARE_TOLERANCE
 from .noise import scan_position
 from .padding import beyond_circle, continued, continued_into_padding
 from .volumes import CTVolume, is_volume, read_volume
+from .volumes.itk import ITKVolume, is_itk_image
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ PREVIEW_WINDOW_HU = (-1350.0, 150.0)  # the usual lung window: centre -600, widt
 # What the pipeline takes for a slice or a series, and for several; `KINDS` says it in words.
 ImageSource = str | os.PathLike | Dataset | CTVolume | np.ndarray | torch.Tensor
 ImageInput = ImageSource | Sequence[ImageSource]
-KINDS = "a path, Dataset, folder with one series, CTVolume, HU array or tensor (H, W) or (N, H, W), or a list of these"
+KINDS = "a path, Dataset, folder with one series, CTVolume, SimpleITK image, HU array or tensor (H, W) or (N, H, W), or a list of these"
 
 
 def to_model(hu: torch.Tensor) -> torch.Tensor:
@@ -100,8 +101,8 @@ class CTImageProcessor:
 
         Args:
             image: Path of a DICOM, NIfTI or NRRD file or of a folder with exactly one DICOM series, pydicom `Dataset`,
-                `CTVolume`, HU array or tensor of shape (H, W) or (N, H, W) and any integer or float type, or a list of
-                these.
+                `CTVolume`, SimpleITK image, HU array or tensor of shape (H, W) or (N, H, W) and any integer or float type,
+                or a list of these.
             pixel_spacing: mm, a float or (row, column); for arrays and tensors, where it is required.
             argument: Name of the argument that `image` came from, for error messages.
             judge: Whether to refuse values that cannot be Hounsfield units, and to log `doubts`.
@@ -144,6 +145,8 @@ class CTImageProcessor:
             return [from_dicom(source) for source in (read_series(path) if path.is_dir() else [read_slice(path)])]
         if isinstance(image, Dataset):
             return [from_dicom(read_slice(image))]
+        if is_itk_image(image):
+            return from_volume(ITKVolume.of(image))
         if isinstance(image, CTVolume):
             return from_volume(image)
         if not isinstance(image, (np.ndarray, torch.Tensor)):

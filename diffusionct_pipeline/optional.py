@@ -15,6 +15,8 @@ OPTIONAL = {
     "nrrd": ("pynrrd", "volumes", "NRRD volumes"),
     "SimpleITK": ("SimpleITK", "masks", "MetaImage masks"),
     "highdicom": ("highdicom", "masks", "DICOM SEG masks"),
+    "starlette": ("starlette", "app", "pages of the app"),
+    "uvicorn": ("uvicorn", "app", "requests to the app"),
 }
 
 

@@ -44,6 +44,7 @@ from .scan_estimate import ScanEstimate
 from .seeds import MAX_SEED, derive_seed
 from .simulation.kernels import KERNELS, Kernel, find_kernel, mtf
 from .step import MTF, Step, Target, log_mtf_power, make_step, require_noise, tails_of
+from .volumes.itk import as_given
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 OUTPUT_TYPES = ("auto", "np", "pt", "pil", "dicom", "latent")
@@ -193,8 +194,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
 
         Args:
             image: One slice or many: path of a DICOM, NIfTI or NRRD file, pydicom `Dataset`, folder with one DICOM
-                series, `CTVolume`, HU array or tensor (H, W) or (N, H, W), or a list of these. H and W of at least 32
-                pixels.
+                series, `CTVolume`, SimpleITK image, HU array or tensor (H, W) or (N, H, W), or a list of these. H and W
+                of at least 32 pixels.
             pixel_spacing: mm, a float or (row, column), square; for arrays and tensors, where it is required.
             target: Name of a kernel, see `simulation.KERNELS`, such as "Br40"; None takes the checkpoint's own standard.
             reference: Slices whose texture to take in place of a kernel by name, one or many of one scan, same kinds as `image`.
@@ -317,9 +318,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 hu, item, seed, kind = results[first], slices[first], seeds[first], kinds[first]
                 stack = [of_slice[first] for of_slice in samples]  # K x [H,W]
                 if kind == "volume":
-                    images.append(
-                        derivations[first].derive_volume(results[first:end], slices[first:end], seeds[first:end])
-                    )
+                    derived = derivations[first].derive_volume(results[first:end], slices[first:end], seeds[first:end])
+                    images.append(as_given(derived))
                     stack = [of_slice[first:end] for of_slice in samples]  # K x N x [H,W]
                 elif kind == "dicom":
                     images.append(derivations[first].derive(hu, item.source, seed))

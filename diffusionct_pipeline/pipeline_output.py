@@ -23,7 +23,7 @@ class DiffusionCTPipelineOutput(BaseOutput):
             "pil": 8-bit grey previews (H, W) through the lung window -1350..150 HU;
             "latent": float32 tensors (C, L) on the CPU, the standardized latents Z_A' (about zero mean, unit variance);
             "auto": "np", "pt" or "dicom", whichever each slice was given as; of a volume one entry, a derived
-            `CTVolume` for `volumes.write_volume`.
+            `CTVolume` for `volumes.write_volume`, or the SimpleITK image that it becomes if it was given as one.
         samples: With `num_samples` K above 1, for each slice its K samples, float32 HU (K, H, W), the first of which is
             what `images` shows; (K, N, H, W) where that has a volume; latents (K, C, L) with "latent". None otherwise.
         sources: What was known of each scan, in order of appearance: give it as `source` to standardize more of its slices.

@@ -27,6 +27,7 @@ from .folder_previews import preview_indices, write_preview
 from .folder_scans import SeriesSlices, begin_scan
 from .image_processor import GRID, HUSlice
 from .optional import import_optional
+from .page.folder_pages import write_series_page, write_volume_page
 from .pipeline import ACCELERATOR_BATCH, sample_seed
 from .run_report import SeriesEntry
 from .sample_files import SliceSamples, samples_path
@@ -51,6 +52,7 @@ def standardize_folder(
     batch_size: int | None = None,
     num_samples: int = 1,
     preview: bool = False,
+    page: bool = False,
     overwrite: bool = False,
     again: bool = False,
     system: str | None = None,
@@ -84,6 +86,8 @@ def standardize_folder(
             one, all of them and their spread go to `output/samples/PATH.npz`, see `SliceSamples`. DICOM only.
         preview: Whether to write pictures of `PREVIEW_SLICES` slices a series to `output/preview`, with the spread
             where there are several samples.
+        page: Whether to write a page for each series, `output/page_01.html` and so on, that shows up to 12 slices of it
+            before and after in a browser.
         overwrite: Whether to make what is finished again.
         again: Whether to standardize what this package has standardized, which is left alone otherwise.
         system: Name of a system of the comparison (`systems.load_system`) that takes the pipeline's place.
@@ -118,6 +122,7 @@ def standardize_folder(
         batch_size=batch_size,
         num_samples=num_samples,
         preview=preview,
+        page=page,
         overwrite=overwrite,
         again=again,
         system=system,
@@ -155,10 +160,14 @@ def run_job(job: Job, last_remarks: Callable[[], list[str]] = list) -> dict[str,
         job.count(0)
         for series in job.scan.series:
             standardize_series(job, series)
+            if job.options.page and not job.stopped:
+                write_series_page(job, series)
             if job.stopped:
                 break
         for header in [] if job.stopped else list(job.scan.volumes):
             standardize_volume(job, header)
+            if job.options.page and not job.stopped:
+                write_volume_page(job, header)
             if job.stopped:
                 break
     except BaseException as error:

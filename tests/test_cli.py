@@ -138,6 +138,8 @@ class TestWrongUsage:
             ["standardize", "in", "out", "--slice-thickness", "nan"],
             ["standardize", "in", "out", "--noise", "loud"],
             ["characterise", "in", "--slices", "0"],
+            ["app", "--port", "65536"],
+            ["app", "--most-gb", "0"],
         ],
     )
     def test_exits_with_2_and_usage(self, arguments, capsys):
@@ -171,6 +173,7 @@ class TestWrongUsage:
             f"demo --out OUT --model {scan}": "model_index.json",
             f"simulate {scan}/1.dcm": "1.dcm",
             "study --pair nowhere elsewhere": "nowhere",
+            "app nowhere": "nowhere",
         }
         code = (
             "import sys; from diffusionct_pipeline.cli import main\n"

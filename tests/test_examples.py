@@ -77,6 +77,22 @@ def test_06_monai_and_torchio(run):
     assert len({line.split(maxsplit=1)[1] for line in printed[1:]}) == 1, "the same in every kind"
 
 
+def test_07_simpleitk_and_mirp(run):
+    """With MIRP where it is installed."""
+    pytest.importorskip("SimpleITK")
+    printed = [
+        line
+        for line in run("07_simpleitk_and_mirp.py")
+        if line.split()[0] in ("input", "standardized", "target", "MIRP")
+    ]
+    assert [line.split()[0] for line in printed[:3]] == ["input", "standardized", "target"]
+    assert all("spacing (0.7, 0.7, 2.0) mm" in line for line in printed[:3])
+    if importlib.util.find_spec("mirp"):
+        assert [line.split()[0] for line in printed[3:]] == ["input", "standardized", "target"]
+    else:
+        assert printed[3:] == ["MIRP is not installed and left out: pip install mirp"]
+
+
 def test_05_agreement_on_a_phantom(run, tmp_path):
     """On a tiny pair; without arguments it simulates one."""
     pytest.importorskip("matplotlib")

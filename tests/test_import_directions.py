@@ -67,11 +67,13 @@ LAYERS = {
     "characterise.figures": 14,
     "study": 14,
     "standardize_volumes": 14,
+    "page": 14,
     "standardize_folder": 15,
     "series_list": 11,
     "standardize_listed": 16,
     "node": 16,
     "demo": 16,
+    "app": 16,
     "commands": 17,
     "cli": 18,
 }

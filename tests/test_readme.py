@@ -50,7 +50,7 @@ def those_of(program):
 
 
 def test_the_pages_hold_commands():
-    programs = {"git", "cd", "pip", "diffusionct", "python", "accelerate"}
+    programs = {"git", "cd", "pip", "diffusionct", "python", "accelerate", "podman"}
     programs |= {"training/train_all.sh", "training/train_systems.sh"}
     assert {line.split()[0] for line in COMMANDS} == programs
 

@@ -14,19 +14,9 @@ from typing import Protocol
 
 # In the help; others follow by name.
 FIRST = (
-    "demo",
-    "standardize",
-    "simulate",
-    "evaluate",
-    "characterise",
-    "adapt",
-    "study",
-    "publish",
-    "info",
-    "plan",
-    "merge",
-    "serve",
-)
+    "demo", "standardize", "app", "simulate", "evaluate", "characterise", "adapt", "study", "publish", "mercure", "info", "plan",
+    "merge", "serve",
+)  # fmt: skip
 
 
 class Command(Protocol):

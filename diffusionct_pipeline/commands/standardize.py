@@ -64,6 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "other pixels and UIDs than without it")  # fmt: skip
     add("--preview", action="store_true", help="also write pictures (input, output, difference, spread of the samples) "
         "to OUT/preview: the middle slice of each series and one a quarter to either side")  # fmt: skip
+    add("--page", action="store_true", help="also write a page for each series, OUT/page_01.html and so on: before, after, "
+        "difference and swipe of up to 12 slices in a browser; it loads nothing and names no patient")  # fmt: skip
     add("--slice-thickness", type=millimetres, metavar="MM", help="of the volumes, which do not say it; default: the "
         "distance of their slices")  # fmt: skip
     add("--series-uid", metavar="UID", help="names the one volume to the noise: with the SeriesInstanceUID and "
@@ -108,6 +110,7 @@ def run(options: argparse.Namespace) -> int:
             batch_size=options.batch_size,
             num_samples=options.samples,
             preview=options.preview,
+            page=options.page,
             overwrite=options.overwrite,
             again=options.again,
             system=options.system,

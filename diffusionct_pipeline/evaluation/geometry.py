@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..dicom import DicomError, scan_folder
+from ..dicom import CTSeries, DicomError, scan_folder
 from ..dicom.folders import STEP_TOLERANCE
 from ..dicom.headers import header_texts, header_value
 from ..dicom.reading import SliceHeader, read_dataset
@@ -106,11 +106,24 @@ def find_series(folder: str | os.PathLike) -> Series:
     """The one CT series of a folder; headers only are read.
 
     Raises:
-        DicomError: No series or several, slices that share a position, or headers without position or orientation.
+        DicomError: No series or several, or as of `series_geometry`.
     """
     series = scan_folder(folder).require_one_series()
     if series.duplicates:
         raise DicomError(f'"{folder}" cannot be compared slice by slice: {series.duplicates[0]}')
+    geometry, first = series_geometry(series), read_dataset(series.paths[0], header_only=True)
+    kernel = "/".join(header_texts(first, "ConvolutionKernel", SliceHeader.of(first, series.paths[0]).name))
+    return Series(Path(folder), series.paths, geometry, kernel, list(series.gaps))
+
+
+def series_geometry(series: CTSeries) -> Geometry:
+    """Where the voxels of a series lie; headers only are read.
+
+    Raises:
+        DicomError: Slices share a position, or headers have no position or orientation.
+    """
+    if series.duplicates:
+        raise DicomError(f"These slices form no volume: {series.duplicates[0]}")
     datasets = [read_dataset(path, header_only=True) for path in series.paths]
     headers = [SliceHeader.of(dataset, path) for dataset, path in zip(datasets, series.paths)]
     for header in headers:
@@ -121,7 +134,7 @@ def find_series(folder: str | os.PathLike) -> Series:
             )
     frames = [header_value(d, "FrameOfReferenceUID", header.name) for d, header in zip(datasets, headers)]
     along, down = np.reshape(headers[0].orientation, (2, 3))
-    geometry = Geometry(
+    return Geometry(
         (len(headers), *series.shape),
         series.spacing_mm,
         np.stack([np.cross(along, down), down, along]),
@@ -129,8 +142,6 @@ def find_series(folder: str | os.PathLike) -> Series:
         series.thickness_mm,
         frozenset(str(frame) for frame in frames if frame),
     )
-    kernel = "/".join(header_texts(datasets[0], "ConvolutionKernel", headers[0].name))
-    return Series(Path(folder), series.paths, geometry, kernel, list(series.gaps))
 
 
 def match_slices(geometry: Geometry, other: Geometry) -> np.ndarray:

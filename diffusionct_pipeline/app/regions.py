@@ -1,0 +1,213 @@
+"""A region of a series, drawn or read from a file, and its radiomic features before and after."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from skimage.draw import polygon2mask
+from skimage.measure import find_contours
+
+from ..dicom import CTSeries
+from ..evaluation.agreement import REPRODUCIBLE, relative_error
+from ..evaluation.geometry import Geometry, series_geometry
+from ..evaluation.masks import read_mask
+from ..evaluation.uncertainty import WIDENING, sample_intervals
+from ..radiomics import FEATURE_CLASSES, extract, feature_class, feature_names
+from ..volumes import VolumeHeader
+
+FEWEST_PIXELS = 16  # below, texture is that of chance
+MOST_POINTS = 10_000
+SHOWN = {
+    "mean, CT number": "ID/GlobalMean",
+    "standard deviation, HU": "ID/GlobalStd",
+    "skewness": "ID/Skewness",
+    "local standard deviation, HU": "ID/LocalStdMean",
+    "local entropy": "ID/LocalEntropyMean",
+    "GLCM contrast": "GLCM25/Contrast/d=1/dir=0/bins=64",
+    "GLCM correlation": "GLCM25/Correlation/d=1/dir=0/bins=64",
+    "GLCM entropy": "GLCM25/Entropy/d=1/dir=0/bins=64",
+    "GLCM homogeneity": "GLCM25/Homogeneity/d=1/dir=0/bins=64",
+    "long run emphasis": "GLRLM25/LongRunEmphasis/dir=avg/bins=64",
+    "run percentage": "GLRLM25/RunPercentage/dir=avg/bins=64",
+    "coarseness": "NID25/Coarseness/nhood=3/bins=64",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Where features are measured.
+
+    Attributes:
+        name: For the reader.
+        first: Index of its first slice.
+        mask: (slices, rows, columns) bool from there on; the first and the last slice hold some of it.
+    """
+
+    name: str
+    first: int
+    mask: np.ndarray
+
+    @classmethod
+    def of_mask(cls, name: str, mask: np.ndarray) -> Region:
+        """Of a mask (slices, rows, columns) of the whole series.
+
+        Raises:
+            ValueError: It has fewer than `FEWEST_PIXELS`.
+        """
+        count = int(mask.sum())
+        if count < FEWEST_PIXELS:
+            raise ValueError(f"the region has {count} pixels; texture needs at least {FEWEST_PIXELS}")
+        touched = np.flatnonzero(mask.any((1, 2)))
+        return cls(name, int(touched[0]), mask[touched[0] : touched[-1] + 1])
+
+    @property
+    def slices(self) -> range:
+        """Indices of the slices that it spans."""
+        return range(self.first, self.first + len(self.mask))
+
+    def outlines(self) -> dict[str, list[list[list[float]]]]:
+        """Index of a slice -> its outlines, points (x, y) in pixels of which the first reaches from 0 to 1."""
+        return {
+            str(index): [
+                np.round(line[:, ::-1] - 0.5, 1).tolist() for line in find_contours(np.pad(plane, 1).astype(float), 0.5)
+            ]
+            for index, plane in zip(self.slices, self.mask)
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class RegionFeatures:
+    """The 1,401 features of a region before and after.
+
+    Attributes:
+        region: Where.
+        before, after: (1401,); NaN is undefined.
+        low, high: (1401,) ends of 90 % intervals over samples of the result; None without samples.
+    """
+
+    region: Region
+    before: np.ndarray
+    after: np.ndarray
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures that are shown, and how many of each class kept their value."""
+        names = feature_names()
+        changed = relative_error(self.after, self.before)
+        rows = []
+        for label, name in SHOWN.items():
+            i = names.index(name)
+            ends = None if self.low is None else [number(self.low[i]), number(self.high[i])]
+            rows.append([label, number(self.before[i]), number(self.after[i]), ends])
+        defined, of_class = np.isfinite(changed), np.array([feature_class(name) for name in names])
+        classes = []
+        for each in FEATURE_CLASSES:
+            chosen = defined & (of_class == each)
+            classes.append([each, int((changed[chosen] < REPRODUCIBLE).sum()), int(chosen.sum())])
+        return {
+            "name": self.region.name,
+            "slices": [index + 1 for index in self.region.slices],
+            "pixels": int(self.region.mask.sum()),
+            "outlines": self.region.outlines(),
+            "rows": rows,
+            "classes": classes,
+            "within": REPRODUCIBLE,
+        }
+
+    def to_csv(self) -> str:
+        """All features, one a row."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["feature", "before", "after", *(["low", "high"] if self.low is not None else [])])
+        columns = [self.before, self.after, *([self.low, self.high] if self.low is not None else [])]
+        for name, *values in zip(feature_names(), *columns):
+            writer.writerow([name, *("" if np.isnan(value) else f"{value:.10g}" for value in values)])
+        return file.getvalue()
+
+
+def number(value: float) -> float | None:
+    """Return a value for JSON, which knows no NaN."""
+    return float(value) if np.isfinite(value) else None
+
+
+def drawn_region(points: Sequence[Sequence[float]], index: int, shape: tuple[int, int, int]) -> Region:
+    """Fill a polygon on one slice.
+
+    Args:
+        points: (x, y), at least 3, in pixels of which the first reaches from 0 to 1.
+        index: Of the slice.
+        shape: (slices, rows, columns) of the series.
+
+    Raises:
+        ValueError: These are no points, or too few pixels are in it.
+    """
+    try:
+        corners = np.asarray(points, float)
+        legal = (
+            corners.ndim == 2
+            and corners.shape[1] == 2
+            and 3 <= len(corners) <= MOST_POINTS
+            and np.isfinite(corners).all()
+        )
+    except (TypeError, ValueError):
+        legal = False
+    if not legal or not 0 <= index < shape[0]:
+        raise ValueError(f"a region is 3 to {MOST_POINTS} points (x, y) on one of {shape[0]} slices")
+    mask = np.zeros(shape, bool)
+    mask[index] = polygon2mask(shape[1:], corners[:, ::-1] - 0.5)
+    return Region.of_mask("drawn", mask)
+
+
+def read_regions(path: Path, geometry: Geometry) -> list[Region]:
+    """Read the regions of a mask file that are large enough.
+
+    Raises:
+        ValueError, ImportError: as of `read_mask`; none is large enough.
+    """
+    found = read_mask(path, geometry, remarks=[])
+    regions = [Region.of_mask(name, mask) for name, mask in found.items() if mask.sum() >= FEWEST_PIXELS]
+    if not regions:
+        raise ValueError(f"no region of the file has {FEWEST_PIXELS} pixels")
+    return regions
+
+
+def geometry_of(source: CTSeries | VolumeHeader) -> Geometry:
+    """Where the voxels of a series or volume lie.
+
+    Raises:
+        DicomError: as of `series_geometry`.
+    """
+    if isinstance(source, CTSeries):
+        return series_geometry(source)
+    grid, affine = source.grid, source.fields.affine
+    ends = np.array([affine[:3, 3], affine[:3, 3] + affine[:3, :3] @ (np.array(grid.shape) - 1)]).min(0)
+    origins = np.tile(ends, (grid.slices_shape[0], 1))
+    origins[:, 2] = [grid.position_mm(index) for index in range(len(origins))]
+    return Geometry(grid.slices_shape, grid.spacing_mm, np.eye(3)[::-1], origins, grid.step_mm)
+
+
+def measure(
+    region: Region, before_hu: np.ndarray, after_hu: np.ndarray, samples_hu: np.ndarray | None = None
+) -> RegionFeatures:
+    """Measure the features of a region.
+
+    Args:
+        region: Where.
+        before_hu, after_hu: (slices, rows, columns) HU of the slices of the region.
+        samples_hu: (K, slices, rows, columns) of samples of the result, 20 or more; None for no intervals.
+    """
+
+    def features(hu: np.ndarray) -> np.ndarray:
+        return np.array(list(extract(hu, region.mask).values()))
+
+    low = high = None
+    if samples_hu is not None:
+        low, high = sample_intervals([features(hu) for hu in samples_hu], widening=WIDENING)
+    return RegionFeatures(region, features(before_hu), features(after_hu), low, high)

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--candidate", required=True, nargs="+", metavar="DIR", help="folders with the series to judge")
     add("--mask", required=True, metavar="FILE", help="tumours on the grid of the standard: NIfTI, NRRD, DICOM SEG or "
         "RTSTRUCT, or .npz with the array `mask` (slices, rows, columns), slices by ascending position along the normal, "
-        "of axial slices from the feet to the head")  # fmt: skip
+        "of axial slices from the feet to the head, or with the array `z_mm` of their heights in any order")  # fmt: skip
     add("--baseline", metavar="DIR", help="folder with the unconverted series, to which gains refer")
     add("--label", nargs="+", metavar="L", help="labels of the mask to measure, by number or name; default: all")
     add("--samples", nargs="+", metavar="DIR", help="folders OUT/samples of `diffusionct standardize --samples K`, K "

@@ -44,14 +44,12 @@ class Region:
         label: Its name in the mask.
         slices: First and one past the last slice of the standard series that it touches.
         mask: (slices of that range, rows, columns) bool.
-        run: First and one past the last slice of the volume around it, beyond which the next slices are far away.
     """
 
     name: str
     label: str
     slices: slice
     mask: np.ndarray
-    run: slice
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,29 +174,27 @@ def compare_series(
     places, remarks = _match(series, geometry)
     everywhere = np.all([index >= 0 for index in places.values()], axis=0)  # [slices]
     labelled = read_mask(mask, _with_frames_of_reference(geometry, series), labels, remarks)
-    # 2. Regions that lie in one volume, and the slices that these and their neighbourhoods need.
+    # 2. Regions that lie in one volume, and the slices that these need.
     regions = _regions(labelled, geometry, everywhere, series, places)
     remarks += _split_remarks(labelled, regions)
-    r = settings.nid_window // 2
-    needed = sorted({i for g in regions for i in _range(g, r)})
+    needed = sorted({i for g in regions for i in _range(g)})
     files = _find_sample_files(samples, [names[i] for i in range(len(names) - len(candidates), len(names))], series,
                                {name: [places[name][i] for i in needed] for name in names})  # fmt: skip
     # 3. Features, region by region, in several processes.
     tasks, images = [], {}
-    shown = sorted({i for g in regions for i in range(g.slices.start, g.slices.stop)})
     for name, stack in series.items():
         hu = {i: read_slice(stack.paths[places[name][i]]).hu for i in needed}
         tasks += [(name, k, *_crop(hu, region, settings)) for k, region in enumerate(regions)]
-        images[name] = np.stack([hu[i] for i in shown])
+        images[name] = np.stack([hu[i] for i in needed])
     tasks += _sample_tasks(files, regions, places, geometry, settings)
     values: dict[Source, list[Features | None]] = {source: [None] * len(regions) for source, *_ in tasks}
-    measured_before = MeasuredFeatures(kept, settings)
-    for source, k, result in measure_all(tasks, settings, workers, progress, measured_before):
+    measured_before = MeasuredFeatures(kept, settings, geometry.voxel_mm)
+    for source, k, result in measure_all(tasks, settings, geometry.voxel_mm, workers, progress, measured_before):
         values[source][k] = result
     # 4. Everything in one place.
-    inside = np.zeros((len(shown), *geometry.shape[1:]), bool)
+    inside = np.zeros((len(needed), *geometry.shape[1:]), bool)
     for region in regions:
-        inside[np.isin(shown, range(region.slices.start, region.slices.stop))] |= region.mask
+        inside[np.isin(needed, _range(region))] |= region.mask
     columns = feature_names(settings)
     measured = {source: np.array([[f[c] for c in columns] for f in found]) for source, found in values.items()}
     return Evaluation(
@@ -297,14 +293,8 @@ def _regions(
                     f'"{series[lacking].folder}" has no slice at {geometry.positions_mm[absent[0]]:.2f} mm, which the '
                     f"region {label!r} needs:\n  standard: {geometry}\n  there:    {series[lacking].geometry}"
                 )
-            # The volume ends where any series lacks a slice, so that all see the same neighbourhood.
-            start, stop = slices.start, slices.stop
-            while start > run.start and everywhere[start - 1]:
-                start -= 1
-            while stop < run.stop and everywhere[stop]:
-                stop += 1
             name = label if len(runs) == 1 else f"{label} at {geometry.positions_mm[slices.start]:.1f} mm"
-            regions.append(Region(name, label, slices, mask[slices], slice(start, stop)))
+            regions.append(Region(name, label, slices, mask[slices]))
     return regions
 
 
@@ -318,25 +308,19 @@ def _split_remarks(labelled: dict[str, np.ndarray], regions: list[Region]) -> li
     ]
 
 
-def _range(region: Region, margin: int) -> range:
-    """Slices that the region and its neighbourhood take."""
-    return range(max(region.slices.start - margin, region.run.start), min(region.slices.stop + margin, region.run.stop))
+def _range(region: Region) -> range:
+    """Slices that the region takes."""
+    return range(region.slices.start, region.slices.stop)
 
 
 def _crop(hu: dict[int, np.ndarray], region: Region, settings: RadiomicSettings) -> tuple[np.ndarray, np.ndarray]:
     """HU and mask around a region, wide enough that the features are those of the whole image."""
-    windows = (settings.entropy_window, settings.range_window, settings.std_window, settings.nid_window)
-    margin = max(windows) // 2
     box = []
     for axis in (1, 2):
         inside = np.flatnonzero(region.mask.any(axis=(0, 3 - axis)))
-        box.append(slice(max(int(inside[0]) - margin, 0), int(inside[-1]) + margin + 1))
-    slices = _range(region, settings.nid_window // 2)
-    image = np.stack([hu[i][tuple(box)] for i in slices])
-    mask = np.zeros(image.shape, bool)
-    first = region.slices.start - slices.start
-    mask[first : first + len(region.mask)] = region.mask[(slice(None), *box)]
-    return image, mask
+        box.append(slice(max(int(inside[0]) - settings.margin, 0), int(inside[-1]) + settings.margin + 1))
+    image = np.stack([hu[i][tuple(box)] for i in _range(region)])
+    return image, region.mask[(slice(None), *box)]
 
 
 def _find_sample_files(
@@ -385,7 +369,7 @@ def _sample_tasks(
         counts: dict[int, Path] = {}
         for k, region in enumerate(regions):
             stacks = {}
-            for i in _range(region, settings.nid_window // 2):
+            for i in _range(region):
                 path = of_slice[places[name][i]]
                 stacks[i] = _read_samples(path, geometry)
                 counts.setdefault(len(stacks[i]), path)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from ...files import whole_file
 from ...optional import import_optional
 from ...radiomics import FEATURE_CLASSES, feature_class
-from ..agreement import REPRODUCIBLE, ccc, reproducible_fraction
+from ..agreement import REPRODUCIBLE, feature_ccc, reproducible_fraction
 from .tables import PUBLISHED_GAIN
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def plot_class_boxes(systems: Mapping[str, np.ndarray], target: np.ndarray, name
     width = 0.8 / len(systems)
     handles = []
     for i, (_name, values) in enumerate(systems.items()):
-        each = ccc(values, target)
+        each = feature_ccc(values, target)
         boxes = [each[(classes == c) & ~np.isnan(each)] for c in present]
         at = np.arange(len(present)) + (i - (len(systems) - 1) / 2) * width
         drawn = axes.boxplot(

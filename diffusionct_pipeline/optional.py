@@ -15,6 +15,9 @@ OPTIONAL = {
     "nrrd": ("pynrrd", "volumes", "NRRD volumes"),
     "SimpleITK": ("SimpleITK", "masks", "MetaImage masks"),
     "highdicom": ("highdicom", "masks", "DICOM SEG masks"),
+    "pandas": ("pandas", "cohorts", "tables of cohorts"),
+    "pyarrow": ("pyarrow", "cohorts", "Parquet files"),
+    "sklearn": ("scikit-learn", "cohorts", "classifiers of kernels"),
 }
 
 

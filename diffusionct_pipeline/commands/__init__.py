@@ -13,7 +13,7 @@ import pkgutil
 from typing import Protocol
 
 # In the help; others follow by name.
-FIRST = ("demo", "standardize", "simulate", "evaluate", "characterise", "adapt", "study", "publish", "info")
+FIRST = ("demo", "standardize", "simulate", "features", "evaluate", "characterise", "adapt", "study", "publish", "info")
 
 
 class Command(Protocol):

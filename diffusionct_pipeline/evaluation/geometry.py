@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..dicom import DicomError, scan_folder
+from ..dicom import CTSeries, DicomError, scan_folder
 from ..dicom.folders import STEP_TOLERANCE
 from ..dicom.headers import header_texts, header_value
 from ..dicom.reading import SliceHeader, read_dataset
@@ -116,9 +116,17 @@ def find_series(folder: str | os.PathLike) -> Series:
     """The one CT series of a folder; headers only are read.
 
     Raises:
-        DicomError: No series or several, slices that share a position, or headers without position or orientation.
+        DicomError: No series or several, or as of `series_with_geometry`.
     """
-    series = scan_folder(folder).require_one_series()
+    return series_with_geometry(scan_folder(folder).require_one_series(), folder)
+
+
+def series_with_geometry(series: CTSeries, folder: str | os.PathLike) -> Series:
+    """A series of a folder and where it lies; headers only are read.
+
+    Raises:
+        DicomError: Slices that share a position, or headers without position or orientation.
+    """
     if series.duplicates:
         raise DicomError(f'"{folder}" cannot be compared slice by slice: {series.duplicates[0]}')
     datasets = [read_dataset(path, header_only=True) for path in series.paths]

@@ -175,7 +175,7 @@ def compare_series(
     everywhere = np.all([index >= 0 for index in places.values()], axis=0)  # [slices]
     labelled = read_mask(mask, _with_frames_of_reference(geometry, series), labels, remarks)
     # 2. Regions that lie in one volume, and the slices that these need.
-    regions = _regions(labelled, geometry, everywhere, series, places)
+    regions = find_regions(labelled, geometry, everywhere, series, places)
     remarks += _split_remarks(labelled, regions)
     needed = sorted({i for g in regions for i in _range(g)})
     files = _find_sample_files(samples, [names[i] for i in range(len(names) - len(candidates), len(names))], series,
@@ -184,7 +184,7 @@ def compare_series(
     tasks, images = [], {}
     for name, stack in series.items():
         hu = {i: read_slice(stack.paths[places[name][i]]).hu for i in needed}
-        tasks += [(name, k, *_crop(hu, region, settings)) for k, region in enumerate(regions)]
+        tasks += [(name, k, *cut_out(hu, region, settings)) for k, region in enumerate(regions)]
         images[name] = np.stack([hu[i] for i in needed])
     tasks += _sample_tasks(files, regions, places, geometry, settings)
     values: dict[Source, list[Features | None]] = {source: [None] * len(regions) for source, *_ in tasks}
@@ -272,13 +272,24 @@ def _with_frames_of_reference(geometry: Geometry, series: dict[str, Series]) -> 
     )
 
 
-def _regions(
+def find_regions(
     labelled: dict[str, np.ndarray],
     geometry: Geometry,
     everywhere: np.ndarray,
     series: dict[str, Series],
     places: dict[str, np.ndarray],
 ) -> list[Region]:
+    """The parts of every label that form a volume each.
+
+    Args:
+        labelled: Name -> (slices, rows, columns) bool.
+        geometry: Of the series that the mask lies on.
+        everywhere: (slices,) bool, whether all series have the slice.
+        series, places: Name -> series, and index of its slice at each position, to say which one lacks a slice.
+
+    Raises:
+        ValueError: a region touches a slice that a series lacks.
+    """
     regions = []
     for label, mask in labelled.items():
         touched = mask.any((1, 2))  # [slices]
@@ -313,7 +324,7 @@ def _range(region: Region) -> range:
     return range(region.slices.start, region.slices.stop)
 
 
-def _crop(hu: dict[int, np.ndarray], region: Region, settings: RadiomicSettings) -> tuple[np.ndarray, np.ndarray]:
+def cut_out(hu: dict[int, np.ndarray], region: Region, settings: RadiomicSettings) -> tuple[np.ndarray, np.ndarray]:
     """HU and mask around a region, wide enough that the features are those of the whole image."""
     box = []
     for axis in (1, 2):
@@ -378,7 +389,7 @@ def _sample_tasks(
                     raise ValueError(f"every slice must have the same number of samples: {both}")
             for number in range(next(iter(counts))):
                 hu = {i: stack[number].astype(np.float32) for i, stack in stacks.items()}
-                yield ((name, number), k, *_crop(hu, region, settings))
+                yield ((name, number), k, *cut_out(hu, region, settings))
 
 
 def _read_samples(path: Path, geometry: Geometry) -> np.ndarray:

@@ -170,7 +170,11 @@ class TestReport:
         assert {"report.md", "features.csv", "agreement.csv", "panel.png", "class_boxes.png"} <= names
         assert {"reproducible_features.png", "bland_altman_1_mean.png", "bland_altman_2_contrast.png"} <= names
         text = (out / "report.md").read_text()
-        assert "| soft | baseline |" in text and "soft + ComBat" in text and f"{len(duplicate_features())} of the 1,401" in text
+        assert (
+            "| soft | baseline |" in text
+            and "soft + ComBat" in text
+            and f"{len(duplicate_features())} of the 1,401" in text
+        )
         assert "With 4 tumours the concordance is rough" in text
         for name in names:
             assert not name.endswith(".png") or f"]({name})" in text

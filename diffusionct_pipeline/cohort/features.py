@@ -97,25 +97,51 @@ def extract_cohort(
         ValueError: No region could be measured.
         ImportError: A package for tables is missing.
     """
-    pandas = import_optional("pandas")
-    out, settings = require_table_name("out", out), settings or CohortSettings()
+    out = require_table_name("out", out)
+    import_optional("pandas")
     if out.suffix.lower() == ".parquet":
         import_optional("pyarrow")
     require_writable(out.parent)
+    with kept_until_done(out) as kept:
+        found = measure_cohort(
+            images, masks, kept, settings=settings, labels=labels, workers=workers, progress=progress
+        )  # fmt: skip
+        write_table(found.table, out)
+    return found
+
+
+def measure_cohort(
+    images: Path,
+    masks: Path,
+    kept: Path,
+    *,
+    settings: CohortSettings | None = None,
+    labels: Sequence[str] | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> CohortFeatures:
+    """Measure as `extract_cohort` does, without writing a table.
+
+    Args:
+        kept: Folder for what is measured, and for what an interrupted run has measured.
+
+    Raises:
+        As of `extract_cohort`.
+    """
+    pandas = import_optional("pandas")
+    settings = settings or CohortSettings()
     found, failures = find_images(images, masks)
     pairs = pair(found, find_masks(masks, images))
     remarks = [f"{image.name}: has no mask" for image, own in pairs if not own]
     rows, before = [], 0
-    with kept_until_done(out) as kept:
-        tasks = _tasks(pairs, settings, labels, failures, remarks, progress)
-        for task, features, known in measure(tasks, settings, kept, workers):
-            rows.append(task.identity | {name: features[name] for name in settings.names})
-            before += known
-        if not rows:
-            raise ValueError(f"no region was measured: {[*failures, *remarks, 'no mask belongs to an image'][0]}")
-        table = pandas.DataFrame(rows, columns=[*IDENTITY, *settings.names])
-        table = table.sort_values(["image", "mask", "region", "part"], kind="stable", ignore_index=True)
-        write_table(table, out)
+    tasks = _tasks(pairs, settings, labels, failures, remarks, progress)
+    for task, features, known in measure(tasks, settings, kept, workers):
+        rows.append(task.identity | {name: features[name] for name in settings.names})
+        before += known
+    if not rows:
+        raise ValueError(f"no region was measured: {[*failures, *remarks, 'no mask belongs to an image'][0]}")
+    table = pandas.DataFrame(rows, columns=[*IDENTITY, *settings.names])
+    table = table.sort_values(["image", "mask", "region", "part"], kind="stable", ignore_index=True)
     return CohortFeatures(table, failures, remarks, before)
 
 
@@ -187,8 +213,12 @@ def _of_image(
     geometry, said = image.geometry, []
     labelled = read_mask(mask.path, geometry, None, said)
     remarks += [f"{image.name}: {remark}" for remark in said]
-    labelled = {name: region for name, region in labelled.items() if labels is None or name in labels}
-    regions = find_regions(labelled, geometry, np.ones(geometry.shape[0], bool), {}, {})
+    wanted = {name: region for name, region in labelled.items() if labels is None or name in labels}
+    if not wanted:
+        remarks.append(
+            f"{image.name}: {mask.name} has none of the labels {', '.join(labels)}, but {', '.join(labelled)}"
+        )
+    regions = find_regions(wanted, geometry, np.ones(geometry.shape[0], bool), {}, {})
     for region in regions:
         hu, inside = cut_out(image.hu(range(region.slices.start, region.slices.stop)), region, settings.radiomics)
         spacing = geometry.voxel_mm

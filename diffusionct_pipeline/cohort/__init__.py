@@ -1,8 +1,9 @@
 """Cohorts: the features of every region of many images as a table, and how well two such tables agree."""
 
 from .evaluation import CohortEvaluation, evaluate_cohort
+from .feature_agreement import Robustness, icc, robustness
 from .features import CohortFeatures, extract_cohort
-from .robustness import Robustness, icc, robustness
+from .lung_density import density, lungs_by_threshold, measure_density
 from .settings import CohortSettings
 from .tables import read_table, write_table
 from .telling import Told, tell_apart
@@ -13,9 +14,12 @@ __all__ = [
     "CohortSettings",
     "Robustness",
     "Told",
+    "density",
     "evaluate_cohort",
     "extract_cohort",
     "icc",
+    "lungs_by_threshold",
+    "measure_density",
     "read_table",
     "robustness",
     "tell_apart",

@@ -20,7 +20,7 @@ from ..evaluation.series.measuring import kept_until_done
 from ..files import require_writable, whole_folder
 from ..optional import import_optional
 from ..usage import UsageError, require_new_folder
-from .robustness import Robustness, robustness
+from .feature_agreement import Robustness, robustness
 from .rows import Rows, matched, read_scans, read_sources
 from .settings import CohortSettings
 from .tables import write_table

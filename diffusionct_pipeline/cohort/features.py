@@ -128,21 +128,28 @@ def measure_cohort(
     Raises:
         As of `extract_cohort`.
     """
-    pandas = import_optional("pandas")
     settings = settings or CohortSettings()
     found, failures = find_images(images, masks)
     pairs = pair(found, find_masks(masks, images))
     remarks = [f"{image.name}: has no mask" for image, own in pairs if not own]
     rows, before = [], 0
-    tasks = _tasks(pairs, settings, labels, failures, remarks, progress)
+    tasks = region_tasks(pairs, settings, labels, failures, remarks, progress)
     for task, features, known in measure(tasks, settings, kept, workers):
         rows.append(task.identity | {name: features[name] for name in settings.names})
         before += known
+    return CohortFeatures(table_of(rows, settings.names, [*failures, *remarks]), failures, remarks, before)
+
+
+def table_of(rows: list[dict], names: Sequence[str], reasons: Sequence[str]) -> DataFrame:
+    """A table of rows, ordered by what they are of.
+
+    Raises:
+        ValueError: there is none; with the first of the reasons.
+    """
     if not rows:
-        raise ValueError(f"no region was measured: {[*failures, *remarks, 'no mask belongs to an image'][0]}")
-    table = pandas.DataFrame(rows, columns=[*IDENTITY, *settings.names])
-    table = table.sort_values(["image", "mask", "region", "part"], kind="stable", ignore_index=True)
-    return CohortFeatures(table, failures, remarks, before)
+        raise ValueError(f"no region was measured: {[*reasons, 'no mask belongs to an image'][0]}")
+    table = import_optional("pandas").DataFrame(rows, columns=[*IDENTITY, *names])
+    return table.sort_values(["image", "mask", "region", "part"], kind="stable", ignore_index=True)
 
 
 def measure(
@@ -185,7 +192,7 @@ def measure(
         pool.shutdown(cancel_futures=True)
 
 
-def _tasks(
+def region_tasks(
     pairs: Sequence[tuple[CohortImage, list[MaskFile]]],
     settings: CohortSettings,
     labels: Sequence[str] | None,
@@ -200,25 +207,40 @@ def _tasks(
         remarks += [f"{image.name}: {remark}" for remark in image.remarks if masks]
         for mask in masks:
             try:
-                yield from _of_image(image, mask, settings, labels, remarks)
+                yield from _of_mask(image, mask, settings, labels, remarks)
             except (ValueError, OSError, ImportError) as error:  # of this image
                 failures.append(f"{image.name} with {mask.name}: {error}")
     if progress is not None:
         progress(len(pairs), len(pairs))
 
 
-def _of_image(
+def _of_mask(
     image: CohortImage, mask: MaskFile, settings: CohortSettings, labels: Sequence[str] | None, remarks: list[str]
 ) -> Iterator[RegionTask]:
-    geometry, said = image.geometry, []
-    labelled = read_mask(mask.path, geometry, None, said)
+    said: list[str] = []
+    labelled = read_mask(mask.path, image.geometry, None, said)
     remarks += [f"{image.name}: {remark}" for remark in said]
     wanted = {name: region for name, region in labelled.items() if labels is None or name in labels}
     if not wanted:
         remarks.append(
             f"{image.name}: {mask.name} has none of the labels {', '.join(labels)}, but {', '.join(labelled)}"
         )
-    regions = find_regions(wanted, geometry, np.ones(geometry.shape[0], bool), {}, {})
+    yield from tasks_of(image, mask.name, wanted, settings)
+
+
+def tasks_of(
+    image: CohortImage, mask: str, labelled: dict[str, np.ndarray], settings: CohortSettings
+) -> Iterator[RegionTask]:
+    """The regions of an image.
+
+    Args:
+        image: The image.
+        mask: What the columns of identity call the mask.
+        labelled: Name -> (slices, rows, columns) bool.
+        settings: Whether to resample, and how much around a region to keep.
+    """
+    geometry = image.geometry
+    regions = find_regions(labelled, geometry, np.ones(geometry.shape[0], bool), {}, {})
     for region in regions:
         hu, inside = cut_out(image.hu(range(region.slices.start, region.slices.stop)), region, settings.radiomics)
         spacing = geometry.voxel_mm
@@ -230,12 +252,12 @@ def _of_image(
 
 
 def _identity(
-    image: CohortImage, mask: MaskFile, region: Region, inside: np.ndarray, spacing: Spacing, settings: CohortSettings
+    image: CohortImage, mask: str, region: Region, inside: np.ndarray, spacing: Spacing, settings: CohortSettings
 ) -> Identity:
     digest = hashlib.sha256(f"{region.mask.shape} {region.slices.start}".encode() + np.packbits(region.mask).tobytes())
     voxels = int(inside.sum())
     values = (
-        image.patient, image.study_uid, image.series_uid, image.kernel, image.name, mask.name, region.label,
+        image.patient, image.study_uid, image.series_uid, image.kernel, image.name, mask, region.label,
         "" if region.name == region.label else region.name, digest.hexdigest()[:HASH_DIGITS], voxels,
         int(inside.any((1, 2)).sum()), voxels * float(np.prod(spacing)), spacing[0], spacing[1], settings.text(), __version__,
     )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..evaluation.agreement import REPRODUCIBLE, relative_error
 from ..evaluation.series.plots import COLOURS, line_of, new_figure
-from .robustness import FEWEST_PATIENTS, THRESHOLDS, Robustness
+from .feature_agreement import FEWEST_PATIENTS, THRESHOLDS, Robustness
 from .telling import Told
 
 if TYPE_CHECKING:

@@ -179,6 +179,8 @@ def class_of(name: str) -> str:
     try:
         return feature_class(name)
     except ValueError:
+        if "/" in name:
+            return name.split("/")[0]
         parts = name.replace("-", "_").split("_")
         return parts[1] if len(parts) > 2 else "features"
 

@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of at least 20: also report how often the features' 90 %% intervals over the samples of a candidate hold the "
         "standard's value")  # fmt: skip
     add("--combat", action="store_true", help="also compare after ComBat, a correction of features without images")
+    add("--no-images", action="store_true", help="leave out errors and noise power of the images, and their picture")
+    add("--figures", nargs="+", default=["png"], choices=("png", "pdf", "svg"), metavar="F", help="formats of figures: png, "
+        "pdf, svg (default: png; those of cohorts come in all)")  # fmt: skip
     cohort = parser.add_argument_group("whole cohorts, instead of --standard, --candidate and --mask")
     add_cohort = cohort.add_argument
     add_cohort("--cohort", nargs="+", metavar="NAME=PATH", help="tables of features (.csv, .parquet; of `diffusionct "
@@ -71,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
         evaluation = evaluate_series(
             options.standard, options.candidate, options.mask, options.out, baseline=options.baseline,
             labels=options.label, samples=options.samples or (), use_combat=options.combat, progress=progress,
+            use_images=not options.no_images, formats=[f".{name}" for name in options.figures],
         )  # fmt: skip
     for remark in evaluation.remarks:
         print(f"note: {remark}", file=sys.stderr)

@@ -99,6 +99,8 @@ def evaluate_series(
     labels: Sequence[str | int] | None = None,
     samples: Sequence[PathLike] = (),
     use_combat: bool = False,
+    use_images: bool = True,
+    formats: Sequence[str] = (".png",),
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -119,6 +121,8 @@ def evaluate_series(
             candidate they belong to is told by the SOPInstanceUIDs. They are measured only where they are named here,
             because every sample takes as long as a series.
         use_combat: Also report every system after ComBat of its features and the standard's.
+        use_images: Also compare the images themselves: their error, noise power and a picture.
+        formats: Suffixes of the figures: .png, .pdf and .svg.
         workers: Processes; None: one per core.
         progress: Called as progress(done, total) after each region of each series.
 
@@ -142,7 +146,7 @@ def evaluate_series(
             baseline=baseline, labels=labels, samples=samples, workers=workers, progress=progress, kept=kept,
         )  # fmt: skip
         with whole_folder(out, temporaries=kept) as part:
-            write_report(evaluation, part, mask=mask, use_combat=use_combat)
+            write_report(evaluation, part, mask=mask, use_combat=use_combat, use_images=use_images, formats=formats)
     return evaluation
 
 

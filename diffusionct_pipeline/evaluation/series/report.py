@@ -40,7 +40,7 @@ from .plots import (
     plot_noise_power,
     plot_panel,
     plot_reproducible_features,
-    save_figure,
+    save_figures,
 )
 from .tables import Table, class_table, count_cell, table1
 
@@ -61,7 +61,13 @@ BLAND_ALTMAN = ("ID/GlobalMean", "ID/GlobalStd", "GLCM25/Contrast/d=1/dir=sum/bi
 
 
 def write_report(
-    evaluation: Evaluation, folder: str | os.PathLike, *, mask: str | os.PathLike = "", use_combat: bool = False
+    evaluation: Evaluation,
+    folder: str | os.PathLike,
+    *,
+    mask: str | os.PathLike = "",
+    use_combat: bool = False,
+    use_images: bool = True,
+    formats: Sequence[str] = (".png",),
 ) -> None:
     """Write features.csv, agreement.csv, report.md and the figures, and intervals.csv where there are samples.
 
@@ -70,6 +76,8 @@ def write_report(
         folder: Where to, an existing one.
         mask: Name of the mask's file, for the report.
         use_combat: Also report every system after ComBat, see `after_combat`.
+        use_images: Also compare the images themselves: their error, noise power and a picture.
+        formats: Suffixes of the figures.
     """
     folder = Path(folder)
     names = feature_names(evaluation.settings)
@@ -102,8 +110,8 @@ def write_report(
     write_agreement(agreements, folder / "agreement.csv", has_ccc)
     if evaluation.samples:
         write_intervals(evaluation, folder / "intervals.csv")
-    metrics, spectra, remarks = image_table(evaluation)
-    figures = write_figures(evaluation, folder, spectra, has_ccc)
+    metrics, spectra, remarks = image_table(evaluation) if use_images else (None, {}, [])
+    figures = write_figures(evaluation, folder, spectra, has_ccc, use_images=use_images, formats=formats)
     # 3. The text.
     text = [
         *_head(evaluation, mask),
@@ -114,8 +122,7 @@ def write_report(
         *_uncertainty(evaluation),
         "## Undefined and duplicate features\n",
         *_undefined(evaluation, distinct),
-        "## Images\n",
-        metrics.markdown(),
+        *(["## Images\n", metrics.markdown()] if metrics is not None else ["## Figures\n"]),
         *(f"![{caption}]({name})\n\n{caption}.\n" for name, caption in figures.items()),
         *_notes([*evaluation.remarks, *combat_remarks, *remarks], use_combat),
     ]
@@ -245,20 +252,28 @@ def image_table(evaluation: Evaluation) -> tuple[Table, Spectra, list[str]]:
     return Table(title, columns, tuple(rows)), spectra, remarks
 
 
-def write_figures(evaluation: Evaluation, folder: Path, spectra: Spectra, has_ccc: bool) -> dict[str, str]:
-    """Write the figures; file name -> caption."""
+def write_figures(
+    evaluation: Evaluation,
+    folder: Path,
+    spectra: Spectra,
+    has_ccc: bool,
+    *,
+    use_images: bool = True,
+    formats: Sequence[str] = (".png",),
+) -> dict[str, str]:
+    """Write the figures in every format; name of the file in the first one -> caption."""
     names = feature_names(evaluation.settings)
     target = evaluation.features[evaluation.standard]
     systems = evaluation.systems
     figures = {}
 
     def add(name: str, caption: str, figure: Figure) -> None:
-        save_figure(figure, folder / name)
-        figures[name] = caption
+        figures[save_figures(figure, folder / name, formats)[0].name] = caption
 
     figure = plot_reproducible_features(systems, target, input_name=evaluation.baseline or "", published=False)
     add("reproducible_features.png", "Features within a relative error, mean over the regions", figure)
-    add("panel.png", "The slice with the largest section of a region", _panel(evaluation, has_ccc))
+    if use_images:
+        add("panel.png", "The slice with the largest section of a region", _panel(evaluation, has_ccc))
     if spectra:
         caption = "Noise power within the patient (it holds the anatomy too, which all systems share)"
         add("noise_power.png", caption, plot_noise_power(spectra))

@@ -199,6 +199,14 @@ class TestReport:
         assert all(row[column] == "" for row in rows for column in row if column.startswith("ccc"))
         assert all(0 < float(row["reproducible"]) < 1401 for row in rows if row["class"] == "all")
 
+    def test_without_images_and_with_figures_for_a_paper(self, folders, mask, out):
+        evaluate_series(folders[0], [folders[2]], mask, out, labels=[1], use_images=False, formats=[".pdf", ".svg"])
+        names = {path.name for path in out.iterdir()}
+        assert {"reproducible_features.pdf", "reproducible_features.svg"} <= names
+        assert not [name for name in names if "panel" in name or "noise_power" in name or name.endswith(".png")]
+        text = (out / "report.md").read_text()
+        assert "](reproducible_features.pdf)" in text and "PSNR" not in text
+
     def test_gain_refers_to_the_baseline(self, folders, mask, out):
         evaluation = evaluate_series(folders[0], [folders[1]], mask, out, baseline=folders[2], labels=[1])
         target = evaluation.features["standard"]

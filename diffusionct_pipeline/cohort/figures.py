@@ -9,6 +9,7 @@ import numpy as np
 
 from ..evaluation.agreement import REPRODUCIBLE, relative_error
 from ..evaluation.series.plots import COLOURS, line_of, new_figure
+from ..optional import import_optional
 from .feature_agreement import FEWEST_PATIENTS, THRESHOLDS, Robustness
 from .telling import Told
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .evaluation import Pairs
 
 RESAMPLES = 500
-SHOWN_RATIO = (0.05, 20.0)  # of spreads
+SHOWN_RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of spreads, ticks of the axis
 
 
 def plot_reproducible_with_bands(pairs: Mapping[str, Pairs], *, maximum: float = 1.0, seed: int = 0) -> Figure:
@@ -77,6 +78,7 @@ def plot_spread(pairs: Mapping[str, Pairs]) -> Figure:
     Over-correction shows here: a correction that takes out what differs between patients agrees in the mean and tells
     nothing. The line is the median, boxes hold half of the features, whiskers 5 to 95 %.
     """
+    to_rgb = import_optional("matplotlib.colors").to_rgb
     figure, axes = new_figure(6.4, 0.9 + 0.45 * len(pairs))
     boxes = []
     for pair in pairs.values():
@@ -86,14 +88,16 @@ def plot_spread(pairs: Mapping[str, Pairs]) -> Figure:
         boxes.append(of_source[usable] / of_target[usable])
     drawn = axes.boxplot(
         boxes, orientation="horizontal", whis=(5, 95), showfliers=False, patch_artist=True, widths=0.6,
-        medianprops=dict(color="white"),
+        medianprops=dict(color="black"),
     )  # fmt: skip
     for i, box in enumerate(drawn["boxes"]):
-        box.set_facecolor(COLOURS[i % len(COLOURS)])
-    axes.axvline(1, color="0.6", linewidth=0.8)
+        box.set_facecolor((*to_rgb(line_of(i)["color"]), 0.35))
+    axes.axvline(1, color="0.6", linewidth=0.8, zorder=0)
     axes.set_yticks(np.arange(1, len(pairs) + 1), list(pairs), fontsize=8)
     axes.invert_yaxis()
-    axes.set(xlabel="spread over the regions, relative to the standard's", xscale="log", xlim=SHOWN_RATIO)
+    axes.set(xlabel="spread over the regions, relative to the standard's", xscale="log", xlim=(0.2, 5))
+    axes.set_xticks(SHOWN_RATIOS, [f"{ratio:g}" for ratio in SHOWN_RATIOS])
+    axes.set_xticks([], minor=True)
     return figure
 
 
@@ -107,6 +111,5 @@ def plot_told(told: Mapping[str, Told]) -> Figure:
     for value in chance:
         axes.axvline(value, color="0.6", linewidth=0.8)
     axes.set_yticks(range(len(told)), list(told), fontsize=8)
-    axes.invert_yaxis()
-    axes.set(xlabel="balanced accuracy, one patient left out at a time (line: chance)", xlim=(-0.02, 1.02))
+    axes.set(xlabel="balanced accuracy (line: chance)", xlim=(-0.02, 1.02), ylim=(len(told) - 0.5, -0.5))
     return figure

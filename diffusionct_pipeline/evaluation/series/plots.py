@@ -177,7 +177,8 @@ def plot_bland_altman(
         axes.annotate(f"{shown(value):.3g}", (1.01, shown(value)), **place)
     unit = f" ({unit})" if unit and not logarithmic else ""
     between = "/" if logarithmic else "−"
-    axes.set(xlabel=f"mean of {names[0]} and {names[1]}{unit}", ylabel=f"{names[0]} {between} {names[1]}{unit}")
+    mean_of = "geometric mean of" if logarithmic else "mean of"
+    axes.set(xlabel=f"{mean_of} {names[0]} and {names[1]}{unit}", ylabel=f"{names[0]} {between} {names[1]}{unit}")
     if logarithmic:
         axes.set(xscale="log", yscale="log")
     if limits is not None:

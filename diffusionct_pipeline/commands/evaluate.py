@@ -61,8 +61,9 @@ def run(options: argparse.Namespace) -> int:
     """Compare, and print remarks and the path of the report."""
     if options.cohort or options.scans:
         return run_cohort(options)
-    if not (options.standard and options.candidate and options.mask):
-        raise UsageError("give --standard, --candidate and --mask, or --cohort, or --scans")
+    for name in ("standard", "candidate", "mask"):
+        if not getattr(options, name):
+            raise UsageError(f"--{name} is missing; give --standard, --candidate and --mask, or --cohort, or --scans")
     require_paths(
         standard=options.standard, candidate=options.candidate, mask=options.mask, baseline=options.baseline,
         samples=options.samples,

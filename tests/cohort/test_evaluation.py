@@ -88,7 +88,7 @@ class TestReport:
             (["--cohort", "sharp"], "legal is NAME=PATH"),
             (["--cohort", "a=sharp.csv", "a=sharp.csv"], "each name once"),
             (["--cohort", "a=none.csv"], "does not exist"),
-            (["--standard", "sharp.csv"], "give --standard, --candidate and --mask"),
+            (["--standard", "sharp.csv"], "--candidate is missing; give --standard"),
             (["--cohort", "a=."], "give their masks too"),
         ],
     )

@@ -17,6 +17,9 @@ OPTIONAL = {
     "highdicom": ("highdicom", "masks", "DICOM SEG masks"),
     "starlette": ("starlette", "app", "pages of the app"),
     "uvicorn": ("uvicorn", "app", "requests to the app"),
+    "pandas": ("pandas", "cohorts", "tables of cohorts"),
+    "pyarrow": ("pyarrow", "cohorts", "Parquet files"),
+    "sklearn": ("scikit-learn", "cohorts", "classifiers of kernels"),
 }
 
 

@@ -15,6 +15,7 @@ COMMANDS = (
     "demo",
     "standardize",
     "simulate",
+    "features",
     "evaluate",
     "characterise",
     "adapt",

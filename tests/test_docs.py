@@ -9,6 +9,7 @@ import yaml
 
 import diffusionct_pipeline
 from diffusionct_pipeline import (
+    cohort,
     commands,
     dicom,
     estimation,
@@ -22,7 +23,7 @@ from diffusionct_pipeline import (
 from diffusionct_pipeline.evaluation.texture import TEXTURE_FIGURES
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = (dicom, estimation, evaluation, publishing, radiomics, simulation, study, volumes)
+PACKAGES = (cohort, dicom, estimation, evaluation, publishing, radiomics, simulation, study, volumes)
 
 
 @pytest.fixture(scope="module")

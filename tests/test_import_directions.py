@@ -66,6 +66,7 @@ LAYERS = {
     "characterise.report": 14,
     "characterise.figures": 14,
     "study": 14,
+    "cohort": 14,
     "standardize_volumes": 14,
     "page": 14,
     "standardize_folder": 15,

@@ -14,8 +14,8 @@ from typing import Protocol
 
 # In the help; others follow by name.
 FIRST = (
-    "demo", "standardize", "app", "simulate", "evaluate", "characterise", "adapt", "study", "publish", "mercure", "info", "plan",
-    "merge", "serve",
+    "demo", "standardize", "app", "simulate", "features", "evaluate", "characterise", "adapt", "study", "publish", "mercure",
+    "info", "plan", "merge", "serve",
 )  # fmt: skip
 
 

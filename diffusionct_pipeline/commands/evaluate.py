@@ -1,14 +1,18 @@
-"""`diffusionct evaluate`: agreement of radiomic features between series of one scan."""
+"""`diffusionct evaluate`: agreement of radiomic features between series of one scan, or over a cohort."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from pathlib import Path
 
-from ..usage import require_new_folder, require_paths
-from ._shared import EXIT_OK, ProgressBar
+from ..usage import UsageError, require_new_folder, require_paths
+from ._shared import EXIT_OK, ProgressBar, count
 
-TEXT = "compare series with a standard series of the same scan by the radiomic features of its tumours"
+TEXT = (
+    "compare series with a standard series of the same scan, or a cohort with another, by radiomic features of tumours"
+)
 EXAMPLE = (
     "diffusionct evaluate --standard phantom/Bl64 --baseline phantom/Br40 --candidate standardized "
     "--mask phantom/tumours.npz"
@@ -18,23 +22,48 @@ EXAMPLE = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    add("--standard", required=True, metavar="DIR", help="folder with the series that the others should look like")
-    add("--candidate", required=True, nargs="+", metavar="DIR", help="folders with the series to judge")
-    add("--mask", required=True, metavar="FILE", help="tumours on the grid of the standard: NIfTI, NRRD, DICOM SEG or "
+    add("--standard", metavar="DIR", help="folder with the series that the others should look like")
+    add("--candidate", nargs="+", metavar="DIR", help="folders with the series to judge")
+    add("--mask", metavar="FILE", help="tumours on the grid of the standard: NIfTI, NRRD, DICOM SEG or "
         "RTSTRUCT, or .npz with the array `mask` (slices, rows, columns), slices by ascending position along the normal, "
-        "of axial slices from the feet to the head")  # fmt: skip
+        "of axial slices from the feet to the head, or with the array `z_mm` of their heights in any order")  # fmt: skip
     add("--baseline", metavar="DIR", help="folder with the unconverted series, to which gains refer")
     add("--label", nargs="+", metavar="L", help="labels of the mask to measure, by number or name; default: all")
     add("--samples", nargs="+", metavar="DIR", help="folders OUT/samples of `diffusionct standardize --samples K`, K "
         "of at least 20: also report how often the features' 90 %% intervals over the samples of a candidate hold the "
         "standard's value")  # fmt: skip
     add("--combat", action="store_true", help="also compare after ComBat, a correction of features without images")
+    add("--no-images", action="store_true", help="leave out errors and noise power of the images, and their picture")
+    add("--figures", nargs="+", default=["png"], choices=("png", "pdf", "svg"), metavar="F", help="formats of figures: png, "
+        "pdf, svg (default: png; those of cohorts come in all)")  # fmt: skip
+    cohort = parser.add_argument_group("whole cohorts, instead of --standard, --candidate and --mask")
+    add_cohort = cohort.add_argument
+    add_cohort("--cohort", nargs="+", metavar="NAME=PATH", help="tables of features (.csv, .parquet; of `diffusionct "
+        "features`, pyradiomics or others), or folders of images, matched by patient and region; the first is the standard")  # fmt: skip
+    add_cohort("--scans", metavar="FILE", help="CSV with the columns patient, role, path and mask; its first role, or the "
+        "one named standard, is the standard")  # fmt: skip
+    add_cohort("--masks", metavar="DIR", help="masks of the folders in --cohort")
+    add_cohort("--settings", metavar="FILE", help="how to measure them, see `diffusionct features`")
+    add_cohort("--id", nargs="+", metavar="COLUMN", help="columns that identify a row, the patient first (default: "
+        "patient region part)")  # fmt: skip
+    add_cohort("--columns", nargs="+", metavar="START", help="beginnings of the names of feature columns")
+    add_cohort("--batch", default="kernel", metavar="COLUMN", help="column to be told from the features (default: "
+        "%(default)s)")  # fmt: skip
+    add_cohort("--plot", nargs="+", default=(), metavar="FEATURE", help="features for Bland-Altman figures")
+    add_cohort(
+        "--workers", type=count, default=os.cpu_count() or 1, metavar="N", help="processes (default: %(default)s)"
+    )
     add("--out", default="evaluation_output", metavar="DIR", help="new folder for report.md, features.csv, "
         "agreement.csv, intervals.csv with --samples, and figures (default: %(default)s)")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
     """Compare, and print remarks and the path of the report."""
+    if options.cohort or options.scans:
+        return run_cohort(options)
+    for name in ("standard", "candidate", "mask"):
+        if not getattr(options, name):
+            raise UsageError(f"--{name} is missing; give --standard, --candidate and --mask, or --cohort, or --scans")
     require_paths(
         standard=options.standard, candidate=options.candidate, mask=options.mask, baseline=options.baseline,
         samples=options.samples,
@@ -46,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
         evaluation = evaluate_series(
             options.standard, options.candidate, options.mask, options.out, baseline=options.baseline,
             labels=options.label, samples=options.samples or (), use_combat=options.combat, progress=progress,
+            use_images=not options.no_images, formats=[f".{name}" for name in options.figures],
         )  # fmt: skip
     for remark in evaluation.remarks:
         print(f"note: {remark}", file=sys.stderr)
@@ -53,3 +83,34 @@ def run(options: argparse.Namespace) -> int:
     if evaluation.measured_before:
         print(f"{evaluation.measured_before} measurements were those of an earlier run that was interrupted")
     return EXIT_OK
+
+
+def run_cohort(options: argparse.Namespace) -> int:
+    """Compare the tables of a cohort, and print remarks and the path of the report."""
+    sources = None if options.scans else dict(map(_named, options.cohort))
+    if options.cohort and (options.scans or len(sources) < len(options.cohort)):
+        raise UsageError("give --cohort, each name once, or --scans, not both")
+    paths = list((sources or {}).values())
+    require_paths(cohort=paths, scans=options.scans, masks=options.masks, settings=options.settings)
+    require_new_folder("out", options.out)
+    from ..cohort import CohortSettings, evaluate_cohort
+
+    evaluation = evaluate_cohort(
+        Path(options.out), sources, scans=options.scans and Path(options.scans),
+        masks=options.masks and Path(options.masks),
+        settings=None if options.settings is None else CohortSettings.read(options.settings), id_columns=options.id,
+        starts=options.columns, batch=options.batch, use_combat=options.combat, plotted=options.plot,
+        workers=options.workers,
+    )  # fmt: skip
+    for remark in evaluation.remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    print(f"{len(evaluation.features):,} features in {len(evaluation.rows)} tables compared: {options.out}/report.md")
+    return EXIT_OK
+
+
+def _named(text: str) -> tuple[str, Path]:
+    """ "sharp=features.csv" -> its parts."""
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise UsageError(f"cohort {text!r} is not legal; legal is NAME=PATH")
+    return name, Path(path)

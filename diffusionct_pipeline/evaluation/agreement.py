@@ -17,6 +17,7 @@ from ..radiomics import FEATURE_CLASSES, feature_class
 
 REPRODUCIBLE = 0.15  # relative error below which the paper calls a feature reproducible
 ALL = "all"  # the key of the row over all classes
+DEFINED_SHARE = 0.5  # of the samples, in which a feature must be defined to have a concordance
 _CONSTANT = 1e-12  # spread relative to the magnitude that counts as rounding, not as variation
 
 
@@ -28,9 +29,11 @@ class ClassAgreement:
 
     Attributes:
         features: Features of the class.
-        undefined_features: Those without a concordance: fewer than two defined pairs, or constant in both images.
+        undefined_features: Those without a concordance: defined in fewer than two pairs or half of them, or constant
+            in both images.
         undefined_pairs: Share of (sample, feature) pairs in which either value is undefined.
         zero_targets: Share of pairs with a target of 0, which have no relative error.
+        attainable: Mean number of features per sample that have a relative error, and so can be reproducible.
         reproducible: Mean number of features per sample within the threshold of relative error.
         reproducible_interval: Of `reproducible`.
         ccc_mean, ccc_std: Concordance of each feature across samples, mean and standard deviation over the class.
@@ -44,6 +47,7 @@ class ClassAgreement:
     undefined_features: int
     undefined_pairs: float
     zero_targets: float
+    attainable: float
     reproducible: float
     reproducible_interval: tuple[float, float] | None
     ccc_mean: float
@@ -104,6 +108,16 @@ def ccc(x: ArrayLike, y: ArrayLike) -> np.ndarray | float:
     return float(result[0]) if x.ndim == 1 else result
 
 
+def feature_ccc(source: ArrayLike, target: ArrayLike) -> np.ndarray:
+    """Concordance of each feature across samples, (samples, F) and (samples, F) -> (F,), see `ccc`.
+
+    NaN also where a feature is defined in less than `DEFINED_SHARE` of the pairs: two pairs out of fourteen say nothing
+    about the other twelve.
+    """
+    source, target = _same_shape(source, target)
+    return np.where(_mostly_defined(source, target), ccc(source, target), np.nan)
+
+
 def ccc_by_class(source: ArrayLike, target: ArrayLike, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
     """class -> (mean, std, pooled): concordance per feature over the class, and of the class in one pool."""
     return {
@@ -147,7 +161,9 @@ def agreement_by_class(
     weights = np.concatenate([np.ones((1, len(source))), _resample(len(source), tumours, resamples, seed)])
     # 2. What does not depend on the class: concordance per feature, reproducible features per sample.
     per_feature = _weighted_ccc(source, target, weights)  # [1 + B, features]
-    within = relative_error(source, target) < threshold  # [samples, features]
+    per_feature[:, ~_mostly_defined(source, target)] = np.nan
+    error = relative_error(source, target)  # [samples, features]
+    within, has_error = error < threshold, ~np.isnan(error)
     undefined = np.isnan(source) | np.isnan(target)
     classes = np.array([feature_class(name) for name in names])
     # 3. Class by class.
@@ -164,6 +180,7 @@ def agreement_by_class(
             undefined_features=int(np.isnan(single).sum()),
             undefined_pairs=float(undefined[:, chosen].mean()),
             zero_targets=float((target[:, chosen] == 0).mean()),
+            attainable=float(has_error[:, chosen].sum(1).mean()),
             reproducible=float(count[0]),
             reproducible_interval=_interval(count[1:], level),
             ccc_mean=float(mean[0]),
@@ -180,6 +197,11 @@ def _same_shape(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     if x.shape != y.shape or x.ndim == 0:
         raise ValueError(f"the two sets have shapes {x.shape} and {y.shape}; they must be equal, samples first")
     return x, y
+
+
+def _mostly_defined(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(features,) bool: defined in at least `DEFINED_SHARE` of the pairs of (samples, features) arrays."""
+    return (~(np.isnan(source) | np.isnan(target))).mean(0) >= DEFINED_SHARE
 
 
 def _weighted_ccc(x: np.ndarray, y: np.ndarray, weights: np.ndarray, pooled: bool = False) -> np.ndarray:

@@ -8,11 +8,13 @@ images, and needs several samples of every batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 _TOLERANCE = 1e-8  # of the posterior iteration, in units of the scale; the authors stop at 1e-4
+_STILL = 1e-12  # spread relative to the magnitude that is nothing but rounding
 _MAX_ITERATIONS = 1000  # it converges in some ten
 
 
@@ -40,7 +42,7 @@ def combat(features: ArrayLike, batch: Sequence | np.ndarray, covariates: ArrayL
     grand_mean = of_batch.mean(1) @ beta[:n_batches]
     kept = grand_mean + design[:, n_batches:] @ beta[n_batches:]
     scale = np.sqrt(((y - design @ beta) ** 2).mean(0))
-    still = np.flatnonzero(scale <= 1e-12 * np.abs(y).max(0))  # nothing but rounding
+    still = np.flatnonzero(scale <= _STILL * np.abs(y).max(0))
     if len(still):
         raise ValueError(f"features: {len(still)} columns do not vary, the first is {still[0]}; leave them out")
     z = (y - kept) / scale
@@ -48,24 +50,70 @@ def combat(features: ArrayLike, batch: Sequence | np.ndarray, covariates: ArrayL
     # 2. Shrink each batch's location and scale towards the distribution of its features.
     corrected = np.empty_like(z)
     for member in of_batch:
-        n, zb = member.sum(), z[member]
-        gamma, delta2 = zb.mean(0), zb.var(0, ddof=1)
-        gamma_bar, tau2 = gamma.mean(), gamma.var(ddof=1)  # normal prior of the location
-        m, s2 = delta2.mean(), delta2.var(ddof=1)
-        if s2 == 0:
-            raise ValueError("features all have the same spread within a batch, as copies of one feature have")
-        shape, rate = (2 * s2 + m**2) / s2, (m * s2 + m**3) / s2  # inverse-gamma prior of the scale, by moments
-        g, d = gamma, delta2
-        for _ in range(_MAX_ITERATIONS):
-            g_new = (n * tau2 * gamma + d * gamma_bar) / (n * tau2 + d)
-            d_new = (rate + 0.5 * ((zb - g_new) ** 2).sum(0)) / (n / 2 + shape - 1)
-            change = max((np.abs(g_new - g) / np.sqrt(d)).max(), (np.abs(d_new - d) / d).max())
-            g, d = g_new, d_new
-            if change < _TOLERANCE:
-                break
+        g, d = _shrunk(z[member])
         # 3. Take them out.
-        corrected[member] = (zb - g) / np.sqrt(d)
+        corrected[member] = (z[member] - g) / np.sqrt(d)
     return corrected * scale + kept
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceComBat:
+    """ComBat that moves one batch to another, which stays as it is; for samples that it was not fitted on, too.
+
+    The reference batch of Stein et al., BMC Bioinformatics 16, 2015: location and scale are those of the reference.
+
+    Attributes:
+        mean, scale: (features,) of the reference.
+        shift, variance: (features,) of the batch, in units of `scale`, shrunk towards the distribution over its features.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
+    variance: np.ndarray
+
+    @classmethod
+    def fit(cls, batch: ArrayLike, reference: ArrayLike) -> ReferenceComBat:
+        """Fit on (samples, features) of the batch and of the reference; these need not be of the same patients.
+
+        Raises:
+            ValueError: fewer than two samples or features, or a feature that is undefined or does not vary in either.
+        """
+        batch, reference = np.asarray(batch, float), np.asarray(reference, float)
+        for name, part in (("batch", batch), ("reference", reference)):
+            if part.ndim != 2 or min(part.shape) < 2 or not np.isfinite(part).all():
+                raise ValueError(
+                    f"{name} has shape {part.shape}; must be finite, two samples and two features at least"
+                )
+            if (part.std(0) <= _STILL * np.abs(part).max(0)).any():
+                raise ValueError(f"{name} has features that do not vary; leave them out")
+        mean, scale = reference.mean(0), reference.std(0)
+        return cls(mean, scale, *_shrunk((batch - mean) / scale))
+
+    def transform(self, batch: ArrayLike) -> np.ndarray:
+        """(samples, features) of the batch, moved to the reference."""
+        z = (np.asarray(batch, float) - self.mean) / self.scale
+        return (z - self.shift) / np.sqrt(self.variance) * self.scale + self.mean
+
+
+def _shrunk(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Location and variance of a standardized batch (samples, features), each shrunk towards those of its features."""
+    n = len(z)
+    gamma, delta2 = z.mean(0), z.var(0, ddof=1)
+    gamma_bar, tau2 = gamma.mean(), gamma.var(ddof=1)  # normal prior of the location
+    m, s2 = delta2.mean(), delta2.var(ddof=1)
+    if s2 == 0:
+        raise ValueError("features all have the same spread within a batch, as copies of one feature have")
+    shape, rate = (2 * s2 + m**2) / s2, (m * s2 + m**3) / s2  # inverse-gamma prior of the scale, by moments
+    g, d = gamma, delta2
+    for _ in range(_MAX_ITERATIONS):
+        g_new = (n * tau2 * gamma + d * gamma_bar) / (n * tau2 + d)
+        d_new = (rate + 0.5 * ((z - g_new) ** 2).sum(0)) / (n / 2 + shape - 1)
+        change = max((np.abs(g_new - g) / np.sqrt(d)).max(), (np.abs(d_new - d) / d).max())
+        g, d = g_new, d_new
+        if change < _TOLERANCE:
+            break
+    return g, d
 
 
 def _design(y: np.ndarray, batch: Sequence | np.ndarray, covariates: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from ..dicom import CTSeries, DicomError, scan_folder
 from ..dicom.folders import STEP_TOLERANCE
 from ..dicom.headers import header_texts, header_value
 from ..dicom.reading import SliceHeader, read_dataset
+
+Spacing: TypeAlias = tuple[float, float, float]  # mm from slice to slice, row to row, column to column
 
 SAME_VOXEL = 0.1  # of a voxel's side: headers round to 2 digits or more, another grid is off by half a voxel on average
 MAX_STEP_THICKNESSES = 2.0  # slices further apart, in slice thicknesses, are pictures beside each other, not a volume
@@ -41,6 +44,13 @@ class Geometry:
     def positions_mm(self) -> np.ndarray:
         """(slices,) positions along the normal."""
         return self.origins_mm @ self.directions[0]
+
+    @property
+    def voxel_mm(self) -> Spacing:
+        """Usual distance of slices, that of rows and of columns; a single slice is as thick as it says, or as its pixels."""
+        steps = np.diff(self.positions_mm)
+        step = float(np.median(steps)) if len(steps) else self.thickness_mm or self.spacing_mm
+        return step, self.spacing_mm, self.spacing_mm
 
     @property
     def tolerance_mm(self) -> float:
@@ -106,9 +116,17 @@ def find_series(folder: str | os.PathLike) -> Series:
     """The one CT series of a folder; headers only are read.
 
     Raises:
-        DicomError: No series or several, or as of `series_geometry`.
+        DicomError: No series or several, or as of `series_with_geometry`.
     """
-    series = scan_folder(folder).require_one_series()
+    return series_with_geometry(scan_folder(folder).require_one_series(), folder)
+
+
+def series_with_geometry(series: CTSeries, folder: str | os.PathLike) -> Series:
+    """A series of a folder and where it lies; headers only are read.
+
+    Raises:
+        DicomError: Slices that share a position, or headers without position or orientation.
+    """
     if series.duplicates:
         raise DicomError(f'"{folder}" cannot be compared slice by slice: {series.duplicates[0]}')
     geometry, first = series_geometry(series), read_dataset(series.paths[0], header_only=True)

@@ -49,8 +49,9 @@ def read_mask(
     """Read the regions of a mask file onto an image series.
 
     Args:
-        path: .npz with `mask` (slices, rows, columns), slices by ascending position along the normal; NIfTI, NRRD or
-            MetaImage in one file; DICOM SEG or RTSTRUCT.
+        path: .npz with `mask` (slices, rows, columns), slices by ascending position along the normal, or in the order
+            of a second array `z_mm`, their z in DICOM patient coordinates; NIfTI, NRRD or MetaImage in one file; DICOM
+            SEG or RTSTRUCT.
         geometry: Of the series. The grid of the file must be that of the series, or a part of it, as programs write it
             that crop a mask to its regions: in NIfTI and the like axes in any order and direction; in SEG the frames
             that it holds; an .npz has none, only its shape counts. A contour of RTSTRUCT is drawn on the slice within
@@ -152,11 +153,20 @@ def _read_npz(path: Path, geometry: Geometry) -> np.ndarray:
                 )
             if dtype.kind not in "biuf":
                 raise ValueError(f"holds values of type {dtype}; a mask has integer labels")
-            return file["mask"]
+            return file["mask"] if "z_mm" not in file else _by_height(file["mask"], file["z_mm"], geometry)
     except (ValueError, MemoryError):
         raise
     except Exception as error:  # a damaged archive raises what zipfile, zlib or numpy meet first
         raise ValueError(f"is a damaged .npz file: {error}") from error
+
+
+def _by_height(mask: np.ndarray, z_mm: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """A mask (slices, rows, columns) with its slices in the order of the series, from (slices,) z of each."""
+    apart = np.abs(np.subtract.outer(geometry.origins_mm[:, 2], np.asarray(z_mm, float).ravel()))
+    nearest = apart.argmin(1)
+    if apart.shape[1] != len(mask) or apart.min(1).max() > geometry.tolerance_mm or len(set(nearest)) < len(mask):
+        raise ValueError(f"has z_mm of other slices than the image series:\n  z_mm:   {z_mm}\n  series: {geometry}")
+    return mask[nearest]
 
 
 def _read_image(path: Path, geometry: Geometry, remarks: list[str]) -> np.ndarray:

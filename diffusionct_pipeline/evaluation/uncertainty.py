@@ -49,7 +49,9 @@ def fewest_samples(level: float = LEVEL) -> int:
     return math.ceil(round(2 / (1 - level), 6))
 
 
-def sample_intervals(samples: ArrayLike, level: float = LEVEL, widening: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def sample_intervals(
+    samples: ArrayLike, level: float = LEVEL, widening: float = 1.0, least: ArrayLike = -np.inf
+) -> tuple[np.ndarray, np.ndarray]:
     """Central intervals over samples.
 
     Args:
@@ -57,6 +59,8 @@ def sample_intervals(samples: ArrayLike, level: float = LEVEL, widening: float =
         level: Share of draws that an interval shall hold, in (0, 1).
         widening: Both ends' distances from the median are multiplied by this: a model errs in more than it samples, so
             that the intervals over samples alone hold the truth less often than `level`.
+        least: The least value that there can be, (...) or one for all: no end lies below it, however much widened. Of
+            features: `radiomics.least_value`.
 
     Returns:
         Lower and upper ends, (...); NaN where any sample is undefined.
@@ -70,6 +74,7 @@ def sample_intervals(samples: ArrayLike, level: float = LEVEL, widening: float =
     ends = [(1 - level) / 2, (1 + level) / 2]
     low, middle, high = np.quantile(np.where(defined, samples, 0), [ends[0], 0.5, ends[1]], axis=0, method="weibull")
     low, high = middle - widening * (middle - low), middle + widening * (high - middle)
+    low, high = np.maximum(low, least), np.maximum(high, least)
     return np.where(defined, low, np.nan), np.where(defined, high, np.nan)
 
 

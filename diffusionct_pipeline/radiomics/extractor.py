@@ -2,7 +2,7 @@
 
 The breakdown is inferred from IBEX's function lists and counting rule (GLCM 1,254, GLRLM 33, NID 10, ID 47, IH 31,
 GOH 26 add up exactly to the 1,401 of Selim et al. 2023); it is documented nowhere. IBEX works on the voxel grid: it
-neither resamples nor uses millimetres.
+does not resample, and takes millimetres only to say how many slices a NID neighbourhood reaches over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .glcm import GLCM, IN_PLANE_AS_SPATIAL
 from .glrlm import GLRLM
 from .goh import GOH
 from .intensity import INTENSITY, grey_levels
-from .nid import NID
+from .nid import NID, neighbourhood_slices
 from .settings import CT_NUMBER_OF_WATER, DEFAULT_SETTINGS, RadiomicSettings
 
 IBEX = (GLCM, GLRLM, NID, INTENSITY, GOH)  # the 1,401
@@ -49,18 +49,19 @@ def extract(
     """Extract the 1,401 features of one region, or those of other classes.
 
     Args:
-        hu: (rows, columns) or (slices, rows, columns), Hounsfield units. Voxels around the region matter to local
-            statistics, gradients and neighbourhoods: give the whole image, not a crop of the region. Where the image
-            ends it is mirrored.
+        hu: (rows, columns) or (slices, rows, columns), Hounsfield units. Pixels around the region matter to local
+            statistics and gradients: give whole slices, not a crop of the region. Where the image ends it is mirrored.
         mask: Same shape, bool or 0/1 integers: the region. It may be in several pieces.
-        spacing: Voxel size in mm, checked only (features count voxels): in-plane side, (row, column) or
-            (slice, row, column). Rows and columns must be equal, or the directions would not be what they are called.
+        spacing: Voxel size in mm: in-plane side, (row, column) or (slice, row, column). Rows and columns must be equal,
+            or the directions would not be what they are called. With a slice spacing the neighbourhood of NID3 is as
+            long across slices as within them; without one it has as many voxels. Other features count voxels.
         settings: The declared choices; the same for all regions that are compared.
         classes: What to measure.
 
     Returns:
         Features: 1,401 floats by default; undefined ones are NaN, with the reason in `.undefined`. A single-slice
-        region leaves the 594 GLCM3 features of directions across slices undefined.
+        region leaves the 594 GLCM3 features of directions across slices undefined, and NID3 where its neighbourhood
+        reaches into other slices.
 
     Raises:
         ValueError: Shapes differ, the mask is empty or holds other values than 0 and 1, HU are not finite, or the
@@ -68,16 +69,16 @@ def extract(
     """
     # 1. Check inputs; nothing is repaired silently.
     hu, mask = _check(hu, mask, spacing)
-    # 2. Crop with the margin that the widest neighbourhood needs; HU become CT numbers.
-    r = settings.nid_window // 2
-    margin = max(settings.entropy_window, settings.range_window, settings.std_window, settings.nid_window) // 2
-    ct, mask, box, seen = _crop(hu, mask, (r, margin, margin))
+    # 2. Crop with the margin that the widest window needs; HU become CT numbers.
+    ct, mask, box, seen = _crop(hu, mask, settings.margin)
     # 3. Grey levels, 0 outside the region.
     inside = ct[mask]
     limits = settings.grey_limits or (float(inside.min()), float(inside.max()))
     labels = np.zeros(ct.shape, np.intp)
     labels[mask] = grey_levels(inside, limits, settings.levels)
-    region = Region(ct, mask, labels, box, seen, limits, settings)
+    mm = np.atleast_1d(spacing) if spacing is not None else ()
+    nid_slices = neighbourhood_slices(settings.nid_window, mm[-1], mm[0]) if len(mm) == 3 else settings.nid_window
+    region = Region(ct, mask, labels, box, seen, limits, settings, nid_slices)
     # 4. Class by class.
     values: dict[str, float] = {}
     reasons: dict[str, str] = {}
@@ -109,11 +110,24 @@ def feature_class(name: str) -> str:
     return CLASS_OF_FAMILY[family]
 
 
+def least_value(name: str) -> float:
+    """The least value that a feature can have by its definition: 0 for most, -1 for correlations, -inf for skewness.
+
+    Raises:
+        ValueError: for what is no feature's name.
+    """
+    feature_class(name)
+    feature = name.split("/")[1]
+    if feature in ("Skewness", "ClusterShade"):
+        return -np.inf
+    return -1.0 if feature in ("Correlation", "InformationMeasureCorr1") else 0.0
+
+
 @lru_cache(maxsize=8)
 def duplicate_features(settings: RadiomicSettings = DEFAULT_SETTINGS) -> dict[str, str]:
     """name -> the earlier feature that has the same value by construction, for about a quarter of the 1,401.
 
-    In-plane GLCM3 equals GLCM25, GLCM Variance equals ClusterTendency, IH repeats ID, and some quantiles are
+    In-plane GLCM3 equals GLCM25, GLCM Variance equals ClusterTendency, IH of values repeats ID, and some quantiles are
     percentiles. Agreement on the others (`feature_names` without these keys) weighs every measurement once.
     """
     quantile = {
@@ -131,7 +145,8 @@ def duplicate_features(settings: RadiomicSettings = DEFAULT_SETTINGS) -> dict[st
             twin = twin.replace("/Variance/", "/ClusterTendency/")
         if family in ("ID", "IH"):
             tail = name.split("/", 1)[1]
-            twin = f"ID/{quantile.get(tail, tail)}"
+            of = "IH" if family == "IH" and settings.histogram_of == "heights" else "ID"
+            twin = f"{of}/{quantile.get(tail, tail)}"
         if twin != name and twin in names:
             duplicates[name] = twin
     return duplicates
@@ -160,8 +175,8 @@ def _check(hu: ArrayLike, mask: ArrayLike, spacing: float | Sequence[float] | No
     return (hu[None], mask[None]) if hu.ndim == 2 else (hu, mask)
 
 
-def _crop(hu: np.ndarray, mask: np.ndarray, margin: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, Box, Box]:
-    """CT numbers and mask of the region's bounding box with a margin, mirrored where the image ends.
+def _crop(hu: np.ndarray, mask: np.ndarray, margin: int) -> tuple[np.ndarray, np.ndarray, Box, Box]:
+    """CT numbers and mask of the region's bounding box with a margin in the plane, mirrored where the image ends.
 
     Returns:
         ct: float64 CT numbers, max(HU + 1000, 0).
@@ -169,7 +184,7 @@ def _crop(hu: np.ndarray, mask: np.ndarray, margin: tuple[int, int, int]) -> tup
         box, seen: As in `Region`.
     """
     index, box, seen = [], [], []
-    for axis, m in enumerate(margin):
+    for axis, m in enumerate((0, margin, margin)):
         inside = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
         start, stop, size = inside[0], inside[-1] + 1, mask.shape[axis]
         wanted = np.arange(start - m, stop + m)
@@ -177,7 +192,6 @@ def _crop(hu: np.ndarray, mask: np.ndarray, margin: tuple[int, int, int]) -> tup
         index.append(np.where(folded < size, folded, 2 * size - 1 - folded))
         box.append(slice(m, m + stop - start))
         seen.append(slice(max(m - start, 0), len(wanted) - max(stop + m - size, 0)))
-    seen[0] = box[0]
     grid = np.ix_(*index)
     ct = hu[grid].astype(float) + CT_NUMBER_OF_WATER
     if not np.isfinite(ct).all():

@@ -17,17 +17,18 @@ Reasons: TypeAlias = dict[str, str]  # name -> why, for every NaN
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A region with what lies around it.
+    """A region with what lies around it in its slices.
 
     Attributes:
-        ct: (slices, rows, columns) CT numbers, max(HU + 1000, 0), with the margin that the widest neighbourhood needs,
-            mirrored where the image ends.
+        ct: (slices, rows, columns) CT numbers, max(HU + 1000, 0), with the margin that the widest window needs in the
+            plane, mirrored where the image ends.
         mask: bool, same shape: the region.
         labels: int, same shape: grey levels 1..`settings.levels` inside the region, 0 outside.
         box: The region's bounding box in these arrays.
-        seen: What the image really holds of them in the plane; the box alone across slices.
+        seen: What the image really holds of them.
         limits: (low, high) CT numbers that the grey levels span.
         settings: The declared choices.
+        nid_slices: Extent of the NID3 neighbourhood across slices, odd.
     """
 
     ct: np.ndarray
@@ -37,6 +38,7 @@ class Region:
     seen: Box
     limits: tuple[float, float]
     settings: RadiomicSettings
+    nid_slices: int
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from .feature_class import FeatureClass
-from .intensity import PERCENTILES, SHAPE, grey_levels, percentile, percentile_areas, shape_statistics
+from .intensity import PERCENTILES, SHAPE, percentile, percentile_areas, shape_statistics
 
 _NO_GRADIENT = "the region has no intensity gradient"
 
@@ -36,7 +36,7 @@ def goh_features(ct: np.ndarray, mask: np.ndarray, bins: int) -> tuple[dict[str,
         return dict.fromkeys(goh_feature_names(), np.nan), dict.fromkeys(goh_feature_names(), _NO_GRADIENT)
     shape, shape_reasons = shape_statistics(angles)
     percentiles = {f"Percentile/p={p}": v for p, v in zip(PERCENTILES, percentile(angles, PERCENTILES))}
-    histogram = np.bincount(grey_levels(angles, (0.0, 360.0), bins) - 1, minlength=bins)
+    histogram, _ = np.histogram(angles, bins, (0.0, 360.0))
     areas, area_reasons = percentile_areas(histogram, (np.arange(bins) + 0.5) * 360 / bins)
     values = {f"GOH/{n}": float(v) for n, v in {**shape, **percentiles, **areas}.items()}
     return values, {f"GOH/{n}": r for n, r in {**shape_reasons, **area_reasons}.items()}

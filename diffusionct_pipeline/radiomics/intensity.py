@@ -1,7 +1,7 @@
 """Intensity features: IBEX's IntensityDirect (ID, 47 values) and IntensityHistogram (IH, 31 values).
 
-IH repeats 21 of ID's values: IBEX takes both from the raw intensities of the region, and only the percentile areas
-from the histogram. Percentiles follow MATLAB's prctile (numpy's "hazen").
+IH describes the heights of the histogram's bins, or repeats 21 of ID's values (`RadiomicSettings.histogram_of`);
+docs/decisions/06_histogram_features_of_heights.md says why. Percentiles follow MATLAB's prctile (numpy's "hazen").
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _LOCAL = tuple(f"Local{m}{s}" for m in ("Entropy", "Range", "Std") for s in ("Ma
 _ENTROPY_BIN = 4096 / 255  # CT numbers: local entropy sees the 12-bit range in 256 levels of about 16 HU
 ALL_EQUAL = "all values are equal, so there is no variance to divide by"
 TOO_FEW = "one voxel has no standard deviation"
+EQUAL_HEIGHTS = "all bins of the histogram are equally high, so there is no variance to divide by"
+ALL_BEYOND = "no voxel of the region lies within the grey limits"
 
 
 def intensity_feature_names() -> list[str]:
@@ -54,30 +56,61 @@ def intensity_features(
     percentiles = {f"Percentile/p={p}": v for p, v in zip(PERCENTILES, percentile(x, PERCENTILES))}
     quantiles = {f"Quantile/q={q}": v for q, v in zip(QUANTILES, percentile(x, 100 * np.array(QUANTILES)))}
     histogram = np.bincount(grey_levels(x, limits, settings.histogram_bins) - 1, minlength=settings.histogram_bins)
-    centres = limits[0] + (np.arange(settings.histogram_bins) + 0.5) * (limits[1] - limits[0]) / len(histogram)
-    areas, area_reasons = percentile_areas(histogram, centres)
+    by_histogram, histogram_reasons = _histogram_features(x, histogram, limits, settings.histogram_of)
     local, local_reasons = _local_statistics(ct, mask, settings)
 
     direct = {**_global_statistics(x, histogram), **shape, **local, **percentiles, **quantiles}
     direct_reasons = {**reasons, **local_reasons}
     if len(x) < 2:
         direct_reasons.update(GlobalStd=TOO_FEW, Variance=TOO_FEW)
-    by_histogram = {**shape, **percentiles, **areas, **quantiles}
     values = {f"ID/{n}": float(v) for n, v in direct.items()} | {f"IH/{n}": float(v) for n, v in by_histogram.items()}
     return values, {f"ID/{n}": r for n, r in direct_reasons.items()} | {
-        f"IH/{n}": r for n, r in {**reasons, **area_reasons}.items()
+        f"IH/{n}": r for n, r in histogram_reasons.items()
     }
 
 
+def _histogram_features(
+    x: np.ndarray, histogram: np.ndarray, limits: tuple[float, float], reading: str
+) -> tuple[dict[str, float], dict[str, str]]:
+    """The 31 IH features.
+
+    Args:
+        x: (voxels,) CT numbers, sorted.
+        histogram: (bins,) voxels in each bin; beyond the limits lie voxels of the first and last.
+        limits: (low, high) CT numbers where the first and the last bin are.
+        reading: `RadiomicSettings.histogram_of`.
+    """
+    locations = grey_locations(limits, len(histogram))
+    # IBEX leaves out an end bin into which values beyond the limits fall.
+    within = slice(int(x[0] < limits[0]), len(histogram) - int(x[-1] > limits[1]))
+    histogram, locations = histogram[within], locations[within]
+    areas, area_reasons = percentile_areas(histogram, locations)
+    of = x if reading == "values" else np.sort(histogram / len(x))
+    shape, reasons = shape_statistics(of)
+    if reading == "heights":
+        reasons = dict.fromkeys(reasons, EQUAL_HEIGHTS)
+    percentiles = {f"Percentile/p={p}": v for p, v in zip(PERCENTILES, percentile(of, PERCENTILES))}
+    quantiles = {f"Quantile/q={q}": v for q, v in zip(QUANTILES, percentile(of, 100 * np.array(QUANTILES)))}
+    return {**shape, **percentiles, **areas, **quantiles}, {**reasons, **area_reasons}
+
+
 def grey_levels(ct: np.ndarray, limits: tuple[float, float], levels: int) -> np.ndarray:
-    """Grey levels 1..levels of CT numbers, by MATLAB's graycomatrix scaling; values outside go to the end levels.
+    """Grey levels 1..levels of CT numbers, each value to the nearest of `grey_locations`, values outside to the ends.
+
+    IBEX's rule, round((v - low) (levels - 1) / (high - low)) + 1, with halves away from zero as MATLAB rounds. MATLAB's
+    own graycomatrix takes the floor instead.
 
     Equal limits (a region of one value under adaptive limits) put everything into level 1.
     """
     low, high = limits
     if low == high:
         return np.ones(np.shape(ct), np.intp)
-    return np.clip(np.floor((ct - low) * (levels / (high - low)) + 1), 1, levels).astype(np.intp)
+    return np.clip(np.floor((ct - low) * ((levels - 1) / (high - low)) + 1.5), 1, levels).astype(np.intp)
+
+
+def grey_locations(limits: tuple[float, float], levels: int) -> np.ndarray:
+    """(levels,) CT numbers where the grey levels lie, the first and the last on the limits."""
+    return np.linspace(*limits, levels)
 
 
 def percentile(sorted_values: np.ndarray, percents: ArrayLike) -> np.ndarray:
@@ -111,12 +144,17 @@ def shape_statistics(sorted_values: np.ndarray) -> tuple[dict[str, float], dict[
 
 
 def percentile_areas(histogram: np.ndarray, centres: np.ndarray) -> tuple[dict[str, float], dict[str, str]]:
-    """Where the cumulated histogram reaches 5, 15 .. 95 % of its area, linear between bin centres.
+    """Where the cumulated histogram reaches 5, 15 .. 95 % of its area, linear between the bins that it grows at.
 
+    Across empty bins the line starts at the last bin that holds voxels, or at the first bin of all, as IBEX has it.
     Undefined where the first bin alone holds more than that: the cumulated area starts above.
     """
+    if not histogram.any():
+        names = [f"PercentileArea/p={p}" for p in PERCENTILES]
+        return dict.fromkeys(names, np.nan), dict.fromkeys(names, ALL_BEYOND)
     area = np.cumsum(histogram) * 100 / histogram.sum()
-    at = np.interp(PERCENTILES, area, centres, left=np.nan)
+    grows = np.diff(area, prepend=-1) > 0
+    at = np.interp(PERCENTILES, area[grows], centres[grows], left=np.nan)
     values = {f"PercentileArea/p={p}": v for p, v in zip(PERCENTILES, at)}
     reason = f"the first histogram bin alone holds {area[0]:.0f} % of the region"
     return values, {name: reason for name, v in values.items() if np.isnan(v)}

@@ -1,7 +1,9 @@
 """Neighbourhood intensity difference, IBEX's NID25 (in-plane) and NID3 (cube): 2 x 5 features.
 
-Not IBSI's NGTDM: the neighbourhood is not limited to the region, grey levels enter with their location in CT numbers,
-and the formulas are normalized otherwise. After Amadasun and King, IEEE Trans. SMC 19, 1989, as IBEX writes it.
+Not IBSI's NGTDM: only voxels count whose whole neighbourhood lies in the region (IBEX's IncludeEdge 0, as both of the
+feature sets have it that it ships), grey levels enter with their location in CT numbers, and the formulas are
+normalized otherwise. The neighbourhood is as long across slices as within them, in millimetres (NHoodSym 1). After
+Amadasun and King, IEEE Trans. SMC 19, 1989, as IBEX writes it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from .feature_class import FeatureClass
+from .intensity import grey_locations
 
 FEATURES = ("Busyness", "Coarseness", "Complexity", "Contrast", "TextureStrength")
 FAMILIES = {"NID25": False, "NID3": True}  # family -> does the neighbourhood reach into the next slices?
@@ -23,36 +26,59 @@ def nid_feature_names(levels: int, window: int) -> list[str]:
 
 
 def nid_features(
-    ct: np.ndarray, mask: np.ndarray, labels: np.ndarray, levels: int, limits: tuple[float, float], window: int
+    ct: np.ndarray,
+    mask: np.ndarray,
+    labels: np.ndarray,
+    levels: int,
+    limits: tuple[float, float],
+    window: int,
+    slices: int | None = None,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """All NID features of a region.
 
     Args:
-        ct: (slices, rows, columns) CT numbers with a margin of `window // 2` around the region on every side.
+        ct: (slices, rows, columns) CT numbers; what is around the region does not matter.
         mask: bool, same shape: the region.
         labels: int, same shape: 1..levels inside the region.
         levels: Number of grey levels.
         limits: (low, high) CT numbers spanned by the levels.
         window: Side of the neighbourhood in voxels, odd.
+        slices: Its extent across slices in NID3, odd; None: `window`. See `neighbourhood_slices`.
 
     Returns:
         values: name -> value, NaN where undefined.
         reasons: name -> why, for every NaN.
     """
-    location = limits[0] + (np.arange(levels) + 0.5) * (limits[1] - limits[0]) / levels  # bin centres, CT numbers
-    names, values, reasons = nid_feature_names(levels, window), [], {}
-    for cube in FAMILIES.values():
-        counts, differences = neighbourhood_differences(ct, mask, labels, levels, window, cube=cube)
-        values += _features(counts, differences, location)
-    one_level = np.count_nonzero(counts) < 2
-    for name, value in zip(names, values):
-        if np.isnan(value):
-            reasons[name] = (
-                "the region has one grey level, so there are no two to compare"
-                if one_level and "/Coarseness/" not in name
-                else "no voxel differs from its neighbourhood, so there is nothing to divide by"
-            )
-    return dict(zip(names, values)), reasons
+    location = grey_locations(limits, levels)
+    values, reasons = {}, {}
+    for family, across in FAMILIES.items():
+        size = ((slices or window) if across else 1, window, window)
+        counts, differences = neighbourhood_differences(ct, mask, labels, levels, size)
+        for feature, value in zip(FEATURES, _features(counts, differences, location)):
+            name = f"{family}/{feature}/nhood={window}/bins={levels}"
+            values[name] = value
+            if np.isnan(value):
+                reasons[name] = _reason(feature, np.count_nonzero(counts))
+    return values, reasons
+
+
+def _reason(feature: str, occupied: int) -> str:
+    """Why a feature is undefined of a region with voxels at so many grey levels."""
+    if occupied == 0:
+        return "no voxel of the region has its whole neighbourhood in the region"
+    if occupied == 1 and feature != "Coarseness":
+        return "the region has one grey level, so there are no two to compare"
+    return "no voxel differs from its neighbourhood, so there is nothing to divide by"
+
+
+def neighbourhood_slices(window: int, spacing_mm: float, slice_spacing_mm: float) -> int:
+    """Slices that a neighbourhood of `window` pixels reaches over, so that it is about as long in millimetres.
+
+    Rounded, then made odd by one more where it is even, as IBEX does: 3 pixels of 0.7 mm are 3 slices 1 mm apart and
+    1 slice of 3 mm.
+    """
+    slices = round(window * spacing_mm / slice_spacing_mm)
+    return slices + (slices % 2 == 0)
 
 
 def neighbourhood_differences(
@@ -60,33 +86,27 @@ def neighbourhood_differences(
     mask: np.ndarray,
     labels: np.ndarray,
     levels: int,
-    window: int,
+    size: tuple[int, int, int],
     *,
-    cube: bool,
-    inside_only: bool = False,
+    partial: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Voxels per grey level, and their summed |value - mean of the neighbours|.
 
     Args:
-        ct, mask, labels, levels, window: As in `nid_features`.
-        cube: Neighbourhood of window^3 voxels instead of window^2 in the plane.
-        inside_only: Take only neighbours inside the region, and only voxels that have one (IBSI's rule; IBEX takes
-            all neighbours).
+        ct, mask, labels, levels: As in `nid_features`.
+        size: (slices, rows, columns) of the neighbourhood, odd.
+        partial: Count every voxel that has a neighbour inside the region, with those neighbours (IBSI's rule);
+            otherwise only voxels all of whose neighbours are inside (IBEX's).
 
     Returns:
         counts: float64 (levels,), voxels.
         differences: float64 (levels,), in the unit of `ct`.
     """
-    size = (window if cube else 1, window, window)
     cells = np.prod(size)
-    if inside_only:
-        neighbours = np.round(ndimage.uniform_filter(mask.astype(float), size, mode="constant") * cells) - 1
-        total = ndimage.uniform_filter(np.where(mask, ct, 0), size, mode="constant") * cells - ct
-        mask = mask & (neighbours > 0)
-        difference = np.abs(ct[mask] - total[mask] / neighbours[mask])
-    else:
-        total = ndimage.uniform_filter(ct, size) * cells - ct
-        difference = np.abs(ct[mask] - total[mask] / (cells - 1))
+    neighbours = np.round(ndimage.uniform_filter(mask.astype(float), size, mode="constant") * cells) - 1
+    total = ndimage.uniform_filter(np.where(mask, ct, 0), size, mode="constant") * cells - ct
+    mask = mask & (neighbours >= (1 if partial else cells - 1))
+    difference = np.abs(ct[mask] - total[mask] / neighbours[mask])
     difference[difference < _ROUNDING] = 0
     label = labels[mask] - 1
     return np.bincount(label, minlength=levels).astype(float), np.bincount(label, difference, levels)
@@ -96,6 +116,8 @@ def _features(counts: np.ndarray, differences: np.ndarray, location: np.ndarray)
     """The five features in the order of `FEATURES`; n, S, b as in the formulas, over the occupied levels."""
     occupied = counts > 0
     n, S, b = counts[occupied], differences[occupied], location[occupied]
+    if len(n) == 0:
+        return [np.nan] * len(FEATURES)
     N, total = n.sum(), S.sum()
     p = n / N
     distance = np.abs(b[:, None] - b[None, :])
@@ -119,6 +141,12 @@ NID = FeatureClass(
     families={"NID25": "NID", "NID3": "NID"},
     names=lambda settings: tuple(nid_feature_names(settings.levels, settings.nid_window)),
     extract=lambda region: nid_features(
-        region.ct, region.mask, region.labels, region.settings.levels, region.limits, region.settings.nid_window
-    ),
+        region.ct[region.box],
+        region.mask[region.box],
+        region.labels[region.box],
+        region.settings.levels,
+        region.limits,
+        region.settings.nid_window,
+        region.nid_slices,
+    ),  # fmt: skip
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+HISTOGRAM_READINGS = ("heights", "values")
 CT_NUMBER_OF_WATER = 1000.0  # IBEX works on CT number = max(HU + 1000, 0), air 0, water 1000
 
 
@@ -15,19 +16,26 @@ class RadiomicSettings:
         grey_limits: (low, high) in CT numbers (HU + 1000) that the grey levels and histograms span; values outside
             fall into the end levels. None adapts the limits to the minimum and maximum of each region: then source
             and target live on two scales, which is IBEX's habit and rarely what a comparison wants.
-        levels: Grey levels of GLCM, GLRLM and NID; part of those features' names.
-        histogram_bins: Bins of the histogram behind IH percentile areas, GlobalEntropy and GlobalUniformity.
+        levels: Grey levels of GLCM, GLRLM and NID; part of those features' names. The first lies on the lower limit and
+            the last on the upper one, and a value goes to the nearest: IBEX's NumLevels, and NBins + 1 of its NID.
+        histogram_bins: Bins of the histogram behind IH, GlobalEntropy and GlobalUniformity, placed as the levels are:
+            IBEX's NBins + 1.
+        histogram_of: What 21 of the 31 IH features are taken of: the "heights" of the histogram's bins, as IBEX
+            documents them and as its own example has them, or the "values" of the voxels, as later sources of IBEX
+            do; then they repeat ID.
         orientation_bins: Bins over 0 to 360 degrees of the gradient orientation histogram. Orientations end at 180:
             half of the bins stay empty, as in IBEX.
         entropy_window: Side in pixels of the in-plane neighbourhood of LocalEntropy; odd (9 is MATLAB's default).
         range_window: The same for LocalRange (3 is MATLAB's default).
         std_window: The same for LocalStd (3 is MATLAB's default).
-        nid_window: Side in voxels of the NID neighbourhood; odd; part of those features' names.
+        nid_window: Side in voxels of the NID neighbourhood; odd; part of those features' names. Across slices it is as
+            long in mm where the spacing is given, and as many voxels where it is not.
     """
 
     grey_limits: tuple[float, float] | None = (0.0, 1400.0)  # HU -1000..400: lung and soft tissue, not bone
     levels: int = 64
     histogram_bins: int = 256
+    histogram_of: str = "heights"
     orientation_bins: int = 64
     entropy_window: int = 9
     range_window: int = 3
@@ -44,8 +52,15 @@ class RadiomicSettings:
             value = getattr(self, field.name)
             if field.name.endswith("_window") and (value < 3 or value % 2 == 0):
                 raise ValueError(f"{field.name}={value!r}: must be an odd number of pixels, 3 or more")
+            if field.name == "histogram_of" and value not in HISTOGRAM_READINGS:
+                raise ValueError(f"histogram_of={value!r}: must be one of {HISTOGRAM_READINGS}")
             if field.name in ("levels", "histogram_bins", "orientation_bins") and value < 2:
                 raise ValueError(f"{field.name}={value!r}: must be 2 or more")
+
+    @property
+    def margin(self) -> int:
+        """Pixels around a region, in the plane, that its features depend on."""
+        return max(self.entropy_window, self.range_window, self.std_window) // 2
 
 
 DEFAULT_SETTINGS = RadiomicSettings()

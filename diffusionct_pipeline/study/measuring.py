@@ -89,7 +89,8 @@ def _measure(contender: Contender, case: Case) -> dict[str, np.ndarray]:
     except ValueError:  # no noise at some frequency
         noise_db = np.nan
     names = feature_names()
-    values = [extract(output, region) for region in case.regions]
+    voxel_mm = (case.thickness_mm, case.spacing_mm, case.spacing_mm)
+    values = [extract(output, region, voxel_mm) for region in case.regions]
     return {
         "features": np.array([[found[name] for name in names] for found in values]),
         "rmse_hu": np.array([rmse_hu(output, case.target)]),

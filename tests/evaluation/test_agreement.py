@@ -5,6 +5,7 @@ from diffusionct_pipeline.evaluation.agreement import (
     agreement_by_class,
     ccc,
     ccc_by_class,
+    feature_ccc,
     relative_error,
     reproducible_fraction,
 )
@@ -107,6 +108,22 @@ class TestByClass:
         assert row.undefined_pairs == 0.5
         assert row.zero_targets == pytest.approx(1 / 24)
         assert row.ccc_mean == pytest.approx(ccc(source[:, 3], target[:, 3]))
+
+    def test_a_feature_that_is_defined_in_few_pairs_has_no_concordance(self):
+        source, target = samples()
+        source[:7, 2] = np.nan  # 5 of 12 are left
+        source[:6, 3] = np.nan  # 6 are
+        assert np.isnan(feature_ccc(source, target)).tolist() == [False, False, True, False, False]
+        row = agreement_by_class(source, target, NAMES)["GOH"]
+        assert row.undefined_features == 1
+        assert row.ccc_mean == pytest.approx(ccc(source[:, 3], target[:, 3]))
+
+    def test_only_what_has_a_relative_error_is_attainable(self):
+        source, target = samples()
+        source[:6, 0] = np.nan
+        target[:3, 1] = 0
+        rows = agreement_by_class(source, target, NAMES)
+        assert (rows["ID"].attainable, rows["all"].attainable) == (0.5 + 0.75, 4.25)
 
     def test_counts_over_all_features_add_up(self):
         rows = agreement_by_class(*samples(), NAMES)

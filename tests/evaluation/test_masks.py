@@ -34,6 +34,14 @@ def assert_regions(regions, labels, names=("1", "2")):
 
 
 class TestNpz:
+    def test_slices_in_an_order_of_their_own(self, tmp_path, geometry, labels):
+        heights = geometry.origins_mm[:, 2]
+        path = self.save(tmp_path, mask=labels[::-1], z_mm=heights[::-1])
+        assert_regions(read_mask(path, geometry), labels)
+        path = self.save(tmp_path, mask=labels, z_mm=heights + 1)
+        with pytest.raises(ValueError, match="z_mm of other slices"):
+            read_mask(path, geometry)
+
     def save(self, tmp_path, **arrays):
         np.savez_compressed(tmp_path / "tumours.npz", **arrays)
         return tmp_path / "tumours.npz"

@@ -35,6 +35,11 @@ class TestSampleIntervals:
         with pytest.raises(ValueError, match="19 samples are too few for intervals of 90%; they need 20"):
             sample_intervals(np.zeros((19, 3)))
 
+    def test_no_end_lies_below_the_least_value(self):
+        values = np.arange(1.0, 22)[:, None] * [1, 1]
+        low, high = sample_intervals(values, widening=3, least=[0, -np.inf])
+        assert low[0] == 0 and low[1] < 0 and high[0] == high[1]
+
 
 class TestWidening:
     def test_moves_both_ends_away_from_the_median(self):

@@ -44,14 +44,12 @@ class Region:
         label: Its name in the mask.
         slices: First and one past the last slice of the standard series that it touches.
         mask: (slices of that range, rows, columns) bool.
-        run: First and one past the last slice of the volume around it, beyond which the next slices are far away.
     """
 
     name: str
     label: str
     slices: slice
     mask: np.ndarray
-    run: slice
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +99,8 @@ def evaluate_series(
     labels: Sequence[str | int] | None = None,
     samples: Sequence[PathLike] = (),
     use_combat: bool = False,
+    use_images: bool = True,
+    formats: Sequence[str] = (".png",),
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -121,6 +121,8 @@ def evaluate_series(
             candidate they belong to is told by the SOPInstanceUIDs. They are measured only where they are named here,
             because every sample takes as long as a series.
         use_combat: Also report every system after ComBat of its features and the standard's.
+        use_images: Also compare the images themselves: their error, noise power and a picture.
+        formats: Suffixes of the figures: .png, .pdf and .svg.
         workers: Processes; None: one per core.
         progress: Called as progress(done, total) after each region of each series.
 
@@ -144,7 +146,7 @@ def evaluate_series(
             baseline=baseline, labels=labels, samples=samples, workers=workers, progress=progress, kept=kept,
         )  # fmt: skip
         with whole_folder(out, temporaries=kept) as part:
-            write_report(evaluation, part, mask=mask, use_combat=use_combat)
+            write_report(evaluation, part, mask=mask, use_combat=use_combat, use_images=use_images, formats=formats)
     return evaluation
 
 
@@ -176,29 +178,27 @@ def compare_series(
     places, remarks = _match(series, geometry)
     everywhere = np.all([index >= 0 for index in places.values()], axis=0)  # [slices]
     labelled = read_mask(mask, _with_frames_of_reference(geometry, series), labels, remarks)
-    # 2. Regions that lie in one volume, and the slices that these and their neighbourhoods need.
-    regions = _regions(labelled, geometry, everywhere, series, places)
+    # 2. Regions that lie in one volume, and the slices that these need.
+    regions = find_regions(labelled, geometry, everywhere, series, places)
     remarks += _split_remarks(labelled, regions)
-    r = settings.nid_window // 2
-    needed = sorted({i for g in regions for i in _range(g, r)})
+    needed = sorted({i for g in regions for i in _range(g)})
     files = _find_sample_files(samples, [names[i] for i in range(len(names) - len(candidates), len(names))], series,
                                {name: [places[name][i] for i in needed] for name in names})  # fmt: skip
     # 3. Features, region by region, in several processes.
     tasks, images = [], {}
-    shown = sorted({i for g in regions for i in range(g.slices.start, g.slices.stop)})
     for name, stack in series.items():
         hu = {i: read_slice(stack.paths[places[name][i]]).hu for i in needed}
-        tasks += [(name, k, *_crop(hu, region, settings)) for k, region in enumerate(regions)]
-        images[name] = np.stack([hu[i] for i in shown])
+        tasks += [(name, k, *cut_out(hu, region, settings)) for k, region in enumerate(regions)]
+        images[name] = np.stack([hu[i] for i in needed])
     tasks += _sample_tasks(files, regions, places, geometry, settings)
     values: dict[Source, list[Features | None]] = {source: [None] * len(regions) for source, *_ in tasks}
-    measured_before = MeasuredFeatures(kept, settings)
-    for source, k, result in measure_all(tasks, settings, workers, progress, measured_before):
+    measured_before = MeasuredFeatures(kept, settings, geometry.voxel_mm)
+    for source, k, result in measure_all(tasks, settings, geometry.voxel_mm, workers, progress, measured_before):
         values[source][k] = result
     # 4. Everything in one place.
-    inside = np.zeros((len(shown), *geometry.shape[1:]), bool)
+    inside = np.zeros((len(needed), *geometry.shape[1:]), bool)
     for region in regions:
-        inside[np.isin(shown, range(region.slices.start, region.slices.stop))] |= region.mask
+        inside[np.isin(needed, _range(region))] |= region.mask
     columns = feature_names(settings)
     measured = {source: np.array([[f[c] for c in columns] for f in found]) for source, found in values.items()}
     return Evaluation(
@@ -276,13 +276,24 @@ def _with_frames_of_reference(geometry: Geometry, series: dict[str, Series]) -> 
     )
 
 
-def _regions(
+def find_regions(
     labelled: dict[str, np.ndarray],
     geometry: Geometry,
     everywhere: np.ndarray,
     series: dict[str, Series],
     places: dict[str, np.ndarray],
 ) -> list[Region]:
+    """The parts of every label that form a volume each.
+
+    Args:
+        labelled: Name -> (slices, rows, columns) bool.
+        geometry: Of the series that the mask lies on.
+        everywhere: (slices,) bool, whether all series have the slice.
+        series, places: Name -> series, and index of its slice at each position, to say which one lacks a slice.
+
+    Raises:
+        ValueError: a region touches a slice that a series lacks.
+    """
     regions = []
     for label, mask in labelled.items():
         touched = mask.any((1, 2))  # [slices]
@@ -297,14 +308,8 @@ def _regions(
                     f'"{series[lacking].folder}" has no slice at {geometry.positions_mm[absent[0]]:.2f} mm, which the '
                     f"region {label!r} needs:\n  standard: {geometry}\n  there:    {series[lacking].geometry}"
                 )
-            # The volume ends where any series lacks a slice, so that all see the same neighbourhood.
-            start, stop = slices.start, slices.stop
-            while start > run.start and everywhere[start - 1]:
-                start -= 1
-            while stop < run.stop and everywhere[stop]:
-                stop += 1
             name = label if len(runs) == 1 else f"{label} at {geometry.positions_mm[slices.start]:.1f} mm"
-            regions.append(Region(name, label, slices, mask[slices], slice(start, stop)))
+            regions.append(Region(name, label, slices, mask[slices]))
     return regions
 
 
@@ -318,25 +323,19 @@ def _split_remarks(labelled: dict[str, np.ndarray], regions: list[Region]) -> li
     ]
 
 
-def _range(region: Region, margin: int) -> range:
-    """Slices that the region and its neighbourhood take."""
-    return range(max(region.slices.start - margin, region.run.start), min(region.slices.stop + margin, region.run.stop))
+def _range(region: Region) -> range:
+    """Slices that the region takes."""
+    return range(region.slices.start, region.slices.stop)
 
 
-def _crop(hu: dict[int, np.ndarray], region: Region, settings: RadiomicSettings) -> tuple[np.ndarray, np.ndarray]:
+def cut_out(hu: dict[int, np.ndarray], region: Region, settings: RadiomicSettings) -> tuple[np.ndarray, np.ndarray]:
     """HU and mask around a region, wide enough that the features are those of the whole image."""
-    windows = (settings.entropy_window, settings.range_window, settings.std_window, settings.nid_window)
-    margin = max(windows) // 2
     box = []
     for axis in (1, 2):
         inside = np.flatnonzero(region.mask.any(axis=(0, 3 - axis)))
-        box.append(slice(max(int(inside[0]) - margin, 0), int(inside[-1]) + margin + 1))
-    slices = _range(region, settings.nid_window // 2)
-    image = np.stack([hu[i][tuple(box)] for i in slices])
-    mask = np.zeros(image.shape, bool)
-    first = region.slices.start - slices.start
-    mask[first : first + len(region.mask)] = region.mask[(slice(None), *box)]
-    return image, mask
+        box.append(slice(max(int(inside[0]) - settings.margin, 0), int(inside[-1]) + settings.margin + 1))
+    image = np.stack([hu[i][tuple(box)] for i in _range(region)])
+    return image, region.mask[(slice(None), *box)]
 
 
 def _find_sample_files(
@@ -385,7 +384,7 @@ def _sample_tasks(
         counts: dict[int, Path] = {}
         for k, region in enumerate(regions):
             stacks = {}
-            for i in _range(region, settings.nid_window // 2):
+            for i in _range(region):
                 path = of_slice[places[name][i]]
                 stacks[i] = _read_samples(path, geometry)
                 counts.setdefault(len(stacks[i]), path)
@@ -394,7 +393,7 @@ def _sample_tasks(
                     raise ValueError(f"every slice must have the same number of samples: {both}")
             for number in range(next(iter(counts))):
                 hu = {i: stack[number].astype(np.float32) for i, stack in stacks.items()}
-                yield ((name, number), k, *_crop(hu, region, settings))
+                yield ((name, number), k, *cut_out(hu, region, settings))
 
 
 def _read_samples(path: Path, geometry: Geometry) -> np.ndarray:

@@ -20,6 +20,7 @@ import scipy
 from ... import radiomics
 from ...files import locked_folder, remove_temporaries, write_whole
 from ...radiomics import Features, RadiomicSettings, extract, feature_names
+from ..geometry import Spacing
 
 Progress: TypeAlias = Callable[[int, int], None]  # done, total
 Source: TypeAlias = str | tuple[str, int]  # a system, or one of its samples
@@ -54,11 +55,12 @@ class MeasuredFeatures:
     Args:
         folder: Where; made with the first file. None: nothing is kept or found.
         settings: Of the features.
+        spacing_mm: Of slices, rows and columns.
     """
 
-    def __init__(self, folder: Path | None, settings: RadiomicSettings) -> None:
+    def __init__(self, folder: Path | None, settings: RadiomicSettings, spacing_mm: Spacing) -> None:
         self.folder, self.names, self.found = folder, feature_names(settings), 0
-        self.code = hashlib.sha256(f"{settings} {np.__version__} {scipy.__version__}".encode())
+        self.code = hashlib.sha256(f"{settings} {spacing_mm} {np.__version__} {scipy.__version__}".encode())
         for path in sorted(Path(radiomics.__file__).parent.glob("*.py")):
             self.code.update(path.read_bytes())
 
@@ -94,6 +96,7 @@ class MeasuredFeatures:
 def measure_all(
     tasks: list[Task],
     settings: RadiomicSettings,
+    spacing_mm: Spacing,
     workers: int | None = None,
     progress: Progress | None = None,
     kept: MeasuredFeatures | None = None,
@@ -103,11 +106,12 @@ def measure_all(
     Args:
         tasks: What to measure.
         settings: Of the features.
+        spacing_mm: Of slices, rows and columns.
         workers: Processes; None: one per core.
         progress: Called as progress(done, total) after each.
         kept: What an interrupted run has measured, which is not measured again.
     """
-    kept = kept or MeasuredFeatures(None, settings)
+    kept = kept or MeasuredFeatures(None, settings, spacing_mm)
     total, done = len(tasks), 0
 
     def tell() -> None:
@@ -129,7 +133,7 @@ def measure_all(
     workers = min(workers or os.cpu_count() or 1, len(missing))
     if workers <= 1 or len(missing) <= ALONE:
         for source, k, hu, mask in missing:
-            features = extract(hu, mask, settings=settings)
+            features = extract(hu, mask, spacing_mm, settings)
             kept.write(hu, mask, features)
             yield source, k, features
             tell()
@@ -137,7 +141,7 @@ def measure_all(
     # 3. Many, in fresh processes: forking one that has run torch or a thread pool may hang.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
-        waiting = {pool.submit(extract, hu, mask, None, settings): (source, k, hu, mask)
+        waiting = {pool.submit(extract, hu, mask, spacing_mm, settings): (source, k, hu, mask)
                    for source, k, hu, mask in missing}  # fmt: skip
         for future in as_completed(waiting):
             source, k, hu, mask = waiting[future]

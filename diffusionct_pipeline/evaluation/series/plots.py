@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from ...files import whole_file
 from ...optional import import_optional
 from ...radiomics import FEATURE_CLASSES, feature_class
-from ..agreement import REPRODUCIBLE, ccc, reproducible_fraction
+from ..agreement import REPRODUCIBLE, feature_ccc, reproducible_fraction
 from .tables import PUBLISHED_GAIN
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ Curves: TypeAlias = Mapping[str, tuple[np.ndarray, np.ndarray]]  # name -> x and
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")  # Okabe-Ito, yellow left out
 LINE_STYLES = ("-", "--", "-.", ":")
 SHOWN_WINDOW_HU = (-800.0, 600.0)  # the paper's Figure 5
+FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
+LIMITS_STD = 1.96  # standard deviations from the bias to a limit of agreement: 95 % of normal differences
 RESOLUTION_DPI = 200  # readable in print at one column
 
 
@@ -43,6 +46,11 @@ def save_figure(figure: Figure, path: str | os.PathLike) -> Path:
     with whole_file(path) as part, matplotlib.rc_context({"svg.hashsalt": "diffusionct"}):
         figure.savefig(part, dpi=RESOLUTION_DPI, metadata=dateless[path.suffix], format=path.suffix[1:])
     return path
+
+
+def save_figures(figure: Figure, path: str | os.PathLike, suffixes: Sequence[str] = FIGURE_SUFFIXES) -> list[Path]:
+    """Write a figure once for each suffix, beside each other."""
+    return [save_figure(figure, Path(path).with_suffix(suffix)) for suffix in suffixes]
 
 
 def plot_reproducible_features(
@@ -64,11 +72,11 @@ def plot_reproducible_features(
         maximum: End of the axis of relative error.
         emphasized: Systems with a thick line.
     """
-    figure, axes = _figure(6.4, 4.4)
+    figure, axes = new_figure(6.4, 4.4)
     errors = np.linspace(0, maximum, 201)
     features = np.shape(target)[1]
     for i, (name, values) in enumerate(systems.items()):
-        line = _line(i) | ({"linewidth": 3.0} if name in emphasized else {})
+        line = line_of(i) | ({"linewidth": 3.0} if name in emphasized else {})
         axes.plot(errors, features * reproducible_fraction(values, target, errors), label=name, **line)
     if published and input_name in systems:
         base = features * reproducible_fraction(systems[input_name], target)
@@ -123,31 +131,69 @@ def plot_panel(
     return figure
 
 
-def plot_bland_altman(source: ArrayLike, target: ArrayLike, *, label: str, unit: str = "") -> Figure:
+def plot_bland_altman(
+    source: ArrayLike,
+    target: ArrayLike,
+    *,
+    label: str,
+    unit: str = "",
+    names: tuple[str, str] = ("image", "standard"),
+    logarithmic: bool = False,
+    limits: tuple[tuple[float, float], tuple[float, float]] | None = None,
+) -> Figure:
     """Difference against mean of one feature over samples, with the bias and the limits of agreement (1.96 std).
 
-    Bland and Altman, Lancet 327, 1986.
+    Bands are 95 % confidence intervals of the three lines (Bland and Altman, Lancet 327, 1986); a thin line is at 0.
 
     Args:
         source, target: (samples,) values; undefined pairs are left out.
         label: Name of the feature.
         unit: Its unit, for the axes.
+        names: What source and target are called.
+        logarithmic: Ratios instead of differences, on logarithmic axes: for features above 0 that spread over decades.
+        limits: Of both axes, so that several figures can be compared; None: as the values need.
+
+    Raises:
+        ValueError: fewer than two defined pairs, or values of 0 or less on logarithmic axes.
     """
     source, target = np.asarray(source, float), np.asarray(target, float)
     defined = ~(np.isnan(source) | np.isnan(target))
-    difference, mean = (source - target)[defined], (source + target)[defined] / 2
-    if len(difference) < 2:
-        raise ValueError(f"{label}: {len(difference)} defined pairs; limits of agreement need at least 2")
-    figure, axes = _figure(5.0, 3.6)
-    axes.plot(mean, difference, "o", color=COLOURS[2], markersize=4)
-    bias, spread = difference.mean(), 1.96 * difference.std(ddof=1)
-    for value, style in ((bias, "-"), (bias - spread, "--"), (bias + spread, "--")):
-        axes.axhline(value, color=COLOURS[0], linestyle=style, linewidth=0.9)
-        axes.annotate(f"{value:.3g}", (1.01, value), xycoords=("axes fraction", "data"), fontsize=7, va="center")
-    unit = f" ({unit})" if unit else ""
-    axes.set(xlabel=f"mean of image and standard{unit}", ylabel=f"image - standard{unit}")
+    source, target = source[defined], target[defined]
+    if len(source) < 2:
+        raise ValueError(f"{label}: {len(source)} defined pairs; limits of agreement need at least 2")
+    if logarithmic:
+        if min(source.min(), target.min()) <= 0:
+            raise ValueError(f"{label}: values of 0 or less have no logarithm")
+        source, target = np.log(source), np.log(target)
+    shown = np.exp if logarithmic else np.asarray
+    difference, mean = source - target, (source + target) / 2
+    figure, axes = new_figure(5.0, 3.6)
+    axes.axhline(shown(0.0), color="0.6", linewidth=0.8)
+    axes.plot(shown(mean), shown(difference), "o", color=COLOURS[2], markersize=4)
+    for value, error, style in limits_of_agreement(difference):
+        axes.axhline(shown(value), color=COLOURS[0], linestyle=style, linewidth=0.9)
+        axes.axhspan(shown(value - error), shown(value + error), color=COLOURS[5], alpha=0.25, linewidth=0)
+        place = {"xycoords": ("axes fraction", "data"), "fontsize": 7, "va": "center"}
+        axes.annotate(f"{shown(value):.3g}", (1.01, shown(value)), **place)
+    unit = f" ({unit})" if unit and not logarithmic else ""
+    between = "/" if logarithmic else "−"
+    mean_of = "geometric mean of" if logarithmic else "mean of"
+    axes.set(xlabel=f"{mean_of} {names[0]} and {names[1]}{unit}", ylabel=f"{names[0]} {between} {names[1]}{unit}")
+    if logarithmic:
+        axes.set(xscale="log", yscale="log")
+    if limits is not None:
+        axes.set(xlim=limits[0], ylim=limits[1])
     axes.set_title(label, fontsize=9)
     return figure
+
+
+def limits_of_agreement(difference: np.ndarray) -> list[tuple[float, float, str]]:
+    """Bias, lower and upper limit of (samples,) differences: value, half of its 95 % interval, style of its line."""
+    n, bias, spread = len(difference), difference.mean(), difference.std(ddof=1)
+    t = stats.t.ppf(0.975, n - 1)
+    of_limit = t * spread * np.sqrt(1 / n + LIMITS_STD**2 / (2 * (n - 1)))
+    rows = [(bias, t * spread / np.sqrt(n), "-")]
+    return rows + [(bias + sign * LIMITS_STD * spread, of_limit, "--") for sign in (-1, 1)]
 
 
 def plot_class_boxes(systems: Mapping[str, np.ndarray], target: np.ndarray, names: Sequence[str]) -> Figure:
@@ -158,13 +204,13 @@ def plot_class_boxes(systems: Mapping[str, np.ndarray], target: np.ndarray, name
         target: (samples, features) of the standard.
         names: Names of the features; classes without a defined concordance are left empty.
     """
-    figure, axes = _figure(7.2, 3.8)
+    figure, axes = new_figure(7.2, 3.8)
     classes = np.array([feature_class(name) for name in names])
     present = [c for c in FEATURE_CLASSES if (classes == c).any()]
     width = 0.8 / len(systems)
     handles = []
     for i, (_name, values) in enumerate(systems.items()):
-        each = ccc(values, target)
+        each = feature_ccc(values, target)
         boxes = [each[(classes == c) & ~np.isnan(each)] for c in present]
         at = np.arange(len(present)) + (i - (len(systems) - 1) / 2) * width
         drawn = axes.boxplot(
@@ -207,7 +253,7 @@ def plot_accuracy_and_seconds(
     rows: Mapping[str, tuple[float, float]], *, ylabel: str, best: float | None = None
 ) -> Figure:
     """What a system costs and what it gives: name -> (seconds a slice, value); `best` is a line that none can pass."""
-    figure, axes = _figure(6.4, 4.4)
+    figure, axes = new_figure(6.4, 4.4)
     for i, (name, (seconds, value)) in enumerate(rows.items()):
         colour = COLOURS[i % len(COLOURS)]
         axes.plot(seconds, value, "o", color=colour, markersize=4)
@@ -236,9 +282,9 @@ def plot_mtf(transfers: Curves) -> Figure:
 
 
 def _plot_curves(curves: Curves, ylabel: str, logarithmic: bool = False) -> Figure:
-    figure, axes = _figure(5.6, 3.8)
+    figure, axes = new_figure(5.6, 3.8)
     for i, (name, (frequency, value)) in enumerate(curves.items()):
-        axes.plot(frequency, value, label=name, **_line(i))
+        axes.plot(frequency, value, label=name, **line_of(i))
     axes.set(xlabel="spatial frequency (lp/cm)", ylabel=ylabel, xlim=(0, None))
     if logarithmic:
         axes.set_yscale("log")
@@ -246,13 +292,13 @@ def _plot_curves(curves: Curves, ylabel: str, logarithmic: bool = False) -> Figu
     return figure
 
 
-def _line(i: int) -> dict:
+def line_of(i: int) -> dict:
     """Colour and style of the i-th line; 28 lines differ."""
     turn, colour = divmod(i, len(COLOURS))
     return dict(color=COLOURS[colour], linestyle=LINE_STYLES[(colour + turn) % len(LINE_STYLES)], linewidth=1.4)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure with one pair of axes, size in inches."""
     figure, grid = _grid_of_axes(width, height, 1, 1)
     return figure, grid[0, 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -13,13 +14,20 @@ import numpy as np
 from scipy.ndimage import binary_fill_holes
 
 from ... import __version__
-from ...radiomics import FEATURE_CLASSES, duplicate_features, feature_class, feature_names
+from ...radiomics import (
+    CT_NUMBER_OF_WATER,
+    FEATURE_CLASSES,
+    duplicate_features,
+    feature_class,
+    feature_names,
+    least_value,
+)
 from ..agreement import (
     ALL,
     REPRODUCIBLE,
     ClassAgreement,
     agreement_by_class,
-    ccc,
+    feature_ccc,
     relative_error,
     reproducible_fraction,
 )
@@ -32,9 +40,9 @@ from .plots import (
     plot_noise_power,
     plot_panel,
     plot_reproducible_features,
-    save_figure,
+    save_figures,
 )
-from .tables import Table, class_table, table1
+from .tables import Table, class_table, count_cell, table1
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +61,13 @@ BLAND_ALTMAN = ("ID/GlobalMean", "ID/GlobalStd", "GLCM25/Contrast/d=1/dir=sum/bi
 
 
 def write_report(
-    evaluation: Evaluation, folder: str | os.PathLike, *, mask: str | os.PathLike = "", use_combat: bool = False
+    evaluation: Evaluation,
+    folder: str | os.PathLike,
+    *,
+    mask: str | os.PathLike = "",
+    use_combat: bool = False,
+    use_images: bool = True,
+    formats: Sequence[str] = (".png",),
 ) -> None:
     """Write features.csv, agreement.csv, report.md and the figures, and intervals.csv where there are samples.
 
@@ -62,6 +76,8 @@ def write_report(
         folder: Where to, an existing one.
         mask: Name of the mask's file, for the report.
         use_combat: Also report every system after ComBat, see `after_combat`.
+        use_images: Also compare the images themselves: their error, noise power and a picture.
+        formats: Suffixes of the figures.
     """
     folder = Path(folder)
     names = feature_names(evaluation.settings)
@@ -94,8 +110,8 @@ def write_report(
     write_agreement(agreements, folder / "agreement.csv", has_ccc)
     if evaluation.samples:
         write_intervals(evaluation, folder / "intervals.csv")
-    metrics, spectra, remarks = image_table(evaluation)
-    figures = write_figures(evaluation, folder, spectra, has_ccc)
+    metrics, spectra, remarks = image_table(evaluation) if use_images else (None, {}, [])
+    figures = write_figures(evaluation, folder, spectra, has_ccc, use_images=use_images, formats=formats)
     # 3. The text.
     text = [
         *_head(evaluation, mask),
@@ -106,8 +122,7 @@ def write_report(
         *_uncertainty(evaluation),
         "## Undefined and duplicate features\n",
         *_undefined(evaluation, distinct),
-        "## Images\n",
-        metrics.markdown(),
+        *(["## Images\n", metrics.markdown()] if metrics is not None else ["## Figures\n"]),
         *(f"![{caption}]({name})\n\n{caption}.\n" for name, caption in figures.items()),
         *_notes([*evaluation.remarks, *combat_remarks, *remarks], use_combat),
     ]
@@ -191,7 +206,7 @@ def write_intervals(evaluation: Evaluation, path: Path) -> None:
         rows.writerow(["system", "region", "class", "feature", "standard", "first_sample", "low", "high", "covered",
                        "relative_width", "samples"])  # fmt: skip
         for system, samples in evaluation.samples.items():
-            low, high = sample_intervals(samples, widening=WIDENING)
+            low, high = _intervals(samples, names)
             held, width = covers(low, high, target), relative_width(low, high, target)
             for k, region in enumerate(evaluation.regions):
                 for j, name in enumerate(names):
@@ -237,20 +252,28 @@ def image_table(evaluation: Evaluation) -> tuple[Table, Spectra, list[str]]:
     return Table(title, columns, tuple(rows)), spectra, remarks
 
 
-def write_figures(evaluation: Evaluation, folder: Path, spectra: Spectra, has_ccc: bool) -> dict[str, str]:
-    """Write the figures; file name -> caption."""
+def write_figures(
+    evaluation: Evaluation,
+    folder: Path,
+    spectra: Spectra,
+    has_ccc: bool,
+    *,
+    use_images: bool = True,
+    formats: Sequence[str] = (".png",),
+) -> dict[str, str]:
+    """Write the figures in every format; name of the file in the first one -> caption."""
     names = feature_names(evaluation.settings)
     target = evaluation.features[evaluation.standard]
     systems = evaluation.systems
     figures = {}
 
     def add(name: str, caption: str, figure: Figure) -> None:
-        save_figure(figure, folder / name)
-        figures[name] = caption
+        figures[save_figures(figure, folder / name, formats)[0].name] = caption
 
     figure = plot_reproducible_features(systems, target, input_name=evaluation.baseline or "", published=False)
     add("reproducible_features.png", "Features within a relative error, mean over the regions", figure)
-    add("panel.png", "The slice with the largest section of a region", _panel(evaluation, has_ccc))
+    if use_images:
+        add("panel.png", "The slice with the largest section of a region", _panel(evaluation, has_ccc))
     if spectra:
         caption = "Noise power within the patient (it holds the anatomy too, which all systems share)"
         add("noise_power.png", caption, plot_noise_power(spectra))
@@ -284,7 +307,7 @@ def _panel(evaluation: Evaluation, has_ccc: bool) -> Figure:
     target, scores = evaluation.features[evaluation.standard][:, glcm], {}
     for name, values in evaluation.systems.items():
         if has_ccc:
-            scores[name] = f"CCC of GLCM {np.nanmean(ccc(values[:, glcm], target)):.2f}"
+            scores[name] = f"CCC of GLCM {np.nanmean(feature_ccc(values[:, glcm], target)):.2f}"
         else:
             share = reproducible_fraction(values[:, glcm], target)
             scores[name] = f"GLCM within RE {REPRODUCIBLE:g}: {share:.0%}"
@@ -333,14 +356,17 @@ def _relative_errors(
         for c in FEATURE_CLASSES:
             of_class = error[:, classes == c]
             defined = of_class[~np.isnan(of_class)]
-            cells.append(f"{np.median(defined):.3f} ({np.mean(of_class < REPRODUCIBLE):.0%})" if len(defined) else "–")
+            cells.append(f"{np.median(defined):.3f} ({np.mean(defined < REPRODUCIBLE):.0%})" if len(defined) else "–")
         every, gain = "–", "–"
         if name in agreements["all"]:
             row = agreements["all"][name][ALL]
-            every = _count(row)
+            every = count_cell(row)
             gain = "–" if not base or name == evaluation.baseline else f"{row.reproducible / base - 1:+.0%}"
-        rows.append((name, *cells, every, _count(agreements["distinct"][name][ALL]), gain))
-    title = f"Relative error: median, and share of features below {REPRODUCIBLE:g}, by class; counts are per region"
+        rows.append((name, *cells, every, count_cell(agreements["distinct"][name][ALL]), gain))
+    title = (
+        f"Relative error: median, and share below {REPRODUCIBLE:g}, by class; counts per region; all of the features that "
+        "have one, which are counted too"
+    )
     columns = ("System", *FEATURE_CLASSES, f"below {REPRODUCIBLE:g}", "distinct ones", "gain over baseline")
     return [Table(title, columns, tuple(rows)).markdown()]
 
@@ -373,9 +399,7 @@ def _uncertainty(evaluation: Evaluation) -> list[str]:
     names = feature_names(evaluation.settings)
     lines = ["## Uncertainty\n"]
     for system, samples in evaluation.samples.items():
-        classes = coverage_by_class(
-            *sample_intervals(samples, widening=WIDENING), evaluation.features[evaluation.standard], names
-        )
+        classes = coverage_by_class(*_intervals(samples, names), evaluation.features[evaluation.standard], names)
         rows = tuple(
             (name, f"{row.pairs:,}", _share(row.covered), _share(row.median_width), f"{row.undefined:.1%}")
             for name, row in classes.items()
@@ -395,6 +419,11 @@ def _uncertainty(evaluation: Evaluation) -> list[str]:
     return lines
 
 
+def _intervals(samples: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends, (regions, F), of samples (K, regions, F)."""
+    return sample_intervals(samples, widening=WIDENING, least=[least_value(name) for name in names])
+
+
 def _undefined(evaluation: Evaluation, distinct: np.ndarray) -> list[str]:
     """How many features have no value, why, and how many are copies."""
     counts, total = {}, len(evaluation.regions) * len(distinct)
@@ -404,7 +433,7 @@ def _undefined(evaluation: Evaluation, distinct: np.ndarray) -> list[str]:
             counts[reason] = counts.get(reason, 0) + 1
     lines = [
         f"- {int((~distinct).sum())} of the {len(distinct):,} features repeat another by construction (in-plane GLCM3 "
-        "and GLCM25, Variance and ClusterTendency, IH and ID): `same_as` in features.csv. The distinct ones weigh "
+        "and GLCM25, Variance and ClusterTendency, quantiles and percentiles): `same_as` in features.csv. The distinct ones weigh "
         "every measurement once.",
         f"- Undefined in the standard: {sum(counts.values()):,} of {total:,} values"
         + ("." if not counts else ": " + "; ".join(f"{n:,} {reason}" for reason, n in counts.items()) + "."),
@@ -419,7 +448,12 @@ def _notes(remarks: list[str], use_combat: bool) -> list[str]:
     notes = [
         "Relative error is |value - standard| / |standard|; the published work divides by the signed value. A standard "
         "of 0 gives none.",
-        "An undefined feature counts as not reproducible and is left out of the concordance.",
+        "A feature without a relative error (undefined in one of both, or 0 in the standard) is neither reproducible nor "
+        "not, and is left out of shares, medians and counts. One that is undefined in more than half of the pairs has no "
+        "concordance.",
+        f"{REPRODUCIBLE:.0%} of an intensity feature are {REPRODUCIBLE:.0%} of a CT number, which is HU + "
+        f"{CT_NUMBER_OF_WATER:g}: {REPRODUCIBLE * 936:.0f} HU for the mean of a tumour at -64 HU, CT number 936. That such "
+        "features agree says little.",
         "CCC is computed for each feature across regions and then averaged over the class. Eq. 2 of the published work "
         "pools a class instead: the features with the largest numbers decide it, and it is near 1 for almost any "
         "input. It stands in the detailed tables only.",
@@ -430,17 +464,11 @@ def _notes(remarks: list[str], use_combat: bool) -> list[str]:
         notes.append(
             "ComBat moves a system and the standard to a common mean and spread, feature by feature, with the "
             "very regions that are then compared; it makes no image. Its rows compare both after it, and "
-            "leave out what is undefined, constant or a duplicate."
+            "leave out what is undefined, constant or a duplicate, of which their counts know nothing."
         )
     if remarks:
         remarks = ["## Remarks on this run\n", *(f"- {remark}" for remark in remarks), ""]
     return [*remarks, "## How to read this\n", *(f"- {note}" for note in notes), ""]
-
-
-def _count(row: ClassAgreement) -> str:
-    interval = row.reproducible_interval
-    brackets = "" if interval is None else f" [{interval[0]:.0f}, {interval[1]:.0f}]"
-    return f"{row.reproducible:.0f}{brackets} of {row.features:,}"
 
 
 def _share(value: float) -> str:

@@ -100,7 +100,8 @@ def table1(
         published: Append the paper's own rows.
 
     Returns:
-        Table: cells with bootstrap intervals in brackets where the systems have them.
+        Table: cells with bootstrap intervals in brackets where the systems have them. Counts are of the features that
+        have a relative error, mean per sample.
     """
     reading = "all features of a class in one pool" if pooled else "per feature, mean ± std over the class"
     columns = ("System", *FEATURE_CLASSES, f"RE < {REPRODUCIBLE:g}".replace("0.", "."), "gain over input", "undefined")
@@ -110,8 +111,7 @@ def table1(
         everything = classes[ALL]
         cells = [_ccc_cell(classes.get(c), pooled) for c in FEATURE_CLASSES]
         gain = "–" if name == input_name or not reference else f"{everything.reproducible / reference - 1:+.0%}"
-        count = f"{everything.reproducible:.0f}{_brackets(everything.reproducible_interval, '.0f')} of "
-        rows.append((name, *cells, f"{count}{everything.features}", gain, f"{everything.undefined_pairs:.1%}"))
+        rows.append((name, *cells, count_cell(everything), gain, f"{everything.undefined_pairs:.1%}"))
     if published:
         for name, values in PUBLISHED_CCC.items():
             gain = f"{PUBLISHED_GAIN[name]:+.0%}" if name in PUBLISHED_GAIN else "–"
@@ -130,7 +130,7 @@ def class_table(classes: dict[str, ClassAgreement], title: str) -> Table:
             f"{row.features}",
             _ccc_cell(row, pooled=False),
             _ccc_cell(row, pooled=True),
-            f"{row.reproducible:.1f}{_brackets(row.reproducible_interval, '.1f')}",
+            count_cell(row, ".1f"),
             f"{row.undefined_features}",
             f"{row.undefined_pairs:.1%}",
             f"{row.zero_targets:.1%}",
@@ -138,6 +138,11 @@ def class_table(classes: dict[str, ClassAgreement], title: str) -> Table:
         for name, row in classes.items()
     )
     return Table(title, columns, rows)
+
+
+def count_cell(row: ClassAgreement, form: str = ".0f") -> str:
+    """Reproducible features and how many could be: "512 [498, 530] of 1240"."""
+    return f"{row.reproducible:{form}}{_brackets(row.reproducible_interval, form)} of {row.attainable:{form}}"
 
 
 def _ccc_cell(row: ClassAgreement | None, pooled: bool) -> str:

@@ -32,7 +32,7 @@ def scan(write_stack, draws, tmp_path):
     standard, candidate = write_stack(draws[0]), write_stack(draws[1], "candidate", series=2)
     write_samples(tmp_path / "samples", candidate, draws[1:])
     mask = np.zeros(SHAPE, np.uint8)
-    mask[1:, 5:14, 6:18] = 1
+    mask[:, 5:14, 6:18] = 1
     np.savez(tmp_path / "tumours.npz", mask=mask)
     return standard, candidate, tmp_path / "samples", tmp_path / "tumours.npz"
 
@@ -72,7 +72,7 @@ class TestCompare:
     def test_each_sample_is_measured_as_a_series_is(self, scan, quick, draws):
         measured = compare(scan).samples["candidate"]
         assert measured.shape == (COUNT, 1, 1401)
-        expected = [hu[1:, 5:14, 6:18].mean() for hu in draws[1:]]
+        expected = [hu[:, 5:14, 6:18].mean() for hu in draws[1:]]
         np.testing.assert_allclose(measured[:, 0, 0], expected, rtol=1e-5)
 
     def test_the_first_sample_has_the_features_of_the_candidate(self, scan, monkeypatch):

@@ -66,11 +66,29 @@ def test_the_curve_counts_features_and_marks_published_gains_from_our_input(valu
 def test_bland_altman_shows_bias_and_limits(values):
     x, y = values[0]["Input"][:, 0], values[1][:, 0]
     axes = plots.plot_bland_altman(np.append(x, np.nan), np.append(y, 1.0), label="f").axes[0]
-    levels = sorted(line.get_ydata()[0] for line in axes.lines[1:])
+    levels = sorted(line.get_ydata()[0] for line in axes.lines[2:])  # after the line at 0 and the points
     expected = (x - y).mean() + 1.96 * (x - y).std(ddof=1) * np.array([-1, 0, 1])
     np.testing.assert_allclose(levels, expected)
     with pytest.raises(ValueError, match="1 defined pairs"):
         plots.plot_bland_altman([1.0, np.nan], [1.0, 2.0], label="f")
+
+
+def test_limits_of_agreement_have_intervals_that_shrink(values):
+    difference = np.random.default_rng(0).normal(2, 3, 400)
+    (bias, error, _), (low, of_limit, _), (high, _, _) = plots.limits_of_agreement(difference)
+    assert error == pytest.approx(1.966 * difference.std(ddof=1) / 20, rel=1e-3)
+    assert low < bias < high and of_limit == pytest.approx(error * np.sqrt(1 + 1.96**2 / 2), rel=0.01)
+    assert plots.limits_of_agreement(difference[:100])[0][1] > 1.5 * error
+
+
+def test_bland_altman_of_ratios_and_with_given_axes(values):
+    x, y = np.array([2.0, 20, 200]), np.array([1.0, 10, 100])
+    axes = plots.plot_bland_altman(x, y, label="f", names=("soft", "sharp"), logarithmic=True).axes[0]
+    assert axes.lines[2].get_ydata()[0] == pytest.approx(2) and axes.get_ylabel() == "soft / sharp"
+    with pytest.raises(ValueError, match="no logarithm"):
+        plots.plot_bland_altman(x, y - 1, label="f", logarithmic=True)
+    axes = plots.plot_bland_altman(x, y, label="f", limits=((0, 500), (-10, 200))).axes[0]
+    assert axes.get_xlim() == (0, 500) and axes.get_ylim() == (-10, 200)
 
 
 def test_panel_uses_the_papers_window_and_magnifies_the_box(values):
@@ -82,4 +100,4 @@ def test_panel_uses_the_papers_window_and_magnifies_the_box(values):
 
 
 def test_many_lines_differ_in_colour_or_style():
-    assert len({(line["color"], line["linestyle"]) for line in map(plots._line, range(28))}) == 28
+    assert len({(line["color"], line["linestyle"]) for line in map(plots.line_of, range(28))}) == 28

@@ -1,0 +1,253 @@
+"""The report of a cohort: report.md, robustness.csv, told.csv and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .. import __version__
+from ..evaluation.agreement import REPRODUCIBLE, ccc
+from ..evaluation.series.plots import plot_bland_altman, save_figures
+from ..evaluation.series.tables import Table
+from ..files import write_whole
+from ..optional import import_optional
+from ..usage import UsageError
+from .evaluation import COMBAT, CohortEvaluation
+from .feature_agreement import FEWEST_PATIENTS, THRESHOLDS, Robustness, class_of
+from .figures import plot_ccc_curves, plot_reproducible_with_bands, plot_spread, plot_told
+from .tables import write_table
+from .telling import Told
+
+FEW = 10  # patients up to which bootstrap intervals lie low: a resample repeats patients, and so spreads less
+SHOWN = (
+    "ID/GlobalMean",
+    "ID/GlobalStd",
+    "GLCM25/Contrast/d=1/dir=sum/bins=",
+    "original_firstorder_Mean",
+    "original_glcm_Contrast",
+)
+FIGURES = (("ccc", "CCC"), ("icc_a1", "ICC(A,1)"), ("icc_c1", "ICC(C,1)"))
+
+
+def write_report(evaluation: CohortEvaluation, folder: Path, plotted: Sequence[str] = ()) -> None:
+    """Write report.md, robustness.csv, told.csv and the figures into a folder.
+
+    Args:
+        evaluation: What was found.
+        folder: Where to, an existing one.
+        plotted: Features for Bland-Altman figures; none: three of the usual ones.
+
+    Raises:
+        UsageError: a feature of `plotted` is not one.
+    """
+    shown = _plotted(evaluation, plotted)
+    write_robustness(evaluation, folder / "robustness.csv")
+    write_told(evaluation, folder / "told.csv")
+    captions = _figures(evaluation, folder, shown)
+    text = [*_head(evaluation)]
+    if evaluation.robustness:
+        text += ["## Features that agree\n", _counts(evaluation).markdown(), _classes(evaluation).markdown()]
+    if evaluation.told:
+        text += ["## Whether kinds of images still show\n", _told(evaluation).markdown()]
+    text += [f"![{caption}]({name})\n\n{caption}.\n" for name, caption in captions.items()]
+    text += _notes(evaluation)
+    write_whole(folder / "report.md", "\n".join(text))
+
+
+def write_robustness(evaluation: CohortEvaluation, path: Path) -> None:
+    """One row per candidate and feature; undefined cells are empty."""
+    pandas = import_optional("pandas")
+    parts = []
+    for name, row in evaluation.robustness.items():
+        columns: dict[str, object] = {
+            "candidate": name, "standard": evaluation.standard, "class": list(map(class_of, row.names)),
+            "feature": list(row.names), "pairs": row.pairs, "patients": row.patients,
+        }  # fmt: skip
+        for figure, _ in FIGURES:
+            columns |= {
+                figure: row.values[figure],
+                f"{figure}_low": row.low[figure],
+                f"{figure}_high": row.high[figure],
+            }
+        low, high = row.limits
+        columns |= {
+            "bias": row.bias, "limit_low": low, "limit_high": high, "relative_error": row.relative_error,
+            "reproducible": row.reproducible,
+        }  # fmt: skip
+        parts.append(pandas.DataFrame(columns))
+    if parts:
+        write_table(pandas.concat(parts, ignore_index=True), path)
+
+
+def write_told(evaluation: CohortEvaluation, path: Path) -> None:
+    """One row per table and question."""
+    pandas = import_optional("pandas")
+    rows = [
+        {
+            "table": name, "told": what, "balanced_accuracy": told.accuracy, "low": told.interval[0],
+            "high": told.interval[1], "kinds": "; ".join(f"{k}: {n}" for k, n in told.kinds.items()),
+            "features": told.features,
+        }
+        for (name, what), told in evaluation.told.items()
+        if isinstance(told, Told)
+    ]  # fmt: skip
+    if rows:
+        write_table(pandas.DataFrame(rows), path)
+
+
+def _head(evaluation: CohortEvaluation) -> list[str]:
+    rows = []
+    for name, table in evaluation.rows.items():
+        kernels = sorted(set(table.columns.get("kernel", np.array([""])).tolist()) - {""})
+        role = "standard" if name == evaluation.standard else "candidate"
+        rows.append((name, role, f"{len(table.keys)}", f"{len(set(table.patients))}", ", ".join(kernels) or "–"))
+    return [
+        "# Agreement of a cohort's radiomic features\n",
+        Table("Tables", ("Name", "role", "regions", "patients", "kernels"), tuple(rows)).markdown(),
+        f"{len(evaluation.features):,} features. DiffusionCT {__version__}. Research use, not a medical device.\n",
+    ]
+
+
+def _counts(evaluation: CohortEvaluation) -> Table:
+    columns = ["Candidate", "pairs", "patients", *(f"{title} > {t:g}" for _, title in FIGURES for t in THRESHOLDS)]
+    columns += ["with a CCC", f"within {REPRODUCIBLE:.0%}"]
+    rows = []
+    for name, row in evaluation.robustness.items():
+        pair = evaluation.pairs[name]
+        cells = [_count(row, figure, t) for figure, _ in FIGURES for t in THRESHOLDS]
+        defined = int((~np.isnan(row.values["ccc"])).sum())
+        share = np.nanmean(row.reproducible) if np.isfinite(row.reproducible).any() else np.nan
+        rows.append((
+            name, f"{len(pair.patients)}", f"{len(set(pair.patients))}", *cells, f"{defined:,}", _percent(share)
+        ))  # fmt: skip
+    title = (
+        f"Features that agree with {evaluation.standard}: counts, with 95 % intervals over resampled patients; how many have "
+        f"a figure at all; and the share of pairs within a relative error of {REPRODUCIBLE:g}, of those that have one"
+    )
+    return Table(title, tuple(columns), tuple(rows))
+
+
+def _classes(evaluation: CohortEvaluation) -> Table:
+    classes = list(dict.fromkeys(map(class_of, evaluation.features)))
+    of_feature = np.array(list(map(class_of, evaluation.features)))
+    rows = []
+    for name, row in evaluation.robustness.items():
+        pair, cells = evaluation.pairs[name], []
+        for each in classes:
+            own = of_feature == each
+            values = row.values["ccc"][own]
+            values = values[~np.isnan(values)]
+            pooled = ccc(pair.source[:, own].ravel(), pair.target[:, own].ravel())
+            mean = f"{values.mean():.2f} ± {values.std():.2f}" if len(values) else "–"
+            cells.append(f"{mean} ({len(values)}); {pooled:.2f}")
+        rows.append((name, *cells))
+    title = (
+        "CCC by class: mean ± std over the features that have one (how many); and of all values of the class in one pool, "
+        "which the features with the largest numbers decide"
+    )
+    return Table(title, ("Candidate", *classes), tuple(rows))
+
+
+def _told(evaluation: CohortEvaluation) -> Table:
+    rows = []
+    for (name, what), told in evaluation.told.items():
+        if isinstance(told, str):
+            rows.append((name, what, "–", "–", told))
+            continue
+        low, high = told.interval
+        kinds = ", ".join(f"{count} {kind}" for kind, count in told.kinds.items())
+        rows.append((name, what, f"{told.accuracy:.2f} [{low:.2f}, {high:.2f}]", f"{told.features:,}", kinds))
+    title = "Balanced accuracy of telling images apart by their features, one patient left out at a time; .5 of two is chance"
+    return Table(title, ("Table", "told", "balanced accuracy", "features", "regions"), tuple(rows))
+
+
+def _figures(evaluation: CohortEvaluation, folder: Path, shown: Sequence[str]) -> dict[str, str]:
+    """Write them, those of Bland and Altman of the features shown; name of the PNG -> caption."""
+    captions = {}
+
+    def add(stem: str, caption: str, figure: object) -> None:
+        save_figures(figure, folder / stem)
+        captions[f"{stem}.png"] = caption
+
+    if evaluation.pairs:
+        add("reproducible_features", "Features within a relative error, mean over the regions, with 95 % bands over patients",
+            plot_reproducible_with_bands(evaluation.pairs))  # fmt: skip
+        add(
+            "ccc",
+            "Features above a concordance, with 95 % intervals over patients",
+            plot_ccc_curves(evaluation.robustness),
+        )
+        add("spread", "Spread of each feature over the regions, relative to the standard's: left of 1, regions were made alike",
+            plot_spread(evaluation.pairs))  # fmt: skip
+    told = {f"{name}, {what}": row for (name, what), row in evaluation.told.items() if isinstance(row, Told)}
+    if told:
+        add("told", "How well kinds of images are told apart by their features", plot_told(told))
+    for feature in shown:
+        column = evaluation.features.index(feature)
+        pairs = {name: (p.source[:, column], p.target[:, column]) for name, p in evaluation.pairs.items()}
+        pairs = {name: both for name, both in pairs.items() if np.isfinite(both).all(0).sum() >= 2}
+        limits = _common_limits(pairs) if pairs else None
+        for number, (name, both) in enumerate(pairs.items(), start=1):
+            stem = f"bland_altman_{number}_" + "".join(c if c.isalnum() else "_" for c in feature).strip("_").lower()
+            figure = plot_bland_altman(*both, label=feature, names=(name, evaluation.standard), limits=limits)
+            add(stem, f"Bland and Altman, {name}: {feature}", figure)
+    return captions
+
+
+def _plotted(evaluation: CohortEvaluation, plotted: Sequence[str]) -> list[str]:
+    unknown = [feature for feature in plotted if feature not in evaluation.features]
+    if unknown:
+        raise UsageError(f"{unknown[0]!r} is no feature of the tables, one is {evaluation.features[0]!r}")
+    usual = [feature for start in SHOWN for feature in evaluation.features if feature.startswith(start)]
+    return list(plotted) or usual[:3] or evaluation.features[:3]
+
+
+def _common_limits(
+    pairs: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Axes that hold all candidates, so that their figures can be compared."""
+    ends = []
+    for values in (lambda a, b: (a + b) / 2, lambda a, b: a - b):
+        all_values = np.concatenate([values(a, b) for a, b in pairs.values()])
+        all_values = np.append(all_values[np.isfinite(all_values)], 0.0 if ends else [])
+        margin = 0.15 * np.ptp(all_values) or 1.0
+        ends.append((float(all_values.min() - margin), float(all_values.max() + margin)))
+    return ends[0], ends[1]
+
+
+def _notes(evaluation: CohortEvaluation) -> list[str]:
+    notes = [
+        "CCC is Lin's, of each feature across regions. ICC(A,1) is for absolute agreement, ICC(C,1) for consistency, two-way, "
+        "single measurements (McGraw and Wong 1996). A feature that is undefined in more than half of the pairs has none.",
+        "Bias is candidate minus standard; limits of agreement lie 1.96 standard deviations from it (robustness.csv).",
+        "Intervals resample patients with all their regions.",
+        f"Relative error is |value - standard| / |standard|; of an intensity feature it is one of a CT number, HU + 1000, of "
+        f"which {REPRODUCIBLE:.0%} are some 150 HU in soft tissue.",
+        "Kinds are told by logistic regression on standardized features. A low accuracy means little if the features were "
+        "made alike for all patients: see the spread. Far below chance it is an artefact of leaving out patients in a small "
+        "cohort, not harmony.",
+    ]  # fmt: skip
+    patients = min((len(set(pair.patients)) for pair in evaluation.pairs.values()), default=0)
+    if 0 < patients < FEWEST_PATIENTS:
+        notes.append(f"There are {patients} patients: no intervals are given, which need {FEWEST_PATIENTS}.")
+    elif 0 < patients <= FEW:
+        notes.append(f"With {patients} patients the figures are rough, and their intervals lie low.")
+    if any(name.endswith(COMBAT) for name in evaluation.pairs):
+        notes.append(
+            "ComBat moves a candidate to the standard, which stays as it is, feature by feature: each patient by a fit on all "
+            "others. It makes no image, and leaves out features that are undefined or constant."
+        )
+    remarks = [f"- {remark}" for remark in evaluation.remarks]
+    head = ["## Remarks on this run\n", *remarks, ""] if remarks else []
+    return [*head, "## How to read this\n", *(f"- {note}" for note in notes), ""]
+
+
+def _count(row: Robustness, figure: str, threshold: float) -> str:
+    count, interval = row.count(figure, threshold)
+    return f"{count}" if interval is None else f"{count} [{interval[0]:.0f}, {interval[1]:.0f}]"
+
+
+def _percent(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.0%}"

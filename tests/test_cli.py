@@ -12,20 +12,9 @@ from diffusionct_pipeline.cli import build_parser, main
 from diffusionct_pipeline.commands._shared import ProgressBar
 
 COMMANDS = (
-    "demo",
-    "standardize",
-    "simulate",
-    "features",
-    "evaluate",
-    "characterise",
-    "adapt",
-    "study",
-    "publish",
-    "info",
-    "plan",
-    "merge",
-    "serve",
-)
+    "demo", "standardize", "app", "simulate", "features", "evaluate", "characterise", "adapt", "study", "publish", "mercure",
+    "info", "plan", "merge", "serve",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from ..usage import UsageError, require_new_folder
 from .feature_agreement import Robustness, robustness
 from .rows import Rows, matched, read_scans, read_sources
 from .settings import CohortSettings
-from .tables import write_table
+from .tables import SUFFIXES, write_table
 from .telling import Told, tell_apart
 
 COMBAT = " + ComBat"
@@ -127,7 +127,7 @@ def evaluate_cohort(
         evaluation.remarks[:0] = remarks
         with whole_folder(out, temporaries=kept) as part:
             for name, table in tables.items():
-                if sources is None or sources[name].is_dir():
+                if sources is None or sources[name].suffix.lower() not in SUFFIXES:
                     write_table(table, part / f"features_{_file_name(name)}.csv")
             write_report(evaluation, part, plotted)
     return evaluation

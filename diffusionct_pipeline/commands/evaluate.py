@@ -22,7 +22,8 @@ EXAMPLE = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    add("--standard", metavar="DIR", help="folder with the series that the others should look like")
+    add("--standard", metavar="[NAME=]DIR", help="folder with the series that the others should look like, and what tables "
+        "and figures call it (default: as the folder)")  # fmt: skip
     add("--candidate", nargs="+", metavar="DIR", help="folders with the series to judge")
     add("--mask", metavar="FILE", help="tumours on the grid of the standard: NIfTI, NRRD, DICOM SEG or "
         "RTSTRUCT, or .npz with the array `mask` (slices, rows, columns), slices by ascending position along the normal, "
@@ -64,6 +65,12 @@ def run(options: argparse.Namespace) -> int:
     for name in ("standard", "candidate", "mask"):
         if not getattr(options, name):
             raise UsageError(f"--{name} is missing; give --standard, --candidate and --mask, or --cohort, or --scans")
+    given = [options.standard, *([options.baseline] if options.baseline else []), *options.candidate]
+    names = [_series(text)[0] for text in given]
+    if any(names) and not all(names):
+        raise UsageError("name every series, as in sharp=DIR, or none")
+    options.standard, *options.candidate = (_series(text)[1] for text in (options.standard, *options.candidate))
+    options.baseline = options.baseline and _series(options.baseline)[1]
     require_paths(
         standard=options.standard, candidate=options.candidate, mask=options.mask, baseline=options.baseline,
         samples=options.samples,
@@ -74,7 +81,8 @@ def run(options: argparse.Namespace) -> int:
     with ProgressBar("evaluate", unit="region") as progress:
         evaluation = evaluate_series(
             options.standard, options.candidate, options.mask, options.out, baseline=options.baseline,
-            labels=options.label, samples=options.samples or (), use_combat=options.combat, progress=progress,
+            labels=options.label, names=names if all(names) else None,
+            samples=options.samples or (), use_combat=options.combat, progress=progress,
             use_images=not options.no_images, formats=[f".{name}" for name in options.figures],
         )  # fmt: skip
     for remark in evaluation.remarks:
@@ -106,6 +114,12 @@ def run_cohort(options: argparse.Namespace) -> int:
         print(f"note: {remark}", file=sys.stderr)
     print(f"{len(evaluation.features):,} features in {len(evaluation.rows)} tables compared: {options.out}/report.md")
     return EXIT_OK
+
+
+def _series(text: str) -> tuple[str, str]:
+    """ "sharp=scans/Bl64" -> its parts; "scans/Bl64" -> no name, and itself, as is a folder that holds "=" in its name."""
+    name, equals, path = text.partition("=")
+    return (name, path) if name and equals and path and not os.path.exists(text) else ("", text)
 
 
 def _named(text: str) -> tuple[str, Path]:

@@ -2,8 +2,6 @@ import numpy as np
 import pytest
 from helpers.dicom import make_slice, save
 
-pytest.importorskip("pandas")
-
 
 @pytest.fixture
 def hu():

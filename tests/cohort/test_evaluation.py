@@ -1,7 +1,6 @@
 """Tables, folders and lists of scans in, a report out: rows matched by patient, ComBat fitted on other patients."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from diffusionct_pipeline.cli import main
@@ -10,6 +9,7 @@ from diffusionct_pipeline.cohort.evaluation import Pairs, after_combat, compare_
 from diffusionct_pipeline.cohort.rows import matched
 from diffusionct_pipeline.usage import UsageError
 
+pd = pytest.importorskip("pandas")
 pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 

@@ -85,7 +85,9 @@ class TestRobustness:
 
 
 class TestTelling:
-    pytest.importorskip("sklearn")
+    @pytest.fixture(autouse=True)
+    def with_sklearn(self):
+        pytest.importorskip("sklearn")
 
     def test_kinds_that_differ_are_told_and_equal_ones_are_not(self):
         generator = np.random.default_rng(1)

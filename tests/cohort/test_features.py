@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 from helpers.volumes import nifti
 
@@ -16,6 +15,7 @@ from diffusionct_pipeline.cohort.tables import IDENTITY, feature_columns
 from diffusionct_pipeline.radiomics import RadiomicSettings, extract, feature_names
 from diffusionct_pipeline.usage import UsageError
 
+pd = pytest.importorskip("pandas")
 VOXEL_MM = (2.5, 0.7, 0.7)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -39,6 +39,7 @@ class TestTable:
         np.testing.assert_allclose([first[n] for n in feature_names()], list(expected.values()), rtol=1e-9)
 
     def test_csv_and_parquet_hold_the_same_whatever_the_processes(self, scans, tmp_path):
+        pytest.importorskip("pyarrow")
         extract_cohort(scans, scans, tmp_path / "one.csv")
         extract_cohort(scans, scans, tmp_path / "two.parquet", workers=2)
         one, two = read_table(tmp_path / "one.csv"), read_table(tmp_path / "two.parquet")

@@ -41,6 +41,7 @@ def test_lungs_are_found_without_the_air_around_vessels_and_bubbles(chest):
 
 
 def test_command(write_patient, chest, tmp_path, capsys):
+    pytest.importorskip("pandas")
     hu, lungs = chest
     header = {"PixelSpacing": [5.0, 5.0]}
     scans = write_patient("ann", hu, 1, mask=lungs.astype(np.uint8), **header)

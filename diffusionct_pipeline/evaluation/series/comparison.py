@@ -97,6 +97,7 @@ def evaluate_series(
     *,
     baseline: PathLike | None = None,
     labels: Sequence[str | int] | None = None,
+    names: Sequence[str] | None = None,
     samples: Sequence[PathLike] = (),
     use_combat: bool = False,
     use_images: bool = True,
@@ -117,6 +118,8 @@ def evaluate_series(
         out: New folder, outside of the others. It appears when it is complete.
         baseline: Folder with the unconverted series, to which gains refer.
         labels: Labels of the mask to measure; None: all.
+        names: What the series are called in tables and figures: the standard, the baseline if there is one, the candidates.
+            None: as their folders.
         samples: Folders `OUT/samples` of `diffusionct standardize --samples`, at least 20 samples a slice. Which
             candidate they belong to is told by the SOPInstanceUIDs. They are measured only where they are named here,
             because every sample takes as long as a series.
@@ -143,7 +146,7 @@ def evaluate_series(
     with kept_until_done(out) as kept:
         evaluation = compare_series(
             standard, candidates, mask,
-            baseline=baseline, labels=labels, samples=samples, workers=workers, progress=progress, kept=kept,
+            baseline=baseline, labels=labels, names=names, samples=samples, workers=workers, progress=progress, kept=kept,
         )  # fmt: skip
         with whole_folder(out, temporaries=kept) as part:
             write_report(evaluation, part, mask=mask, use_combat=use_combat, use_images=use_images, formats=formats)
@@ -157,6 +160,7 @@ def compare_series(
     *,
     baseline: PathLike | None = None,
     labels: Sequence[str | int] | None = None,
+    names: Sequence[str] | None = None,
     samples: Sequence[PathLike] = (),
     settings: RadiomicSettings = DEFAULT_SETTINGS,
     workers: int | None = None,
@@ -172,7 +176,10 @@ def compare_series(
     """
     # 1. Series and mask, by their headers: one grid for all.
     folders = [standard, *([] if baseline is None else [baseline]), *candidates]
-    names = _names(folders)
+    by_folder = _names(folders)
+    names = by_folder if names is None else list(names)
+    if len(set(names)) < len(folders) or len(names) != len(folders):
+        raise UsageError(f"names are {names}; must be {len(folders)} different ones, one for each series")
     series = {name: find_series(folder) for name, folder in zip(names, folders)}
     geometry = series[names[0]].geometry
     places, remarks = _match(series, geometry)

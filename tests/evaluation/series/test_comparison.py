@@ -230,6 +230,30 @@ class TestReport:
             evaluate_series(folders[0], [folders[1]], mask, out, labels=[4])
         assert list(out.parent.iterdir()) == []
 
+    def test_series_have_the_names_that_were_given(self, folders, mask, out, capsys):
+        named = [f"{name}={folder}" for name, folder in zip(("sharp", "soft"), (folders[0], folders[2]))]
+        arguments = [
+            "evaluate",
+            "--standard",
+            named[0],
+            "--mask",
+            str(mask),
+            "--label",
+            "1",
+            "--no-images",
+            "--out",
+            str(out),
+        ]
+        assert main([*arguments, "--candidate", str(folders[2])]) == 2
+        assert "name every series" in capsys.readouterr().err
+        assert main([*arguments, "--candidate", named[1]]) == 0
+        text = (out / "report.md").read_text()
+        assert "| sharp | standard |" in text and "| soft | candidate |" in text
+
+    def test_equal_names_are_refused(self, folders, mask):
+        with pytest.raises(ValueError, match="must be 2 different ones"):
+            compare_series(folders[0], [folders[1]], mask, names=["a", "a"])
+
 
 class TestGoingOn:
     def interrupted(self, folders, mask, out, after):

@@ -11,7 +11,19 @@ from diffusionct_pipeline import __version__, commands
 from diffusionct_pipeline.cli import build_parser, main
 from diffusionct_pipeline.commands._shared import ProgressBar
 
-COMMANDS = ("demo", "standardize", "simulate", "evaluate", "characterise", "adapt", "study", "publish", "info")
+COMMANDS = (
+    "demo",
+    "standardize",
+    "app",
+    "simulate",
+    "evaluate",
+    "characterise",
+    "adapt",
+    "study",
+    "publish",
+    "mercure",
+    "info",
+)
 
 
 @pytest.fixture

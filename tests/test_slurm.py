@@ -19,7 +19,17 @@ from diffusionct_pipeline.standardize_folder import standardize_folder
 ROOT = Path(__file__).parents[1]
 DAEMONS = ("munged", "slurmctld", "slurmd")
 LONG = 400  # slices of the series whose task is killed
-VARYING = ("started", "ended", "seconds", "seconds_to_load", "written", "finished_before")
+# Times, and what a report says of the slices that its own run has written.
+VARYING = (
+    "started",
+    "ended",
+    "seconds",
+    "seconds_to_load",
+    "written",
+    "finished_before",
+    "clipped_pixels",
+    "unlike_training",
+)
 CONFIG = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)

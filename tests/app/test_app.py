@@ -232,6 +232,7 @@ class TestEnd:
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and files_in(folder) == ["1.dcm"]
         assert app.process.returncode == 0 and list(tmp_path.glob("diffusionct_app.*")) == []
 
+    @pytest.mark.slow
     def test_what_a_kill_left_is_removed_by_the_next_one_which_leaves_living_ones_alone(self, tmp_path, model):
         with running_app("--model", model, temporary=tmp_path) as killed:
             killed.process.kill()

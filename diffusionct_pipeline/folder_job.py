@@ -105,11 +105,13 @@ class ScanTask:
         step: None for a system of the comparison, and for a denoiser whose target is fixed.
         derivation: What derived files say.
         trial: Place in the scan -> HU of the results that were made to be checked.
+        warning: The first thing that was not reached, by what was measured, "" for none; it names no path and no patient.
     """
 
     step: Step | None
     derivation: Derivation
     trial: Mapping[int, np.ndarray]
+    warning: str = ""
 
 
 @dataclass

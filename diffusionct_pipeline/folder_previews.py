@@ -30,7 +30,7 @@ def write_preview(
     spacing_mm: float,
     spread_hu: np.ndarray | None = None,
 ) -> None:
-    """Write the picture of a slice of the series that the run is at.
+    """Write the picture of a slice of the series that the run is at, titled with what is wrong with that.
 
     Args:
         job: The run.
@@ -43,5 +43,6 @@ def write_preview(
     picture = Path(PREVIEW_FOLDER, f"{number:02d}_{name.replace(os.sep, '_')}.png")
     # Without the path, which may name a patient: pictures are shown to others.
     title = f"series {number}, slice {index + 1} of {count}   {kernels[0] or 'unknown kernel'} to {kernels[1]}"
-    write_whole(job.output / picture, preview_png(before_hu, after_hu, spacing_mm, title, spread_hu))
+    warning = f"warning: {job.task.warning}" if job.task.warning else ""
+    write_whole(job.output / picture, preview_png(before_hu, after_hu, spacing_mm, title, spread_hu, warning))
     job.results.add(str(picture))

@@ -68,9 +68,10 @@ def begin_scan(job: Job, entry: SeriesEntry, slices: Sequence[HUSlice], seed_of:
         trial, reached = try_step(job.pipe, source, job.target, step, few, job.options.num_inference_steps, seed_of)
     entry.source, entry.derivation, entry.reached = source.to_json(), derivation.digest(), reached.to_json()
     entry.told_by, entry.noise = source.told_by, step.noise
-    entry.remarks = [*filter(None, [reached.remark]), *step.remarks, *entry.remarks]
+    not_reached = [*filter(None, [reached.remark]), *step.remarks]
+    entry.remarks = [*not_reached, *entry.remarks]
     entry.missed = reached.is_missed
-    return ScanTask(step, derivation.named(reached), trial)
+    return ScanTask(step, derivation.named(reached), trial, next(iter(not_reached), ""))
 
 
 def estimate_scan(

@@ -62,8 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files are left alone")  # fmt: skip
     add("--fast", action="store_true", help="for GPUs, on a CPU it is slower: networks in bfloat16, compiled; the files have "
         "other pixels and UIDs than without it")  # fmt: skip
-    add("--preview", action="store_true", help="also write pictures (input, output, difference, spread of the samples) "
-        "to OUT/preview: the middle slice of each series and one a quarter to either side")  # fmt: skip
+    add("--preview", action="store_true", help="also write pictures (input, output, difference, spread of the samples, "
+        "enlarged crops of lung and soft tissue) to OUT/preview: the middle slice of each series and one a quarter to either "
+        "side")  # fmt: skip
     add("--page", action="store_true", help="also write a page for each series, OUT/page_01.html and so on: before, after, "
         "difference and swipe of up to 12 slices in a browser; it loads nothing and names no patient")  # fmt: skip
     add("--slice-thickness", type=millimetres, metavar="MM", help="of the volumes, which do not say it; default: the "

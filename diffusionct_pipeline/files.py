@@ -116,6 +116,14 @@ def whole_folder(
 def _held_folder(folder: Path) -> Iterator[None]:
     """Make a folder and lock it while the block runs, so that it can be told from one that a killed process left."""
     folder.mkdir(parents=True)
+    with _locked_while_living(folder):
+        folder.mkdir(exist_ok=True)  # another process may have taken it for left over before it was locked
+        yield
+
+
+@contextlib.contextmanager
+def _locked_while_living(folder: Path) -> Iterator[None]:
+    """Lock a folder of this process while the block runs; a killed process's lock is gone, see `_remove_unless_locked`."""
     if fcntl is None:
         yield
         return
@@ -123,24 +131,27 @@ def _held_folder(folder: Path) -> Iterator[None]:
     try:
         with contextlib.suppress(OSError):  # a file system without locks; nobody removes anything there
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        folder.mkdir(exist_ok=True)  # another process may have taken it for left over before it was locked
         yield
     finally:
         os.close(descriptor)
 
 
+def _remove_unless_locked(folder: Path) -> None:
+    """Remove a folder that no living process has locked."""
+    with contextlib.suppress(OSError):  # a living process holds it, or it only takes space
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+
+
 def _remove_left_folders(folder: Path) -> None:
     """Remove what killed processes left of `whole_folder` in a folder: what no living one has locked."""
     for path in folder.glob(".*.part") if fcntl is not None else ():
-        if not TEMPORARY.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
-            continue
-        with contextlib.suppress(OSError):  # it only takes space
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True)
-            finally:
-                os.close(descriptor)
+        if TEMPORARY.fullmatch(path.name) and not path.is_symlink() and path.is_dir():
+            _remove_unless_locked(path)
 
 
 @contextlib.contextmanager
@@ -157,26 +168,14 @@ def private_folder(name: str) -> Iterator[Path]:
     """
     parent = Path(tempfile.gettempdir())
     for left in parent.glob(f"{name}.*") if fcntl is not None else ():
-        if left.is_symlink() or not left.is_dir() or left.stat().st_uid != os.getuid():
-            continue
-        with contextlib.suppress(OSError):  # a living process holds it, or it only takes space
-            descriptor = os.open(left, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left, ignore_errors=True)
-            finally:
-                os.close(descriptor)
+        if not left.is_symlink() and left.is_dir() and left.stat().st_uid == os.getuid():
+            _remove_unless_locked(left)
     folder = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=parent))  # mode 700
-    descriptor = os.open(folder, os.O_RDONLY) if fcntl is not None else None
-    try:
-        if descriptor is not None:
-            with contextlib.suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if descriptor is not None:
-            os.close(descriptor)
+    with _locked_while_living(folder):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def require_new(path: str | os.PathLike) -> None:

@@ -286,11 +286,9 @@ def make_job(
     started = time.time()
     with about_arguments():
         require_noise(options.noise)
-    if pipe is not None:
-        pass
-    elif options.system is None:
+    if pipe is None and options.system is None:
         pipe = load_pipeline(options.model, options.device)
-    else:
+    elif pipe is None:
         system = load_system(options.system, options.model)
         pipe = SystemPipeline(options.system, system, options.model, usable_device(options.device))
     if options.fast:

@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 HU_CENTRE, HU_SCALE = -150.0, 500.0  # lung -850 -> -1.4, soft tissue 40 -> 0.4, bone 1000 -> 2.3: unit-ish variance
 # What the models see, as in training. Signed files hold noise well below vacuum, which belongs to the texture of air and
 # lung: clipped at -1024, a sharp slice of a real pair lost 11 % of its pixels and agreement (CCC .88 -> .83).
-HIGHEST_AIR_HU = -900.0  # that files hold outside the circle of reconstruction
 LOWEST_SEEN_HU, HIGHEST_SEEN_HU = OUTSIDE_FIELD_OF_VIEW_HU, 3071.0
+HIGHEST_AIR_HU = -900.0  # that files hold outside the circle of reconstruction
 UNMEASURED_HU = -1024.0  # air, stands for pixels without a measurement
 LEGAL_HU = (-32768.0, 65535.0)  # what 16 stored bits can hold at slope 1: anything else is no CT
 LEGAL_SPACING_MM = LEGAL_RANGES["PixelSpacing"][:2]

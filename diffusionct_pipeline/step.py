@@ -37,7 +37,9 @@ ANGLES = 12
 # Deviation of the level from which on it counts as unknown: then the target's noise is the sounder choice.
 LARGEST_LEVEL_DEVIATION = 0.4
 SURELY_SMOOTHED = 0.5  # what is left of smoothed noise does not tell its dose
-USUAL_DOSE_DEVIATION = 0.45  # log power, rms, by which the noise of eight real scans differed from the standard's level
+USUAL_DOSE_DEVIATION = (
+    0.45  # log power, rms, by which the noise of seven real series differed from the standard's level
+)
 USUAL_LOG_DENSITY = 5.0  # of noise, beside which quantization counts little
 SMALLEST_SEEN_MTF = 1e-3
 SOFT_TISSUE_HU = (0.0, 130.0)  # local means, as of `estimation.noise`

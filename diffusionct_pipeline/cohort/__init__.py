@@ -1,6 +1,7 @@
 """Cohorts: the features of every region of many images as a table, and how well two such tables agree."""
 
-from .evaluation import CohortEvaluation, evaluate_cohort
+from .comparison import CohortEvaluation
+from .evaluation import evaluate_cohort
 from .feature_agreement import Robustness, icc, robustness
 from .features import CohortFeatures, extract_cohort
 from .lung_density import density, lungs_by_threshold, measure_density

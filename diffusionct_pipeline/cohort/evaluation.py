@@ -10,7 +10,6 @@ OUT/*.png, .pdf, .svg
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,54 +19,15 @@ from ..evaluation.series.measuring import kept_until_done
 from ..files import require_writable, whole_folder
 from ..optional import import_optional
 from ..usage import UsageError, require_new_folder
-from .feature_agreement import Robustness, robustness
+from .comparison import COMBAT, CohortEvaluation, Pairs
+from .feature_agreement import robustness
 from .rows import Rows, matched, read_scans, read_sources
 from .settings import CohortSettings
 from .tables import SUFFIXES, write_table
 from .telling import Told, tell_apart
 
-COMBAT = " + ComBat"
 FEWEST_TO_FIT = 3  # regions of other patients, to fit ComBat on
 _STILL = 1e-9  # spread relative to the magnitude of a feature that ComBat cannot use
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """The regions that a candidate and the standard share.
-
-    Attributes:
-        source, target: (regions, features).
-        patients: Of each region.
-    """
-
-    source: np.ndarray
-    target: np.ndarray
-    patients: list[str]
-
-
-@dataclass(frozen=True, eq=False)
-class CohortEvaluation:
-    """What a comparison of tables found.
-
-    Attributes:
-        standard: Its name.
-        features: Names.
-        rows: Name of each table -> its rows, the standard first.
-        pairs: Candidate -> its pairs; those after ComBat among them.
-        robustness: Candidate -> agreement of each feature.
-        told: (name, "from the standard" or "by KERNEL COLUMN") -> how well kinds are told apart, or why not.
-        batch: The column that was told, "" where none varies.
-        remarks: What a reader must know.
-    """
-
-    standard: str
-    features: list[str]
-    rows: dict[str, Rows]
-    pairs: dict[str, Pairs]
-    robustness: dict[str, Robustness]
-    told: dict[tuple[str, str], Told | str]
-    batch: str
-    remarks: list[str] = field(default_factory=list)
 
 
 def evaluate_cohort(

@@ -16,7 +16,7 @@ from .telling import Told
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .evaluation import Pairs
+    from .comparison import Pairs
 
 RESAMPLES = 500
 SHOWN_RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of spreads, ticks of the axis

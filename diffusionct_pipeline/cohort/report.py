@@ -14,7 +14,7 @@ from ..evaluation.series.tables import Table
 from ..files import write_whole
 from ..optional import import_optional
 from ..usage import UsageError
-from .evaluation import COMBAT, CohortEvaluation
+from .comparison import COMBAT, CohortEvaluation
 from .feature_agreement import FEWEST_PATIENTS, THRESHOLDS, Robustness, class_of
 from .figures import plot_ccc_curves, plot_reproducible_with_bands, plot_spread, plot_told
 from .tables import write_table

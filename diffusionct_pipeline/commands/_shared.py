@@ -9,7 +9,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -33,16 +33,16 @@ def count(text: str) -> int:
     return int(text)
 
 
-def millimetres(text: str) -> float:
-    """ "2.5" -> 2.5.
+def number_of(unit: str) -> Callable[[str], float]:
+    """Make the type of an argument that is a number of a unit above 0; anything else is an ArgumentTypeError."""
 
-    Raises:
-        ArgumentTypeError: no number above 0.
-    """
-    value = above_zero(text)
-    if value is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is a number of mm above 0")
-    return value
+    def number(text: str) -> float:
+        value = above_zero(text)
+        if value is None:
+            raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is a number of {unit} above 0")
+        return value
+
+    return number
 
 
 def above_zero(text: str) -> float | None:

@@ -7,7 +7,7 @@ import contextlib
 from pathlib import Path
 
 from ..usage import UsageError, require_model, require_paths
-from ._shared import EXIT_OK, MODEL_HELP, above_zero
+from ._shared import EXIT_OK, MODEL_HELP, number_of
 
 TEXT = "standardize and look at scans in the browser, on this machine only"
 EXAMPLE = "diffusionct app scans/patient_01"
@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--model", metavar="M", help=MODEL_HELP)
     add("--port", type=port, default=PORT, metavar="P", help="of 127.0.0.1; 0 takes a free one (default: %(default)s)")
-    add("--most-gb", type=gigabytes, default=4.0, metavar="GB", help="of uploads, unpacked (default: %(default)g)")
+    add(
+        "--most-gb", type=number_of("GB"), default=4.0, metavar="GB", help="of uploads, unpacked (default: %(default)g)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -59,15 +61,3 @@ def port(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) > HIGHEST_PORT:
         raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is an integer of 0 to {HIGHEST_PORT}")
     return int(text)
-
-
-def gigabytes(text: str) -> float:
-    """ "4" -> 4.0.
-
-    Raises:
-        ArgumentTypeError: no number above 0.
-    """
-    value = above_zero(text)
-    if value is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is a number of GB above 0")
-    return value

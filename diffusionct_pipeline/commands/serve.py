@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..usage import UsageError, require_folder, require_model, require_paths
-from ._shared import EXIT_FAILURE, EXIT_OK, MODEL_HELP, above_zero
+from ._shared import EXIT_FAILURE, EXIT_OK, MODEL_HELP, number_of
 
 TEXT = "standardize what arrives in an Orthanc server, put the results into its studies, and send them on"
 EXAMPLE = "diffusionct serve --orthanc http://127.0.0.1:8042 --rules rules.toml --work /var/lib/diffusionct"
@@ -26,11 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how often a failed delivery is tried again (default: %(default)s)",
     )
-    add("--pause", type=seconds, default=60.0, metavar="S", help="seconds before the first new try, doubled each time, up to an "
+    add("--pause", type=number_of("seconds"), default=60.0, metavar="S",
+        help="seconds before the first new try, doubled each time, up to an "
         "hour (default: %(default)g)")  # fmt: skip
     add(
         "--poll",
-        type=seconds,
+        type=number_of("seconds"),
         default=2.0,
         metavar="S",
         help="seconds between two looks at Orthanc (default: %(default)g)",
@@ -88,15 +89,3 @@ def whole(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is an integer of at least 0")
     return int(text)
-
-
-def seconds(text: str) -> float:
-    """ "0.5" -> 0.5.
-
-    Raises:
-        ArgumentTypeError: no number above 0.
-    """
-    value = above_zero(text)
-    if value is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is a number of seconds above 0")
-    return value

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..usage import about_arguments, require_folder
-from ._shared import EXIT_OK, ProgressBar, count, millimetres
+from ._shared import EXIT_OK, ProgressBar, count, number_of
 
 if TYPE_CHECKING:
     from ..simulation import SeriesOptions
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "lists (default: %(default)s)")  # fmt: skip
     add(
         "--thickness",
-        type=millimetres,
+        type=number_of("mm"),
         default=1.0,
         metavar="MM",
         help="of a slice, and distance (default: %(default)s)",

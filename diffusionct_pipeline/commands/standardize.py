@@ -17,7 +17,7 @@ from ._shared import (
     ProgressBar,
     above_zero,
     count,
-    millimetres,
+    number_of,
     patients_kept_out_of_the_log,
 )
 
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "side")  # fmt: skip
     add("--page", action="store_true", help="also write a page for each series, OUT/page_01.html and so on: before, after, "
         "difference and swipe of up to 12 slices in a browser; it loads nothing and names no patient")  # fmt: skip
-    add("--slice-thickness", type=millimetres, metavar="MM", help="of the volumes, which do not say it; default: the "
+    add("--slice-thickness", type=number_of("mm"), metavar="MM", help="of the volumes, which do not say it; default: the "
         "distance of their slices")  # fmt: skip
     add("--series-uid", metavar="UID", help="names the one volume to the noise: with the SeriesInstanceUID and "
         "thickness of its DICOM series, and its estimate (--source), it becomes what that becomes; default: a hash of its HU")  # fmt: skip

@@ -29,13 +29,6 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.jo
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def server(tmp_path):
-    server = Server(tmp_path / "orthanc", "ORTHANC").start()
-    yield server
-    server.stop()
-
-
 @contextlib.contextmanager
 def small_disk(folder, size):
     """A file system of its own; the block may enlarge it."""

@@ -7,7 +7,6 @@ import pydicom
 import pytest
 from helpers.dicom import ROOT, dciodvfy_errors, make_slice
 from helpers.node import RULES, data_of, push, results, states
-from helpers.orthanc_server import Server
 from helpers.runs import HU
 
 from diffusionct_pipeline.cli import main
@@ -15,13 +14,6 @@ from diffusionct_pipeline.node.orthanc import Orthanc
 from diffusionct_pipeline.node.state import Record, all_states
 from diffusionct_pipeline.node.worker import serve
 from diffusionct_pipeline.standardize_folder import standardize_folder
-
-
-@pytest.fixture
-def server(tmp_path):
-    server = Server(tmp_path / "orthanc", "ORTHANC").start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

@@ -29,8 +29,7 @@ from stages import STAGES, timed, write_noise
 from diffusionct_pipeline.dicom import scan_folder, write_slice
 from diffusionct_pipeline.evaluation.regions import square_regions
 from diffusionct_pipeline.evaluation.texture import texture_agreement
-from diffusionct_pipeline.fast import make_fast
-from diffusionct_pipeline.folder_job import load_pipeline
+from diffusionct_pipeline.loading import load_pipeline, make_fast
 from diffusionct_pipeline.pipeline import checked_indices
 from diffusionct_pipeline.standardize_folder import standardize_folder
 from diffusionct_pipeline.training_data.splits import TEST, take

@@ -14,8 +14,8 @@ from .dicom.reading import read_dataset
 from .evaluation.geometry import find_series, match_slices
 from .evaluation.regions import spread
 from .files import require_new, require_writable, whole_folder, write_whole
-from .folder_job import load_pipeline
 from .image_processor import HUSlice
+from .loading import load_pipeline
 from .publishing.contents import remove_places
 from .usage import UsageError
 

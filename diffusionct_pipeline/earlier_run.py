@@ -7,10 +7,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import __version__
 from .reached import Reached
 from .run_report import REPORT_FILE
 from .scan_estimate import ScanEstimate
+from .version import __version__
 
 
 @dataclass(frozen=True)

@@ -14,23 +14,21 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 
 from .characterise.prior import SliceLatent
-from .devices import first_line, usable_device
 from .earlier_run import KnownScan, given_scans, known_scans
-from .fast import make_fast
 from .files import full_disk, visible_names, write_whole
-from .pipeline import DiffusionCTPipeline
+from .loading import load_pipeline, make_fast
+from .paths import relative_path
 from .provenance import Derivation
-from .run_report import REPORT_FILE, SeriesEntry, make_report, relative_path
+from .run_report import REPORT_FILE, SeriesEntry, make_report
 from .sample_files import SAMPLES_FOLDER
 from .seeds import MAX_SEED
 from .sources import Sources
+from .standardizer import Standardizer
 from .step import Step, Target, require_noise
-from .systems import SystemPipeline, load_system
 from .usage import UsageError, about_arguments
 
 logger = logging.getLogger(__name__)
@@ -58,7 +56,6 @@ class FolderOptions:
     page: bool = False
     overwrite: bool = False
     again: bool = False
-    system: str | None = None
     fast: bool = False
     series_uid: str | None = None
     slice_thickness: float | None = None
@@ -86,9 +83,19 @@ class FolderOptions:
                 f"{len(sources.series)} DICOM series; it is legal for one volume alone."
             )
 
+    def require_nothing_to_load(self) -> None:
+        """Refuse options of loading, for a run whose pipeline is loaded.
+
+        Raises:
+            UsageError: naming the option.
+        """
+        for name in ("model", "device", "fast"):
+            if getattr(self, name):
+                raise UsageError(f"`{name}` has no effect with `pipe`, which is loaded; leave one of them out.")
+
     def as_json(self) -> dict[str, Any]:
         """The options, the checkpoint by its name; what is special only where it was given."""
-        special = ("again", "page", "system", "series_uid", "slice_thickness", "source")
+        special = ("again", "page", "series_uid", "slice_thickness", "source")
         chosen = {
             name: value for name, value in asdict(self).items() if name not in special or value not in (None, False)
         }
@@ -143,12 +150,13 @@ class Job:
         task: Of the present scan.
         report_file: Where the report is, below `output`; elsewhere than usual, the run is one of several that share `output`.
         before: Series of the list before the first one of this run.
+        loaded: What the report says of a pipeline that was loaded before the run, in place of the options of loading.
     """
 
     scan: Sources
     output: Path
     options: FolderOptions
-    pipe: DiffusionCTPipeline | SystemPipeline
+    pipe: Standardizer
     target: Target | None
     derivation: Derivation
     progress: Callable[[int, int], None]
@@ -169,6 +177,7 @@ class Job:
     task: ScanTask | None = None
     report_file: Path = Path(REPORT_FILE)
     before: int = 0
+    loaded: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_shared(self) -> bool:
@@ -247,7 +256,7 @@ class Job:
             output=self.output,
             derivation=self.derivation,
             # As in the derived headers: the hash of a reference, whose path may name a patient.
-            options={**self.options.as_json(), "reference": self.derivation.reference},
+            options={**self.options.as_json(), **self.loaded, "reference": self.derivation.reference},
             samples_folder=SAMPLES_FOLDER if self.options.num_samples > 1 else None,
             slices=self.total,
             entries=self.entries,
@@ -276,9 +285,13 @@ def make_job(
     output: Path,
     options: FolderOptions,
     progress: Callable[[int, int], None] | None,
-    pipe: DiffusionCTPipeline | None = None,
+    pipe: Standardizer | None = None,
 ) -> Job:
     """Load the model, unless it is loaded already, check the options and measure the texture of the reference.
+
+    Args:
+        scan, output, options, progress: As of `Job`.
+        pipe: What is loaded already; None loads what the options name.
 
     Raises:
         ValueError, OSError: naming the option and the reason.
@@ -286,15 +299,13 @@ def make_job(
     started = time.time()
     with about_arguments():
         require_noise(options.noise)
-    if pipe is None and options.system is None:
+    is_given = pipe is not None
+    if is_given:
+        options.require_nothing_to_load()
+    else:
         pipe = load_pipeline(options.model, options.device)
-    elif pipe is None:
-        system = load_system(options.system, options.model)
-        pipe = SystemPipeline(options.system, system, options.model, usable_device(options.device))
-    if options.fast:
-        if options.system is not None:
-            raise UsageError("`fast` has no effect with `system`; leave one of them out.")
-        make_fast(pipe)
+        if options.fast:
+            make_fast(pipe)
     steps = options.num_inference_steps
     steps = pipe.config.default_num_inference_steps if steps is None else steps
     with about_arguments():
@@ -318,7 +329,7 @@ def make_job(
     return Job(
         scan=scan,
         output=output,
-        options=replace(options, num_inference_steps=steps, device=str(pipe._execution_device)),
+        options=replace(options, num_inference_steps=steps, device=str(pipe.device)),
         pipe=pipe,
         target=target,
         known=known,
@@ -326,7 +337,13 @@ def make_job(
         progress=progress or (lambda done, total: None),
         started=started,
         begun=time.time(),
+        loaded=named_as_loaded(derivation) if is_given else {},
     )
+
+
+def named_as_loaded(derivation: Derivation) -> dict[str, str]:
+    """What the report says in place of the options of loading."""
+    return {"model": "as loaded"} | ({"system": derivation.system} if derivation.system else {})
 
 
 @contextmanager
@@ -350,23 +367,6 @@ def failures_listed(job: Job, entry: SeriesEntry, paths: list[Path], slices: int
         if full_disk(error) or not job.has_output():
             job.stopped = reason
         job.count(len(paths) if slices is None else slices)
-
-
-def load_pipeline(model: str | os.PathLike | None = None, device: str | None = None) -> DiffusionCTPipeline:
-    """Load a checkpoint and put it on a device; None as in `standardize_folder`.
-
-    Raises:
-        ValueError: naming the model or device and the reason.
-    """
-    place = usable_device(device)
-    try:
-        diffusers.utils.logging.disable_progress_bar()  # three small files
-        pipe = DiffusionCTPipeline.from_pretrained(model)
-    except Exception as error:  # what a damaged checkpoint or an unreachable Hub raises depends on the damage
-        name = "the embedded model" if model is None else f'model "{model}"'
-        raise ValueError(f"{name} cannot be loaded: {first_line(error)}") from error
-    pipe.set_progress_bar_config(disable=True)
-    return pipe.to(place)
 
 
 def generator_for(seed: int) -> torch.Generator:

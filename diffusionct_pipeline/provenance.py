@@ -44,6 +44,7 @@ class Derivation:
         noise: "keep", "target" or HU.
         label: Kernel that derived images name; "" for `target_name`. It follows from the results, and no UID depends on it.
         measured: What results were measured to show, in words; "" where nothing was.
+        system: Name of the system of the comparison that made them; "" for DiffusionCT.
     """
 
     model_id: str
@@ -55,6 +56,7 @@ class Derivation:
     noise: str = "keep"
     label: str = ""
     measured: str = ""
+    system: str = ""
 
     def of_source(self, source: ScanEstimate, noise: str | float) -> Derivation:
         """The same for one scan, as it was estimated, to a noise level."""
@@ -96,7 +98,7 @@ class Derivation:
         return replace(derived, description=self.describe_volume(derived, slices, seeds))
 
     def describe_volume(self, derived: CTVolume, slices: Sequence[HUSlice], seeds: Sequence[int]) -> str:
-        """What a derived volume says of itself in the 80 characters that NIfTI has: target, model, and a hash.
+        """What a derived volume says of itself in the 80 characters that NIfTI has: target and model, or system, and a hash.
 
         The hash is of its HU, those of its source and all that they were made with, so that a volume that was changed
         since does not pass for what a run would write.
@@ -105,8 +107,11 @@ class Derivation:
         made_with = [self.model_id, self.target_name, [self.options(seed) for seed in seeds], places]
         digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode())
         digest.update(f"{slices[0].volume.uid} {derived.uid}".encode())
+        run = f"run {digest.hexdigest()[:ID_DIGITS]}"
+        if self.system:
+            return f"{MADE_BY}'s {self.system}; {run}"
         kernel, model = synthetic_kernel_name(self.label or self.target_name), self.model_id.split()[-1]
-        return f"{MADE_BY} {kernel}; model {model}; run {digest.hexdigest()[:ID_DIGITS]}"
+        return f"{MADE_BY} {kernel}; model {model}; {run}"
 
 
 def seal(derived: Dataset, source: CTSlice) -> None:

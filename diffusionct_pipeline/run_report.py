@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import re
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +11,10 @@ from typing import Any
 import diffusers
 import torch
 
-from . import __version__
 from .dicom import CTSeries, Skipped, SkippedKind
+from .paths import relative_path, without_folders
 from .provenance import Derivation
+from .version import __version__
 
 REPORT_FILE = "run_report.json"
 # A file of these kinds is no slice that anybody wanted standardized. One of another kind (truncated, no pixel spacing,
@@ -185,18 +183,6 @@ def split_skipped(skipped: list[Skipped], folder: Path) -> tuple[list[dict[str, 
     return junk, unusable
 
 
-def without_folders(value: Any, folders: Mapping[str, Path]) -> Any:
-    """JSON values, or a text, with names for folders wherever a quoted path is one of them or begins with it."""
-    if isinstance(value, dict):
-        return {key: without_folders(inner, folders) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [without_folders(inner, folders) for inner in value]
-    if isinstance(value, str):
-        for name, folder in sorted(folders.items(), key=lambda pair: -len(str(pair[1]))):  # one may lie in the other
-            value = re.sub(rf"""(?<=["']){re.escape(str(folder))}(?=["'{re.escape(os.sep)}])""", name, value)
-    return value
-
-
 def utc(seconds: float) -> str:
     """`time.time()` as text."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
@@ -207,8 +193,3 @@ def is_junk(skipped: Skipped) -> bool:
     if skipped.kind in JUNK_KINDS_BY_NAME:
         return skipped.path.suffix.lower() not in DICOM_SUFFIXES
     return skipped.kind in JUNK_KINDS
-
-
-def relative_path(path: Path, folder: Path) -> Path:
-    """Path of a file below a folder."""
-    return Path(os.path.relpath(path, folder))

@@ -13,7 +13,7 @@ from typing import TextIO
 import pydicom
 
 from .dicom import CTSeries
-from .run_report import relative_path
+from .paths import relative_path
 from .sources import Sources, scan_source
 from .usage import UsageError
 from .volumes import VolumeHeader

@@ -10,7 +10,7 @@ from .dicom import DicomError, FolderScan, Skipped, SkippedKind, read_slice, sca
 from .dicom.errors import LEFT_ALONE
 from .dicom.folders import series_of, visible_files
 from .dicom.reading import SliceHeader
-from .run_report import relative_path
+from .paths import relative_path
 from .usage import UsageError, require_outside
 from .volumes import VolumeError, VolumeHeader, is_volume, read_volume_header
 from .volumes.files import is_result

@@ -23,16 +23,17 @@ from .dicom.plausible import ValueRange, lacks_air, lacks_air_remark
 from .files import locked_folder, remove_temporaries, whole_file
 from .finished import finished_samples, finished_slice
 from .folder_job import FolderOptions, Job, failures_listed, generator_for, make_job
+from .folder_pages import write_series_page, write_volume_page
 from .folder_previews import preview_indices, write_preview
 from .folder_scans import SeriesSlices, begin_scan
 from .image_processor import GRID, HUSlice
 from .optional import import_optional
-from .page.folder_pages import write_series_page, write_volume_page
 from .pipeline import ACCELERATOR_BATCH, sample_seed
 from .run_report import SeriesEntry
 from .sample_files import SliceSamples, samples_path
 from .sources import arrivals, require_apart, scan_source
 from .standardize_volumes import standardize_volume
+from .standardizer import Standardizer
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def standardize_folder(
     page: bool = False,
     overwrite: bool = False,
     again: bool = False,
-    system: str | None = None,
+    pipe: Standardizer | None = None,
     fast: bool = False,
     series_uid: str | None = None,
     slice_thickness: float | None = None,
@@ -72,7 +73,7 @@ def standardize_folder(
     Args:
         source: DICOM, NIfTI or NRRD file, or folder with any number of series, volumes and other files.
         output: Folder for the results, not inside `source`. One run at a time writes to it.
-        model: Checkpoint folder or "user/repo" on the Hub; None for the embedded checkpoint. With `system`, its folder.
+        model: Checkpoint folder or "user/repo" on the Hub; None for the embedded checkpoint.
         target: Name of a kernel of `simulation.KERNELS`; None for the checkpoint's standard.
         reference: File, or folder with one DICOM series, whose texture to take in place of a kernel by name.
         noise: "keep" the dose of each scan, take over that of the "target", or noise in soft tissue in HU.
@@ -90,7 +91,8 @@ def standardize_folder(
             before and after in a browser.
         overwrite: Whether to make what is finished again.
         again: Whether to standardize what this package has standardized, which is left alone otherwise.
-        system: Name of a system of the comparison (`systems.load_system`) that takes the pipeline's place.
+        pipe: What is loaded already and takes the place of `model`, `device` and `fast`: a `DiffusionCTPipeline`, or a system
+            of the comparison (`load_as_pipeline`).
         fast: Whether the networks run in bfloat16, for GPUs, see `make_fast`. Files have other UIDs then, and other
             pixels.
         series_uid: Names the scan of the one volume that is given to the noise, as the SeriesInstanceUID does for
@@ -125,7 +127,6 @@ def standardize_folder(
         page=page,
         overwrite=overwrite,
         again=again,
-        system=system,
         fast=fast,
         series_uid=series_uid,
         slice_thickness=slice_thickness,
@@ -140,7 +141,7 @@ def standardize_folder(
 
     with one_thread():
         # 2. One model and one reference for all.
-        job = make_job(scan, output, options, progress)
+        job = make_job(scan, output, options, progress, pipe)
 
         # 3. Series by series.
         with locked_folder(output):

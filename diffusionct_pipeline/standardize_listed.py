@@ -17,10 +17,12 @@ from .devices import one_thread
 from .earlier_run import known_scans
 from .files import locked_folder, remove_temporaries, visible_names, write_whole
 from .folder_job import FolderOptions, Job, make_job
-from .run_report import REPORT_FILE, split_skipped, without_folders
+from .paths import without_folders
+from .run_report import REPORT_FILE, split_skipped
 from .series_list import ListedSeries, chosen, list_series, read_list, scan_listed
 from .sources import Sources, require_apart, scan_source
 from .standardize_folder import run_job
+from .standardizer import Standardizer
 
 SERIES_FOLDER = ".series"  # hidden: it is no result, and nobody who reads results should find files there
 SAME = (
@@ -40,6 +42,7 @@ def standardize_listed(
     chunk: int = 1,
     *,
     known_source: str | os.PathLike | None = None,
+    pipe: Standardizer | None = None,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def standardize_listed(
         series_list: File that `series_list.write_list` wrote.
         index: Which chunk, from 1.
         chunk: Series in a chunk.
-        known_source: As of `standardize_folder`.
+        known_source, pipe: As of `standardize_folder`.
         progress: Called with the samples done and all.
         **options: Others of `standardize_folder`.
 
@@ -73,7 +76,7 @@ def standardize_listed(
     shown, total = 0, sum(scan.slices for scan in scans) * settings.num_samples
     reports = []
     with one_thread():
-        job = make_job(scans[0], output, settings, None)
+        job = make_job(scans[0], output, settings, None, pipe)
         for item, scan in zip(wanted, scans):
             before = shown
             of_series = job_of_series(job, item, scan, listed.index(item))

@@ -12,7 +12,7 @@ from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.dicom.deriving import content_id, derived_uid
-from diffusionct_pipeline.fast import make_fast
+from diffusionct_pipeline.loading import make_fast
 from diffusionct_pipeline.standardize_folder import standardize_folder
 
 HU = ramp(64, 64)

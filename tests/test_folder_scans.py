@@ -13,6 +13,7 @@ from diffusionct_pipeline import __version__, folder_scans
 from diffusionct_pipeline.earlier_run import given_scans, known_scans
 from diffusionct_pipeline.scan_estimate import ScanEstimate
 from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.systems import load_as_pipeline
 
 REPORT = "run_report.json"
 
@@ -138,14 +139,14 @@ class TestReport:
             assert ScanEstimate.from_json(entry["source"]).tokens.shape[1] == 8
 
     def test_a_system_of_the_comparison_needs_no_estimate(self, scans, tmp_path, estimated):
-        found = standardize_folder(scans, tmp_path / "out", system="input")
+        found = standardize_folder(scans, tmp_path / "out", pipe=load_as_pipeline("input"))
         assert estimated == [] and found["written"] == 6
         assert all(entry["source"] is None and not entry["missed"] for entry in found["series"])
 
     @pytest.mark.parametrize("option", [{"target": "Br40"}, {"noise": "target"}, {"noise": 30.0}], ids=str)
     def test_it_takes_none_of_their_options(self, scans, tmp_path, option):
         with pytest.raises(ValueError, match="no effect with `system`"):
-            standardize_folder(scans, tmp_path / "out", system="input", **option)
+            standardize_folder(scans, tmp_path / "out", pipe=load_as_pipeline("input"), **option)
         assert not (tmp_path / "out").exists()
 
 

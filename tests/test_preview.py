@@ -12,6 +12,7 @@ from diffusionct_pipeline import folder_previews
 from diffusionct_pipeline.preview import CROP_SCALE, panels, preview_png
 from diffusionct_pipeline.preview_crops import CROP_KINDS, CROP_PIXELS, find_crops
 from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.systems import load_as_pipeline
 
 LUNG, SOFT_TISSUE = np.s_[10:110, 20:120], np.s_[120:220, 110:210]
 LONG_WARNING = "warning: " + "its noise was smoothed, which hides the dose; " * 8
@@ -128,5 +129,5 @@ class TestWarning:
     def test_a_system_that_has_no_target_is_not_warned_of(self, tmp_path, pictures):
         (tmp_path / "in").mkdir()
         save(make_slice(ramp(48, 64)), tmp_path / "in/1.dcm")
-        standardize_folder(tmp_path / "in", tmp_path / "out", system="input", preview=True)
+        standardize_folder(tmp_path / "in", tmp_path / "out", pipe=load_as_pipeline("input"), preview=True)
         assert pictures.pop()[5] == ""

@@ -18,9 +18,11 @@ from ..characterise.folder import characterise_folder
 from ..dicom import CTSeries, read_slice
 from ..estimation import estimate_kernel_of_slices
 from ..evaluation.uncertainty import fewest_samples
+from ..folder_pages import view_of
 from ..image_processor import from_volume
-from ..page.view import View, whole_hu
-from ..run_report import SeriesEntry, relative_path, without_folders
+from ..page.view import whole_hu
+from ..paths import relative_path, without_folders
+from ..run_report import SeriesEntry
 from ..sample_files import SliceSamples, samples_path
 from ..simulation import KERNELS
 from ..sources import Sources, scan_source
@@ -388,7 +390,7 @@ class ShownSeries:
 
     def to_json(self) -> dict[str, Any]:
         """What a viewer wants to know, and what the report says."""
-        view = View.of(self.entry, self.indices, self.shape)
+        view = view_of(self.entry, self.indices, self.shape)
         return {
             **view.to_json(), "facts": view.facts, "missed": view.missed, "remarks": self.entry.remarks,
             "unlike_training": self.entry.unlike_training, "noise": self.entry.noise,

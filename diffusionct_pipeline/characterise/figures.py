@@ -13,7 +13,7 @@ from ..optional import import_optional
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .folder import Characterisation
+    from .result import Characterisation
 
 MOST_CURVES = 28  # of a figure: so many lines differ
 MARKERS = "osD^vP*X"

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import __version__
 from ..dicom.deriving import KERNEL_MARKS
 from ..estimation.noise import SIDE_MM, TISSUES
 from ..evaluation.series.plots import save_figure
@@ -17,6 +16,7 @@ from ..evaluation.series.tables import Table
 from ..files import write_whole
 from ..pipeline import CHECKED_SLICES
 from ..reached import BAND_LP_CM, TOLERANCE
+from ..version import __version__
 from .advice import advice_text
 from .figures import plot_overview, plot_resolution, plot_spectra
 from .measure import MeasuredSeries
@@ -24,7 +24,7 @@ from .prior import FAR
 from .styles import TISSUE
 
 if TYPE_CHECKING:
-    from .folder import Characterisation
+    from .result import Characterisation
 
 Cell = str | float | int | None
 PAIR_COLUMNS = ("first", "second", "kernel_first", "kernel_second", "slices", "noise_correlation", "use")

@@ -12,7 +12,7 @@ from ..dicom import DicomError, Skipped
 from ..dicom.folders import visible_files
 from ..dicom.reading import read_dataset
 from ..evaluation.masks import RTSTRUCT_CLASS, SEG_CLASSES
-from ..run_report import relative_path
+from ..paths import relative_path
 from ..sources import scan_source
 from ..usage import UsageError
 from ..volumes import is_volume

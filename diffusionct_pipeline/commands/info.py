@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..optional import OPTIONAL
+from ..version import __version__
 from ._shared import EXIT_OK
 
 TEXT = "show versions, the embedded checkpoint, kernels, systems and devices"

@@ -94,6 +94,13 @@ def run(options: argparse.Namespace) -> int:
         require_paths(**{"--series-list": options.series_list})
         listed = {"series_list": options.series_list, "index": options.index, "chunk": options.chunk or 1}
 
+    pipe = None
+    if options.system is not None:
+        if options.fast:
+            raise UsageError("--fast has no effect with --system; leave one of them out.")
+        from ..systems import load_as_pipeline
+
+        pipe = load_as_pipeline(options.system, options.model, options.device)
     bar = ProgressBar("standardize", unit="slice" if options.samples == 1 else "sample")
     with patients_kept_out_of_the_log(options.input, options.output, options.reference), bar as progress:
         report = standardize(
@@ -101,20 +108,20 @@ def run(options: argparse.Namespace) -> int:
             options.output,
             **listed,
             known_source=options.source,
-            model=options.model,
+            model=options.model if pipe is None else None,
             target=options.target,
             reference=options.reference,
             noise=options.noise,
             num_inference_steps=options.steps,
             seed=options.seed,
-            device=options.device,
+            device=options.device if pipe is None else None,
             batch_size=options.batch_size,
             num_samples=options.samples,
             preview=options.preview,
             page=options.page,
             overwrite=options.overwrite,
             again=options.again,
-            system=options.system,
+            pipe=pipe,
             fast=options.fast,
             series_uid=options.series_uid,
             slice_thickness=options.slice_thickness,

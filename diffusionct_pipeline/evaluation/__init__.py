@@ -12,7 +12,7 @@ from .agreement import (
 from .combat import combat
 from .image_metrics import bias_hu, edge_mtf, noise_power_spectrum, nps_distance, psnr, rmse_hu, ssim
 from .masks import read_mask
-from .series.comparison import Evaluation, compare_series, evaluate_series
+from .series.comparison import compare_series, evaluate_series
 from .series.plots import (
     plot_bland_altman,
     plot_class_boxes,
@@ -22,6 +22,7 @@ from .series.plots import (
     plot_reproducible_features,
     save_figure,
 )
+from .series.result import Evaluation
 from .series.tables import Table, class_table, table1
 from .uncertainty import ClassCoverage, coverage_by_class, sample_intervals
 

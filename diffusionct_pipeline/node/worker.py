@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..devices import one_thread
 from ..files import locked_folder, write_whole
-from ..folder_job import load_pipeline
+from ..loading import load_pipeline
 from ..pipeline import DiffusionCTPipeline
 from ..provenance import model_id
 from ..usage import about_arguments

@@ -20,9 +20,9 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from .. import __version__
 from ..dicom import write_slice
 from ..files import whole_folder
+from ..version import __version__
 from .kernels import Kernel
 from .pairs import ScanOptions, SimulatedPair
 from .scanner import LOWEST_STORED_HU

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from .. import __version__
 from ..evaluation.agreement import ALL, ClassAgreement, agreement_by_class
 from ..evaluation.series.plots import plot_accuracy_and_seconds, plot_panel, plot_reproducible_features, save_figure
 from ..evaluation.series.report import after_combat
@@ -21,6 +20,7 @@ from ..files import write_whole
 from ..radiomics import FEATURE_CLASSES, duplicate_features, feature_names
 from ..train.rivals import LITERAL, RIVALS
 from ..training_data.tumour_pairs import SOURCE, TARGET
+from ..version import __version__
 from .any_to_any import plot_any_to_any
 from .contenders import INPUT, LEAKED, LEAKY, ORACLE, REPEAT, ROWS
 from .measuring import Measured

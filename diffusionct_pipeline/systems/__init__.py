@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from ..devices import usable_device
 from ..usage import UsageError
 from .as_pipeline import SystemPipeline
 from .band_energies import BandEnergies
@@ -93,6 +94,19 @@ def load_system(name: str, folder: str | Path | None = None) -> System:
         raise ValueError(f'"{folder}" cannot be loaded as {name}: {error}') from error
 
 
+def load_as_pipeline(name: str, folder: str | Path | None = None, device: str | None = None) -> SystemPipeline:
+    """A system as `standardize_folder` takes it for its `pipe`.
+
+    Args:
+        name, folder: As of `load_system`.
+        device: "cpu", "cuda", "cuda:1", ...; None takes the first GPU, else the CPU.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    return SystemPipeline(name, load_system(name, folder), folder, usable_device(device))
+
+
 def _source_of(name: str) -> str:
     """What `model` is for a system that needs it."""
     if name in SYSTEMS:
@@ -119,5 +133,6 @@ __all__ = [
     "SystemPipeline",
     "TransferRatio",
     "Unchanged",
+    "load_as_pipeline",
     "load_system",
 ]

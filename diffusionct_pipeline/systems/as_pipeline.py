@@ -16,25 +16,20 @@ import numpy as np
 import torch
 from pydicom.dataset import Dataset
 
-from .. import __version__
 from ..dicom import CTSlice, derive_slice
 from ..image_processor import CTImageProcessor, HUSlice, measured_hu
 from ..provenance import ID_DIGITS, Derivation, constants_of, model_id, pixel_constants, seal
 from ..sampled import require_plausible
 from ..seeds import derive_seed
+from ..step import Step
+from ..version import __version__
 from .in_scan import standardize_in_scan
 from .protocol import System
 
 
 @dataclass(frozen=True)
 class SystemDerivation(Derivation):
-    """What images say that a system of the comparison made.
-
-    Attributes:
-        system: Its name.
-    """
-
-    system: str = ""
+    """What images say that a system of the comparison made."""
 
     def derive(self, hu: np.ndarray, source: CTSlice, seed: int) -> Dataset:
         """Standardized HU (H, W) of a slice, made with a noise seed -> derived CT image."""
@@ -47,7 +42,7 @@ class SystemDerivation(Derivation):
 
 
 class SystemPipeline:
-    """What `standardize_folder` asks of a pipeline.
+    """What `standardize_folder` asks of a pipeline, see `Standardizer`.
 
     Args:
         name: Of the system.
@@ -60,17 +55,24 @@ class SystemPipeline:
     image_processor = CTImageProcessor()
 
     def __init__(self, name: str, system: System, folder: str | Path | None, device: torch.device):
-        self.name, self.system, self.folder, self._execution_device = name, system, folder, device
+        self.name, self.system, self.folder, self.device = name, system, folder, device
         if isinstance(system, torch.nn.Module):
             system.to(device)
 
-    def check_inputs(self, num_inference_steps: int | None, *ignored: Any) -> None:
+    def check_inputs(
+        self,
+        num_inference_steps: int | None,
+        generator: torch.Generator | list[torch.Generator] | None,
+        batch_size: int | None,
+        output_type: str,
+        callback_on_step_end_tensor_inputs: Sequence[str],
+        num_samples: int = 1,
+    ) -> None:
         """Refuse what a system cannot do.
 
         Raises:
             ValueError: for denoising steps or several samples.
         """
-        num_samples = ignored[-1]
         if num_inference_steps is not None or num_samples != 1:
             raise ValueError(
                 f"`num_inference_steps` is {num_inference_steps} and `num_samples` is {num_samples}; with `system` None "
@@ -114,7 +116,13 @@ class SystemPipeline:
         """Nothing is shared between samples: there is one."""
 
     def standardize_batch(
-        self, slices: Sequence[HUSlice], seeds: Sequence[int], *ignored: Any, **also_ignored: Any
+        self,
+        slices: Sequence[HUSlice],
+        seeds: Sequence[int],
+        num_inference_steps: int | None = None,
+        step: Step | None = None,
+        *,
+        encoded: Any = None,
     ) -> list[np.ndarray]:
         """Slices -> (H, W) float32 HU each; what was not measured is air to the system, and keeps its value."""
         results = []

@@ -4,15 +4,9 @@ from .autoencoder_phase import AutoencoderPhase
 from .latent_phase import LatentPhase
 from .literal_phases import LiteralAutoencoderPhase, LiteralLatentPhase
 from .loop import train
-from .options import (
-    AutoencoderOptions,
-    LatentOptions,
-    LiteralAutoencoderOptions,
-    LiteralLatentOptions,
-    SystemOptions,
-    parse_options,
-)
+from .options import AutoencoderOptions, LatentOptions, LiteralAutoencoderOptions, LiteralLatentOptions, parse_options
 from .rivals import RIVALS, RivalsOptions, train_rivals
+from .system_options import SystemOptions
 from .system_phase import SystemPhase, train_system
 
 __all__ = [

@@ -16,7 +16,8 @@ from ..files import write_whole
 from ..systems import TRAINABLE
 from .literal_phases import LiteralAutoencoderPhase, LiteralLatentPhase
 from .loop import train
-from .options import LiteralAutoencoderOptions, LiteralLatentOptions, SystemOptions, option
+from .options import LiteralAutoencoderOptions, LiteralLatentOptions, option
+from .system_options import SystemOptions
 from .system_phase import train_system
 
 ENCODER_DECODER, LITERAL = "encoder-decoder", "DiffusionCT (literal)"

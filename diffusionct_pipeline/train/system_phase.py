@@ -24,7 +24,7 @@ from ..training_data.objects import load_objects, phantom_objects
 from ..training_data.splits import IMAGE_PAIRS, take
 from ..training_data.tumour_pairs import SOURCE, TARGET, tumour_pairs
 from .loop import train
-from .options import SystemOptions
+from .system_options import SystemOptions
 from .validation import ValidationSet
 
 FITTING_PAIRS = 6  # simulated pairs of training phantoms for a system without training

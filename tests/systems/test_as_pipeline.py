@@ -1,4 +1,4 @@
-"""`standardize_folder(system=...)`: derived DICOM by any system of the comparison."""
+"""`standardize_folder(pipe=load_as_pipeline(...))`: derived DICOM by any system of the comparison."""
 
 import json
 
@@ -21,6 +21,7 @@ from diffusionct_pipeline.systems import (
     FittingPair,
     as_pipeline,
     band_energies,
+    load_as_pipeline,
     load_system,
 )
 from diffusionct_pipeline.systems.in_scan import standardize_in_scan
@@ -65,7 +66,7 @@ def scan(tmp_path):
 @pytest.mark.parametrize("name", ALL_SYSTEMS)
 def test_every_system_writes_what_it_gives_in_python(name, folders, scan, tmp_path):
     folder = folders(name)
-    report = standardize_folder(scan, tmp_path / "out", system=name, model=folder, device="cpu")
+    report = standardize_folder(scan, tmp_path / "out", pipe=load_as_pipeline(name, folder, "cpu"))
     assert report["written"] == 1 and report["failures"] == 0 and report["options"]["system"] == name
     source, derived = read_slice(scan / "1.dcm"), read_slice(tmp_path / "out" / "1.dcm")
     place = (source.spacing_mm, source.position_mm, source.thickness_mm)
@@ -117,7 +118,7 @@ def test_what_is_drawn_belongs_to_its_place(name):
 def test_what_a_system_cannot_do_is_refused(wrong, folders, scan, tmp_path):
     wrong = {name: scan if value == "itself" else value for name, value in wrong.items()}
     with pytest.raises(ValueError, match="with `system`"):
-        standardize_folder(scan, tmp_path / "out", system="pix2pix", model=folders("pix2pix"), **wrong)
+        standardize_folder(scan, tmp_path / "out", pipe=load_as_pipeline("pix2pix", folders("pix2pix")), **wrong)
     assert not (tmp_path / "out").exists()
 
 

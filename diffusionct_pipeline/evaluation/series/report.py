@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from scipy.ndimage import binary_fill_holes
 
-from ... import __version__
 from ...radiomics import (
     CT_NUMBER_OF_WATER,
     FEATURE_CLASSES,
@@ -22,6 +21,7 @@ from ...radiomics import (
     feature_names,
     least_value,
 )
+from ...version import __version__
 from ..agreement import (
     ALL,
     REPRODUCIBLE,
@@ -47,7 +47,7 @@ from .tables import Table, class_table, count_cell, table1
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .comparison import Evaluation
+    from .result import Evaluation
 
 Agreements: TypeAlias = dict[str, dict[str, dict[str, ClassAgreement]]]  # "all" or "distinct" -> system -> class
 Spectra: TypeAlias = dict[str, tuple[np.ndarray, np.ndarray]]  # system -> frequency in lp/cm, power in HU^2 mm^2

@@ -1,17 +1,36 @@
-"""Half precision, and compiled where that pays: what `--fast` does to a pipeline."""
+"""A checkpoint as a pipeline on its device, and what `--fast` does to it."""
 
 from __future__ import annotations
 
 import logging
+import os
 
 import diffusers
 import torch
 
+from .devices import first_line, usable_device
 from .pipeline import DiffusionCTPipeline
 
 logger = logging.getLogger(__name__)
 
 FAST_TYPE = torch.bfloat16  # the range of float32: nothing in the networks needs scaling
+
+
+def load_pipeline(model: str | os.PathLike | None = None, device: str | None = None) -> DiffusionCTPipeline:
+    """Load a checkpoint and put it on a device; None as in `standardize_folder`.
+
+    Raises:
+        ValueError: naming the model or device and the reason.
+    """
+    place = usable_device(device)
+    try:
+        diffusers.utils.logging.disable_progress_bar()  # three small files
+        pipe = DiffusionCTPipeline.from_pretrained(model)
+    except Exception as error:  # what a damaged checkpoint or an unreachable Hub raises depends on the damage
+        name = "the embedded model" if model is None else f'model "{model}"'
+        raise ValueError(f"{name} cannot be loaded: {first_line(error)}") from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(place)
 
 
 def make_fast(pipe: DiffusionCTPipeline) -> DiffusionCTPipeline:

@@ -18,7 +18,7 @@ from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.dicom import read_series
 from diffusionct_pipeline.standardize_folder import standardize_folder
 from diffusionct_pipeline.systems import load_as_pipeline
-from diffusionct_pipeline.volumes import read_volume
+from diffusionct_pipeline.volumes import read_volume, read_volume_header
 
 VOXELS, AFFINE = volume_of(phantom()), affine_ras()
 

@@ -3,8 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from .registration import register_with_diffusers
-from .version import __version__
+from .utils.registration import register_with_diffusers
+from .utils.version import __version__
 
 if TYPE_CHECKING:  # what an editor sees; when the code runs, `__getattr__` imports each on first use
     from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from diffusionct_pipeline import files
-from diffusionct_pipeline.files import (
+from diffusionct_pipeline.utils import files
+from diffusionct_pipeline.utils.files import (
     LOCK_FILE,
     locked_folder,
     require_writable,
@@ -62,7 +62,7 @@ class TestLockedFolder:
 
     def test_is_free_after_a_kill(self, tmp_path):
         code = (
-            "import os, signal, sys; from diffusionct_pipeline.files import locked_folder\n"
+            "import os, signal, sys; from diffusionct_pipeline.utils.files import locked_folder\n"
             "with locked_folder(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)"
         )
         assert subprocess.run([sys.executable, "-c", code, tmp_path]).returncode == -9
@@ -124,7 +124,7 @@ class TestWholeFolder:
     @pytest.mark.skipif(files.fcntl is None, reason="no locks")
     def test_what_killed_processes_left_beside_it_goes_and_what_a_living_one_writes_stays(self, tmp_path):
         code = (
-            "import os, signal, sys; from pathlib import Path; from diffusionct_pipeline.files import whole_folder\n"
+            "import os, signal, sys; from pathlib import Path; from diffusionct_pipeline.utils.files import whole_folder\n"
             "with whole_folder(sys.argv[1]) as part:\n"
             "    (part / 'half').write_text('half')\n"
             "    os.kill(os.getpid(), signal.SIGKILL)"

@@ -9,11 +9,12 @@ from helpers.dicom import make_slice, save
 from helpers.runs import tree, write_scans
 from helpers.tiny import tiny_pipeline
 
-from diffusionct_pipeline import __version__, folder_scans
-from diffusionct_pipeline.earlier_run import given_scans, known_scans
-from diffusionct_pipeline.scan_estimate import ScanEstimate
-from diffusionct_pipeline.standardize_folder import standardize_folder
-from diffusionct_pipeline.systems import load_as_pipeline
+from diffusionct_pipeline import __version__
+from diffusionct_pipeline.comparison.systems import load_as_pipeline
+from diffusionct_pipeline.estimation.scan_estimate import ScanEstimate
+from diffusionct_pipeline.standardize import scans as folder_scans
+from diffusionct_pipeline.standardize.earlier_run import given_scans, known_scans
+from diffusionct_pipeline.standardize.folder import standardize_folder
 
 REPORT = "run_report.json"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import diffusionct_pipeline
-from diffusionct_pipeline.optional import OPTIONAL
+from diffusionct_pipeline.utils.optional import OPTIONAL
 
 PACKAGE = Path(diffusionct_pipeline.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "pretrained" not in path.parts)
@@ -165,7 +165,7 @@ def test_the_papers_networks_know_nothing_of_what_goes_beyond_them(paper):
 
 
 def test_the_noise_of_a_scan_needs_seeds_only():
-    own = [name for name in imports(PACKAGE / "noise.py") if layer_of(name) is not None]
+    own = [name for name in imports(PACKAGE / "physics/scan_noise.py") if layer_of(name) is not None]
     assert own == ["seeds.derive_seed"]
 
 

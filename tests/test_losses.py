@@ -3,7 +3,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import nn
 
-from diffusionct_pipeline.losses import (
+from diffusionct_pipeline.train.losses import (
     AIR_WEIGHT,
     BOUND,
     RECONSTRUCTION_LOSSES,

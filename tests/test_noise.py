@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from diffusionct_pipeline import noise
-from diffusionct_pipeline.noise import scan_noise
-from diffusionct_pipeline.seeds import derive_seed
+from diffusionct_pipeline.physics import scan_noise as noise
+from diffusionct_pipeline.physics.scan_noise import scan_noise
+from diffusionct_pipeline.utils.seeds import derive_seed
 
 SHAPE = (1, 256, 256)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from diffusionct_pipeline.padding import beyond_circle, continued, continued_into_padding
+from diffusionct_pipeline.utils.padding import beyond_circle, continued, continued_into_padding
 
 
 def test_slopes_go_on():

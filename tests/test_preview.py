@@ -8,11 +8,11 @@ import pytest
 from helpers.dicom import make_slice, ramp, save
 from PIL import Image
 
-from diffusionct_pipeline import folder_previews
-from diffusionct_pipeline.preview import CROP_SCALE, panels, preview_png
-from diffusionct_pipeline.preview_crops import CROP_KINDS, CROP_PIXELS, find_crops
-from diffusionct_pipeline.standardize_folder import standardize_folder
-from diffusionct_pipeline.systems import load_as_pipeline
+from diffusionct_pipeline.comparison.systems import load_as_pipeline
+from diffusionct_pipeline.reporting.crops import CROP_KINDS, CROP_PIXELS, find_crops
+from diffusionct_pipeline.reporting.pictures import CROP_SCALE, panels, preview_png
+from diffusionct_pipeline.standardize import previews as folder_previews
+from diffusionct_pipeline.standardize.folder import standardize_folder
 
 LUNG, SOFT_TISSUE = np.s_[10:110, 20:120], np.s_[120:220, 110:210]
 LONG_WARNING = "warning: " + "its noise was smoothed, which hides the dose; " * 8

@@ -10,11 +10,14 @@ from helpers.tiny import tiny_pipeline
 from pydicom.data import get_testdata_file
 
 import diffusionct_pipeline
-from diffusionct_pipeline import DiffusionCTPipeline, image_processor, noise, padding, provenance, step
+from diffusionct_pipeline import DiffusionCTPipeline, image_processor
 from diffusionct_pipeline.dicom import hounsfield
 from diffusionct_pipeline.estimation import kernel_estimate
+from diffusionct_pipeline.method import provenance, step
+from diffusionct_pipeline.method.provenance import constants_of, model_id, pixel_constants
 from diffusionct_pipeline.models.texture import channels, coherence, local_spectrum, power_shift, synthesis
-from diffusionct_pipeline.provenance import constants_of, model_id, pixel_constants
+from diffusionct_pipeline.physics import scan_noise as noise
+from diffusionct_pipeline.utils import padding
 
 CT_SMALL = get_testdata_file("CT_small.dcm")
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from helpers.estimates import kernel_estimate
 
+from diffusionct_pipeline.method.reached import UNCERTAIN, Reached, check_results, last_above
 from diffusionct_pipeline.pipeline import kernel_mtf
-from diffusionct_pipeline.reached import UNCERTAIN, Reached, check_results, last_above
 from diffusionct_pipeline.simulation import KERNELS
 
 WANTED = KERNELS["Br59"].mtf50

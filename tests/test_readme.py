@@ -13,7 +13,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
 from diffusionct_pipeline import commands
-from diffusionct_pipeline.cli import build_parser
+from diffusionct_pipeline.commands._main import build_parser
 from diffusionct_pipeline.pipeline import PRETRAINED
 
 ROOT = Path(__file__).parents[1]

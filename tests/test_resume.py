@@ -10,12 +10,13 @@ from helpers.dicom import make_slice, save
 from helpers.runs import HU, REPORT, tree, write_scans
 from helpers.tiny import tiny_pipeline
 
-from diffusionct_pipeline import DiffusionCTPipeline, folder_job
-from diffusionct_pipeline import standardize_folder as module
-from diffusionct_pipeline.cli import main
-from diffusionct_pipeline.files import LOCK_FILE
-from diffusionct_pipeline.provenance import SEAL
-from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline import DiffusionCTPipeline
+from diffusionct_pipeline.commands._main import main
+from diffusionct_pipeline.method.provenance import SEAL
+from diffusionct_pipeline.standardize import folder as module
+from diffusionct_pipeline.standardize import run as folder_job
+from diffusionct_pipeline.standardize.folder import standardize_folder
+from diffusionct_pipeline.utils.files import LOCK_FILE
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from helpers.tiny import tiny_pipeline
 from PIL import Image
 
 from diffusionct_pipeline import DiffusionCTPipeline
-from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.dicom import read_slice
+from diffusionct_pipeline.dicom.sample_files import SliceSamples, find_samples, stored_hu
+from diffusionct_pipeline.estimation.scan_estimate import ScanEstimate
 from diffusionct_pipeline.pipeline import sample_seed
-from diffusionct_pipeline.sample_files import SliceSamples, find_samples, stored_hu
-from diffusionct_pipeline.scan_estimate import ScanEstimate
-from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.standardize.folder import standardize_folder
 
 COUNT = 3
 

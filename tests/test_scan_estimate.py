@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.estimates import kernel_estimate, scan_estimate
 
-from diffusionct_pipeline.scan_estimate import ScanEstimate
+from diffusionct_pipeline.estimation.scan_estimate import ScanEstimate
 
 
 @pytest.fixture(params=[None, "Br59"])

@@ -18,11 +18,11 @@ from PIL import Image
 from pydicom.uid import EnhancedCTImageStorage, SecondaryCaptureImageStorage
 
 from diffusionct_pipeline import DiffusionCTPipeline
-from diffusionct_pipeline import standardize_folder as module
 from diffusionct_pipeline.dicom import Skipped, SkippedKind, read_slice
-from diffusionct_pipeline.provenance import pixels_id
-from diffusionct_pipeline.run_report import is_junk
-from diffusionct_pipeline.standardize_folder import FolderOptions, preview_indices, standardize_folder
+from diffusionct_pipeline.method.provenance import pixels_id
+from diffusionct_pipeline.standardize import folder as module
+from diffusionct_pipeline.standardize.folder import FolderOptions, preview_indices, standardize_folder
+from diffusionct_pipeline.standardize.report import is_junk
 
 HU = ramp(48, 64)
 

@@ -13,11 +13,11 @@ import pytest
 from helpers.dicom import make_slice, save
 from helpers.runs import HU, REPORT, tree, write_scans
 
-from diffusionct_pipeline.cli import main
-from diffusionct_pipeline.files import BUSY, locked_folder
-from diffusionct_pipeline.series_list import read_list
-from diffusionct_pipeline.standardize_folder import standardize_folder
-from diffusionct_pipeline.standardize_listed import SERIES_FOLDER, merge_reports, standardize_listed
+from diffusionct_pipeline.commands._main import main
+from diffusionct_pipeline.standardize.folder import standardize_folder
+from diffusionct_pipeline.standardize.listed import SERIES_FOLDER, merge_reports, standardize_listed
+from diffusionct_pipeline.standardize.series_list import read_list
+from diffusionct_pipeline.utils.files import BUSY, locked_folder
 
 TIMES = ("started", "ended", "seconds", "seconds_to_load")
 
@@ -37,7 +37,7 @@ def scans(tmp_path_factory):
 def listed(scans, tmp_path_factory):
     """The list as the command prints it."""
     path = tmp_path_factory.mktemp("list") / "series.tsv"
-    code = "import sys; from diffusionct_pipeline.cli import main; sys.exit(main())"
+    code = "import sys; from diffusionct_pipeline.commands._main import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", code, "plan", scans], capture_output=True)
     path.write_bytes(done.stdout)
     assert done.returncode == 1 and b"cut.dcm" in done.stderr
@@ -217,7 +217,7 @@ class TestBytes:
         body = np.where(np.hypot(y - 256, x - 256) < 200, 40.0, -1000.0)
         hu = (body + np.random.default_rng(0).normal(0, 20, body.shape)).round()
         scans = write_scans(tmp_path / "in", ((1, 1),), hu=hu)
-        code = "import sys; from diffusionct_pipeline.cli import main; sys.exit(main())"
+        code = "import sys; from diffusionct_pipeline.commands._main import main; sys.exit(main())"
         for threads in ("1", "2"):
             names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
             environment = {**os.environ, **dict.fromkeys(names, threads), "PYTHONPATH": str(Path(__file__).parents[1])}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..evaluation.series.plots import COLOURS, plot_mtf, plot_noise_power
-from ..optional import import_optional
+from ..reporting.plots import COLOURS, plot_mtf, plot_noise_power
+from ..utils.optional import import_optional
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

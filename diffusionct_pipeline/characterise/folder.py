@@ -7,16 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..dicom import CTSeries
-from ..files import whole_folder
-from ..loading import load_pipeline
-from ..optional import import_optional
-from ..paths import relative_path, without_folders
-from ..run_report import is_junk
-from ..sources import scan_source
-from ..usage import require_outside
+from ..standardize.likeness import has_texture_latent
+from ..standardize.loading import load_pipeline
+from ..standardize.report import is_junk
+from ..utils.files import whole_folder
+from ..utils.optional import import_optional
+from ..utils.paths import relative_path, without_folders
+from ..utils.usage import require_outside
+from ..volumes.inputs import scan_source
 from .advice import advise
 from .measure import SLICES, MeasuredSeries, measure_series
-from .prior import has_texture_latent
 from .report import write_report
 from .result import Characterisation
 from .same_scan import find_same_scans

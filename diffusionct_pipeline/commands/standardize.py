@@ -7,8 +7,8 @@ import sys
 from collections import Counter
 from typing import Any
 
-from ..seeds import MAX_SEED
-from ..usage import UsageError, require_folder, require_model, require_outside, require_paths
+from ..utils.seeds import MAX_SEED
+from ..utils.usage import UsageError, require_folder, require_model, require_outside, require_paths
 from ._shared import (
     EXIT_FAILURE,
     EXIT_MISSED,
@@ -85,11 +85,11 @@ def run(options: argparse.Namespace) -> int:
     if (options.series_list is None) != (options.index is None) or (options.chunk and options.index is None):
         raise UsageError("--series-list and --index belong together, and --chunk to them; give both or none of them.")
     if options.series_list is None:
-        from ..standardize_folder import standardize_folder as standardize
+        from ..standardize.folder import standardize_folder as standardize
 
         listed = {}
     else:
-        from ..standardize_listed import standardize_listed as standardize
+        from ..standardize.listed import standardize_listed as standardize
 
         require_paths(**{"--series-list": options.series_list})
         listed = {"series_list": options.series_list, "index": options.index, "chunk": options.chunk or 1}
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     if options.system is not None:
         if options.fast:
             raise UsageError("--fast has no effect with --system; leave one of them out.")
-        from ..systems import load_as_pipeline
+        from ..comparison.systems import load_as_pipeline
 
         pipe = load_as_pipeline(options.system, options.model, options.device)
     bar = ProgressBar("standardize", unit="slice" if options.samples == 1 else "sample")

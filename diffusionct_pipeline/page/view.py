@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.regions import spread
+from ..metrics.regions import spread
 
 MOST_SLICES = 12
 MOST_PIXELS = MOST_SLICES * 512 * 512  # of a page, before and after: some 9 MB as base64 of what gzip leaves of noise

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from diffusionct_pipeline.evaluation.agreement import (
+from diffusionct_pipeline.metrics.agreement import (
     agreement_by_class,
     ccc,
     ccc_by_class,

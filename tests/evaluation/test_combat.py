@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from diffusionct_pipeline.evaluation.combat import combat
+from diffusionct_pipeline.metrics.combat import combat
 
 
 def two_kernels(samples=20, features=30, seed=0):

@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 from scipy.special import erf
 
-from diffusionct_pipeline.evaluation.image_metrics import (
+from diffusionct_pipeline.metrics.image_metrics import (
     bias_hu,
     edge_mtf,
     noise_power_spectrum,

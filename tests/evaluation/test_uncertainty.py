@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffusionct_pipeline.evaluation import coverage_by_class, sample_intervals
-from diffusionct_pipeline.evaluation.uncertainty import covers, fewest_samples, needed_widening, relative_width
+from diffusionct_pipeline.metrics.uncertainty import covers, fewest_samples, needed_widening, relative_width
 from diffusionct_pipeline.radiomics import FEATURE_CLASSES, feature_names
 
 

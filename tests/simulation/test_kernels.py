@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from diffusionct_pipeline import simulation
+from diffusionct_pipeline.physics.kernels import find_kernel, get_kernel, transfer
 from diffusionct_pipeline.simulation import KERNELS, Kernel, mtf
-from diffusionct_pipeline.simulation.kernels import find_kernel, get_kernel, transfer
 
 CONFIDENCE = {"measured", "weak", "interpolated", "extrapolated", "from memory, unverified"}
 

@@ -12,16 +12,16 @@ from helpers.scans import coarse_phantom, coarse_scanner
 from helpers.tiny import tiny_pipeline
 
 from diffusionct_pipeline import pipeline
-from diffusionct_pipeline.cli import main
-from diffusionct_pipeline.evaluation.agreement import agreement_by_class
+from diffusionct_pipeline.commands._main import main
+from diffusionct_pipeline.comparison.study import StudyOptions, code, contenders, measuring, run_study, test_sets
+from diffusionct_pipeline.comparison.study.contenders import REPEAT, ROWS, OfSystem
+from diffusionct_pipeline.comparison.study.report import verdicts
+from diffusionct_pipeline.comparison.study.test_sets import PROTOCOLS, ScanStore, pair_sets, phantom_set
+from diffusionct_pipeline.comparison.systems import ALL_SYSTEMS
+from diffusionct_pipeline.metrics.agreement import agreement_by_class
 from diffusionct_pipeline.radiomics import feature_names
-from diffusionct_pipeline.study import StudyOptions, code, contenders, measuring, run_study, test_sets
-from diffusionct_pipeline.study.contenders import REPEAT, ROWS, OfSystem
-from diffusionct_pipeline.study.report import verdicts
-from diffusionct_pipeline.study.test_sets import PROTOCOLS, ScanStore, pair_sets, phantom_set
-from diffusionct_pipeline.systems import ALL_SYSTEMS
-from diffusionct_pipeline.training_data import tumour_pairs
-from diffusionct_pipeline.training_data.splits import IMAGE_PAIRS, TEST
+from diffusionct_pipeline.simulation import tumour_pairs
+from diffusionct_pipeline.simulation.splits import IMAGE_PAIRS, TEST
 
 SYSTEMS = [
     "input", "linear filter, power", "pix2pix", "U-Net, L1, leaky split", "DiffusionCT", "DiffusionCT, pooled style", "repeat scan",

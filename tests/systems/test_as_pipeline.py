@@ -9,12 +9,8 @@ from helpers.dicom import make_slice, ramp, save
 from helpers.tiny import tiny_pipeline
 from helpers.tiny_systems import TINY, noise_hu, tiny_system
 
-from diffusionct_pipeline.cli import main
-from diffusionct_pipeline.dicom import read_slice
-from diffusionct_pipeline.models import AutoencoderResNet18
-from diffusionct_pipeline.seeds import derive_seed
-from diffusionct_pipeline.standardize_folder import standardize_folder
-from diffusionct_pipeline.systems import (
+from diffusionct_pipeline.commands._main import main
+from diffusionct_pipeline.comparison.systems import (
     ALL_SYSTEMS,
     SYSTEMS,
     EncoderDecoder,
@@ -24,7 +20,11 @@ from diffusionct_pipeline.systems import (
     load_as_pipeline,
     load_system,
 )
-from diffusionct_pipeline.systems.in_scan import standardize_in_scan
+from diffusionct_pipeline.comparison.systems.in_scan import standardize_in_scan
+from diffusionct_pipeline.dicom import read_slice
+from diffusionct_pipeline.models import AutoencoderResNet18
+from diffusionct_pipeline.standardize.folder import standardize_folder
+from diffusionct_pipeline.utils.seeds import derive_seed
 
 HU = ramp(48, 64)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from diffusionct_pipeline.systems import LinearFilter
+from diffusionct_pipeline.comparison.systems import LinearFilter
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from helpers.tiny import tiny_pipeline
 
 from diffusionct_pipeline import pipeline
-from diffusionct_pipeline.systems import SYSTEMS, DiffusionCT, FittingPair, System
+from diffusionct_pipeline.comparison.systems import SYSTEMS, DiffusionCT, FittingPair, System
 
 SPACING = 0.7
 

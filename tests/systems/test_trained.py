@@ -12,15 +12,21 @@ from accelerate.state import AcceleratorState
 from helpers.tiny_systems import TINY, noise_hu, tiny_system
 from safetensors.torch import save_file
 
+from diffusionct_pipeline.comparison.systems import TRAINABLE, EncoderDecoder, System, load_system
+from diffusionct_pipeline.comparison.systems import ddpm as ddpm_module
+from diffusionct_pipeline.comparison.systems import ganai as ganai_module
+from diffusionct_pipeline.comparison.systems.networks import (
+    ImagePool,
+    PatchDiscriminator,
+    ResNetGenerator,
+    VGG19Features,
+)
+from diffusionct_pipeline.comparison.systems.radiomicgan import WINDOWS
+from diffusionct_pipeline.comparison.systems.stitching import stitched
+from diffusionct_pipeline.comparison.systems.uda_ct import Reversal
+from diffusionct_pipeline.comparison.training import SystemOptions, SystemPhase, system_phase, train_system
 from diffusionct_pipeline.models import AutoencoderResNet18
-from diffusionct_pipeline.systems import TRAINABLE, EncoderDecoder, System, load_system
-from diffusionct_pipeline.systems import ddpm as ddpm_module
-from diffusionct_pipeline.systems import ganai as ganai_module
-from diffusionct_pipeline.systems.networks import ImagePool, PatchDiscriminator, ResNetGenerator, VGG19Features
-from diffusionct_pipeline.systems.radiomicgan import WINDOWS
-from diffusionct_pipeline.systems.stitching import stitched
-from diffusionct_pipeline.systems.uda_ct import Reversal
-from diffusionct_pipeline.train import SystemOptions, SystemPhase, loop, system_phase, train, train_system
+from diffusionct_pipeline.train import loop, train
 
 SPACING, CROP = 0.7, 64
 

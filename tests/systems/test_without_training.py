@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from diffusionct_pipeline.systems import (
+from diffusionct_pipeline.comparison.systems import (
     BandEnergies,
     ConditionalGaussian,
     FittingPair,
@@ -12,8 +12,8 @@ from diffusionct_pipeline.systems import (
     LinearFilter,
     TransferRatio,
 )
-from diffusionct_pipeline.systems.band_energies import band_energies, split
-from diffusionct_pipeline.systems.histogram_matching import GRID_HU
+from diffusionct_pipeline.comparison.systems.band_energies import band_energies, split
+from diffusionct_pipeline.comparison.systems.histogram_matching import GRID_HU
 
 SPACING = 0.7
 

@@ -3,8 +3,8 @@ import torch
 
 from diffusionct_pipeline.models.texture.frequency import radial_frequency
 from diffusionct_pipeline.simulation import mtf
-from diffusionct_pipeline.training_data.image_pairs import PairGenerator
-from diffusionct_pipeline.training_data.objects import TrainingObject, load_objects, save_objects
+from diffusionct_pipeline.train.data.image_pairs import PairGenerator
+from diffusionct_pipeline.train.data.objects import TrainingObject, load_objects, save_objects
 
 
 def draw(batch=4, seed=0, objects=(), **options):

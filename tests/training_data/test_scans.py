@@ -9,11 +9,11 @@ from helpers.scans import simulate_coarsely
 
 from diffusionct_pipeline.simulation import KERNELS, Scanner
 from diffusionct_pipeline.simulation.scanner import SMALLEST_BLUR
-from diffusionct_pipeline.training_data import scans
-from diffusionct_pipeline.training_data.filtered_scans import SOFT, UNFILTERED
-from diffusionct_pipeline.training_data.objects import TrainingObject
-from diffusionct_pipeline.training_data.scans import SLICES, read_scan, scan_path, simulate_groups, stored_groups
-from diffusionct_pipeline.training_data.splits import SCANS
+from diffusionct_pipeline.simulation.splits import SCANS
+from diffusionct_pipeline.train.data import scans
+from diffusionct_pipeline.train.data.filtered_scans import SOFT, UNFILTERED
+from diffusionct_pipeline.train.data.objects import TrainingObject
+from diffusionct_pipeline.train.data.scans import SLICES, read_scan, scan_path, simulate_groups, stored_groups
 
 
 @pytest.fixture(scope="module")

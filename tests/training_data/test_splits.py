@@ -5,8 +5,8 @@ from itertools import combinations
 import pytest
 
 from diffusionct_pipeline.demo import PHANTOM_SEED
-from diffusionct_pipeline.training_data import objects, scans
-from diffusionct_pipeline.training_data.splits import DEMO, IMAGE_PAIRS, SCANS, SPLITS, TEST, VALIDATION, take
+from diffusionct_pipeline.simulation.splits import DEMO, IMAGE_PAIRS, SCANS, SPLITS, TEST, VALIDATION, take
+from diffusionct_pipeline.train.data import objects, scans
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(SPLITS, 2)))

@@ -12,11 +12,11 @@ from diffusionct_pipeline.models import TextureAutoencoder
 from diffusionct_pipeline.models.texture.channels import patient_mean
 from diffusionct_pipeline.models.texture.coherence import coherence_of
 from diffusionct_pipeline.simulation import Kernel, Scanner, mtf
-from diffusionct_pipeline.training_data import texture_pairs
-from diffusionct_pipeline.training_data.filtered_scans import gain
-from diffusionct_pipeline.training_data.scans import KERNELS_OF_SCAN, StoredScan, read_scan, scan_path, stored_groups
-from diffusionct_pipeline.training_data.scans import SLICES as SLICES_OF_SCAN
-from diffusionct_pipeline.training_data.texture_pairs import STORED, TexturePairs, load_texture_pairs
+from diffusionct_pipeline.train.data import texture_pairs
+from diffusionct_pipeline.train.data.filtered_scans import gain
+from diffusionct_pipeline.train.data.scans import KERNELS_OF_SCAN, StoredScan, read_scan, scan_path, stored_groups
+from diffusionct_pipeline.train.data.scans import SLICES as SLICES_OF_SCAN
+from diffusionct_pipeline.train.data.texture_pairs import STORED, TexturePairs, load_texture_pairs
 
 RINGS, SLICES, VARIANTS, SIDE = 5, 4 * SLICES_OF_SCAN, 4, 3
 PAIRS = torch.tensor([(1, 0), (2, 0), (3, 0), (0, 2), (1, 3)])

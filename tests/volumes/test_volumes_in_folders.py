@@ -13,11 +13,11 @@ from helpers.runs import tree, write_scans
 from helpers.tiny import tiny_pipeline
 from helpers.volumes import COUNT, THICKNESS, affine_ras, nifti, nrrd, phantom, volume_of
 
-from diffusionct_pipeline import standardize_volumes as module
-from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.commands._main import main
+from diffusionct_pipeline.comparison.systems import load_as_pipeline
 from diffusionct_pipeline.dicom import read_series
-from diffusionct_pipeline.standardize_folder import standardize_folder
-from diffusionct_pipeline.systems import load_as_pipeline
+from diffusionct_pipeline.standardize import volumes as module
+from diffusionct_pipeline.standardize.folder import standardize_folder
 from diffusionct_pipeline.volumes import read_volume, read_volume_header
 
 VOXELS, AFFINE = volume_of(phantom()), affine_ras()

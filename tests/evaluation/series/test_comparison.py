@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from diffusionct_pipeline.cli import main
-from diffusionct_pipeline.evaluation import compare_series, evaluate_series, relative_error
+from diffusionct_pipeline.commands._main import main
+from diffusionct_pipeline.evaluation import compare_series, evaluate_series, measuring, relative_error
 from diffusionct_pipeline.evaluation.geometry import find_series
-from diffusionct_pipeline.evaluation.series import measuring
 from diffusionct_pipeline.radiomics import DEFAULT_SETTINGS, duplicate_features, extract, feature_names
 
 pytest.importorskip("matplotlib")
@@ -63,7 +62,7 @@ class TestCompare:
             assert evaluation.undefined["standard"][k] == whole.undefined
 
     def test_two_processes_give_what_one_gives(self, folders, mask, monkeypatch):
-        monkeypatch.setattr("diffusionct_pipeline.evaluation.series.measuring.ALONE", 0)
+        monkeypatch.setattr("diffusionct_pipeline.evaluation.measuring.ALONE", 0)
         one = compare_series(folders[0], folders[1:], mask, workers=1)
         two = compare_series(folders[0], folders[1:], mask, workers=2)
         for name in one.features:
@@ -225,7 +224,7 @@ class TestReport:
         def fail(*_, **__):
             raise OSError("no space")
 
-        monkeypatch.setattr("diffusionct_pipeline.evaluation.series.report.write_agreement", fail)
+        monkeypatch.setattr("diffusionct_pipeline.evaluation.report.write_agreement", fail)
         with pytest.raises(OSError, match="no space"):
             evaluate_series(folders[0], [folders[1]], mask, out, labels=[4])
         assert list(out.parent.iterdir()) == []

@@ -6,13 +6,12 @@ import numpy as np
 import pydicom
 import pytest
 
-from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.dicom import read_slice
-from diffusionct_pipeline.evaluation import compare_series, evaluate_series
-from diffusionct_pipeline.evaluation.series import comparison, measuring
-from diffusionct_pipeline.evaluation.uncertainty import WIDENING, coverage_by_class, sample_intervals
+from diffusionct_pipeline.dicom.sample_files import SliceSamples
+from diffusionct_pipeline.evaluation import compare_series, comparison, evaluate_series, measuring
+from diffusionct_pipeline.metrics.uncertainty import WIDENING, coverage_by_class, sample_intervals
 from diffusionct_pipeline.radiomics import feature_names
-from diffusionct_pipeline.sample_files import SliceSamples
 
 pytest.importorskip("matplotlib")
 

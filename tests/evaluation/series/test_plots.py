@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from diffusionct_pipeline.evaluation.agreement import REPRODUCIBLE, reproducible_fraction
-from diffusionct_pipeline.evaluation.series import plots
+from diffusionct_pipeline.metrics.agreement import REPRODUCIBLE, reproducible_fraction
+from diffusionct_pipeline.reporting import plots
 
 pytest.importorskip("matplotlib")
 NAMES = ("ID/GlobalMean", "ID/Variance", "GOH/Skewness", "GOH/Range")

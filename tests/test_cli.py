@@ -249,7 +249,8 @@ class TestStandardize:
     @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
     def test_a_signal_leaves_whole_files_and_a_report(self, scan, tmp_path, model, name):
         code = (
-            "import os, signal, sys; from diffusionct_pipeline import cli, standardize_folder as module\n"
+            "import os, signal, sys; from diffusionct_pipeline.commands import _main as cli\n"
+            "from diffusionct_pipeline.standardize import folder as module\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
             "def write(dataset, path, whole=module.write_slice):\n"
             "    whole(dataset, path)\n"

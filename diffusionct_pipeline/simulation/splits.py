@@ -1,6 +1,6 @@
 """Which seeds are for what: a phantom, its scan and its noise belong to one side only.
 
-Every seed of a phantom comes from here; tests/training_data/test_splits.py checks that no two ranges overlap.
+Every seed of a phantom comes from here; tests/simulation/test_splits.py checks that no two ranges overlap.
 """
 
 from __future__ import annotations

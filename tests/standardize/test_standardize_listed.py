@@ -220,7 +220,7 @@ class TestBytes:
         code = "import sys; from diffusionct_pipeline.commands._main import main; sys.exit(main())"
         for threads in ("1", "2"):
             names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-            environment = {**os.environ, **dict.fromkeys(names, threads), "PYTHONPATH": str(Path(__file__).parents[1])}
+            environment = {**os.environ, **dict.fromkeys(names, threads), "PYTHONPATH": str(Path(__file__).parents[2])}
             line = [sys.executable, "-c", code, "standardize", scans, tmp_path / threads, "--device", "cpu"]
             if threads != "1":  # numpy estimates with its own threads, whose number this package does not set
                 line += ["--source", tmp_path / "1" / REPORT]

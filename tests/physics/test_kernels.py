@@ -4,7 +4,7 @@ from importlib import resources
 import pytest
 import torch
 
-from diffusionct_pipeline import simulation
+from diffusionct_pipeline import physics
 from diffusionct_pipeline.physics.kernels import find_kernel, get_kernel, transfer
 from diffusionct_pipeline.simulation import KERNELS, Kernel, mtf
 
@@ -34,7 +34,7 @@ def test_mtf_decays_beyond_the_boost(name):
     assert (beyond.diff() <= 0).all()
 
 
-TABLE = json.loads(resources.files(simulation).joinpath("data/kernels.json").read_text(encoding="utf-8"))["kernels"]
+TABLE = json.loads(resources.files(physics).joinpath("data/kernels.json").read_text(encoding="utf-8"))["kernels"]
 WITH_PEAK = [name for name, entry in TABLE.items() if "peak" in entry]
 
 

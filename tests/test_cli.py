@@ -250,7 +250,7 @@ class TestStandardize:
     def test_a_signal_leaves_whole_files_and_a_report(self, scan, tmp_path, model, name):
         code = (
             "import os, signal, sys; from diffusionct_pipeline.commands import _main as cli\n"
-            "from diffusionct_pipeline.standardize import folder as module\n"
+            "from diffusionct_pipeline.standardize import series_run as module\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
             "def write(dataset, path, whole=module.write_slice):\n"
             "    whole(dataset, path)\n"

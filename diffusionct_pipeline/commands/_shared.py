@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import logging
-import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -19,39 +17,6 @@ if TYPE_CHECKING:
 
 EXIT_OK, EXIT_FAILURE, EXIT_MISSED = 0, 1, 3  # 2 is wrong usage
 LOG_SECONDS = 60.0
-MODEL_HELP = 'checkpoint folder or "user/repo" on the Hub; default: the embedded one'
-
-
-def count(text: str) -> int:
-    """ "20" -> 20.
-
-    Raises:
-        ArgumentTypeError: no integer of at least 1.
-    """
-    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is an integer of at least 1")
-    return int(text)
-
-
-def number_of(unit: str) -> Callable[[str], float]:
-    """Make the type of an argument that is a number of a unit above 0; anything else is an ArgumentTypeError."""
-
-    def number(text: str) -> float:
-        value = above_zero(text)
-        if value is None:
-            raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is a number of {unit} above 0")
-        return value
-
-    return number
-
-
-def above_zero(text: str) -> float | None:
-    """A finite number above 0, or None for anything else."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 < value < math.inf else None
 
 
 class ProgressBar:

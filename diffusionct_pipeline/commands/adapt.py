@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from ..utils.arguments import MODEL_HELP
 from ..utils.usage import require_model, require_new_folder, require_paths
-from ._shared import EXIT_OK, MODEL_HELP
+from ._shared import EXIT_OK
 
 TEXT = "make your own target protocol a checkpoint's standard, from one pair of series on"
 EXAMPLE = "diffusionct adapt --source scans/soft --target scans/sharp --out adapted"

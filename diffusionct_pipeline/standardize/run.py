@@ -22,6 +22,7 @@ from ..method.step import Target, require_noise
 from ..utils.files import full_disk, visible_names, write_whole
 from ..utils.paths import relative_path
 from ..utils.seeds import MAX_SEED
+from ..utils.stages import stage
 from ..utils.usage import about_arguments
 from ..volumes.inputs import Sources
 from .earlier_run import KnownScan, given_scans, known_scans
@@ -249,6 +250,7 @@ def make_run(
             pipe.resolve_target(options.target)
     references = []
     if options.reference is not None:
+        stage("measuring the reference")
         references = pipe.image_processor.load(options.reference, None, "reference")
     target = pipe.resolve_target(options.target, references, options.batch_size)
     derivation = pipe.derivation(steps, target)

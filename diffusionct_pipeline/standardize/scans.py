@@ -16,6 +16,7 @@ from ..method.provenance import Derivation
 from ..method.reached import Reached
 from ..method.step import Step, Target
 from ..pipeline import DiffusionCTPipeline, checked_indices
+from ..utils.stages import stage
 from .report import SeriesEntry
 from .run import FolderRun
 
@@ -71,6 +72,8 @@ def begin_scan(
     if run.target is None:
         return ScanTask(None, run.derivation, {})
     known = run.known.get(entry.uid)
+    if known is None or known.reached is None:
+        stage("estimating kernel and noise of a series, and what results of it show")
     few: list[tuple[int, HUSlice]] = []
     if known is None or known.reached is None:
         few = readable(slices)

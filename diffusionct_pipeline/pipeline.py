@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DDPMScheduler, DiffusionPipeline
 from diffusers.schedulers import SchedulerMixin
 
 from .estimation import estimate_kernel_of_slices
@@ -34,7 +34,7 @@ from .method.checkpoint import (
 from .method.provenance import FULL_PRECISION, Derivation, model_id, pixels_id
 from .method.reached import Reached, check_results
 from .method.sampled import described, require_converged, require_denoises, require_plausible, scheduler_named
-from .method.step import MTF, Step, Target, log_mtf_power, make_step, require_noise, tails_of
+from .method.step import MTF, NEGLIGIBLY_SMOOTHED, Step, Target, log_mtf_power, make_step, require_noise, tails_of
 from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
 from .models.texture.channels import SPACING_UNIT, TYPICAL_SPACING_MM, patient_mean
 from .models.texture.power_shift import SCAN_TOKENS, evenly_spaced_indices, level_weights, select_tokens, whitening
@@ -212,7 +212,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 SeriesInstanceUID, positions and thickness of a DICOM series they become what it does, bit for bit, if its
                 header names no known kernel; else with its `source`, as only DICOM has that witness.
                 None: "" for arrays and tensors, for a volume a hash of its HU.
-            num_inference_steps: Denoising steps; None takes what the checkpoint recommends.
+            num_inference_steps: Denoising steps; None takes what the checkpoint recommends, and a single one for a scan that
+                was not smoothed, see `recommended_steps`.
             generator: Source of the noise, one for all slices or a list with one for each; None is
                 `torch.Generator().manual_seed(0)`. Each is drawn from once, for a seed that is joined with the series
                 UID: the noise of a series is a field in space, correlated between neighbours as far as their thickness
@@ -237,13 +238,10 @@ class DiffusionCTPipeline(DiffusionPipeline):
             ValueError, TypeError, FileNotFoundError: naming the argument, the value received and what is legal.
             DicomError, VolumeError: naming the file and the reason.
         """
-        # 0. The checkpoint owns its defaults.
-        if num_inference_steps is None:
-            num_inference_steps = self.config.default_num_inference_steps
-
-        # 1. Check inputs; nothing is repaired silently.
+        # 1. Check inputs; nothing is repaired silently. The checkpoint owns its defaults.
+        most_steps = self.config.default_num_inference_steps if num_inference_steps is None else num_inference_steps
         self.check_inputs(
-            num_inference_steps, generator, batch_size, output_type, callback_on_step_end_tensor_inputs, num_samples
+            most_steps, generator, batch_size, output_type, callback_on_step_end_tensor_inputs, num_samples
         )
         require_noise(noise)
 
@@ -282,7 +280,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
         # 4. The method, batch by batch, sample by sample.
         samples = [[] for _ in range(num_samples)]
         batches = self.batches(slices, batch_size)
-        with self.progress_bar(total=num_inference_steps * len(batches) * num_samples) as bar:
+        each = [num_inference_steps or self.recommended_steps(steps[batch[0]]) for batch in batches]
+        with self.progress_bar(total=sum(each) * num_samples) as bar:
             for batch in batches:
                 inputs, step = [slices[i] for i in batch], steps[batch[0]]
                 encoded = self.encode_batch(inputs)
@@ -306,7 +305,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         else:
             kinds = [item.kind if output_type == "auto" else output_type for item in slices]
             derives = {"dicom", "volume"}.intersection(kinds)
-            derivation = self.derivation(num_inference_steps, goal) if derives else None
+            derivation = self.derivation(most_steps, goal) if derives else None
             derivations = [derivation] * len(slices)
             for scan, known in zip(scans, sources) if derives else ():
                 checked = [scan[i] for i in checked_indices(len(scan))]
@@ -340,7 +339,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         self,
         slices: Sequence[HUSlice],
         seeds: Sequence[int],
-        num_inference_steps: int,
+        num_inference_steps: int | None = None,
         step: Step | None = None,
         latents_only: bool = False,
         on_step_end: StepCallback | None = None,
@@ -351,7 +350,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         Args:
             slices: B slices of one scan and size, as `image_processor.load` gives them.
             seeds: Seed of the noise of each, see `noise_seeds`.
-            num_inference_steps: Denoising steps.
+            num_inference_steps: Denoising steps; None: see `recommended_steps`.
             step: What `step` gave for the scan; None for a denoiser whose target is fixed.
             latents_only: Whether to stop at the standardized latents.
             on_step_end: See `denoise`.
@@ -360,6 +359,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
         Returns:
             B standardized slices, float32 HU (H, W); or B latents Z_A', (C, L), normalized.
         """
+        if num_inference_steps is None:
+            num_inference_steps = self.recommended_steps(step)
         # 1. HU -> model range on a padded grid; texture goes with the latent, anatomy with the skips.
         latent_a, skips, shape = encoded or self.encode_batch(slices)  # [B,C,L]
 
@@ -612,6 +613,17 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 x_t, latent_a = tensors["latents"], tensors["latent_a"]
         require_converged(x_t, self.scheduler, num_inference_steps, is_residual=step is not None)
         return x_t if step is None else self.denoiser.from_residual(x_t, latent_a, step.shift, step.smoothed)
+
+    def recommended_steps(self, step: Step | None) -> int:
+        """Return what `None` for `num_inference_steps` stands for.
+
+        The checkpoint's default; but a single step of DDPM for a scan that was not smoothed, in which what is sampled counts for
+        nothing (`Step.smoothed`).
+        """
+        is_ddpm = isinstance(self.scheduler, DDPMScheduler)  # others need not know what a single step is
+        if step is not None and is_ddpm and not self.denoiser.is_calibrated and step.smoothed < NEGLIGIBLY_SMOOTHED:
+            return 1
+        return self.config.default_num_inference_steps
 
     def whitening(self, latent_a: torch.Tensor, step: Step) -> torch.Tensor:
         """How white the noise of slices (B, C, L) is for their kernel, (B, rings); 0 where it is not known."""

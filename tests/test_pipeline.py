@@ -1,5 +1,7 @@
 """DiffusionCTPipeline at tiny size: kinds in and out, determinism, references, schedulers, save and load, refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pydicom
 import pytest
@@ -447,8 +449,13 @@ class TestDiffusersHabits:
     def test_the_checkpoint_owns_the_number_of_steps(self, pipe):
         steps = []
         count = lambda pipe, step, timestep, tensors: steps.append(step)  # noqa: E731
-        pipe(noise_hu(64, 64), pixel_spacing=SPACING, callback_on_step_end=count)
-        assert len(steps) == get_dummy_components()["default_num_inference_steps"]
+        source = pipe(noise_hu(64, 64), pixel_spacing=SPACING, callback_on_step_end=count).sources[0]
+        assert source.smoothed < NEGLIGIBLY_SMOOTHED and len(steps) == 1
+        smoothed = replace(source, kernel=replace(source.kernel, tails=(2.0, 0.0)))
+        pipe(noise_hu(64, 64), pixel_spacing=SPACING, source=smoothed, callback_on_step_end=count)
+        assert len(steps) == 1 + get_dummy_components()["default_num_inference_steps"]
+        pipe(noise_hu(64, 64), pixel_spacing=SPACING, num_inference_steps=2, callback_on_step_end=count)
+        assert len(steps) == 1 + get_dummy_components()["default_num_inference_steps"] + 2
 
     @pytest.mark.parametrize("loader", [DiffusionCTPipeline, DiffusionPipeline])
     def test_saved_and_loaded_is_the_same(self, pipe, tmp_path, loader):
@@ -506,7 +513,7 @@ class TestDiffusersHabits:
     def test_progress_bar_counts_every_step(self, capsys):
         pipe = tiny_pipeline()
         pipe.set_progress_bar_config(disable=False)
-        pipe(noise_hu(2, 64, 64), pixel_spacing=SPACING)
+        pipe(noise_hu(2, 64, 64), pixel_spacing=SPACING, num_inference_steps=3)
         assert "6/6" in capsys.readouterr().err
 
 

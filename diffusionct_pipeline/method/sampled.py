@@ -90,4 +90,4 @@ def require_plausible(results: Sequence[np.ndarray], slices: Sequence[HUSlice], 
 
 def described(scheduler: SchedulerMixin, steps: int) -> str:
     """Name a scheduler for a message."""
-    return f"The scheduler {type(scheduler).__name__} with {steps} steps"
+    return f"The scheduler {type(scheduler).__name__} with {steps} step{'s' * (steps != 1)}"

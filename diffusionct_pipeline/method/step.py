@@ -36,6 +36,7 @@ ALIASED_LP_CM = 6.0
 ANGLES = 12
 # Deviation of the level from which on it counts as unknown: then the target's noise is the sounder choice.
 LARGEST_LEVEL_DEVIATION = 0.4
+NEGLIGIBLY_SMOOTHED = 0.01  # below, what is sampled changes no power by a thousandth
 SURELY_SMOOTHED = 0.5  # what is left of smoothed noise does not tell its dose
 USUAL_DOSE_DEVIATION = (
     0.45  # log power, rms, by which the noise of seven real series differed from the standard's level

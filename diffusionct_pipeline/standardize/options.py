@@ -54,7 +54,11 @@ class FolderOptions:
         "REPORT", flag="source",
     )  # fmt: skip
     num_inference_steps: int | None = option(
-        None, "denoising steps; default: what the checkpoint recommends", "N", count, "steps"
+        None,
+        "denoising steps; default: what the checkpoint recommends, and a single one for a scan that was not smoothed",
+        "N",
+        count,
+        "steps",
     )
     seed: int = option(0, "seed of the noise that the slices of a series share (default: 0)", "S", seed)
     device: str | None = option(None, '"cpu", "cuda", "cuda:1"; default: the first GPU, else the CPU', "D")

@@ -45,7 +45,8 @@ class FolderRun:
     Attributes:
         scan: What there is to do, and what was left out.
         output: Output folder.
-        options: The caller's, with `num_inference_steps` and `device` as they are used.
+        options: The caller's, with `device` as it is used, and with the most `num_inference_steps`.
+        steps: Denoising steps that the caller asked for; None leaves them to the pipeline, scan by scan.
         pipe: The one pipeline.
         target: Where to; None for a system of the comparison and for a denoiser whose target is fixed.
         derivation: What derived files say about their making.
@@ -71,6 +72,7 @@ class FolderRun:
     scan: Sources
     output: Path
     options: FolderOptions
+    steps: int | None
     pipe: Standardizer
     target: Target | None
     derivation: Derivation
@@ -264,6 +266,7 @@ def make_run(
     return FolderRun(
         scan=scan,
         output=output,
+        steps=options.num_inference_steps,
         options=replace(options, num_inference_steps=steps, device=str(pipe.device)),
         pipe=pipe,
         target=target,

@@ -89,7 +89,7 @@ def begin_scan(
         reached = known.reached
     else:
         few = few or readable(slices)
-        trial, reached = try_step(run.pipe, source, run.target, step, few, run.options.num_inference_steps, seed_of)
+        trial, reached = try_step(run.pipe, source, run.target, step, few, run.steps, seed_of)
     entry.source, entry.derivation, entry.reached = source.to_json(), derivation.digest(), reached.to_json()
     entry.told_by, entry.noise = source.told_by, step.noise
     not_reached = [*filter(None, [reached.remark]), *step.remarks]
@@ -123,7 +123,7 @@ def try_step(
     target: Target,
     step: Step,
     few: Sequence[tuple[int, HUSlice]],
-    num_inference_steps: int,
+    num_inference_steps: int | None,
     seed_of: Callable[[HUSlice], int],
 ) -> tuple[dict[int, np.ndarray], Reached]:
     """Standardize a few slices of a scan and measure what they show, before results are named after the target.
@@ -132,7 +132,7 @@ def try_step(
         pipe: The pipeline.
         source, target, step: The scan, where to, and what `pipe.step` gave for these.
         few: Slices with their places in the scan.
-        num_inference_steps: Denoising steps.
+        num_inference_steps: Denoising steps; None leaves them to the pipeline.
         seed_of: Slice -> seed of its noise.
 
     Returns:

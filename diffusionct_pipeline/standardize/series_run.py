@@ -172,8 +172,7 @@ class SeriesRun:
                 samples.append(trial)
                 continue
             step = task.step and task.step.of_sample(number, seeds[0][0])
-            steps = run.options.num_inference_steps
-            samples.append(run.pipe.standardize_batch(slices, of_sample, steps, step, encoded=encoded))
+            samples.append(run.pipe.standardize_batch(slices, of_sample, run.steps, step, encoded=encoded))
         return list(zip(map(np.stack, zip(*samples)), seeds))
 
     def write(

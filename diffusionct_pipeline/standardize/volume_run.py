@@ -93,7 +93,7 @@ class VolumeRun:
         run, results = self.run, []
         for batch in run.pipe.batches(slices, run.options.batch_size):
             inputs, of_batch = [slices[i] for i in batch], [seeds[i] for i in batch]
-            results += run.pipe.standardize_batch(inputs, of_batch, run.options.num_inference_steps, self.task.step)
+            results += run.pipe.standardize_batch(inputs, of_batch, run.steps, self.task.step)
             run.show(len(results))
         return results
 

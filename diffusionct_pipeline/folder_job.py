@@ -18,6 +18,7 @@ import diffusers
 import numpy as np
 import torch
 
+from .bids import derivative_name, require_dataset
 from .characterise.prior import SliceLatent
 from .devices import first_line, usable_device
 from .earlier_run import KnownScan, given_scans, known_scans
@@ -62,6 +63,7 @@ class FolderOptions:
     fast: bool = False
     series_uid: str | None = None
     slice_thickness: float | None = None
+    bids: bool = False
 
     def require_apply(self, sources: Sources) -> None:
         """Refuse options that have no meaning for what there is to standardize.
@@ -70,6 +72,8 @@ class FolderOptions:
             ValueError: naming the option and what is legal.
         """
         count = len(sources.volumes)
+        if self.bids:
+            require_dataset(sources.folder)
         if self.num_samples != 1 and count:
             raise UsageError(
                 f'`num_samples` is {self.num_samples}, but the input holds volumes, "{sources.volumes[0].path}" for '
@@ -88,7 +92,7 @@ class FolderOptions:
 
     def as_json(self) -> dict[str, Any]:
         """The options, the checkpoint by its name; what is special only where it was given."""
-        special = ("again", "page", "system", "series_uid", "slice_thickness", "source")
+        special = ("again", "page", "system", "series_uid", "slice_thickness", "source", "bids")
         chosen = {
             name: value for name, value in asdict(self).items() if name not in special or value not in (None, False)
         }
@@ -195,6 +199,11 @@ class Job:
     def name(self, path: Path) -> Path:
         """What the report and OUT call a file of IN."""
         return relative_path(path, self.scan.folder)
+
+    def volume_name(self, path: Path) -> Path:
+        """What OUT calls the result of a volume of IN."""
+        name = self.name(path)
+        return derivative_name(name) if self.options.bids else name
 
     def has_output(self) -> bool:
         """Whether the output folder is still the one that the run began with."""

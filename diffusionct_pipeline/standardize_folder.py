@@ -59,6 +59,7 @@ def standardize_folder(
     fast: bool = False,
     series_uid: str | None = None,
     slice_thickness: float | None = None,
+    bids: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Standardize a DICOM, NIfTI or NRRD file, or all CT series and volumes below a folder.
@@ -96,6 +97,8 @@ def standardize_folder(
         series_uid: Names the scan of the one volume that is given to the noise, as the SeriesInstanceUID does for
             DICOM; None takes a hash of its HU.
         slice_thickness: Of all volumes, in mm; None takes the distance of their slices.
+        bids: Whether `source` is a BIDS dataset, and results of its volumes get names, sidecars and a description as a
+            derived dataset has them.
         progress: Called as progress(done, total) at the start and after each sample of each slice; those of a failed
             slice count as done.
 
@@ -129,6 +132,7 @@ def standardize_folder(
         fast=fast,
         series_uid=series_uid,
         slice_thickness=slice_thickness,
+        bids=bids,
     )
     # 1. What there is to do, before anything is loaded.
     source, output = Path(source), Path(output)

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+from .bids import (
+    DESCRIPTION_FILE,
+    IGNORE_FILE,
+    IGNORED,
+    dataset_description,
+    is_named,
+    require_ours,
+    sidecar,
+    sidecar_name,
+)
 from .dicom import Skipped, SkippedKind
 from .dicom.deriving import synthetic_kernel_name
+from .files import write_whole
 from .folder_job import Job, failures_listed, generator_for
 from .folder_previews import preview_indices, write_preview
 from .folder_scans import begin_scan
 from .image_processor import HUSlice, doubts
-from .run_report import SeriesEntry
+from .run_report import SeriesEntry, without_folders
 from .volumes import CTVolume, VolumeError, VolumeHeader, read_volume, write_volume
 from .volumes.files import written_volume
 
@@ -23,6 +35,7 @@ def standardize_volume(job: Job, header: VolumeHeader) -> None:
     begun, count = time.perf_counter(), header.grid.slices_shape[0]
     entry = SeriesEntry.of_volume(str(job.name(header.path)), count, header.grid.spacing_mm)
     job.entries.append(entry)
+    name = job.volume_name(header.path)
     with failures_listed(job, entry, [header.path], count):
         try:
             slices = load_slices(job, header)
@@ -34,19 +47,23 @@ def standardize_volume(job: Job, header: VolumeHeader) -> None:
             job.scan.skipped.append(Skipped(header.path, str(error), error.kind))
             return
         entry.remarks = doubts(slices, "This volume")
+        if job.options.bids:
+            write_dataset(job)
+            if not is_named(job.name(header.path)):
+                entry.remarks.append("The file is not named as BIDS wants, so that its result keeps its name")
         entry.uid, entry.thickness_mm = slices[0].series_uid, slices[0].thickness_mm
         seeds = job.pipe.noise_seeds(slices, generator_for(job.options.seed))
         job.task = begin_scan(job, entry, slices, lambda item: seeds[0])
-        derived = finished_volume(job, entry, slices, seeds)
+        derived = finished_volume(job, name, slices, seeds)
         if derived is not None:
             entry.finished_before = count
         else:
             derived = job.task.derivation.derive_volume(standardized(job, slices, seeds), slices, seeds)
             job.require_output()
-            write_volume(derived, job.output / entry.path)
+            write_volume(derived, job.output / name)
             entry.written, entry.clipped_pixels = count, derived.clipped_pixels
             entry.seconds_per_slice = round((time.perf_counter() - begun) / count, 3)
-        finish_volume(job, entry, slices, derived)
+        finish_volume(job, entry, name, slices, derived)
         job.count(count)
 
 
@@ -61,11 +78,11 @@ def load_slices(job: Job, header: VolumeHeader) -> list[HUSlice]:
     return processor.place(slices, thickness_mm=job.options.slice_thickness, series_uid=job.options.series_uid)
 
 
-def finished_volume(job: Job, entry: SeriesEntry, slices: list[HUSlice], seeds: list[int]) -> CTVolume | None:
+def finished_volume(job: Job, name: Path, slices: list[HUSlice], seeds: list[int]) -> CTVolume | None:
     """What an earlier run wrote, if it says of itself what this run would; else None."""
     if job.options.overwrite:
         return None
-    derived = written_volume(job.output / entry.path, slices[0].volume)
+    derived = written_volume(job.output / name, slices[0].volume)
     if derived is None or derived.description != job.task.derivation.describe_volume(derived, slices, seeds):
         return None
     return derived
@@ -81,14 +98,39 @@ def standardized(job: Job, slices: list[HUSlice], seeds: list[int]) -> list:
     return results
 
 
-def finish_volume(job: Job, entry: SeriesEntry, slices: list[HUSlice], derived: CTVolume) -> None:
-    """Enter a volume whose file is there, and draw its pictures from what that holds if they are asked for."""
-    job.results.add(entry.path)
+def finish_volume(job: Job, entry: SeriesEntry, name: Path, slices: list[HUSlice], derived: CTVolume) -> None:
+    """Enter a volume whose file is there, and write what is asked for beside it from what that holds."""
+    job.results.add(str(name))
     entry.kernel_in, entry.kernel_out = (
         "",
         synthetic_kernel_name(job.task.derivation.label or job.derivation.target_name),
     )
+    if job.options.bids:
+        write_sidecar(job, entry, name)
     for index in preview_indices(len(slices)) if job.options.preview else []:
         before, place = slices[index], (index, len(slices))
-        name, kernels = f"{entry.path}_{index + 1}", ("", entry.kernel_out)
-        write_preview(job, name, place, kernels, before.hu, derived.slice_hu(index), before.spacing_mm)
+        picture, kernels = f"{entry.path}_{index + 1}", ("", entry.kernel_out)
+        write_preview(job, picture, place, kernels, before.hu, derived.slice_hu(index), before.spacing_mm)
+
+
+def write_dataset(job: Job) -> None:
+    """Describe the derived dataset in the output folder.
+
+    Raises:
+        FileExistsError: That of another one is there.
+    """
+    path = job.output / DESCRIPTION_FILE
+    require_ours(path)
+    job.require_output()
+    write_whole(path, dataset_description(job.scan.folder, job.output, job.derivation))
+    write_whole(job.output / IGNORE_FILE, "\n".join(IGNORED) + "\n")
+    job.results.add(DESCRIPTION_FILE)
+
+
+def write_sidecar(job: Job, entry: SeriesEntry, name: Path) -> None:
+    """Write the sidecar of a result."""
+    beside = sidecar_name(name)
+    warnings = without_folders([*entry.remarks, *entry.unlike_training], {"IN": job.scan.folder, "OUT": job.output})
+    text = sidecar(Path(entry.path), entry, job.task.derivation, job.options.seed, warnings)
+    write_whole(job.output / beside, text)
+    job.results.add(str(beside))

@@ -48,6 +48,7 @@ LAYERS = {
     "finished": 9,
     "pipeline": 9,
     "run_report": 9,
+    "bids": 10,
     "earlier_run": 10,
     "sources": 10,
     "transforms": 10,

@@ -71,6 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "distance of their slices")  # fmt: skip
     add("--series-uid", metavar="UID", help="names the one volume to the noise: with the SeriesInstanceUID and "
         "thickness of its DICOM series, and its estimate (--source), it becomes what that becomes; default: a hash of its HU")  # fmt: skip
+    add("--bids", action="store_true", help="IN is a BIDS dataset: results of its volumes are named with desc-standardized and "
+        "get a JSON sidecar, and OUT a dataset_description.json")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
@@ -118,6 +120,7 @@ def run(options: argparse.Namespace) -> int:
             fast=options.fast,
             series_uid=options.series_uid,
             slice_thickness=options.slice_thickness,
+            bids=options.bids,
             progress=progress,
         )
     return tell(report)

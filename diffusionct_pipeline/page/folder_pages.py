@@ -23,7 +23,7 @@ def write_series_page(job: Job, series: CTSeries) -> None:
 
 def write_volume_page(job: Job, header: VolumeHeader) -> None:
     """Write the page of the volume that the run has just dealt with, if it has a result."""
-    name = str(job.name(header.path))
+    name = str(job.volume_name(header.path))
     if name not in job.results:
         return
     with failures_listed(job, job.entries[-1], [header.path], slices=0):

@@ -17,7 +17,7 @@ from .devices import one_thread
 from .earlier_run import known_scans
 from .files import locked_folder, remove_temporaries, visible_names, write_whole
 from .folder_job import FolderOptions, Job, make_job
-from .run_report import REPORT_FILE, split_skipped, without_folders
+from .run_report import REPORT_FILE, relative_path, split_skipped, without_folders
 from .series_list import ListedSeries, chosen, list_series, read_list, scan_listed
 from .sources import Sources, require_apart, scan_source
 from .standardize_folder import run_job
@@ -136,7 +136,9 @@ def merge_reports(
             gone = f"{len(missing)} of {len(wanted)} series were not begun, {missing[0]} for one"
             report["stopped"] = "; ".join(filter(None, [report["stopped"], gone]))
         if scan is not None:
+            scan, no_ct = without_masks(scan, report["skipped"])
             junk, unusable = split_skipped(scan.skipped, scan.folder)
+            junk += no_ct
             in_series = report["failures"] - len(report["unusable"])
             complete = {"slices": scan.slices, "skipped": junk, "unusable": unusable, "remarks": scan.remarks}
             report |= without_folders(
@@ -152,6 +154,14 @@ def merge_reports(
         report["others"] = [] if report["stopped"] else sorted(set(visible_names(output)) - results - {REPORT_FILE})
         write_whole(output / REPORT_FILE, json.dumps(report, indent=2) + "\n")
     return report
+
+
+def without_masks(scan: Sources, skipped: Sequence[dict[str, str]]) -> tuple[Sources, list[dict[str, str]]]:
+    """What is left of an input without the volumes that jobs found to be no CT, and what they say of these."""
+    names = {str(relative_path(header.path, scan.folder)): header for header in scan.volumes}
+    no_ct = [item for item in skipped if item["path"] in names]
+    masks = [names[item["path"]] for item in no_ct]
+    return replace(scan, volumes=[header for header in scan.volumes if header not in masks]), no_ct
 
 
 def joined(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def standardize_volume(job: Job, header: VolumeHeader) -> None:
         try:
             slices = load_slices(job, header)
         except VolumeError as error:
-            if error.kind is not SkippedKind.NOT_CT or job.total == count:
+            if error.kind is not SkippedKind.NOT_CT or (job.total == count and not job.is_shared):
                 raise
             job.entries.remove(entry)
             job.scan.volumes.remove(header)

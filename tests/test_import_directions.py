@@ -74,11 +74,12 @@ LAYERS = {
     "standardize_folder": 15,
     "series_list": 11,
     "standardize_listed": 16,
+    "standardize_on_ray": 17,
     "node": 16,
     "demo": 16,
     "app": 16,
-    "commands": 17,
-    "cli": 18,
+    "commands": 18,
+    "cli": 19,
 }
 # The first layer is numpy and scipy; only the simulator may use torch.
 WITHOUT_TORCH = (

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from helpers.dicom import make_slice, save
 from helpers.runs import HU, REPORT, tree, write_scans
+from helpers.volumes import affine_ras, nifti, phantom, volume_of
 
 from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.files import BUSY, locked_folder
@@ -163,6 +164,25 @@ class TestJobs:
         shutil.copy(scans / "1/1.dcm", tmp_path / "in/3/1.dcm")
         with pytest.raises(FileNotFoundError, match="does not hold the series"):
             standardize_listed(tmp_path / "in", tmp_path / "out", listed, 3, model=model)
+
+    def test_write_the_pages_of_one_run(self, scans, listed, tmp_path, model):
+        standardize_folder(scans, tmp_path / "whole", model=model, page=True)
+        run_all(scans, tmp_path / "out", listed, model, page=True)
+        assert visible(tmp_path / "out") == tree(tmp_path / "whole")
+        assert len(list((tmp_path / "out").glob("page_*.html"))) == 3
+
+    def test_leave_out_a_mask_as_one_run_does(self, tmp_path, model, capsys):
+        folder = tmp_path / "in"
+        folder.mkdir()
+        for name, voxels in (("ct", volume_of(phantom())), ("mask", (volume_of(phantom()) > 0).astype("<i2"))):
+            (folder / f"{name}.nii").write_bytes(nifti(voxels, affine_ras()))
+        whole = standardize_folder(folder, tmp_path / "whole", model=model)
+        assert main(["plan", str(folder)]) == 0
+        (tmp_path / "series.tsv").write_text(capsys.readouterr().out)
+        reports = run_all(folder, tmp_path / "out", tmp_path / "series.tsv", model)
+        assert [item["failures"] for item in reports] == [0, 0]
+        assert timeless(merge_reports(tmp_path / "out", folder)) == timeless(whole)
+        assert timeless(merge_reports(tmp_path / "out")) == timeless(whole)
 
 
 class TestMerge:

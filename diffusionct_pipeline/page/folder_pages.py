@@ -37,7 +37,7 @@ def _write(job: Job, indices: list[int], pairs: list, shape: tuple[int, int]) ->
     """Write a page, unless it would be empty."""
     if not indices:
         return
-    entry, number = job.entries[-1], len(job.entries)
+    entry, number = job.entries[-1], job.before + len(job.entries)
     name = Path(f"page_{number:02d}.html")
     job.require_output()
     write_whole(job.output / name, page_html(View.of(entry, indices, shape), pairs, number, job.derivation.model_id))

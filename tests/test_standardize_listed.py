@@ -242,8 +242,8 @@ class TestBytes:
             names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
             environment = {**os.environ, **dict.fromkeys(names, threads), "PYTHONPATH": str(Path(__file__).parents[1])}
             line = [sys.executable, "-c", code, "standardize", scans, tmp_path / threads, "--device", "cpu"]
-            if threads != "1":  # numpy estimates with its own threads, whose number this package does not set
-                line += ["--source", tmp_path / "1" / REPORT]
             done = subprocess.run(line, env=environment, capture_output=True, text=True)
             assert done.returncode in (0, 3), done.stderr
         assert tree(tmp_path / "1") == tree(tmp_path / "2") != {}
+        one, two = (json.loads((tmp_path / threads / REPORT).read_text())["series"][0] for threads in "12")
+        assert one["source"] is not None and one["source"] == two["source"], "to the last bit"

@@ -144,11 +144,15 @@ class TestKilledWorkers:
             "--ray",
             "local",
         ]
-        run = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+        # Without the token that an earlier run may have left in this process.
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+        run = subprocess.Popen(command, env={**clean, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
         try:
             (port,) = wait_for(gcs_ports)
             code = f"import ray; ray.init(address='127.0.0.1:{port}', logging_level=40); print('in')"
-            intruder = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+            intruder = subprocess.run(
+                [sys.executable, "-c", code], env=clean, capture_output=True, text=True, timeout=120
+            )
             assert run.poll() is None, "it must be tried while the run goes on"
             assert (
                 intruder.returncode != 0

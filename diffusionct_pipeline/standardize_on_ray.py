@@ -89,6 +89,10 @@ class SeriesWorker:
         self.source, self.output, self.options = source, output, options
         self.job: Job | None = None
 
+    def begin(self) -> str:
+        """Answer, which a worker does once the cluster has a place for it."""
+        return ""
+
     def standardize(self, listed: ListedSeries, before: int) -> str:
         """Standardize a series of the list, `before` others come before it -> why it was stopped, "" if it was not."""
         scan = scan_listed(self.source, listed, self.options.again)
@@ -111,36 +115,39 @@ def _run_all(
     """Give series to workers as they become free -> what went wrong, beside what reports of series say.
 
     Raises:
-        UsageError: an option is wrong, so that no series could be begun.
+        UsageError: an option is wrong, so that no series could be begun. ChildProcessError: no worker could be started.
     """
     actor = ray.remote(num_cpus=1, memory=WORKER_BYTES, max_restarts=-1, max_task_retries=RETRIES)(SeriesWorker)
-    idle = [actor.remote(source, output, options) for _ in range(_worker_count(ray, len(listed)))]
-    waiting, running, failed = list(enumerate(listed)), {}, []
+    workers = [actor.remote(source, output, options) for _ in range(_worker_count(ray, len(listed)))]
+    running: dict[Any, tuple[Any, ListedSeries | None]] = {worker.begin.remote(): (worker, None) for worker in workers}
+    waiting, idle, failed = list(enumerate(listed)), [], []
     done, total = 0, sum(item.slices for item in listed) * options.num_samples
     progress(done, total)
-    while running or waiting:
+    while waiting or any(item is not None for _, item in running.values()):
         while waiting and idle:
             before, item = waiting.pop(0)
             worker = idle.pop()
             running[worker.standardize.remote(item, before)] = worker, item
         (ended, *_), _ = ray.wait(list(running), num_returns=1)
         worker, item = running.pop(ended)
-        idle.append(worker)
         try:
-            stopped = ray.get(ended)
+            if ray.get(ended):  # stopped, by a disk that is full or a folder that is gone: others would fare no better
+                waiting.clear()
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, UsageError) or not isinstance(error.cause, Exception):
                 raise error.cause from error
             failed.append(error.cause)
         except ray.exceptions.RayActorError as error:
-            failed.append(
-                ChildProcessError(f'"{item.path}" was given up: its worker died {RETRIES + 1} times ({error})')
-            )
-        else:
-            if stopped:  # by a disk that is full, or an output folder that is gone: others would fare no better
-                waiting.clear()
-        done += item.slices * options.num_samples
-        progress(done, total)
+            if item is None:  # the package is not installed on its node, say
+                if not running and not idle:
+                    raise ChildProcessError(f"no worker could be started: {error}") from error
+                continue
+            reason = f'"{item.path}" was given up: its worker died {RETRIES + 1} times ({error})'
+            failed.append(ChildProcessError(reason))
+        idle.append(worker)
+        if item is not None:
+            done += item.slices * options.num_samples
+            progress(done, total)
     return failed
 
 

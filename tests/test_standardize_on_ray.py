@@ -9,14 +9,19 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.runs import HU, REPORT, tree, write_scans
 from helpers.volumes import affine_ras, nifti, phantom, volume_of
 
+from diffusionct_pipeline import standardize_on_ray as module
 from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.folder_job import FolderOptions
+from diffusionct_pipeline.series_list import ListedSeries
 from diffusionct_pipeline.standardize_folder import standardize_folder
 from diffusionct_pipeline.standardize_on_ray import standardize_on_ray
+from diffusionct_pipeline.usage import UsageError
 
 ROOT = Path(__file__).parents[1]
 TIMES = ("started", "ended", "seconds", "seconds_to_load")
@@ -80,6 +85,114 @@ class TestOnRay:
         command = ["standardize", str(scans), str(tmp_path / "out"), "--model", model, "--ray", "local"]
         assert main([*command, "--target", "Br4O"]) == 2 and "Br4O" in capsys.readouterr().err
         assert not (tmp_path / "out" / REPORT).exists()
+
+
+class FakeRay:
+    """A Ray whose workers are in this process.
+
+    Args:
+        cores: That it has.
+        do: What a worker does with a series.
+        begin: What the worker of a number answers at first.
+    """
+
+    class exceptions:
+        class RayActorError(Exception):
+            pass
+
+        class RayTaskError(Exception):
+            def __init__(self, cause):
+                self.cause = cause
+
+    def __init__(self, cores, do, begin=lambda number: ""):
+        self.cores, self.do, self.begin_of, self.given, self.workers = cores, do, begin, [], 0
+
+    def cluster_resources(self):
+        return {"CPU": float(self.cores), "memory": 2.0**40}
+
+    def remote(self, **options):
+        assert options["max_restarts"] == -1 and options["max_task_retries"] == module.RETRIES
+        return lambda kind: SimpleNamespace(remote=self.worker)
+
+    def worker(self, *options):
+        self.workers += 1
+        number = self.workers
+
+        def standardize(item, before):
+            self.given.append((number, item.path, before))
+            return lambda: self.do(item)
+
+        begin = SimpleNamespace(remote=lambda: lambda: self.begin_of(number))
+        return SimpleNamespace(begin=begin, standardize=SimpleNamespace(remote=standardize))
+
+    def wait(self, calls, num_returns):
+        (first, *rest) = [call for call in calls if call not in self.pending(calls)]
+        return [first], rest
+
+    def pending(self, calls):
+        return []
+
+    def get(self, call):
+        try:
+            return call()
+        except self.exceptions.RayActorError:
+            raise
+        except Exception as error:
+            raise self.exceptions.RayTaskError(error) from error
+
+
+def run_fake(ray, count=3, shown=None):
+    listed = [ListedSeries(str(number), f"s{number}", 2, "") for number in range(count)]
+    progress = (lambda *call: None) if shown is None else lambda *call: shown.append(call)
+    return module._run_all(ray, Path("in"), Path("out"), FolderOptions(), listed, progress)
+
+
+def raising(error):
+    def do(*_):
+        raise error
+
+    return do
+
+
+class TestSchedule:
+    def test_gives_each_series_once_to_a_free_worker(self):
+        shown = []
+        ray = FakeRay(2, lambda item: "")
+        assert run_fake(ray, 5, shown) == [] and ray.workers == 2
+        assert sorted(item[1:] for item in ray.given) == [(f"s{number}", number) for number in range(5)]
+        assert shown == [(2 * number, 10) for number in range(6)]
+
+    def test_a_worker_for_which_there_is_no_place_gets_nothing(self):
+        ray = FakeRay(2, lambda item: "")
+        waiting_for_ever = []
+
+        def pending(calls):
+            waiting_for_ever[:] = waiting_for_ever or calls[:1]
+            return waiting_for_ever
+
+        ray.pending = pending
+        assert run_fake(ray, 4) == []
+        assert [item[0] for item in ray.given] == [2, 2, 2, 2]
+
+    def test_one_that_dies_too_often_costs_its_series(self):
+        ray = FakeRay(2, lambda item: raising(FakeRay.exceptions.RayActorError("gone"))() if item.path == "s1" else "")
+        (error,) = run_fake(ray)
+        assert isinstance(error, ChildProcessError) and '"s1" was given up: its worker died 6 times' in str(error)
+        assert len(ray.given) == 3
+
+    def test_no_worker_at_all_is_an_error(self):
+        ray = FakeRay(2, lambda item: "", begin=raising(FakeRay.exceptions.RayActorError("no module diffusionct")))
+        with pytest.raises(ChildProcessError, match="no worker could be started: no module"):
+            run_fake(ray)
+
+    def test_a_wrong_option_ends_it_and_another_error_does_not(self):
+        with pytest.raises(UsageError, match="target"):
+            run_fake(FakeRay(1, raising(UsageError("target"))))
+        failed = run_fake(ray := FakeRay(1, raising(FileNotFoundError("gone"))))
+        assert [type(error) for error in failed] == [FileNotFoundError] * 3 and len(ray.given) == 3
+
+    def test_a_full_disk_stops_the_rest(self):
+        assert run_fake(ray := FakeRay(1, lambda item: "No space left on device")) == [] and len(ray.given) == 1
 
 
 class TestUsage:

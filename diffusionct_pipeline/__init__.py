@@ -3,7 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from .registration import register_with_diffusers
+from .utils.registration import register_with_diffusers
+from .utils.version import __version__
 
 if TYPE_CHECKING:  # what an editor sees; when the code runs, `__getattr__` imports each on first use
     from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
@@ -13,8 +14,6 @@ if TYPE_CHECKING:  # what an editor sees; when the code runs, `__getattr__` impo
     from .pipeline import DiffusionCTPipeline
     from .pipeline_output import DiffusionCTPipelineOutput
     from .transforms import StandardizeCT, StandardizeCTd
-
-__version__ = "0.1.0"
 
 # Loaded on first use: torch and diffusers take seconds, and `diffusionct --help` must not wait for them.
 _HOMES = {
@@ -33,6 +32,7 @@ _HOMES = {
     "DiffusionPipeline": "diffusers",
 }
 __all__ = [
+    "__version__",
     "AutoencoderResNet18",
     "CTImageProcessor",
     "ConditionalUNet1DModel",

@@ -13,12 +13,14 @@ import pydicom
 import pytest
 from helpers.runs import REPORT, tree, write_scans
 
-from diffusionct_pipeline import cli, files, folder_job
-from diffusionct_pipeline import standardize_folder as module
-from diffusionct_pipeline.cli import main
-from diffusionct_pipeline.files import LOCK_FILE, locked_folder
+from diffusionct_pipeline.commands import _main as cli
+from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.simulation import ct_series
-from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.standardize import folder as module
+from diffusionct_pipeline.standardize import run as folder_job
+from diffusionct_pipeline.standardize.folder import standardize_folder
+from diffusionct_pipeline.utils import files
+from diffusionct_pipeline.utils.files import LOCK_FILE, locked_folder
 
 TESTS = Path(__file__).parent
 
@@ -152,7 +154,7 @@ class TestTheOutputFolder:
         out = tmp_path / "out"
         out.mkdir()
         out.chmod(0o555)
-        code = "import sys; from diffusionct_pipeline.cli import main; sys.exit(main())"
+        code = "import sys; from diffusionct_pipeline.commands._main import main; sys.exit(main())"
         command = [sys.executable, "-c", code, "standardize", scans, out, "--model", model]
         if os.geteuid() == 0:  # root may write anywhere, unless it gives that up
             command = ["setpriv", "--bounding-set=-dac_override", *command]

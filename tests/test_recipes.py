@@ -12,8 +12,8 @@ import pytest
 import yaml
 from helpers.runs import tree, write_scans
 
-from diffusionct_pipeline.cli import build_parser
-from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.commands._main import build_parser
+from diffusionct_pipeline.standardize.folder import standardize_folder
 
 ROOT = Path(__file__).parents[1]
 NODE, CLUSTER = (ROOT / f"docs/how-to/{name}.md" for name in ("node", "cluster"))
@@ -75,7 +75,7 @@ def test_snakemake_runs_the_file_of_the_page(tmp_path, model):
     program = tmp_path / "bin/diffusionct"
     program.parent.mkdir()
     program.write_text(
-        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom diffusionct_pipeline.cli import main\n"
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom diffusionct_pipeline.commands._main import main\n"
         f"if sys.argv[1] == 'standardize':\n    sys.argv += ['--model', {model!r}]\nsys.exit(main())\n"
     )
     program.chmod(0o755)

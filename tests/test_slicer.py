@@ -12,7 +12,7 @@ import pytest
 from helpers.runs import tree
 from helpers.volumes import affine_ras, nrrd, phantom, volume_of
 
-from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.standardize.folder import standardize_folder
 
 ROOT = Path(__file__).parents[1]
 MODULE = ROOT / "examples/slicer/DiffusionCT"
@@ -50,7 +50,7 @@ def program_of(folder, code):
 @pytest.fixture
 def program(tmp_path, model):
     """The real command, with the model of the tests."""
-    code = "from diffusionct_pipeline.cli import main\n"
+    code = "from diffusionct_pipeline.commands._main import main\n"
     return program_of(
         tmp_path, f"sys.path.insert(0, {str(ROOT)!r})\n{code}sys.argv += ['--model', {model!r}]\nsys.exit(main())"
     )

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..files import whole_file
-from ..optional import import_optional
-from ..usage import UsageError
+from ..utils.files import whole_file
+from ..utils.optional import import_optional
+from ..utils.usage import UsageError
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -121,7 +121,7 @@ def headers_kept_out_of_the_log() -> Iterator[None]:
 @contextlib.contextmanager
 def patients_kept_out_of_the_log(source: str, output: str, reference: str | None = None) -> Iterator[None]:
     """In log lines IN, OUT and REFERENCE stand for the folders that were given, which may be named after a patient."""
-    from ..run_report import without_folders
+    from ..utils.paths import without_folders
 
     folders = {"OUT": Path(output)}
     for name, path in (("IN", source), ("REFERENCE", reference)):

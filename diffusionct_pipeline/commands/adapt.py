@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..usage import require_model, require_new_folder, require_paths
+from ..utils.usage import require_model, require_new_folder, require_paths
 from ._shared import EXIT_OK, MODEL_HELP
 
 TEXT = "make your own target protocol a checkpoint's standard, from one pair of series on"
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     require_paths(source=options.source, target=options.target)
     require_new_folder("out", options.out)
     require_model(options.model)
-    from ..adapt_folders import adapt_folders
+    from ..adapt.folders import adapt_folders
 
     adapted = adapt_folders(
         options.source, options.target, options.out, model=options.model, unpaired=options.unpaired,

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from ..usage import UsageError, require_model, require_paths
+from ..utils.usage import UsageError, require_model, require_paths
 from ._shared import EXIT_OK, MODEL_HELP, number_of
 
 TEXT = "standardize and look at scans in the browser, on this machine only"

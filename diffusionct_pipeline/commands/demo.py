@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..usage import require_folder, require_model
+from ..utils.usage import require_folder, require_model
 from ._shared import EXIT_OK, MODEL_HELP, ProgressBar
 
 TEXT = "simulate a scan with a tumour, standardize its Br40 series, and compare the result with its Bl64 series"

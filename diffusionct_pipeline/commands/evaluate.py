@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from ..usage import UsageError, require_new_folder, require_paths
+from ..utils.usage import UsageError, require_new_folder, require_paths
 from ._shared import EXIT_OK, ProgressBar, count
 
 TEXT = (

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from ..usage import UsageError, require_paths
+from ..utils.usage import UsageError, require_paths
 from ._shared import EXIT_FAILURE, EXIT_OK, ProgressBar, count
 
 TEXT = "measure the 1,401 radiomic features of every region of every image, a row of a table each"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..usage import CHECKPOINT_INDEX, UsageError, about_arguments, require_new_folder
+from ..utils.usage import CHECKPOINT_INDEX, UsageError, about_arguments, require_new_folder
 from ._shared import EXIT_OK
 
 TEXT = "upload a checkpoint to the Hugging Face Hub, load it back and compare"
@@ -36,9 +36,9 @@ def run(options: argparse.Namespace) -> int:
         require_new_folder("--dry-run", options.dry_run)
     from diffusers.utils import logging
 
-    from ..files import whole_folder
     from ..publishing import prepare, publish
     from ..publishing.hub import require_repo_id
+    from ..utils.files import whole_folder
 
     with about_arguments():
         require_repo_id(options.repository)  # before the folders above DIR are made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..usage import UsageError, require_folder, require_model, require_paths
+from ..utils.usage import UsageError, require_folder, require_model, require_paths
 from ._shared import EXIT_FAILURE, EXIT_OK, MODEL_HELP, number_of
 
 TEXT = "standardize what arrives in an Orthanc server, put the results into its studies, and send them on"

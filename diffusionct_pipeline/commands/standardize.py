@@ -7,8 +7,8 @@ import sys
 from collections import Counter
 from typing import Any
 
-from ..seeds import MAX_SEED
-from ..usage import UsageError, require_folder, require_model, require_outside, require_paths
+from ..utils.seeds import MAX_SEED
+from ..utils.usage import UsageError, require_folder, require_model, require_outside, require_paths
 from ._shared import (
     EXIT_FAILURE,
     EXIT_MISSED,
@@ -90,20 +90,29 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--series-list and --index belong together, and --chunk to them; give both or none of them.")
     if options.ray is not None and options.series_list is not None:
         raise UsageError("--ray does all series, and --series-list some; give one of them.")
+    if options.ray is not None and options.system is not None:
+        raise UsageError("--ray has workers that load a checkpoint, and none of --system; leave one of them out.")
     if options.ray is not None:
-        from ..standardize_on_ray import standardize_on_ray as standardize
+        from ..standardize.on_ray import standardize_on_ray as standardize
 
         listed = {"address": options.ray}
     elif options.series_list is None:
-        from ..standardize_folder import standardize_folder as standardize
+        from ..standardize.folder import standardize_folder as standardize
 
         listed = {}
     else:
-        from ..standardize_listed import standardize_listed as standardize
+        from ..standardize.listed import standardize_listed as standardize
 
         require_paths(**{"--series-list": options.series_list})
         listed = {"series_list": options.series_list, "index": options.index, "chunk": options.chunk or 1}
 
+    pipe = None
+    if options.system is not None:
+        if options.fast:
+            raise UsageError("--fast has no effect with --system; leave one of them out.")
+        from ..comparison.systems import load_as_pipeline
+
+        pipe = load_as_pipeline(options.system, options.model, options.device)
     bar = ProgressBar("standardize", unit="slice" if options.samples == 1 else "sample")
     with patients_kept_out_of_the_log(options.input, options.output, options.reference), bar as progress:
         report = standardize(
@@ -111,20 +120,20 @@ def run(options: argparse.Namespace) -> int:
             options.output,
             **listed,
             known_source=options.source,
-            model=options.model,
+            model=options.model if pipe is None else None,
             target=options.target,
             reference=options.reference,
             noise=options.noise,
             num_inference_steps=options.steps,
             seed=options.seed,
-            device=options.device,
+            device=options.device if pipe is None else None,
             batch_size=options.batch_size,
             num_samples=options.samples,
             preview=options.preview,
             page=options.page,
             overwrite=options.overwrite,
             again=options.again,
-            system=options.system,
+            pipe=pipe,
             fast=options.fast,
             series_uid=options.series_uid,
             slice_thickness=options.slice_thickness,

@@ -7,15 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..dicom import DicomError, FolderScan, SkippedKind, scan_folder
 from ..dicom.reading import SliceHeader, read_dataset
-from ..files import locked_folder, remove_temporaries, write_whole
-from ..folder_job import FolderOptions, make_job
 from ..pipeline import DiffusionCTPipeline
-from ..run_report import without_folders
-from ..sources import Sources
-from ..standardize_folder import run_job
+from ..standardize.folder import run_job
+from ..standardize.run import FolderOptions, make_job
+from ..utils.files import locked_folder, remove_temporaries, write_whole
+from ..utils.paths import without_folders
+from ..utils.version import __version__
+from ..volumes.inputs import Sources
 from .orthanc import Orthanc, Unavailable, require_id
 from .rules import Rule
 from .state import DONE, INCOMPLETE, LEFT_ALONE, REFUSED, Record, SeriesState

@@ -9,10 +9,10 @@ from helpers.runs import REPORT, tree, write_scans
 from helpers.volumes import affine_ras, nifti, phantom, volume_of
 
 from diffusionct_pipeline import __version__
-from diffusionct_pipeline.bids import derivative_name
-from diffusionct_pipeline.cli import main
-from diffusionct_pipeline.standardize_folder import standardize_folder
-from diffusionct_pipeline.standardize_listed import merge_reports, standardize_listed
+from diffusionct_pipeline.commands._main import main
+from diffusionct_pipeline.standardize.bids import derivative_name
+from diffusionct_pipeline.standardize.folder import standardize_folder
+from diffusionct_pipeline.standardize.listed import merge_reports, standardize_listed
 
 VOXELS, AFFINE = volume_of(phantom()), affine_ras()
 CT = "sub-01/anat/sub-01_rec-B70f_ct.nii.gz"

@@ -35,6 +35,7 @@ OF_THIS_MACHINE = {"include_dashboard": False, "object_store_memory": 100 << 20,
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_raylet_start_wait_time_s": "120",  # a busy machine takes longer than Ray waits by itself
+    "RAY_worker_niceness": "0",  # of a Ray of this machine; 15 by itself, so that any other program comes first
 }
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # what an editor sees; when the code runs, `__getattr__` impo
     from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
     from .pipeline import DiffusionCTPipeline
     from .pipeline_output import DiffusionCTPipelineOutput
+    from .standardize.folder import standardize_folder
     from .transforms import StandardizeCT, StandardizeCTd
 
 # Loaded on first use: torch and diffusers take seconds, and `diffusionct --help` must not wait for them.
@@ -20,6 +21,7 @@ _HOMES = {
     "DiffusionCTPipeline": ".pipeline",
     "DiffusionCTPipelineOutput": ".pipeline_output",
     "CTImageProcessor": ".image_processor",
+    "standardize_folder": ".standardize.folder",
     "StandardizeCT": ".transforms",
     "StandardizeCTd": ".transforms",
     "AutoencoderResNet18": ".models",
@@ -45,6 +47,7 @@ __all__ = [
     "StandardizeCT",
     "StandardizeCTd",
     "TextureAutoencoder",
+    "standardize_folder",
 ]
 
 

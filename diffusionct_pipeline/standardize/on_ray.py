@@ -22,8 +22,9 @@ from ..utils.files import private_folder
 from ..utils.optional import import_optional
 from ..utils.usage import UsageError
 from ..volumes.inputs import require_apart, scan_source
-from .listed import job_of_series, merge_reports, run_alone
-from .run import FolderOptions, Job, make_job
+from .listed import merge_reports, run_alone, run_of_series
+from .options import FolderOptions
+from .run import FolderRun, make_run
 from .series_list import ListedSeries, list_series, scan_listed
 from .standardizer import Standardizer
 
@@ -44,7 +45,6 @@ def standardize_on_ray(
     output: str | os.PathLike,
     address: str = LOCAL,
     *,
-    known_source: str | os.PathLike | None = None,
     pipe: Standardizer | None = None,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
@@ -55,10 +55,9 @@ def standardize_on_ray(
         source: Input as in `standardize_folder`, at the same path on every node.
         output: Folder for the results, also at the same path.
         address: Of a running cluster, or "local" for workers on this machine.
-        known_source: As of `standardize_folder`.
         pipe: None: each worker loads its own.
         progress: Called with the samples done and all, whenever a series has ended.
-        **options: Others of `standardize_folder`.
+        **options: See `FolderOptions`.
 
     Returns:
         The report of `merge_reports`.
@@ -69,14 +68,14 @@ def standardize_on_ray(
     """
     if pipe is not None:
         raise UsageError("`pipe` stays in this process, and workers load their own; leave it out.")
-    settings = FolderOptions(**options, source=known_source)
+    settings = FolderOptions(**options)
     if settings.device not in (None, "cpu"):
         raise UsageError(f'`device` must be "cpu" with Ray, got "{settings.device}".')
     source, output = Path(source).absolute(), Path(output).absolute()
     scan = scan_source(source, settings.again)
     require_apart(scan, source, output)
     settings.require_apply(scan)
-    paths = {name: _absolute(getattr(settings, name)) for name in ("model", "reference", "source")}
+    paths = {name: _absolute(getattr(settings, name)) for name in ("model", "reference", "known_source")}
     settings = replace(settings, device="cpu", **paths)
     listed = list_series(scan)
     with _connected(address) as ray:
@@ -93,7 +92,7 @@ class SeriesWorker:
     def __init__(self, source: Path, output: Path, options: FolderOptions) -> None:
         logging.disable(logging.CRITICAL)  # its log is a file of Ray's, where values of headers do not belong
         self.source, self.output, self.options = source, output, options
-        self.job: Job | None = None
+        self.run: FolderRun | None = None
 
     def begin(self) -> str:
         """Answer, which a worker does once the cluster has a place for it."""
@@ -103,11 +102,11 @@ class SeriesWorker:
         """Standardize a series of the list, `before` others come before it -> why it was stopped, "" if it was not."""
         scan = scan_listed(self.source, listed, self.options.again)
         with one_thread():
-            if self.job is None:
-                self.job = make_job(scan, self.output, self.options, None)
-            job = job_of_series(self.job, listed, scan, before)
-            run_alone(job)
-        return job.stopped
+            if self.run is None:
+                self.run = make_run(scan, self.output, self.options, None)
+            of_series = run_of_series(self.run, listed, scan, before)
+            run_alone(of_series)
+        return of_series.stopped
 
 
 def _run_all(

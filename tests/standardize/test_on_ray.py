@@ -19,7 +19,7 @@ from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.standardize import on_ray as module
 from diffusionct_pipeline.standardize.folder import standardize_folder
 from diffusionct_pipeline.standardize.on_ray import standardize_on_ray
-from diffusionct_pipeline.standardize.run import FolderOptions
+from diffusionct_pipeline.standardize.options import FolderOptions
 from diffusionct_pipeline.standardize.series_list import ListedSeries
 from diffusionct_pipeline.utils.usage import UsageError
 

@@ -75,8 +75,10 @@ def standardize_on_ray(
     scan = scan_source(source, settings.again)
     require_apart(scan, source, output)
     settings.require_apply(scan)
-    paths = {name: _absolute(getattr(settings, name)) for name in ("model", "reference", "known_source")}
-    settings = replace(settings, device="cpu", **paths)
+    settings = replace(
+        settings, device="cpu", model=_absolute(settings.model), reference=_absolute(settings.reference),
+        known_source=_absolute(settings.known_source),
+    )  # fmt: skip
     listed = list_series(scan)
     with _connected(address) as ray:
         failed = _run_all(ray, source, output, settings, listed, progress or (lambda done, total: None))
@@ -125,14 +127,14 @@ def _run_all(
     actor = ray.remote(num_cpus=1, memory=WORKER_BYTES, max_restarts=-1, max_task_retries=RETRIES)(SeriesWorker)
     workers = [actor.remote(source, output, options) for _ in range(_worker_count(ray, len(listed)))]
     running: dict[Any, tuple[Any, ListedSeries | None]] = {worker.begin.remote(): (worker, None) for worker in workers}
-    waiting, idle, failed = list(enumerate(listed)), [], []
+    waiting, idle, failed = list(enumerate(listed)), list[Any](), list[Exception]()
     done, total = 0, sum(item.slices for item in listed) * options.num_samples
     progress(done, total)
     while waiting or any(item is not None for _, item in running.values()):
         while waiting and idle:
-            before, item = waiting.pop(0)
+            before, following = waiting.pop(0)
             worker = idle.pop()
-            running[worker.standardize.remote(item, before)] = worker, item
+            running[worker.standardize.remote(following, before)] = worker, following
         (ended, *_), _ = ray.wait(list(running), num_returns=1)
         worker, item = running.pop(ended)
         try:

@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "then share OUT, and `diffusionct merge OUT` makes one report of theirs")  # fmt: skip
     add("--index", type=count, metavar="N", help="which series of the list, from 1")
     add("--chunk", type=count, metavar="K", help="do K series of the list, the N-th K of them (default: 1)")
+    add("--ray", metavar="ADDRESS", help='do the series on the workers of a Ray cluster at this address, or with "local" on all '
+        "cores of this machine; IN and OUT must be at the same paths everywhere")  # fmt: skip
     add_options(parser)
 
 
@@ -45,7 +47,15 @@ def run(options: argparse.Namespace) -> int:
         require_model(options.model)
     if (options.series_list is None) != (options.index is None) or (options.chunk and options.index is None):
         raise UsageError("--series-list and --index belong together, and --chunk to them; give both or none of them.")
-    if options.series_list is None:
+    if options.ray is not None and options.series_list is not None:
+        raise UsageError("--ray does all series, and --series-list some; give one of them.")
+    if options.ray is not None and options.system is not None:
+        raise UsageError("--ray has workers that load a checkpoint, and none of --system; leave one of them out.")
+    if options.ray is not None:
+        from ..standardize.on_ray import standardize_on_ray as standardize
+
+        listed = {"address": options.ray}
+    elif options.series_list is None:
         from ..standardize.folder import standardize_folder as standardize
 
         listed = {}

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..utils.devices import one_thread
 from ..utils.files import locked_folder, remove_temporaries, visible_names, write_whole
-from ..utils.paths import without_folders
+from ..utils.paths import relative_path, without_folders
 from ..volumes.inputs import Sources, require_apart, scan_source
 from .earlier_run import known_scans
 from .folder import standardize_all
@@ -139,7 +139,9 @@ def merge_reports(
             gone = f"{len(missing)} of {len(wanted)} series were not begun, {missing[0]} for one"
             report["stopped"] = "; ".join(filter(None, [report["stopped"], gone]))
         if scan is not None:
+            scan, no_ct = without_masks(scan, report["skipped"])
             junk, unusable = split_skipped(scan.skipped, scan.folder)
+            junk += no_ct
             in_series = report["failures"] - len(report["unusable"])
             complete = {"slices": scan.slices, "skipped": junk, "unusable": unusable, "remarks": scan.remarks}
             report |= without_folders(
@@ -155,6 +157,14 @@ def merge_reports(
         report["others"] = [] if report["stopped"] else sorted(set(visible_names(output)) - results - {REPORT_FILE})
         write_whole(output / REPORT_FILE, json.dumps(report, indent=2) + "\n")
     return report
+
+
+def without_masks(scan: Sources, skipped: Sequence[dict[str, str]]) -> tuple[Sources, list[dict[str, str]]]:
+    """What is left of an input without the volumes that jobs found to be no CT, and what they say of these."""
+    names = {str(relative_path(header.path, scan.folder)): header for header in scan.volumes}
+    no_ct = [item for item in skipped if item["path"] in names]
+    masks = [names[item["path"]] for item in no_ct]
+    return replace(scan, volumes=[header for header in scan.volumes if header not in masks]), no_ct
 
 
 def joined(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -97,6 +97,10 @@ class FolderOptions:
         "(--source), it becomes what that becomes; default: a hash of its HU",
         "UID",
     )
+    bids: bool = option(
+        False, "IN is a BIDS dataset: results of its volumes are named with desc-standardized and get a JSON sidecar, and OUT a "
+        "dataset_description.json",
+    )  # fmt: skip
 
     def require_apply(self, sources: Sources) -> None:
         """Refuse options that have no meaning for what there is to standardize.
@@ -104,6 +108,10 @@ class FolderOptions:
         Raises:
             UsageError: naming the option and what is allowed.
         """
+        if self.bids:
+            from .bids import require_dataset
+
+            require_dataset(sources.folder)
         count = len(sources.volumes)
         if self.num_samples != 1 and count:
             raise UsageError(
@@ -133,7 +141,7 @@ class FolderOptions:
 
     def as_json(self) -> dict[str, Any]:
         """Return the options, the checkpoint by its name; what is special only where it was given."""
-        special = ("again", "page", "series_uid", "slice_thickness", "known_source")
+        special = ("again", "page", "series_uid", "slice_thickness", "known_source", "bids")
         chosen = {
             name: value for name, value in asdict(self).items() if name not in special or value not in (None, False)
         }

@@ -28,7 +28,7 @@ def write_series_page(run: FolderRun, series: CTSeries) -> None:
 
 def write_volume_page(run: FolderRun, header: VolumeHeader) -> None:
     """Write the page of the volume that the run has just dealt with, if it has a result."""
-    name = str(run.name(header.path))
+    name = str(run.volume_name(header.path))
     if name not in run.results:
         return
     with run.record_failures(run.entries[-1], [header.path], slices=0):
@@ -42,7 +42,7 @@ def _write(run: FolderRun, indices: list[int], pairs: list, shape: tuple[int, in
     """Write a page, unless it would be empty."""
     if not indices:
         return
-    entry, number = run.entries[-1], len(run.entries)
+    entry, number = run.entries[-1], run.before + len(run.entries)
     name = Path(f"page_{number:02d}.html")
     run.require_output()
     write_whole(run.output / name, page_html(view_of(entry, indices, shape), pairs, number, run.derivation.model_id))

@@ -25,6 +25,7 @@ from ..utils.seeds import MAX_SEED
 from ..utils.stages import stage
 from ..utils.usage import about_arguments
 from ..volumes.inputs import Sources
+from .bids import derivative_name
 from .earlier_run import KnownScan, given_scans, known_scans
 from .loading import load_pipeline, make_fast
 from .options import FolderOptions
@@ -119,6 +120,11 @@ class FolderRun:
     def name(self, path: Path) -> Path:
         """What the report and OUT call a file of IN."""
         return relative_path(path, self.scan.folder)
+
+    def volume_name(self, path: Path) -> Path:
+        """What OUT calls the result of a volume of IN."""
+        name = self.name(path)
+        return derivative_name(name) if self.options.bids else name
 
     def has_output(self) -> bool:
         """Whether the output folder is still the one that the run began with."""

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 
 from ..dicom import Skipped, SkippedKind
 from ..dicom.deriving import synthetic_kernel_name
 from ..image_processor import HUSlice, doubts
+from ..utils.files import write_whole
+from ..utils.paths import without_folders
 from ..volumes import CTVolume, VolumeError, VolumeHeader, read_volume, write_volume
 from ..volumes.files import written_volume
+from .bids import (
+    DESCRIPTION_FILE,
+    IGNORE_FILE,
+    IGNORED,
+    dataset_description,
+    is_named,
+    require_ours,
+    sidecar,
+    sidecar_name,
+)
 from .previews import preview_indices, write_preview
 from .report import SeriesEntry
 from .run import FolderRun, generator_for
@@ -25,13 +38,15 @@ class VolumeRun:
         header: Of the volume.
 
     Attributes:
-        name: What the report and OUT call its file.
+        name: What the report calls its file.
+        result: What OUT calls it.
         entry: What the report says of it.
         task: How its slices become results, once it is estimated.
     """
 
     def __init__(self, run: FolderRun, header: VolumeHeader):
         self.run, self.header, self.name = run, header, str(run.name(header.path))
+        self.result = run.volume_name(header.path)
         self.count = header.grid.slices_shape[0]
         self.entry = SeriesEntry.of_volume(self.name, self.count, header.grid.spacing_mm)
         self.task = ScanTask(None, run.derivation, {})
@@ -47,13 +62,17 @@ class VolumeRun:
             try:
                 slices = self.load()
             except VolumeError as error:
-                if error.kind is not SkippedKind.NOT_CT or run.total == self.count:
+                if error.kind is not SkippedKind.NOT_CT or (run.total == self.count and not run.is_shared):
                     raise
                 run.entries.remove(entry)
                 run.scan.volumes.remove(self.header)
                 run.scan.skipped.append(Skipped(self.header.path, str(error), error.kind))
                 return
             entry.remarks = doubts(slices, "This volume")
+            if run.options.bids:
+                self.describe_dataset()
+                if not is_named(Path(self.name)):
+                    entry.remarks.append("The file is not named as BIDS wants, so that its result keeps its name")
             entry.uid, entry.thickness_mm = slices[0].series_uid, slices[0].thickness_mm
             seeds = run.pipe.noise_seeds(slices, generator_for(run.options.seed))
             self.task = begin_scan(run, entry, slices, lambda item: seeds[0])
@@ -63,7 +82,7 @@ class VolumeRun:
             else:
                 derived = self.task.derivation.derive_volume(self.standardized(slices, seeds), slices, seeds)
                 run.require_output()
-                write_volume(derived, run.output / self.name)
+                write_volume(derived, run.output / self.result)
                 entry.written, entry.clipped_pixels = self.count, derived.clipped_pixels
                 entry.seconds_per_slice = round((time.perf_counter() - begun) / self.count, 3)
             self.finish(slices, derived)
@@ -83,7 +102,7 @@ class VolumeRun:
         """Return what an earlier run wrote, if it says of itself what this run would; else None."""
         if self.run.options.overwrite:
             return None
-        derived = written_volume(self.run.output / self.name, slices[0].volume)
+        derived = written_volume(self.run.output / self.result, slices[0].volume)
         if derived is None or derived.description != self.task.derivation.describe_volume(derived, slices, seeds):
             return None
         return derived
@@ -98,11 +117,13 @@ class VolumeRun:
         return results
 
     def finish(self, slices: list[HUSlice], derived: CTVolume) -> None:
-        """Enter the volume, whose file is there, and draw its pictures from what that holds if they are asked for."""
+        """Enter the volume, whose file is there, and write what is asked for beside it from what that holds."""
         run, entry = self.run, self.entry
-        run.results.add(self.name)
+        run.results.add(str(self.result))
         kernel = synthetic_kernel_name(self.task.derivation.label or run.derivation.target_name)
         entry.kernel_in, entry.kernel_out = "", kernel
+        if run.options.bids:
+            self.write_sidecar()
         for index in preview_indices(self.count) if run.options.preview else []:
             before = slices[index]
             write_preview(
@@ -115,3 +136,26 @@ class VolumeRun:
                 before.spacing_mm,
                 warning=self.task.warning,
             )
+
+    def describe_dataset(self) -> None:
+        """Describe the derived BIDS dataset in the output folder.
+
+        Raises:
+            FileExistsError: That of another one is there.
+        """
+        run = self.run
+        path = run.output / DESCRIPTION_FILE
+        require_ours(path)
+        run.require_output()
+        write_whole(path, dataset_description(run.scan.folder, run.output, run.derivation))
+        write_whole(run.output / IGNORE_FILE, "\n".join(IGNORED) + "\n")
+        run.results.add(DESCRIPTION_FILE)
+
+    def write_sidecar(self) -> None:
+        """Write the BIDS sidecar of the result."""
+        run, entry, beside = self.run, self.entry, sidecar_name(self.result)
+        said = [*entry.remarks, *entry.unlike_training]
+        warnings = without_folders(said, {"IN": run.scan.folder, "OUT": run.output})
+        text = sidecar(Path(self.name), entry, self.task.derivation, run.options.seed, warnings)
+        write_whole(run.output / beside, text)
+        run.results.add(str(beside))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import scipy.linalg  # noqa: F401  only a BLAS that is loaded can be limited
 import torch
+from threadpoolctl import threadpool_limits
 
 from .usage import UsageError
 
@@ -28,13 +30,15 @@ def usable_device(device: str | None) -> torch.device:
 def one_thread() -> Iterator[None]:
     """Compute on one thread of the CPU while the block runs.
 
-    PyTorch adds up in another order with another number of threads, which it takes from the cores that it sees: the last bits of
-    a result would depend on the machine, or on what a batch system grants. Several processes use several cores.
+    PyTorch, and the BLAS of numpy and scipy, add up in another order with another number of threads, which they take from the
+    cores that they see: the last bits of a result would depend on the machine, or on what a batch system grants. Several
+    processes use several cores.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)
 

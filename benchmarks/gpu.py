@@ -128,7 +128,7 @@ def in_parts(pipe, source, output):
     checked = checked_indices(len(slices))
     trial = [pipe.standardize_batch([slices[i]], [seeds[i]], steps, step)[0] for i in checked]
     reached = pipe.check(known, goal, [slices[i] for i in checked], trial)
-    derivation = pipe.derivation(steps, goal).of_source(known, "keep").named(reached)
+    derivation = pipe.derivation(steps, goal).of_source(known, "keep", steps).named(reached)
     done("estimate", begun)
     for batch in pipe.batches(slices):
         inputs = [slices[i] for i in batch]

@@ -310,8 +310,9 @@ class DiffusionCTPipeline(DiffusionPipeline):
             for scan, known in zip(scans, sources) if derives else ():
                 checked = [scan[i] for i in checked_indices(len(scan))]
                 reached = self.check(known, goal, [slices[i] for i in checked], [results[i] for i in checked])
+                taken = num_inference_steps or self.recommended_steps(steps[scan[0]])
                 for i in scan:
-                    derivations[i] = derivation.of_source(known, noise).named(reached)
+                    derivations[i] = derivation.of_source(known, noise, taken).named(reached)
             images, stacks = [], []
             for first, end in images_of(slices, kinds):
                 hu, item, seed, kind = results[first], slices[first], seeds[first], kinds[first]

@@ -62,9 +62,10 @@ class Derivation:
     measured: str = ""
     system: str = ""
 
-    def of_source(self, source: ScanEstimate, noise: str | float) -> Derivation:
-        """The same for one scan, as it was estimated, to a noise level."""
-        return replace(self, source=source.digest(), noise=noise if isinstance(noise, str) else f"{noise:g} HU")
+    def of_source(self, source: ScanEstimate, noise: str | float, num_inference_steps: int) -> Derivation:
+        """Return the same for one scan, as it was estimated, to a noise level, in as many denoising steps as it took."""
+        level = noise if isinstance(noise, str) else f"{noise:g} HU"
+        return replace(self, source=source.digest(), noise=level, num_inference_steps=num_inference_steps)
 
     def named(self, reached: Reached) -> Derivation:
         """The same with the kernel that results were measured to have."""

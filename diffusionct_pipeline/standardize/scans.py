@@ -83,7 +83,8 @@ def begin_scan(
         known.source if known else estimate_scan(run.pipe, slices, [item for _, item in few], run.options.batch_size)
     )
     step = run.pipe.step(source, run.target, run.options.noise)
-    derivation = run.derivation.of_source(source, run.options.noise)
+    taken = run.steps or run.pipe.recommended_steps(step)
+    derivation = run.derivation.of_source(source, run.options.noise, taken)
     trial: dict[int, np.ndarray] = {}
     if known and known.reached and known.derivation == derivation.digest():
         reached = known.reached

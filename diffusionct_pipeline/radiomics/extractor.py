@@ -68,7 +68,7 @@ def extract(
             spacing is not that of square pixels.
     """
     # 1. Check inputs; nothing is repaired silently.
-    hu, mask = _check(hu, mask, spacing)
+    hu, mask = checked(hu, mask, spacing)
     # 2. Crop with the margin that the widest window needs; HU become CT numbers.
     ct, mask, box, seen = _crop(hu, mask, settings.margin)
     # 3. Grey levels, 0 outside the region.
@@ -152,8 +152,10 @@ def duplicate_features(settings: RadiomicSettings = DEFAULT_SETTINGS) -> dict[st
     return duplicates
 
 
-def _check(hu: ArrayLike, mask: ArrayLike, spacing: float | Sequence[float] | None) -> tuple[np.ndarray, np.ndarray]:
-    """`hu` and a bool `mask` with three axes."""
+def checked(
+    hu: ArrayLike, mask: ArrayLike, spacing: float | Sequence[float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `hu` and a bool `mask` with three axes, or raise as `extract` does."""
     hu, mask = np.asarray(hu), np.asarray(mask)
     if hu.ndim not in (2, 3):
         raise ValueError(f"hu has shape {hu.shape}; must be (rows, columns) or (slices, rows, columns)")

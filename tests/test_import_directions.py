@@ -26,6 +26,7 @@ LAYERS = {
     "noise": 1,
     "dicom": 1,
     "radiomics": 1,
+    "radiomics.ibsi": 2,
     "simulation": 2,
     "evaluation": 3,  # reads masks as volumes are read
     "sample_files": 2,

@@ -22,8 +22,7 @@ from .nid import NID, neighbourhood_slices
 from .settings import CT_NUMBER_OF_WATER, DEFAULT_SETTINGS, RadiomicSettings
 
 IBEX = (GLCM, GLRLM, NID, INTENSITY, GOH)  # the 1,401
-BEYOND_IBEX: tuple[FeatureClass, ...] = ()  # measured on request: `extract(..., classes=(*IBEX, *BEYOND_IBEX))`
-CLASS_OF_FAMILY = {family: name for each in (*IBEX, *BEYOND_IBEX) for family, name in each.families.items()}
+CLASS_OF_FAMILY = {family: name for each in IBEX for family, name in each.families.items()}
 FEATURE_CLASSES = ("GOH", "GLCM", "GLRLM", "ID", "IH", "NID")  # the paper's order (its Table 1)
 
 
@@ -99,7 +98,7 @@ def feature_names(
 
 
 def feature_class(name: str) -> str:
-    """The class that a feature is reported in, of `FEATURE_CLASSES` or beyond: GLCM for GLCM25 and GLCM3, and so on.
+    """The class that a feature is reported in, of `FEATURE_CLASSES`: GLCM for GLCM25 and GLCM3, and so on.
 
     Raises:
         ValueError: for what is no feature's name.

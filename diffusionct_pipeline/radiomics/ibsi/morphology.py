@@ -47,8 +47,11 @@ def morphology(
     centres = np.argwhere(mask) * mm
     away = centres - centres.mean(0)
     # N - 1, as the reference values of the phantom have it.
-    variances = np.linalg.eigvalsh(away.T @ away / max(len(away) - 1, 1))[::-1]
-    variances = np.where(variances > _FLAT * variances[0], variances, 0)
+    if len(away) > 1:
+        variances = np.linalg.eigvalsh(away.T @ away / (len(away) - 1))[::-1]
+        variances = np.where(variances > _FLAT * variances[0], variances, 0)
+    else:
+        variances = np.full(3, np.nan)
     axes = 4 * np.sqrt(variances)
     ellipsoid = np.pi / 6 * np.prod(axes)
     values = {
@@ -65,8 +68,8 @@ def morphology(
         "pca_maj_axis": axes[0],
         "pca_min_axis": axes[1],
         "pca_least_axis": axes[2],
-        "pca_elongation": axes[1] / axes[0] if axes[0] else np.nan,
-        "pca_flatness": axes[2] / axes[0] if axes[0] else np.nan,
+        "pca_elongation": axes[1] / axes[0],
+        "pca_flatness": axes[2] / axes[0],
         "vol_dens_aabb": volume / np.prod(sides),
         "area_dens_aabb": area / (2 * (sides[0] * sides[1] + sides[0] * sides[2] + sides[1] * sides[2])),
         "vol_dens_aee": volume / ellipsoid if ellipsoid else np.nan,

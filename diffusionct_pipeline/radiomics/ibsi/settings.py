@@ -36,14 +36,21 @@ class IbsiSettings:
         if self.bins is not None and not (type(self.bins) is int and 2 <= self.bins <= MOST_LEVELS):
             raise ValueError(f"bins is {self.bins!r}; must be an integer from 2 to {MOST_LEVELS}")
         if self.range_hu is not None:
-            both = tuple(self.range_hu)
-            if len(both) != 2 or not all(map(_is_number, both)) or not both[0] < both[1]:
-                raise ValueError(f"range_hu is {self.range_hu!r}; must be two numbers of HU, the first below the second")
+            both = self.range_hu
+            if (
+                not isinstance(both, (list, tuple))
+                or len(both) != 2
+                or not all(map(_is_number, both))
+                or not both[0] < both[1]
+            ):
+                raise ValueError(
+                    f"range_hu is {self.range_hu!r}; must be two numbers of HU, the first below the second"
+                )
             object.__setattr__(self, "range_hu", tuple(map(float, both)))
             if self.bin_width_hu is not None and (both[1] - both[0]) / self.bin_width_hu > MOST_LEVELS:
                 raise ValueError(
                     f"bin_width_hu is {self.bin_width_hu!r}, which makes more than {MOST_LEVELS} grey levels of range_hu "
-                    f"{both}; must be larger"
+                    f"{tuple(both)}; must be larger"
                 )
         if self.dimensions not in SPACES:
             raise ValueError(f"dimensions is {self.dimensions!r}; must be 2 or 3")

@@ -25,6 +25,10 @@ SHOWN = (
     "ID/GlobalMean",
     "ID/GlobalStd",
     "GLCM25/Contrast/d=1/dir=sum/bins=",
+    "IBSI/stat_mean/",
+    "IBSI/stat_var/",
+    "IBSI/cm_contrast_3D_comb/",
+    "IBSI/cm_contrast_2_5D_comb/",
     "original_firstorder_Mean",
     "original_glcm_Contrast",
 )

@@ -10,7 +10,7 @@ from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.cohort import CohortSettings, extract_cohort, features, read_table
 from diffusionct_pipeline.cohort.feature_agreement import class_of
 from diffusionct_pipeline.cohort.images import image_key
-from diffusionct_pipeline.cohort.pairing import MaskFile, pair
+from diffusionct_pipeline.cohort.pairing import MaskFile, find_masks, pair
 from diffusionct_pipeline.cohort.resampling import resample
 from diffusionct_pipeline.cohort.tables import IDENTITY, feature_columns
 from diffusionct_pipeline.radiomics import RadiomicSettings, extract, feature_names
@@ -197,6 +197,12 @@ class TestPairing:
         ]
         names = [[mask.name for mask in own] for _, own in pair(images, masks)]
         assert names == [["a/tumour.npz"], ["z/rs.dcm", "a/tumour.npz"], ["lung_mask.nii.gz"]]
+
+    def test_images_beside_the_masks_of_another_folder_are_no_masks(self, tmp_path):
+        for name in ("lung1_image.nrrd", "lung1_label.nrrd", "lung2.nrrd", "lung3.nii.gz"):
+            (tmp_path / name).touch()
+        found = [mask.name for mask in find_masks(tmp_path, tmp_path / "standardized")]
+        assert found == ["lung1_label.nrrd", "lung2.nrrd", "lung3.nii.gz"]
 
     def test_reference_to_a_series_that_is_not_here_leaves_the_name(self):
         images = [self.Image("a", "9.1"), self.Image("b", "9.2")]

@@ -32,15 +32,15 @@ from agreement import far_from, read_pair
 from tqdm import tqdm
 
 from diffusionct_pipeline import DiffusionCTPipeline
-from diffusionct_pipeline.evaluation.agreement import REPRODUCIBLE, agreement_by_class, ccc, relative_error
-from diffusionct_pipeline.evaluation.texture import texture_table
-from diffusionct_pipeline.evaluation.uncertainty import LEVEL, WIDENING, needed_widening
 from diffusionct_pipeline.image_processor import GRID
+from diffusionct_pipeline.metrics.agreement import REPRODUCIBLE, agreement_by_class, ccc, relative_error
+from diffusionct_pipeline.metrics.texture import texture_table
+from diffusionct_pipeline.metrics.uncertainty import LEVEL, WIDENING, needed_widening
 from diffusionct_pipeline.pipeline import sample_seed
 from diffusionct_pipeline.radiomics import extract
 from diffusionct_pipeline.simulation.degradation import smooth
-from diffusionct_pipeline.training_data.splits import SPLITS, take
-from diffusionct_pipeline.training_data.tumour_pairs import (
+from diffusionct_pipeline.simulation.splits import SPLITS, take
+from diffusionct_pipeline.simulation.tumour_pairs import (
     SOURCE,
     TARGET,
     measured_regions,

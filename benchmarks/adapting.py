@@ -19,12 +19,12 @@ from agreement import agreement, read_pair
 from tqdm import tqdm
 
 from diffusionct_pipeline import DiffusionCTPipeline
-from diffusionct_pipeline.adapt import SlicePair, adapt
+from diffusionct_pipeline.adapt.pairs import SlicePair, adapt
+from diffusionct_pipeline.comparison.systems import FittingPair, LinearFilter
 from diffusionct_pipeline.simulation import Kernel, Scanner, ScanOptions, simulate_pair
 from diffusionct_pipeline.simulation.degradation import smooth
-from diffusionct_pipeline.systems import FittingPair, LinearFilter
-from diffusionct_pipeline.training_data.splits import IMAGE_PAIRS, TEST, take
-from diffusionct_pipeline.training_data.tumour_pairs import measured_regions, phantom_and_tumour
+from diffusionct_pipeline.simulation.splits import IMAGE_PAIRS, TEST, take
+from diffusionct_pipeline.simulation.tumour_pairs import measured_regions, phantom_and_tumour
 
 UNFAMILIAR = Kernel("unfamiliar", mtf50=6.5, mtf10=9.0, boost=1.8, boost_peak=4.5)
 SOURCES = {"plain": None, "after non-local means": ("non-local means", 1.0)}

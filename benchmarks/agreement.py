@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from diffusionct_pipeline.comparison.systems import SYSTEMS, FittingPair
 from diffusionct_pipeline.dicom import read_slice
-from diffusionct_pipeline.evaluation.regions import tumour_sized_squares
-from diffusionct_pipeline.evaluation.texture import texture_agreement
 from diffusionct_pipeline.image_processor import measured_hu
-from diffusionct_pipeline.systems import SYSTEMS, FittingPair
-from diffusionct_pipeline.training_data.splits import IMAGE_PAIRS, TEST, take
-from diffusionct_pipeline.training_data.tumour_pairs import (
+from diffusionct_pipeline.metrics.regions import tumour_sized_squares
+from diffusionct_pipeline.metrics.texture import texture_agreement
+from diffusionct_pipeline.simulation.splits import IMAGE_PAIRS, TEST, take
+from diffusionct_pipeline.simulation.tumour_pairs import (
     SOURCE,
     TARGET,
     measured_regions,

@@ -17,10 +17,10 @@ import torch
 
 from diffusionct_pipeline.estimation import EdgeSlice, estimate_kernel
 from diffusionct_pipeline.estimation.noise import TISSUES, measure_noise
-from diffusionct_pipeline.evaluation.regions import tissue_squares
+from diffusionct_pipeline.metrics.regions import tissue_squares
 from diffusionct_pipeline.simulation import KERNELS, ChestPhantom, Scanner
 from diffusionct_pipeline.simulation.scanner import LOWEST_STORED_HU, hu_to_mu, quantize
-from diffusionct_pipeline.training_data.splits import TEST, take
+from diffusionct_pipeline.simulation.splits import TEST, take
 
 KERNEL_NAMES = ("Br36", "Br40", "GE_STANDARD", "D45", "B70f", "Bl64")
 DOSES_MAS = (30, 100, 300)

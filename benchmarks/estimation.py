@@ -24,11 +24,11 @@ from diffusionct_pipeline.dicom import read_slice, scan_folder
 from diffusionct_pipeline.estimation import EdgeSlice, estimate_kernel_of_slices
 from diffusionct_pipeline.estimation.estimating import Evidence
 from diffusionct_pipeline.estimation.law import LEVEL_LP_CM, log_mtf
-from diffusionct_pipeline.evaluation.regions import Tissue, spread, tissue_squares
 from diffusionct_pipeline.image_processor import from_dicom
+from diffusionct_pipeline.metrics.regions import Tissue, spread, tissue_squares
 from diffusionct_pipeline.simulation import KERNELS, ChestPhantom, Scanner
 from diffusionct_pipeline.simulation.scanner import LOWEST_STORED_HU, hu_to_mu, quantize
-from diffusionct_pipeline.training_data.splits import VALIDATION, take
+from diffusionct_pipeline.simulation.splits import VALIDATION, take
 
 SCANNERS = {"ideal": (0.5, 0.4), "blurred": (0.9, 0.85)}  # aperture and focal spot, mm
 KERNEL_NAMES = ("Br36", "Br44", "D45", "B70f", "Bl64")

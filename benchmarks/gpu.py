@@ -27,20 +27,19 @@ from scipy.ndimage import gaussian_filter
 from stages import STAGES, timed, write_noise
 
 from diffusionct_pipeline.dicom import scan_folder, write_slice
-from diffusionct_pipeline.evaluation.regions import square_regions
-from diffusionct_pipeline.evaluation.texture import texture_agreement
-from diffusionct_pipeline.fast import make_fast
-from diffusionct_pipeline.folder_job import load_pipeline
+from diffusionct_pipeline.metrics.regions import square_regions
+from diffusionct_pipeline.metrics.texture import texture_agreement
 from diffusionct_pipeline.pipeline import checked_indices
-from diffusionct_pipeline.standardize_folder import standardize_folder
-from diffusionct_pipeline.training_data.splits import TEST, take
-from diffusionct_pipeline.training_data.tumour_pairs import (
+from diffusionct_pipeline.simulation.splits import TEST, take
+from diffusionct_pipeline.simulation.tumour_pairs import (
     SOURCE,
     TARGET,
     measured_regions,
     tumour_pairs,
     with_smoothed_source,
 )
+from diffusionct_pipeline.standardize.folder import standardize_folder
+from diffusionct_pipeline.standardize.loading import load_pipeline, make_fast
 
 SPACING_MM = 0.7
 SERIES_STAGES = ("read", "estimate", "networks", "derive", "write")

@@ -17,13 +17,13 @@ import torch
 from tqdm import tqdm
 
 from diffusionct_pipeline import DiffusionCTPipeline
-from diffusionct_pipeline.evaluation.regions import tumour_sized_squares
-from diffusionct_pipeline.evaluation.texture import texture_agreement
+from diffusionct_pipeline.metrics.regions import tumour_sized_squares
+from diffusionct_pipeline.metrics.texture import texture_agreement
+from diffusionct_pipeline.physics.kernels import get_kernel
 from diffusionct_pipeline.simulation import Scanner, ScanOptions, simulate_pair
 from diffusionct_pipeline.simulation.degradation import smooth
-from diffusionct_pipeline.simulation.kernels import get_kernel
-from diffusionct_pipeline.training_data.splits import SPLITS, take
-from diffusionct_pipeline.training_data.tumour_pairs import phantom_and_tumour
+from diffusionct_pipeline.simulation.splits import SPLITS, take
+from diffusionct_pipeline.simulation.tumour_pairs import phantom_and_tumour
 
 SOURCES = ("Br36", "Br40", "D45", "B70f", "GE_LUNG")
 MAS, SPACING_MM, THICKNESS_MM = (60.0, 120.0, 200.0), (0.6, 0.7, 0.8, 0.9), (1.0, 2.0, 1.0, 3.0)

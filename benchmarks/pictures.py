@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.dicom import read_slice
-from diffusionct_pipeline.evaluation.lattice import PERIOD, folded_ratio
+from diffusionct_pipeline.metrics.lattice import PERIOD, folded_ratio
 from diffusionct_pipeline.simulation import ChestPhantom, Scanner, ScanOptions, simulate_pair
-from diffusionct_pipeline.training_data.splits import DEMO
-from diffusionct_pipeline.training_data.tumour_pairs import SOURCE, TARGET
+from diffusionct_pipeline.simulation.splits import DEMO
+from diffusionct_pipeline.simulation.tumour_pairs import SOURCE, TARGET
 
 SEED = DEMO[1]
 SLICES, THICKNESS_MM, MAS = 48, 1.0, 100.0

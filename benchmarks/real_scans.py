@@ -20,10 +20,10 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, uniform_filte
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.dicom import scan_folder
 from diffusionct_pipeline.estimation import estimate_kernel_of_series
-from diffusionct_pipeline.evaluation.texture import TEXTURE_FIGURES, texture_table
+from diffusionct_pipeline.estimation.scan_estimate import ScanEstimate
 from diffusionct_pipeline.image_processor import CTImageProcessor
+from diffusionct_pipeline.metrics.texture import TEXTURE_FIGURES, texture_table
 from diffusionct_pipeline.pipeline import checked_indices
-from diffusionct_pipeline.scan_estimate import ScanEstimate
 
 FIGURES = ("std", "laplacian_std", "glcm_contrast")
 SIDE, SQUARES = 28, 40  # pixels, and how many of a slice

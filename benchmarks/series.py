@@ -7,7 +7,7 @@ deviation is below `MAX_STD_HU`; shifts are taken over their inner 11 x 11 pixel
 what lies within 5 pixels of an edge. A file of 12 bits cuts off what lies below -1024 HU, which raises the mean of noisy
 air and lung: `mean_shift_hu_before_cut` is that of the pipeline's own output, for every 14th slice.
 
-`folded_ratio` says whether a pattern of 32 pixels stands in output - input: about 1 is chance (evaluation/lattice.py).
+`folded_ratio` says whether a pattern of 32 pixels stands in output - input: about 1 is chance (metrics/lattice.py).
 `noise_correlation` is that of the fine structure of neighbouring slices in homogeneous soft tissue, of the input and of the
 output: a sharp series has about .75 half a thickness apart, .35 one apart.
 
@@ -26,8 +26,8 @@ from scipy.ndimage import gaussian_filter, uniform_filter
 
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.dicom import read_slice, scan_folder
-from diffusionct_pipeline.evaluation.lattice import folded_ratio
-from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.metrics.lattice import folded_ratio
+from diffusionct_pipeline.standardize.folder import standardize_folder
 
 TISSUES = {"air": (-1024, -950), "lung": (-940, -780), "fat": (-130, -70), "soft tissue": (0, 100), "bone": (250, 1500)}
 SIDE, CORE = 21, 11  # pixels

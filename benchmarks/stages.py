@@ -23,7 +23,7 @@ from pydicom.data import get_testdata_file
 
 from diffusionct_pipeline.dicom import read_slice, write_slice
 from diffusionct_pipeline.dicom.deriving import set_pixels
-from diffusionct_pipeline.folder_job import load_pipeline
+from diffusionct_pipeline.standardize.loading import load_pipeline
 
 SPACING_MM, THICKNESS_MM = 0.7, 1.0
 STAGES = ("read", "noise", "encode", "estimate", "denoise", "decode", "derive", "write", "all")

@@ -3,7 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from .registration import register_with_diffusers
+from .utils.registration import register_with_diffusers
+from .utils.version import __version__
 
 if TYPE_CHECKING:  # what an editor sees; when the code runs, `__getattr__` imports each on first use
     from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
@@ -12,15 +13,15 @@ if TYPE_CHECKING:  # what an editor sees; when the code runs, `__getattr__` impo
     from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
     from .pipeline import DiffusionCTPipeline
     from .pipeline_output import DiffusionCTPipelineOutput
+    from .standardize.folder import standardize_folder
     from .transforms import StandardizeCT, StandardizeCTd
-
-__version__ = "0.1.0"
 
 # Loaded on first use: torch and diffusers take seconds, and `diffusionct --help` must not wait for them.
 _HOMES = {
     "DiffusionCTPipeline": ".pipeline",
     "DiffusionCTPipelineOutput": ".pipeline_output",
     "CTImageProcessor": ".image_processor",
+    "standardize_folder": ".standardize.folder",
     "StandardizeCT": ".transforms",
     "StandardizeCTd": ".transforms",
     "AutoencoderResNet18": ".models",
@@ -33,6 +34,7 @@ _HOMES = {
     "DiffusionPipeline": "diffusers",
 }
 __all__ = [
+    "__version__",
     "AutoencoderResNet18",
     "CTImageProcessor",
     "ConditionalUNet1DModel",
@@ -45,6 +47,7 @@ __all__ = [
     "StandardizeCT",
     "StandardizeCTd",
     "TextureAutoencoder",
+    "standardize_folder",
 ]
 
 

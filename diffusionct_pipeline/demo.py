@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from .dicom import read_slice, scan_folder
-from .evaluation.agreement import REPRODUCIBLE, relative_error
-from .evaluation.regions import Tissue, every_nth, square_mask, tissue_squares, tumour_masks
-from .evaluation.texture import TEXTURE_FIGURES, texture_table
-from .files import require_writable, write_whole
-from .optional import import_optional
-from .preview import comparison_png
+from .metrics.agreement import REPRODUCIBLE, relative_error
+from .metrics.regions import Tissue, every_nth, square_mask, tissue_squares, tumour_masks
+from .metrics.texture import TEXTURE_FIGURES, texture_table
+from .reporting.pictures import comparison_png
 from .simulation import SeriesOptions, simulate
-from .standardize_folder import standardize_folder
-from .training_data.splits import DEMO
-from .training_data.tumour_pairs import SOURCE, TARGET
+from .simulation.splits import DEMO
+from .simulation.tumour_pairs import SOURCE, TARGET
+from .standardize.folder import standardize_folder
+from .utils.files import require_writable, write_whole
+from .utils.optional import import_optional
 
 PHANTOM_SEED = DEMO[0]
 SLICES, THICKNESS_MM = 5, 3.0  # through the first tumour; well under two minutes on two cores

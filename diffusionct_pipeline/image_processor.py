@@ -19,8 +19,8 @@ from .dicom.headers import LEGAL_RANGES, header_texts, header_value
 from .dicom.hounsfield import OUTSIDE_FIELD_OF_VIEW_HU
 from .dicom.plausible import ValueRange, lacks_air, lacks_air_remark, narrow_remark, spectral_remark
 from .dicom.reading import SQUARE_TOLERANCE
-from .noise import scan_position
-from .padding import beyond_circle, continued, continued_into_padding
+from .physics.scan_noise import scan_position
+from .utils.padding import beyond_circle, continued, continued_into_padding
 from .volumes import CTVolume, is_volume, read_volume
 from .volumes.itk import ITKVolume, is_itk_image
 

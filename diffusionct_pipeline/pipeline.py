@@ -20,7 +20,10 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.schedulers import SchedulerMixin
 
-from .checkpoint import (
+from .estimation import estimate_kernel_of_slices
+from .estimation.scan_estimate import ScanEstimate
+from .image_processor import GRID, CTImageProcessor, HUSlice, ImageInput
+from .method.checkpoint import (
     NETWORKS,
     checkpoint_named,
     require_finite,
@@ -28,22 +31,19 @@ from .checkpoint import (
     require_own_components,
     require_whole,
 )
-from .estimation import estimate_kernel_of_slices
-from .image_processor import GRID, CTImageProcessor, HUSlice, ImageInput
+from .method.provenance import FULL_PRECISION, Derivation, model_id, pixels_id
+from .method.reached import Reached, check_results
+from .method.sampled import described, require_converged, require_denoises, require_plausible, scheduler_named
+from .method.step import MTF, Step, Target, log_mtf_power, make_step, require_noise, tails_of
 from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
 from .models.texture.channels import SPACING_UNIT, TYPICAL_SPACING_MM, patient_mean
 from .models.texture.power_shift import SCAN_TOKENS, evenly_spaced_indices, level_weights, select_tokens, whitening
 from .models.weights import lay_out_weights, named_weights
-from .noise import scan_noise
+from .physics.kernels import KERNELS, Kernel, find_kernel, mtf
+from .physics.scan_noise import scan_noise
 from .pipeline_output import DiffusionCTPipelineOutput
-from .provenance import FULL_PRECISION, Derivation, model_id, pixels_id
-from .reached import Reached, check_results
-from .registration import register
-from .sampled import described, require_converged, require_denoises, require_plausible, scheduler_named
-from .scan_estimate import ScanEstimate
-from .seeds import MAX_SEED, derive_seed
-from .simulation.kernels import KERNELS, Kernel, find_kernel, mtf
-from .step import MTF, Step, Target, log_mtf_power, make_step, require_noise, tails_of
+from .utils.registration import register
+from .utils.seeds import MAX_SEED, derive_seed
 from .volumes.itk import as_given
 
 PRETRAINED = Path(__file__).with_name("pretrained")
@@ -216,7 +216,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
             generator: Source of the noise, one for all slices or a list with one for each; None is
                 `torch.Generator().manual_seed(0)`. Each is drawn from once, for a seed that is joined with the series
                 UID: the noise of a series is a field in space, correlated between neighbours as far as their thickness
-                overlaps (see noise.py). Arrays have no position and share one noise, unless `slice_positions` says
+                overlaps (see physics/scan_noise.py). Arrays have no position and share one noise, unless `slice_positions` says
                 where they lie. To do a series in several calls, give each a new generator of the same seed.
             num_samples: K samples of every slice. The result is the first of them, not their mean: a mean of textures
                 has less texture than each. The others draw the level of noise, too, as surely as it is known. With more than
@@ -511,7 +511,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         return Target(tokens, None if reference.kernel is None else reference.kernel.mtf, None, name, identity)
 
     def step(self, source: ScanEstimate, target: Target, noise: str | float = "keep") -> Step:
-        """Apply the rule of step.py to a scan; a denoiser that pairs of a site calibrated knows the step to its standard."""
+        """Apply the rule of method/step.py to a scan; a denoiser that pairs of a site calibrated knows the step to its standard."""
         if self.denoiser.is_calibrated and target.id == "standard":
             config, tails = self.autoencoder.config, tails_of(source).to(self._execution_device)
             mtf = log_mtf_power(source, config.rings, config.max_lp_cm)

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from diffusers.utils import BaseOutput
 
-from .scan_estimate import ScanEstimate
-from .step import Step
+from .estimation.scan_estimate import ScanEstimate
+from .method.step import Step
 
 
 @dataclass

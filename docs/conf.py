@@ -8,7 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from diffusionct_pipeline import __version__, cli, commands  # noqa: E402
+from diffusionct_pipeline import __version__, commands  # noqa: E402
+from diffusionct_pipeline.commands import _main as cli  # noqa: E402
 
 project, release, html_title = "DiffusionCT", __version__, f"DiffusionCT {__version__}"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]

@@ -14,9 +14,9 @@ import numpy as np
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.simulation import SeriesOptions, simulate
+from diffusionct_pipeline.simulation.splits import EXAMPLES
 from diffusionct_pipeline.train import AutoencoderOptions, AutoencoderPhase, LatentOptions, LatentPhase, train
-from diffusionct_pipeline.training_data.scans import simulate_groups
-from diffusionct_pipeline.training_data.splits import EXAMPLES
+from diffusionct_pipeline.train.data.scans import simulate_groups
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "tiny")
 

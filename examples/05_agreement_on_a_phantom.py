@@ -20,10 +20,10 @@ from scipy.ndimage import binary_fill_holes
 
 from diffusionct_pipeline.dicom import read_series
 from diffusionct_pipeline.evaluation import agreement_by_class, evaluate_series
-from diffusionct_pipeline.evaluation.regions import square_regions
+from diffusionct_pipeline.metrics.regions import square_regions
 from diffusionct_pipeline.radiomics import feature_names
 from diffusionct_pipeline.simulation import SeriesOptions, simulate
-from diffusionct_pipeline.training_data.splits import EXAMPLES
+from diffusionct_pipeline.simulation.splits import EXAMPLES
 
 REGIONS, SIDE = 40, 32  # pixels
 

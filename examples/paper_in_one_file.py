@@ -25,8 +25,8 @@ from torch import nn
 
 from diffusionct_pipeline.image_processor import to_hu, to_model
 from diffusionct_pipeline.simulation import ChestPhantom, ScanOptions, simulate_pair
-from diffusionct_pipeline.training_data.image_pairs import PairGenerator
-from diffusionct_pipeline.training_data.splits import EXAMPLES
+from diffusionct_pipeline.simulation.splits import EXAMPLES
+from diffusionct_pipeline.train.data.image_pairs import PairGenerator
 
 STANDARD = "Bl64"  # the sharp lung kernel that the paper prints as "B164"
 LATENT_CHANNELS = 32  # C of the latent; the paper gives no size

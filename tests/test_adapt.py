@@ -9,12 +9,13 @@ import torch
 from helpers.dicom import make_slice, save
 from helpers.tiny import tiny_pipeline
 
-from diffusionct_pipeline import DiffusionCTPipeline, adapt
-from diffusionct_pipeline.adapt import Adaptation, SlicePair, _calibrated, _folds, _with_standard
-from diffusionct_pipeline.adapt_folders import adapt_folders
-from diffusionct_pipeline.cli import main
-from diffusionct_pipeline.evaluation.texture import TextureAgreement
+from diffusionct_pipeline import DiffusionCTPipeline
+from diffusionct_pipeline.adapt import pairs as adapt
+from diffusionct_pipeline.adapt.folders import adapt_folders
+from diffusionct_pipeline.adapt.pairs import Adaptation, SlicePair, _calibrated, _folds, _with_standard
+from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.image_processor import CTImageProcessor
+from diffusionct_pipeline.metrics.texture import TextureAgreement
 
 SIZE = 96
 
@@ -212,7 +213,7 @@ class TestFolders:
             adapt_folders([folders[0]], [folders[1]], folders[0], model=checkpoint)
 
     def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(self, folders, tmp_path, monkeypatch):
-        monkeypatch.setattr("diffusionct_pipeline.adapt_folders.load_pipeline", lambda model: pytest.fail("it worked"))
+        monkeypatch.setattr("diffusionct_pipeline.adapt.folders.load_pipeline", lambda model: pytest.fail("it worked"))
         (tmp_path / "file").write_text("")
         with pytest.raises(OSError, match='file" is a file; the output must be a folder'):
             adapt_folders([folders[0]], [folders[1]], tmp_path / "file/out")

@@ -8,8 +8,9 @@ import torch
 from helpers.dicom import make_slice, ramp, save
 
 from diffusionct_pipeline import __version__, commands
-from diffusionct_pipeline.cli import build_parser, main
+from diffusionct_pipeline.commands._main import build_parser, main
 from diffusionct_pipeline.commands._shared import ProgressBar
+from diffusionct_pipeline.utils.stages import stage
 
 COMMANDS = (
     "demo", "standardize", "app", "simulate", "features", "evaluate", "characterise", "adapt", "study", "publish", "mercure",
@@ -29,7 +30,7 @@ def scan(tmp_path):
 class TestHelp:
     def test_does_not_wait_for_torch(self):
         code = (
-            "import sys; from diffusionct_pipeline.cli import build_parser; build_parser().format_help();"
+            "import sys; from diffusionct_pipeline.commands._main import build_parser; build_parser().format_help();"
             "print(sorted({'torch', 'diffusers', 'pydicom', 'numpy', 'matplotlib'} & set(sys.modules)))"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -100,8 +101,19 @@ class TestProgressBar:
                 progress(done, 448)
         lines = capsys.readouterr().err.splitlines()
         assert progress.bar is None
-        assert lines == ["standardize: 0 of 448 slices, 0 s", "standardize: 300 of 448 slices, 60 s",
-                         "standardize: 448 of 448 slices, 90 s"]  # fmt: skip
+        assert lines == ["standardize: 0 of 448 slices, 0 s", "standardize: 1 of 448 slices, 0 s, about 89 s left",
+                         "standardize: 301 of 448 slices, 60 s, about 29 s left", "standardize: 448 of 448 slices, 90 s"]  # fmt: skip
+
+    def test_says_what_is_being_done(self, capsys, monkeypatch):
+        with ProgressBar("fly") as progress:
+            for _ in range(2):
+                stage("boarding")
+            monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+            progress(0, 5)
+            stage("starting the engines")
+        stage("after the landing")
+        told = capsys.readouterr().err
+        assert told.count("boarding") == 1 and "starting the engines" in told and "landing" not in told
 
     def test_that_never_appeared_closes(self):
         with ProgressBar("fly"):
@@ -166,7 +178,7 @@ class TestWrongUsage:
             "app nowhere": "nowhere",
         }
         code = (
-            "import sys; from diffusionct_pipeline.cli import main\n"
+            "import sys; from diffusionct_pipeline.commands._main import main\n"
             "codes = [main(line.split()) for line in sys.argv[1:]]\n"
             "print(codes, sorted({'torch', 'diffusers', 'pydicom', 'numpy'} & set(sys.modules)))"
         )
@@ -234,7 +246,7 @@ class TestStandardize:
         def interrupt(*_, **__):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("diffusionct_pipeline.standardize_folder.standardize_folder", interrupt)
+        monkeypatch.setattr("diffusionct_pipeline.standardize.folder.standardize_folder", interrupt)
         assert main(["standardize", str(scan), str(tmp_path / "out")]) == 130
         assert "interrupted" in capsys.readouterr().err
 
@@ -242,14 +254,15 @@ class TestStandardize:
         def interrupt():
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("diffusionct_pipeline.cli.build_parser", interrupt)
+        monkeypatch.setattr("diffusionct_pipeline.commands._main.build_parser", interrupt)
         assert main([]) == 130
         assert capsys.readouterr().err == "diffusionct: interrupted\n"
 
     @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
     def test_a_signal_leaves_whole_files_and_a_report(self, scan, tmp_path, model, name):
         code = (
-            "import os, signal, sys; from diffusionct_pipeline import cli, standardize_folder as module\n"
+            "import os, signal, sys; from diffusionct_pipeline.commands import _main as cli\n"
+            "from diffusionct_pipeline.standardize import series_run as module\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
             "def write(dataset, path, whole=module.write_slice):\n"
             "    whole(dataset, path)\n"
@@ -292,7 +305,7 @@ class TestSimulate:
 
 class TestInfo:
     def test_a_reader_that_stops_is_no_error(self):
-        code = "import sys; from diffusionct_pipeline.cli import main; sys.exit(main(['info']))"
+        code = "import sys; from diffusionct_pipeline.commands._main import main; sys.exit(main(['info']))"
         process = subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -316,7 +329,7 @@ class TestDemo:
         import numpy as np
 
         from diffusionct_pipeline.demo import agreement_table
-        from diffusionct_pipeline.evaluation.texture import TEXTURE_FIGURES
+        from diffusionct_pipeline.metrics.texture import TEXTURE_FIGURES
 
         target = np.full((2, len(TEXTURE_FIGURES)), 10.0)
         table = agreement_table({"tumour": [target / 2, target * 1.1, target]})

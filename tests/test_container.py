@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from helpers.runs import tree, write_scans
 
-from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.commands.mercure import as_options, read_settings
-from diffusionct_pipeline.standardize_folder import standardize_folder
-from diffusionct_pipeline.usage import UsageError
+from diffusionct_pipeline.standardize.folder import standardize_folder
+from diffusionct_pipeline.utils.usage import UsageError
 
 ROOT = Path(__file__).parents[1]
 RECIPE = (ROOT / "Containerfile").read_text()

@@ -17,10 +17,10 @@ from diffusionct_pipeline import (
     publishing,
     radiomics,
     simulation,
-    study,
     volumes,
 )
-from diffusionct_pipeline.evaluation.texture import TEXTURE_FIGURES
+from diffusionct_pipeline.comparison import study
+from diffusionct_pipeline.metrics.texture import TEXTURE_FIGURES
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (cohort, dicom, estimation, evaluation, publishing, radiomics, simulation, study, volumes)

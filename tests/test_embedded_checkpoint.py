@@ -8,12 +8,12 @@ import torch
 from scipy.ndimage import laplace
 
 from diffusionct_pipeline import DiffusionCTPipeline, ReferenceUNet1DModel, TextureAutoencoder
-from diffusionct_pipeline.evaluation.lattice import folded_ratio
 from diffusionct_pipeline.image_processor import to_hu, to_model
+from diffusionct_pipeline.metrics.lattice import folded_ratio
 from diffusionct_pipeline.pipeline import PRETRAINED
 from diffusionct_pipeline.simulation import ChestPhantom, ScanOptions, simulate_pair
 from diffusionct_pipeline.simulation.degradation import HELD_OUT_SMOOTHERS, smooth
-from diffusionct_pipeline.training_data.splits import TEST
+from diffusionct_pipeline.simulation.splits import TEST
 
 SEED = TEST[500]
 RING_LP_CM = np.arange(0.5, 6.01, 0.5)  # below 6 lp/cm a soft kernel still shows what is there

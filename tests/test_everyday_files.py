@@ -12,9 +12,9 @@ from helpers.runs import tree
 from helpers.volumes import affine_ras, nifti, phantom, volume_of
 from pydicom.uid import EnhancedMRImageStorage, RLELossless, RTDoseStorage, SegmentationStorage
 
-from diffusionct_pipeline import cli
+from diffusionct_pipeline.commands import _main as cli
 from diffusionct_pipeline.dicom import DicomError, read_slice, scan_folder, write_slice
-from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.standardize.folder import standardize_folder
 
 HU = ramp(96, 96)  # 67 mm
 CORONAL = {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}

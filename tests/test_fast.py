@@ -9,11 +9,11 @@ from helpers.runs import tree, write_scans
 from helpers.tiny import tiny_pipeline
 
 from diffusionct_pipeline import DiffusionCTPipeline
-from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.dicom.deriving import content_id, derived_uid
-from diffusionct_pipeline.fast import make_fast
-from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.standardize.folder import standardize_folder
+from diffusionct_pipeline.standardize.loading import make_fast
 
 HU = ramp(64, 64)
 

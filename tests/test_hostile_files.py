@@ -16,12 +16,14 @@ from helpers.runs import tree
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
-from diffusionct_pipeline import DiffusionCTPipeline, checkpoint, cli
-from diffusionct_pipeline import standardize_folder as module
+from diffusionct_pipeline import DiffusionCTPipeline
+from diffusionct_pipeline.commands import _main as cli
 from diffusionct_pipeline.dicom import DicomError, read_slice, scan_folder
-from diffusionct_pipeline.files import LOCK_FILE
-from diffusionct_pipeline.sample_files import SliceSamples
-from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.dicom.sample_files import SliceSamples
+from diffusionct_pipeline.method import checkpoint
+from diffusionct_pipeline.standardize import folder as module
+from diffusionct_pipeline.standardize.folder import standardize_folder
+from diffusionct_pipeline.utils.files import LOCK_FILE
 
 HU = ramp(96, 96)
 

@@ -3,87 +3,52 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import diffusionct_pipeline
-from diffusionct_pipeline.optional import OPTIONAL
+from diffusionct_pipeline.utils.optional import OPTIONAL
 
 PACKAGE = Path(diffusionct_pipeline.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "pretrained" not in path.parts)
 
-# Layer of every module or folder, by its longest matching prefix; a module imports from lower layers or its own folder.
+# Layer of every folder and module of the top level; a module imports from lower layers or its own folder.
 LAYERS = {
-    "registration": 0,
-    "files": 0,
-    "usage": 0,
-    "devices": 1,
-    "archives": 0,
-    "seeds": 0,
-    "padding": 0,
-    "optional": 0,
-    "noise": 1,
+    "utils": 0,
+    "radiomics": 0,
     "dicom": 1,
-    "radiomics": 1,
-    "radiomics.ibsi": 2,
-    "simulation": 2,
-    "evaluation": 3,  # reads masks as volumes are read
-    "sample_files": 2,
+    "physics": 1,
+    "metrics": 1,
+    "models": 1,
+    "page": 2,
     "volumes": 2,
-    "models": 2,
-    "models.texture": 3,
-    "losses": 3,
+    "simulation": 2,
     "image_processor": 3,
     "estimation": 4,
-    "checkpoint": 4,
-    "preview_crops": 4,
-    "preview": 5,
-    "sampled": 4,
-    "scan_estimate": 5,
-    "training_data": 5,
-    "step": 6,
-    "pipeline_output": 7,
-    "reached": 7,
-    "provenance": 8,
-    "finished": 9,
-    "pipeline": 9,
-    "run_report": 9,
-    "earlier_run": 10,
-    "sources": 10,
-    "transforms": 10,
-    "publishing": 10,
-    "characterise": 10,
-    "fast": 10,
-    "adapt": 10,
-    "systems": 11,
-    "train": 12,
-    "folder_job": 12,
-    "folder_scans": 13,
-    "adapt_folders": 13,
-    "folder_previews": 13,
-    "evaluation.series": 13,
-    "characterise.measure": 14,
-    "characterise.folder": 14,
-    "characterise.report": 14,
-    "characterise.figures": 14,
-    "study": 14,
-    "cohort": 14,
-    "standardize_volumes": 14,
-    "page": 14,
-    "standardize_folder": 15,
-    "series_list": 11,
-    "standardize_listed": 16,
-    "node": 16,
-    "demo": 16,
-    "app": 16,
-    "commands": 17,
-    "cli": 18,
+    "reporting": 4,
+    "method": 5,
+    "evaluation": 5,
+    "pipeline_output": 6,
+    "cohort": 6,
+    "pipeline": 7,
+    "transforms": 8,
+    "publishing": 8,
+    "standardize": 8,
+    "train": 9,
+    "characterise": 9,
+    "adapt": 9,
+    "node": 9,
+    "demo": 9,
+    "comparison": 10,
+    "app": 10,
+    "commands": 11,
 }
-# The first layer is numpy and scipy; only the simulator may use torch.
+# What answers before torch is loaded, or is numpy and scipy.
 WITHOUT_TORCH = (
-    "dicom", "radiomics", "evaluation.agreement", "registration", "files", "usage", "seeds", "optional", "__init__", "commands",
-    "cli",
+    "dicom", "radiomics", "metrics.agreement", "utils.registration", "utils.files", "utils.usage", "utils.seeds", "utils.optional",
+    "utils.paths", "__init__", "commands",
 )  # fmt: skip
 MODELS_NEVER_SEE = ("dicom", "image_processor", "simulation", "pydicom")
 
@@ -112,9 +77,7 @@ def imports(path, top_level_only=False):
 
 def layer_of(name):
     """Layer of a module of the package, None for other packages."""
-    parts = name.split(".")
-    prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
-    return next((LAYERS[prefix] for prefix in prefixes if prefix in LAYERS), None)
+    return LAYERS.get(name.split(".")[0])
 
 
 def is_within(name, packages):
@@ -141,7 +104,7 @@ def test_imports_go_down():
     wrong = []
     for path in SOURCES:
         name = module_name(path)
-        own_folder = name.rsplit(".", 1)[0] if "." in name else name
+        own_folder = name.split(".")[0]
         for imported in imports(path):
             layer = layer_of(imported)
             if None in (layer, layer_of(name)) or is_within(imported, [own_folder]):
@@ -166,15 +129,33 @@ def test_the_papers_networks_know_nothing_of_what_goes_beyond_them(paper):
 
 
 def test_the_noise_of_a_scan_needs_seeds_only():
-    own = [name for name in imports(PACKAGE / "noise.py") if layer_of(name) is not None]
-    assert own == ["seeds.derive_seed"]
+    own = [name for name in imports(PACKAGE / "physics/scan_noise.py") if layer_of(name) is not None]
+    assert own == ["utils.seeds.derive_seed"]
 
 
-def test_measures_know_nothing_of_the_report():
-    """The study's layer is above; this also holds within the folder, where the test of layers does not look."""
-    measures = [path for path in SOURCES if path.parent.name == "evaluation" and path.stem != "__init__"]
-    assert len(measures) > 5
-    assert [v for path in measures for v in violations(module_name(path), ["evaluation.series"])] == []
+def test_no_modules_import_each_other():
+    """The test of layers does not look inside a folder."""
+    graph = {module_name(path).removesuffix(".__init__"): set() for path in SOURCES}
+    for path in SOURCES:
+        name = module_name(path).removesuffix(".__init__")
+        for imported in imports(path):
+            found = imported if imported in graph else imported.rpartition(".")[0]
+            if found in graph and found != name:
+                graph[name].add(found)
+    TopologicalSorter(
+        {name: found for name, found in graph.items() if name != "__init__"}
+    ).prepare()  # CycleError names it
+
+
+def test_a_run_over_a_folder_needs_no_simulator_and_no_rival():
+    """`standardize` loads what it uses."""
+    code = (
+        "import sys, diffusionct_pipeline.standardize.folder; "
+        "print(sorted({name.split('.')[1] for name in sys.modules if name.startswith('diffusionct_pipeline.')}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = ast.literal_eval(done.stdout)
+    assert "pipeline" in loaded and not {"simulation", "comparison", "evaluation", "train"} & set(loaded)
 
 
 def test_the_pipeline_touches_a_dataset_only_through_dicom():

@@ -18,8 +18,8 @@ from pydicom.data import get_testdata_file
 from diffusionct_pipeline import AutoencoderResNet18, ConditionalUNet1DModel, DiffusionCTPipeline
 from diffusionct_pipeline.models.texture.power_shift import SCAN_TOKENS
 from diffusionct_pipeline.models.weights import named_weights
-from diffusionct_pipeline.seeds import derive_seed
 from diffusionct_pipeline.simulation import KERNELS, mtf
+from diffusionct_pipeline.utils.seeds import derive_seed
 
 CT_SMALL = get_testdata_file("CT_small.dcm")
 SPACING = 0.7

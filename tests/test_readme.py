@@ -13,7 +13,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
 from diffusionct_pipeline import commands
-from diffusionct_pipeline.cli import build_parser
+from diffusionct_pipeline.commands._main import build_parser
 from diffusionct_pipeline.pipeline import PRETRAINED
 
 ROOT = Path(__file__).parents[1]
@@ -159,7 +159,7 @@ def test_the_folders_and_files_it_names_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_scripts_that_are_named_exist(page):
-    named = re.findall(r"(?:benchmarks|examples|training)/\w+\.(?:py|sh|ipynb)", page.read_text())
+    named = re.findall(r"(?<![\w/])(?:benchmarks|examples|training)/\w+\.(?:py|sh|ipynb)", page.read_text())
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
 

@@ -12,7 +12,7 @@ from helpers.dicom import make_slice, save
 from helpers.tiny import tiny_pipeline
 
 from diffusionct_pipeline import DiffusionCTPipeline
-from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.commands._main import main
 
 # As the model card lists them.
 FIT = (

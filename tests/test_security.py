@@ -15,9 +15,10 @@ from helpers.runs import HU, REPORT, tree, write_scans
 from helpers.tiny import tiny_pipeline
 from PIL import Image
 
-from diffusionct_pipeline import DiffusionCTPipeline, folder_previews
+from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.pipeline import PRETRAINED
-from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.standardize import previews as folder_previews
+from diffusionct_pipeline.standardize.folder import standardize_folder
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,7 +64,7 @@ class TestNetwork:
         code = """
 import numpy as np
 from diffusionct_pipeline import DiffusionCTPipeline
-from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.commands._main import main
 
 pipe = DiffusionCTPipeline.from_pretrained()
 hu = pipe(np.linspace(-1000, 500, 4096, dtype=np.float32).reshape(64, 64), pixel_spacing=0.7).images[0]
@@ -148,7 +149,7 @@ def patient_run(tmp_path_factory, model):
     reference = write_scans(home / "Doe_Jane/reference", [(3, 1)], **identity)
     (reference / "3/notes.txt").write_text("Roe")
     out = home / "Doe_Jane_out"
-    code = 'sys.exit(__import__("diffusionct_pipeline.cli").cli.main())'
+    code = "from diffusionct_pipeline.commands._main import main; sys.exit(main())"
     done = run(code, "standardize", scans, out, "--reference", reference / "3", "--model", model, "--samples", "2",
                "--preview")  # fmt: skip
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from helpers.runs import HU, REPORT, tree, write_scans
 
-from diffusionct_pipeline.series_list import read_list
-from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.standardize.folder import standardize_folder
+from diffusionct_pipeline.standardize.series_list import read_list
 
 ROOT = Path(__file__).parents[1]
 DAEMONS = ("munged", "slurmctld", "slurmd")
@@ -125,7 +125,7 @@ def test_a_killed_task_is_made_up_for_by_the_same_job(slurm, tmp_path, model):
     )
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin/diffusionct"
-    code = "import sys; from diffusionct_pipeline.cli import main; sys.exit(main())"
+    code = "import sys; from diffusionct_pipeline.commands._main import main; sys.exit(main())"
     program.write_text(f'#!/bin/bash\nexec {sys.executable} -c "{code}" "$@"\n')
     program.chmod(0o755)
     path = os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]])

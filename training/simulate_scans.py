@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from diffusionct_pipeline.training_data.objects import load_objects
-from diffusionct_pipeline.training_data.scans import simulate_groups
+from diffusionct_pipeline.train.data.objects import load_objects
+from diffusionct_pipeline.train.data.scans import simulate_groups
 
 
 def simulate(process: int, arguments: argparse.Namespace) -> None:

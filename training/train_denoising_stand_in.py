@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from diffusionct_pipeline.files import whole_file
 from diffusionct_pipeline.simulation import KERNELS, ChestPhantom, Scanner
 from diffusionct_pipeline.simulation.denoising_network import DenoisingStandIn
 from diffusionct_pipeline.simulation.noise_level import noise_level, noise_ratio
 from diffusionct_pipeline.simulation.scanner import hu_to_mu, quantize
-from diffusionct_pipeline.training_data.splits import SCANS, take
+from diffusionct_pipeline.simulation.splits import SCANS, take
+from diffusionct_pipeline.utils.files import whole_file
 
 SEED = 0
 OFFSET = 40_000  # within SCANS: far from the phantoms that stored scans begin with

@@ -6,7 +6,8 @@
 Run it again after an interruption: a system goes on from its last checkpoint, one that is done is skipped.
 """
 
-from diffusionct_pipeline.train import RivalsOptions, parse_options, train_rivals
+from diffusionct_pipeline.comparison.training import RivalsOptions, train_rivals
+from diffusionct_pipeline.train import parse_options
 
 if __name__ == "__main__":
     train_rivals(parse_options(RivalsOptions, __doc__))

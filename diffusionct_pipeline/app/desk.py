@@ -16,17 +16,19 @@ import numpy as np
 from ..characterise.advice import Advice
 from ..characterise.folder import characterise_folder
 from ..dicom import CTSeries, read_slice
+from ..dicom.sample_files import SliceSamples, samples_path
 from ..estimation import estimate_kernel_of_slices
-from ..evaluation.uncertainty import fewest_samples
 from ..image_processor import from_volume
-from ..page.view import View, whole_hu
-from ..run_report import SeriesEntry, relative_path, without_folders
-from ..sample_files import SliceSamples, samples_path
+from ..method.step import require_noise
+from ..metrics.uncertainty import fewest_samples
+from ..page.view import whole_hu
 from ..simulation import KERNELS
-from ..sources import Sources, scan_source
-from ..standardize_folder import standardize_folder
-from ..step import require_noise
+from ..standardize.folder import standardize_folder
+from ..standardize.pages import view_of
+from ..standardize.report import SeriesEntry
+from ..utils.paths import relative_path, without_folders
 from ..volumes import CTVolume, VolumeHeader, read_volume
+from ..volumes.inputs import Sources, scan_source
 from .regions import Region, RegionFeatures, drawn_region, geometry_of, measure, read_regions
 from .uploads import Inbox, Limits, RefusedError
 
@@ -388,7 +390,7 @@ class ShownSeries:
 
     def to_json(self) -> dict[str, Any]:
         """What a viewer wants to know, and what the report says."""
-        view = View.of(self.entry, self.indices, self.shape)
+        view = view_of(self.entry, self.indices, self.shape)
         return {
             **view.to_json(), "facts": view.facts, "missed": view.missed, "remarks": self.entry.remarks,
             "unlike_training": self.entry.unlike_training, "noise": self.entry.noise,

@@ -7,7 +7,7 @@ import secrets
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 
-from ..optional import import_optional
+from ..utils.optional import import_optional
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send

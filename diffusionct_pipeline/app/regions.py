@@ -14,10 +14,10 @@ from skimage.draw import polygon2mask
 from skimage.measure import find_contours
 
 from ..dicom import CTSeries
-from ..evaluation.agreement import REPRODUCIBLE, relative_error
 from ..evaluation.geometry import Geometry, series_geometry
 from ..evaluation.masks import read_mask
-from ..evaluation.uncertainty import WIDENING, sample_intervals
+from ..metrics.agreement import REPRODUCIBLE, relative_error
+from ..metrics.uncertainty import WIDENING, sample_intervals
 from ..radiomics import FEATURE_CLASSES, extract, feature_class, feature_names
 from ..volumes import VolumeHeader
 

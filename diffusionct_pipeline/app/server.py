@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from .. import page
-from ..files import private_folder
-from ..optional import import_optional
+from ..utils.files import private_folder
+from ..utils.optional import import_optional
 from .desk import PLACES, Desk
 from .guard import Door, Guard
 from .uploads import Limits, RefusedError, is_zip

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import full_disk
+from ..utils.files import full_disk
 
 MOST_BYTES = 4 << 30  # of uncompressed files in one place: 8,000 slices of 512 x 512
 MOST_FILES = 20_000

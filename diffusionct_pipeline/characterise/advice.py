@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..estimation import KernelEstimate
+from ..method.reached import TOLERANCE
+from ..method.step import SURELY_SMOOTHED
+from ..physics.kernels import KERNELS, Kernel, find_kernel
 from ..pipeline import DiffusionCTPipeline
-from ..reached import TOLERANCE
-from ..simulation.kernels import KERNELS, Kernel, find_kernel
-from ..step import SURELY_SMOOTHED
 
 if TYPE_CHECKING:
     from .measure import MeasuredSeries

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..evaluation.series.plots import COLOURS, plot_mtf, plot_noise_power
-from ..optional import import_optional
+from ..reporting.plots import COLOURS, plot_mtf, plot_noise_power
+from ..utils.optional import import_optional
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .folder import Characterisation
+    from .result import Characterisation
 
 MOST_CURVES = 28  # of a figure: so many lines differ
 MARKERS = "osD^vP*X"

@@ -4,45 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..dicom import CTSeries
-from ..files import whole_folder
-from ..folder_job import load_pipeline
-from ..optional import import_optional
-from ..run_report import is_junk, relative_path, without_folders
-from ..sources import scan_source
-from ..usage import require_outside
-from .advice import Advice, advise
+from ..standardize.likeness import has_texture_latent
+from ..standardize.loading import load_pipeline
+from ..standardize.report import is_junk
+from ..utils.files import whole_folder
+from ..utils.optional import import_optional
+from ..utils.paths import relative_path, without_folders
+from ..utils.stages import stage
+from ..utils.usage import require_outside
+from ..volumes.inputs import scan_source
+from .advice import advise
 from .measure import SLICES, MeasuredSeries, measure_series
-from .prior import has_texture_latent
 from .report import write_report
-from .same_scan import SameScan, find_same_scans
+from .result import Characterisation
+from .same_scan import find_same_scans
 from .styles import group
-
-
-@dataclass(frozen=True, eq=False)
-class Characterisation:
-    """What `characterise_folder` found.
-
-    Attributes:
-        measured: Every series that could be measured.
-        groups: Number of the group of like style of each, from 1.
-        same_scans: Those of one acquisition; they count in `measured` from 0.
-        names: Folder of each below the input, for the screen; reports do not hold it.
-        failures: A sentence for each series that could not be measured, and for each file that is unusable.
-        standard_name: Kernel of the checkpoint's standard.
-        advice: Which target suits them; None where the checkpoint takes no target by name.
-    """
-
-    measured: list[MeasuredSeries]
-    groups: list[int]
-    same_scans: list[SameScan]
-    names: list[str]
-    failures: list[str]
-    standard_name: str
-    advice: Advice | None
 
 
 def characterise_folder(
@@ -116,6 +95,7 @@ def characterise_folder(
             standard_name=pipe.config.standard_name,
             advice=None if known is None else advise(known, measured),
         )
+        stage("drawing the figures")
         write_report(result, part)
     return result
 

@@ -6,17 +6,17 @@ import time
 from dataclasses import dataclass, field
 
 from ..dicom import CTSeries, DicomError, read_slice
+from ..dicom.protocol import Protocol, read_protocol
 from ..estimation import KernelEstimate, estimate_kernel_of_series
 from ..estimation.noise import TissueNoise, measure_noise
-from ..evaluation.regions import spread
-from ..folder_scans import SeriesSlices, estimate_scan, readable, try_step
+from ..estimation.scan_estimate import ScanEstimate
 from ..image_processor import GRID, HUSlice, from_dicom
+from ..method.reached import Reached
+from ..method.step import Target
+from ..metrics.regions import spread
 from ..pipeline import DiffusionCTPipeline
-from ..reached import Reached
-from ..scan_estimate import ScanEstimate
-from ..step import Target
-from .prior import Likeness, header_remarks, latent_remarks, likeness, slice_latents
-from .protocol import Protocol, read_protocol
+from ..standardize.likeness import Likeness, header_remarks, latent_remarks, likeness, slice_latents
+from ..standardize.scans import SeriesSlices, estimate_scan, readable, try_step
 from .same_scan import Acquisition
 
 SLICES = 8  # evenly spread, whose noise spectra are measured; the estimate and the trial choose their own

@@ -9,22 +9,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import __version__
 from ..dicom.deriving import KERNEL_MARKS
 from ..estimation.noise import SIDE_MM, TISSUES
-from ..evaluation.series.plots import save_figure
-from ..evaluation.series.tables import Table
-from ..files import write_whole
+from ..method.reached import BAND_LP_CM, TOLERANCE
 from ..pipeline import CHECKED_SLICES
-from ..reached import BAND_LP_CM, TOLERANCE
+from ..reporting.plots import save_figure
+from ..reporting.tables import Table
+from ..standardize.likeness import FAR
+from ..utils.files import write_whole
+from ..utils.version import __version__
 from .advice import advice_text
 from .figures import plot_overview, plot_resolution, plot_spectra
 from .measure import MeasuredSeries
-from .prior import FAR
 from .styles import TISSUE
 
 if TYPE_CHECKING:
-    from .folder import Characterisation
+    from .result import Characterisation
 
 Cell = str | float | int | None
 PAIR_COLUMNS = ("first", "second", "kernel_first", "kernel_second", "slices", "noise_correlation", "use")

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from ..evaluation.agreement import DEFINED_SHARE, REPRODUCIBLE, feature_ccc, relative_error
-from ..evaluation.series.plots import LIMITS_STD
+from ..metrics.agreement import DEFINED_SHARE, REPRODUCIBLE, feature_ccc, relative_error
 from ..radiomics import feature_class
+from ..reporting.plots import LIMITS_STD
 from .tables import IBSI_FEATURE
 
 THRESHOLDS = (0.75, 0.85, 0.9)

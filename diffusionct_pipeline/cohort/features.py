@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from .. import __version__
+from ..evaluation.comparison import cut_out, find_regions
 from ..evaluation.geometry import Spacing
 from ..evaluation.masks import read_mask
-from ..evaluation.series.comparison import Region, cut_out, find_regions
-from ..evaluation.series.measuring import MeasuredFeatures, Progress, kept_until_done
-from ..files import require_writable
-from ..optional import import_optional
+from ..evaluation.measuring import MeasuredFeatures, Progress, kept_until_done
+from ..evaluation.result import Region
 from ..radiomics import Features, extract
 from ..radiomics.ibsi import extract_ibsi
+from ..utils.files import require_writable
+from ..utils.optional import import_optional
+from ..utils.version import __version__
 from .images import CohortImage
 from .pairing import MaskFile, find_images, find_masks, pair
 from .resampling import resample

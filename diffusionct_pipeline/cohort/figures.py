@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..evaluation.agreement import REPRODUCIBLE, relative_error
-from ..evaluation.series.plots import COLOURS, line_of, new_figure
-from ..optional import import_optional
+from ..metrics.agreement import REPRODUCIBLE, relative_error
+from ..reporting.plots import COLOURS, line_of, new_figure
+from ..utils.optional import import_optional
 from .feature_agreement import FEWEST_PATIENTS, THRESHOLDS, Robustness
 from .telling import Told
 

@@ -14,7 +14,7 @@ from ..dicom import CTSeries, read_slice
 from ..dicom.headers import header_texts
 from ..dicom.reading import read_dataset
 from ..evaluation.geometry import Geometry, Series, series_with_geometry
-from ..run_report import relative_path
+from ..utils.paths import relative_path
 from ..volumes import VolumeHeader, read_volume
 
 PATIENT_DIRECTIONS = np.eye(3)[::-1]  # slices to the head, rows to the back, columns to the left, in LPS

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..evaluation.geometry import Spacing
-from ..evaluation.series.measuring import Progress
+from ..evaluation.measuring import Progress
 from .features import CohortFeatures, RegionTask, region_tasks, table_of, tasks_of
 from .images import CohortImage
 from .pairing import find_images, find_masks, pair

@@ -12,10 +12,10 @@ from ..dicom import DicomError, Skipped
 from ..dicom.folders import visible_files
 from ..dicom.reading import read_dataset
 from ..evaluation.masks import RTSTRUCT_CLASS, SEG_CLASSES
-from ..run_report import relative_path
-from ..sources import scan_source
-from ..usage import UsageError
+from ..utils.paths import relative_path
+from ..utils.usage import UsageError
 from ..volumes import is_volume
+from ..volumes.inputs import scan_source
 from .images import MASK_WORDS, CohortImage, DicomImage, VolumeImage, image_key
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import __version__
-from ..evaluation.agreement import REPRODUCIBLE, ccc
-from ..evaluation.series.plots import LIMITS_STD, plot_bland_altman, save_figures
-from ..evaluation.series.tables import Table
-from ..files import write_whole
-from ..optional import import_optional
-from ..usage import UsageError
+from ..metrics.agreement import REPRODUCIBLE, ccc
+from ..reporting.plots import LIMITS_STD, plot_bland_altman, save_figures
+from ..reporting.tables import Table
+from ..utils.files import write_whole
+from ..utils.optional import import_optional
+from ..utils.usage import UsageError
+from ..utils.version import __version__
 from .comparison import COMBAT, CohortEvaluation
 from .feature_agreement import FEWEST_PATIENTS, THRESHOLDS, Robustness, class_of
 from .figures import plot_ccc_curves, plot_reproducible_with_bands, plot_spread, plot_told

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..optional import import_optional
-from ..usage import UsageError
+from ..utils.optional import import_optional
+from ..utils.usage import UsageError
 from .features import measure_cohort
 from .settings import CohortSettings
 from .tables import SUFFIXES, feature_columns, feature_values, read_table

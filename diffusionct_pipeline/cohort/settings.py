@@ -10,7 +10,7 @@ from pathlib import Path
 from ..evaluation.geometry import Spacing
 from ..radiomics import CT_NUMBER_OF_WATER, RadiomicSettings, feature_names
 from ..radiomics.ibsi import IbsiSettings, ibsi_names
-from ..usage import UsageError
+from ..utils.usage import UsageError
 
 ACROSS_SLICES = ("GLCM3", "NID3")  # families that look beyond a slice
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..files import whole_file
-from ..optional import import_optional
 from ..radiomics.ibsi.names import PREFIX
-from ..usage import UsageError
+from ..utils.files import whole_file
+from ..utils.optional import import_optional
+from ..utils.usage import UsageError
 
 if TYPE_CHECKING:
     from pandas import DataFrame

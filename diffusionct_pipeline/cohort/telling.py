@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..optional import import_optional
+from ..utils.optional import import_optional
 
 FEWEST = 3  # patients of each kind, below which nothing is learnt
 RESAMPLES = 1000

@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..optional import OPTIONAL
+from ..utils.optional import OPTIONAL
+from ..utils.version import __version__
 from ._shared import EXIT_OK
 
 TEXT = "show versions, the embedded checkpoint, kernels, systems and devices"
@@ -43,9 +43,9 @@ def info(everything: bool = False) -> str:
     Args:
         everything: Whether to add the figures of the embedded checkpoint.
     """
+    from ..comparison.systems import ALL_SYSTEMS
     from ..pipeline import PRETRAINED
     from ..simulation import KERNELS
-    from ..systems import ALL_SYSTEMS
 
     return "\n".join(
         [

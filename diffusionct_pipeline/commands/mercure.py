@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..usage import UsageError
+from ..utils.usage import UsageError
 from . import standardize
 from ._shared import EXIT_MISSED, EXIT_OK
 

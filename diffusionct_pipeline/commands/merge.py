@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..usage import require_paths
+from ..utils.usage import require_paths
 from .standardize import tell
 
 TEXT = "make one run_report.json of what several jobs have standardized (`standardize --series-list`)"
@@ -23,6 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the report and print what `standardize` would have printed."""
     require_paths(OUT=options.output, IN=options.input)
-    from ..standardize_listed import merge_reports
+    from ..standardize.listed import merge_reports
 
     return tell(merge_reports(options.output, options.input, options.again))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..usage import require_paths
+from ..utils.usage import require_paths
 from ._shared import EXIT_FAILURE, EXIT_OK
 
 TEXT = "list the series of a folder, a line each, for `standardize --series-list` in several jobs"
@@ -24,9 +24,9 @@ def run(options: argparse.Namespace) -> int:
     require_paths(IN=options.input)
     from pathlib import Path
 
-    from ..run_report import split_skipped
-    from ..series_list import list_series, write_list
-    from ..sources import scan_source
+    from ..standardize.report import split_skipped
+    from ..standardize.series_list import list_series, write_list
+    from ..volumes.inputs import scan_source
 
     sources = scan_source(Path(options.input), options.again)
     if hasattr(sys.stdout, "reconfigure"):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ..usage import about_arguments, require_folder
-from ._shared import EXIT_OK, ProgressBar, count, number_of
+from ..utils.arguments import count, number_of
+from ..utils.usage import about_arguments, require_folder
+from ._shared import EXIT_OK, ProgressBar
 
 if TYPE_CHECKING:
     from ..simulation import SeriesOptions
@@ -50,9 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Simulate, and print the folder of each phantom."""
     require_folder("OUT", options.output)
-    from ..devices import usable_device
-    from ..files import require_writable
     from ..simulation import simulate
+    from ..utils.devices import usable_device
+    from ..utils.files import require_writable
 
     usable_device(options.device)
     with about_arguments():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ..usage import UsageError, about_arguments, require_folder, require_paths
+from ..utils.usage import UsageError, about_arguments, require_folder, require_paths
 from ._shared import EXIT_OK, ProgressBar
 
 TEXT = "compare every system of the paper and write its tables and figures again"
@@ -54,9 +54,9 @@ def run(options: argparse.Namespace) -> int:
 
     require_folder("out", options.out)
     require_paths(pair=options.pair, rekernel=options.rekernel, regression=options.regression, objects=options.objects)
-    from ..study import StudyOptions, run_study
-    from ..study.contenders import ROWS
-    from ..study.test_sets import SETS
+    from ..comparison.study import StudyOptions, run_study
+    from ..comparison.study.contenders import ROWS
+    from ..comparison.study.test_sets import SETS
 
     systems, sets = _names("systems", options.systems, ROWS), _names("sets", options.sets, SETS)
     path = lambda value: None if value is None else Path(value)  # noqa: E731

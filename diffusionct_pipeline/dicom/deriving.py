@@ -32,7 +32,7 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import DSfloat, format_number_as_ds
 
-from .. import __version__
+from ..utils.version import __version__
 from .errors import DicomError, damage_named
 from .headers import header_texts
 from .hounsfield import PixelFormat, hu_to_cells, read_cells

@@ -9,7 +9,7 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 
-from ..files import whole_file
+from ..utils.files import whole_file
 from .errors import DicomError
 from .reading import is_standardized
 

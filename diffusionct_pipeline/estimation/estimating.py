@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..dicom import CTSeries, DicomError, read_slice
-from ..evaluation.regions import spread
 from ..image_processor import HUSlice, from_dicom
-from ..noise import scan_position
+from ..metrics.regions import spread
+from ..physics.scan_noise import scan_position
 from .kernel_estimate import KernelEstimate
 from .kernel_fit import TISSUES, WIDTH_MM, fit_kernel
 from .law import whitening_of

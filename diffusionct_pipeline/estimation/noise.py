@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter, label, maximum
 from scipy.spatial import cKDTree
 
-from ..evaluation.regions import Tissue, every_nth
+from ..metrics.regions import Tissue, every_nth
 
 SIDE_MM = 12.0  # of a square: subcutaneous fat is hardly wider; steps of 0.83 lp/cm
 FEWEST_SIDE = 8  # pixels

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..simulation.kernels import find_kernel
+from ..physics.kernels import find_kernel
 from .law import log_mtf
 
 HEADER_LP_CM = (2.0, 3.0, 4.0, 5.0, 6.0)

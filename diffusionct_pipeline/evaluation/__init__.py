@@ -1,6 +1,6 @@
 """Evaluation: agreement of radiomic features, image metrics, ComBat, tables and figures."""
 
-from .agreement import (
+from ..metrics.agreement import (
     REPRODUCIBLE,
     ClassAgreement,
     agreement_by_class,
@@ -9,11 +9,10 @@ from .agreement import (
     relative_error,
     reproducible_fraction,
 )
-from .combat import combat
-from .image_metrics import bias_hu, edge_mtf, noise_power_spectrum, nps_distance, psnr, rmse_hu, ssim
-from .masks import read_mask
-from .series.comparison import Evaluation, compare_series, evaluate_series
-from .series.plots import (
+from ..metrics.combat import combat
+from ..metrics.image_metrics import bias_hu, edge_mtf, noise_power_spectrum, nps_distance, psnr, rmse_hu, ssim
+from ..metrics.uncertainty import ClassCoverage, coverage_by_class, sample_intervals
+from ..reporting.plots import (
     plot_bland_altman,
     plot_class_boxes,
     plot_mtf,
@@ -22,8 +21,10 @@ from .series.plots import (
     plot_reproducible_features,
     save_figure,
 )
-from .series.tables import Table, class_table, table1
-from .uncertainty import ClassCoverage, coverage_by_class, sample_intervals
+from ..reporting.tables import Table, class_table, table1
+from .comparison import compare_series, evaluate_series
+from .masks import read_mask
+from .result import Evaluation
 
 __all__ = [
     "REPRODUCIBLE",

@@ -19,9 +19,9 @@ import numpy as np
 from pydicom.dataset import Dataset
 from skimage.draw import polygon2mask
 
-from ..archives import array_header
 from ..dicom.reading import read_dataset
-from ..optional import import_optional
+from ..utils.archives import array_header
+from ..utils.optional import import_optional
 from ..volumes.files import is_volume, read_voxels
 from .geometry import Geometry, match_slices
 

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from ..usage import UsageError
+from ..utils.usage import UsageError
 
 if sys.version_info >= (3, 11):
     import tomllib

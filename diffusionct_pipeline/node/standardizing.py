@@ -7,15 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..dicom import DicomError, FolderScan, SkippedKind, scan_folder
 from ..dicom.reading import SliceHeader, read_dataset
-from ..files import locked_folder, remove_temporaries, write_whole
-from ..folder_job import FolderOptions, make_job
 from ..pipeline import DiffusionCTPipeline
-from ..run_report import without_folders
-from ..sources import Sources
-from ..standardize_folder import run_job
+from ..standardize.folder import standardize_all
+from ..standardize.options import FolderOptions
+from ..standardize.run import make_run
+from ..utils.files import locked_folder, remove_temporaries, write_whole
+from ..utils.paths import without_folders
+from ..utils.version import __version__
+from ..volumes.inputs import Sources
 from .orthanc import Orthanc, Unavailable, require_id
 from .rules import Rule
 from .state import DONE, INCOMPLETE, LEFT_ALONE, REFUSED, Record, SeriesState
@@ -141,13 +142,13 @@ def run(found: FolderScan, rule: Rule, pipe: DiffusionCTPipeline, work: Path, re
         target=rule.target,
         reference=rule.reference,
         noise=rule.noise,
-        source=known,
+        known_source=known,
     )
     scan = Sources(found.folder, found.series, found.skipped, remarks=found.remarks)
-    job = make_job(scan, work / "out", options, None, pipe)
-    with locked_folder(job.output):
-        remove_temporaries(job.output)
-        report = run_job(job)
+    of_series = make_run(scan, work / "out", options, None, pipe)
+    with locked_folder(of_series.output):
+        remove_temporaries(of_series.output)
+        report = standardize_all(of_series)
     if report["stopped"]:
         raise OSError(report["stopped"])
     return report

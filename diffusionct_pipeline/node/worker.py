@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ..devices import one_thread
-from ..files import locked_folder, write_whole
-from ..folder_job import load_pipeline
+from ..method.provenance import model_id
 from ..pipeline import DiffusionCTPipeline
-from ..provenance import model_id
-from ..usage import about_arguments
+from ..standardize.loading import load_pipeline
+from ..utils.devices import one_thread
+from ..utils.files import locked_folder, write_whole
+from ..utils.usage import about_arguments
 from .delivery import Receiver
 from .log import event
 from .orthanc import Orthanc, Refused, Unavailable, require_id

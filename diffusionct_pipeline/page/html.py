@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import __version__
+from ..utils.version import __version__
 from .view import View, whole_hu
 
 HERE = Path(__file__).parent

@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..characterise.protocol import WORD
-from ..evaluation.regions import spread
-from ..run_report import SeriesEntry
+from ..metrics.regions import spread
 
 MOST_SLICES = 12
 MOST_PIXELS = MOST_SLICES * 512 * 512  # of a page, before and after: some 9 MB as base64 of what gzip leaves of noise
-UNKNOWN = "unknown kernel"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,44 +35,12 @@ class View:
     facts: list[str]
     missed: bool
 
-    @classmethod
-    def of(cls, entry: SeriesEntry, indices: list[int], shape: tuple[int, int]) -> View:
-        """The view of a series that was standardized.
-
-        Args:
-            entry: Of the series in the report.
-            indices: Of the slices that are shown.
-            shape: (rows, columns).
-        """
-        kernels = tuple(
-            kernel if WORD.fullmatch(kernel or "") else UNKNOWN for kernel in (entry.kernel_in, entry.kernel_out)
-        )
-        facts = [
-            f"{kernels[0]} to {kernels[1]}",
-            f"{len(indices)} of {entry.slices} slices",
-            f"pixels of {entry.spacing_mm:.3g} mm",
-        ]
-        if entry.reached is not None:
-            facts += reached_facts(entry.reached)
-        return cls(entry.slices, indices, shape, entry.spacing_mm, kernels, facts, entry.missed)
-
     def to_json(self) -> dict[str, Any]:
         """What `viewer.js` wants to know, but for the pixels."""
         return {
             "count": len(self.indices), "slices": self.slices, "numbers": [index + 1 for index in self.indices],
             "rows": self.shape[0], "columns": self.shape[1], "spacing_mm": self.spacing_mm, "kernels": list(self.kernels),
         }  # fmt: skip
-
-
-def reached_facts(reached: dict[str, Any]) -> list[str]:
-    """What was measured before and after, from the report's `Reached`; figures that are not known are left out."""
-    facts = []
-    for name, digits, unit in (("mtf50", 1, "lp/cm"), ("noise_hu", 0, "HU")):
-        before, after = reached[name]
-        if before is not None and after is not None:
-            label = "MTF50" if name == "mtf50" else "noise in soft tissue"
-            facts.append(f"{label} {before:.{digits}f} to {after:.{digits}f} {unit}")
-    return facts
 
 
 def shown_indices(count: int, shape: tuple[int, int]) -> list[int]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard
 
-from ..files import write_whole
 from ..pipeline import DiffusionCTPipeline
+from ..utils.files import write_whole
 from .contents import CARD, HALF, METRICS
 
 TASK = "image-to-image"  # the nearest of the Hub's pipeline tags

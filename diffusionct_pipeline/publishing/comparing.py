@@ -7,8 +7,8 @@ import torch
 from diffusers import DiffusionPipeline
 from scipy.ndimage import gaussian_filter
 
+from ..method.provenance import describe
 from ..pipeline import DiffusionCTPipeline
-from ..provenance import describe
 
 SPACING_MM = 0.7
 

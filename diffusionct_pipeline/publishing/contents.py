@@ -11,7 +11,7 @@ from pathlib import Path
 
 from diffusers.utils import SAFE_WEIGHTS_INDEX_NAME
 
-from ..checkpoint import NETWORKS, weight_files
+from ..method.checkpoint import NETWORKS, weight_files
 from ..models.weights import halve
 from ..pipeline import DiffusionCTPipeline
 

@@ -1,8 +1,8 @@
 """Simulated CT: kernels, a chest phantom, a scanner, and pairs of images that differ only in the kernel."""
 
+from ..physics.kernels import KERNELS, Kernel, mtf
 from .ct_series import write_series
 from .degradation import smooth_like_iterative
-from .kernels import KERNELS, Kernel, mtf
 from .pairs import ScanOptions, SimulatedPair, detectors_needed, rekernel_slice, simulate_pair
 from .phantom import ChestPhantom
 from .phantom_series import SeriesOptions, simulate

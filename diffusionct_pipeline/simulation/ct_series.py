@@ -20,10 +20,10 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from .. import __version__
 from ..dicom import write_slice
-from ..files import whole_folder
-from .kernels import Kernel
+from ..physics.kernels import Kernel
+from ..utils.files import whole_folder
+from ..utils.version import __version__
 from .pairs import ScanOptions, SimulatedPair
 from .scanner import LOWEST_STORED_HU
 

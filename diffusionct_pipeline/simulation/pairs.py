@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from ..physics.kernels import Kernel, get_kernel, mtf
 from .degradation import smooth_like_iterative
-from .kernels import Kernel, get_kernel, mtf
 from .phantom import ChestPhantom
 from .scanner import DETECTOR_MM, LOWEST_STORED_HU, Scanner, hu_to_mu, quantize
 from .shapes import AIR_HU

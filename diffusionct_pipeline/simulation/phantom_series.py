@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from ..files import locked_folder
-from ..seeds import derive_seed
+from ..utils.files import locked_folder
+from ..utils.seeds import derive_seed
 from .ct_series import is_written, write_series
 from .pairs import ScanOptions, SimulatedPair, simulate_pair
 from .phantom import ChestPhantom

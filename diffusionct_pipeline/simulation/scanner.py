@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from .kernels import Kernel, mtf
+from ..physics.kernels import Kernel, mtf
 from .nufft import Nufft
 
 MU_WATER = 0.0192  # 1/mm, water near 70 keV, the effective energy of 120 kV

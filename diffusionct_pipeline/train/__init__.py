@@ -4,19 +4,9 @@ from .autoencoder_phase import AutoencoderPhase
 from .latent_phase import LatentPhase
 from .literal_phases import LiteralAutoencoderPhase, LiteralLatentPhase
 from .loop import train
-from .options import (
-    AutoencoderOptions,
-    LatentOptions,
-    LiteralAutoencoderOptions,
-    LiteralLatentOptions,
-    SystemOptions,
-    parse_options,
-)
-from .rivals import RIVALS, RivalsOptions, train_rivals
-from .system_phase import SystemPhase, train_system
+from .options import AutoencoderOptions, LatentOptions, LiteralAutoencoderOptions, LiteralLatentOptions, parse_options
 
 __all__ = [
-    "RIVALS",
     "AutoencoderOptions",
     "AutoencoderPhase",
     "LatentOptions",
@@ -25,11 +15,6 @@ __all__ = [
     "LiteralAutoencoderPhase",
     "LiteralLatentOptions",
     "LiteralLatentPhase",
-    "RivalsOptions",
-    "SystemOptions",
-    "SystemPhase",
     "parse_options",
     "train",
-    "train_rivals",
-    "train_system",
 ]

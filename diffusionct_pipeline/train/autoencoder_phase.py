@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..files import write_whole
 from ..image_processor import UNMEASURED_HU, to_hu, to_model
 from ..models import TextureAutoencoder
 from ..models.texture.channels import IN_PATIENT, patient_weight
 from ..models.texture.coherence import coherence_of, incoherence_loss
-from ..training_data.texture_pairs import load_texture_pairs
+from ..utils.files import write_whole
+from .data.texture_pairs import load_texture_pairs
 from .options import AutoencoderOptions
 from .validation import ValidationSet
 

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..files import full_disk
+from ..utils.files import full_disk
 
 logger = logging.getLogger(__name__)
 

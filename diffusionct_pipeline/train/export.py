@@ -6,10 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
-from ..files import whole_folder
 from ..models.weights import halve
 from ..pipeline import DiffusionCTPipeline
 from ..publishing.contents import remove_places
+from ..utils.files import whole_folder
 
 SHARD_SIZE = "15MB"
 

@@ -7,13 +7,13 @@ from diffusers import DDPMScheduler
 from torch import nn
 from tqdm import tqdm
 
-from ..losses import PlacewiseDiffusionLoss
 from ..models import ReferenceUNet1DModel, TextureAutoencoder
 from ..models.texture.channels import IN_PATIENT, patient_mean, patient_weight
 from ..models.texture.power_shift import SCAN_TOKENS, level, level_weights
 from ..models.texture.reference_unet_1d import SMALLEST_DEVIATION
 from ..simulation import Scanner
-from ..training_data.texture_pairs import load_texture_pairs
+from .data.texture_pairs import load_texture_pairs
+from .losses import PlacewiseDiffusionLoss
 from .options import LatentOptions
 from .pipeline_phase import PipelinePhase
 

@@ -10,12 +10,12 @@ import torch
 from diffusers import DDPMScheduler
 from torch import nn
 
-from ..files import write_whole
 from ..image_processor import to_hu, to_model
-from ..losses import DiffusionLoss, Reconstruction, WeightedLosses
 from ..models import AutoencoderResNet18, ConditionalUNet1DModel
-from ..training_data.image_pairs import PairGenerator
-from ..training_data.objects import load_objects, phantom_objects
+from ..utils.files import write_whole
+from .data.image_pairs import PairGenerator
+from .data.objects import load_objects, phantom_objects
+from .losses import DiffusionLoss, Reconstruction, WeightedLosses
 from .options import LiteralAutoencoderOptions, LiteralLatentOptions
 from .pipeline_phase import PipelinePhase
 from .validation import ValidationSet

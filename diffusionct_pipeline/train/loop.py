@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 
-from ..seeds import MAX_SEED
+from ..utils.seeds import MAX_SEED
 from .checkpoints import Clock, averaged, load_checkpoint, save_checkpoint
 from .options import TrainOptions
 

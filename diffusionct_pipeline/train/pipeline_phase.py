@@ -10,8 +10,8 @@ from diffusers import ModelMixin
 from diffusers.schedulers import SchedulerMixin
 from torch import nn
 
-from ..files import write_whole
 from ..pipeline import DiffusionCTPipeline
+from ..utils.files import write_whole
 from .options import LatentOptions, LiteralLatentOptions
 from .validation import ValidationSet
 

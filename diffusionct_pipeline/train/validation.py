@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..evaluation.texture import texture_agreement
-from ..training_data.splits import VALIDATION, take
-from ..training_data.tumour_pairs import SOURCE, TARGET, measured_regions, tumour_pairs, with_smoothed_source
+from ..metrics.texture import texture_agreement
+from ..simulation.splits import VALIDATION, take
+from ..simulation.tumour_pairs import SOURCE, TARGET, measured_regions, tumour_pairs, with_smoothed_source
 
 SMOOTHING = ("bilateral", 0.6)  # of half of the pairs
 SMOOTHED_FROM = 500  # number in the split from which on pairs are smoothed

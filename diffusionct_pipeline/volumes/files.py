@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..dicom import SkippedKind
-from ..files import whole_file
+from ..utils.files import whole_file
 from .errors import VolumeError
 from .grid import MOST_VOXELS, AxialGrid
 from .nifti import NiftiHeader

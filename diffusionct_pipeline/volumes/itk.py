@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..optional import import_optional
+from ..utils.optional import import_optional
 from .errors import VolumeError
 from .grid import AxialGrid
 from .volume import CTVolume

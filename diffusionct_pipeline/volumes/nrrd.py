@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..optional import import_optional
+from ..utils.optional import import_optional
 from .errors import VolumeError
 from .grid import TO_LPS
 

@@ -17,7 +17,7 @@ from helpers.dicom import make_slice, ramp, save  # noqa: E402
 
 from diffusionct_pipeline.app.guard import MOST_TRIES, Door  # noqa: E402
 from diffusionct_pipeline.app.uploads import Inbox, Limits, RefusedError, harmless_path  # noqa: E402
-from diffusionct_pipeline.cli import main  # noqa: E402
+from diffusionct_pipeline.commands._main import main  # noqa: E402
 
 MOST_GB = 0.02
 SLICE = b"\0" * 1000

@@ -19,7 +19,7 @@ from helpers.dicom import ramp  # noqa: E402
 from helpers.runs import tree, write_scans  # noqa: E402
 
 from diffusionct_pipeline.radiomics import extract, feature_names  # noqa: E402
-from diffusionct_pipeline.standardize_folder import standardize_folder  # noqa: E402
+from diffusionct_pipeline.standardize.folder import standardize_folder  # noqa: E402
 
 HU = ramp(48, 64)
 NAME = "Roe^Richard"

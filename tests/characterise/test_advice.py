@@ -21,7 +21,7 @@ from diffusionct_pipeline.characterise.advice import (
 )
 from diffusionct_pipeline.estimation import estimate_kernel_of_slices
 from diffusionct_pipeline.image_processor import HUSlice
-from diffusionct_pipeline.reached import Reached
+from diffusionct_pipeline.method.reached import Reached
 from diffusionct_pipeline.simulation import KERNELS
 
 

@@ -11,14 +11,14 @@ import pytest
 from helpers.bodies import body_slice
 from helpers.dicom import make_slice, save
 
-from diffusionct_pipeline import reached
 from diffusionct_pipeline.characterise import folder as characterise_module
 from diffusionct_pipeline.characterise.folder import characterise_folder
 from diffusionct_pipeline.characterise.same_scan import SAME_NOISE, noise_correlation
-from diffusionct_pipeline.cli import main
-from diffusionct_pipeline.reached import UNCERTAIN
+from diffusionct_pipeline.commands._main import main
+from diffusionct_pipeline.method import reached
+from diffusionct_pipeline.method.reached import UNCERTAIN
 from diffusionct_pipeline.simulation import KERNELS
-from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.standardize.folder import standardize_folder
 
 
 def write_series(folder, series, kernel, seeds, **header):

@@ -4,8 +4,8 @@ import pytest
 from helpers.dicom import make_slice
 from pydicom.uid import JPEGLSNearLossless
 
-from diffusionct_pipeline.characterise.prior import header_remarks
-from diffusionct_pipeline.characterise.protocol import iterative_level, read_protocol
+from diffusionct_pipeline.dicom.protocol import iterative_level, read_protocol
+from diffusionct_pipeline.standardize.likeness import header_remarks
 
 
 def test_protocol_has_what_headers_say():

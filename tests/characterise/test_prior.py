@@ -6,7 +6,8 @@ from helpers.bodies import body_slice
 from helpers.tiny import tiny_pipeline
 
 from diffusionct_pipeline import DiffusionCTPipeline
-from diffusionct_pipeline.characterise.prior import (
+from diffusionct_pipeline.pipeline import PRETRAINED
+from diffusionct_pipeline.standardize.likeness import (
     FAR,
     Likeness,
     SliceLatent,
@@ -16,7 +17,6 @@ from diffusionct_pipeline.characterise.prior import (
     likeness,
     slice_latents,
 )
-from diffusionct_pipeline.pipeline import PRETRAINED
 
 needs_checkpoint = pytest.mark.skipif(not (PRETRAINED / "model_index.json").is_file(), reason="no embedded checkpoint")
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.cohort import evaluate_cohort, evaluation
 from diffusionct_pipeline.cohort.evaluation import Pairs, after_combat, compare_rows
 from diffusionct_pipeline.cohort.rows import matched
-from diffusionct_pipeline.usage import UsageError
+from diffusionct_pipeline.commands._main import main
+from diffusionct_pipeline.utils.usage import UsageError
 
 pd = pytest.importorskip("pandas")
 pytest.importorskip("matplotlib")

@@ -5,7 +5,7 @@ import pytest
 
 from diffusionct_pipeline.cohort import icc, robustness, tell_apart
 from diffusionct_pipeline.evaluation import ccc
-from diffusionct_pipeline.evaluation.combat import ReferenceComBat
+from diffusionct_pipeline.metrics.combat import ReferenceComBat
 
 # Six subjects and four judges: Shrout and Fleiss, Psychological Bulletin 86, 1979, Table 2.
 RATINGS = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]

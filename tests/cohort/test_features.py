@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from helpers.volumes import nifti
 
-from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.cohort import CohortSettings, extract_cohort, features, read_table
 from diffusionct_pipeline.cohort.feature_agreement import class_of
 from diffusionct_pipeline.cohort.images import image_key
 from diffusionct_pipeline.cohort.pairing import MaskFile, find_masks, pair
 from diffusionct_pipeline.cohort.resampling import resample
 from diffusionct_pipeline.cohort.tables import IDENTITY, feature_columns
+from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.radiomics import RadiomicSettings, extract, feature_names
 from diffusionct_pipeline.radiomics.ibsi import extract_ibsi, ibsi_names
-from diffusionct_pipeline.usage import UsageError
+from diffusionct_pipeline.utils.usage import UsageError
 
 pd = pytest.importorskip("pandas")
 VOXEL_MM = (2.5, 0.7, 0.7)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from diffusionct_pipeline.cli import main
 from diffusionct_pipeline.cohort import lungs_by_threshold, read_table
 from diffusionct_pipeline.cohort.lung_density import density as of_region
+from diffusionct_pipeline.commands._main import main
 
 VOXEL_MM = (5.0, 5.0, 5.0)
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CODE = "import sys; from diffusionct_pipeline.cli import main; sys.exit(main())"
+CODE = "import sys; from diffusionct_pipeline.commands._main import main; sys.exit(main())"
 
 
 class App:

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from diffusionct_pipeline.estimation import KernelEstimate
-from diffusionct_pipeline.scan_estimate import ScanEstimate
-from diffusionct_pipeline.simulation.kernels import find_kernel
+from diffusionct_pipeline.estimation.scan_estimate import ScanEstimate
+from diffusionct_pipeline.physics.kernels import find_kernel
 
 
 def kernel_estimate(name="Br40", deviation=0.01, **changes):

@@ -20,13 +20,13 @@ from pathlib import Path
 import torch
 from helpers.runs import tree
 
-import diffusionct_pipeline.adapt_folders  # noqa: F401  before the fork
+import diffusionct_pipeline.adapt  # noqa: F401  before the fork
 import diffusionct_pipeline.characterise.folder  # noqa: F401
-import diffusionct_pipeline.evaluation.series  # noqa: F401
+import diffusionct_pipeline.evaluation  # noqa: F401
 import diffusionct_pipeline.publishing  # noqa: F401
 import diffusionct_pipeline.simulation  # noqa: F401
-import diffusionct_pipeline.standardize_folder  # noqa: F401
-from diffusionct_pipeline import cli
+import diffusionct_pipeline.standardize  # noqa: F401
+from diffusionct_pipeline.commands import _main as cli
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 LONGEST = 600  # seconds of a run

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from helpers.runs import REPORT, tree
 
-from diffusionct_pipeline.run_report import REPORT_FILE
-from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.standardize.folder import standardize_folder
+from diffusionct_pipeline.standardize.report import REPORT_FILE
 
 OPTIONS = {"num_samples": 2, "num_inference_steps": 1, "device": "cpu"}
 

@@ -25,7 +25,7 @@ from diffusionct_pipeline.node.orthanc import Orthanc, Unavailable
 from diffusionct_pipeline.node.rules import Rule
 from diffusionct_pipeline.node.state import all_states
 from diffusionct_pipeline.node.worker import serve
-from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.standardize.folder import standardize_folder
 
 SLICES = 3
 RULES = [Rule("CT", modality=("CT",))]

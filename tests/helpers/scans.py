@@ -1,7 +1,7 @@
 """Scans to train on that are made in a second: the real simulation on a coarse phantom by a coarse scanner."""
 
 from diffusionct_pipeline.simulation import ChestPhantom, Scanner
-from diffusionct_pipeline.training_data import scans
+from diffusionct_pipeline.train.data import scans
 
 
 def coarse_phantom(seed, **options):

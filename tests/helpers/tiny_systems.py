@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from diffusionct_pipeline.systems import TRAINABLE
-from diffusionct_pipeline.train.rivals import NETWORKS
+from diffusionct_pipeline.comparison.systems import TRAINABLE
+from diffusionct_pipeline.comparison.training.rivals import NETWORKS
 
 TINY = {name: NETWORKS["tiny"][name] for name in TRAINABLE}
 

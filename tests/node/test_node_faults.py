@@ -18,7 +18,7 @@ from helpers.node import RULES, push, states
 from helpers.orthanc_server import Server, wait_until
 from helpers.runs import HU
 
-from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.node.delivery import Receiver
 from diffusionct_pipeline.node.orthanc import Orthanc
 from diffusionct_pipeline.node.worker import serve
@@ -45,7 +45,7 @@ def small_disk(folder, size):
 def worker(url, work, model, *more):
     """A worker in a process of its own."""
     (work.parent / "rules.toml").write_text('[[rule]]\nname = "CT"\nmodality = "CT"\n')
-    code = "import sys; from diffusionct_pipeline.cli import main; sys.exit(main())"
+    code = "import sys; from diffusionct_pipeline.commands._main import main; sys.exit(main())"
     command = [
         sys.executable,
         "-c",

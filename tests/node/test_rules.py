@@ -2,9 +2,9 @@
 
 import pytest
 
-from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.node.rules import Rule, first_rule, read_rules
-from diffusionct_pipeline.usage import UsageError
+from diffusionct_pipeline.utils.usage import UsageError
 
 RULES = """
 [[rule]]

@@ -9,11 +9,11 @@ from helpers.dicom import ROOT, dciodvfy_errors, make_slice
 from helpers.node import RULES, data_of, push, results, states
 from helpers.runs import HU
 
-from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.node.orthanc import Orthanc
 from diffusionct_pipeline.node.state import Record, all_states
 from diffusionct_pipeline.node.worker import serve
-from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.standardize.folder import standardize_folder
 
 
 @pytest.fixture

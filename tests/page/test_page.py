@@ -10,11 +10,11 @@ import pytest
 from helpers.dicom import ramp
 from helpers.runs import tree, write_scans
 
-from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.page.html import page_html
 from diffusionct_pipeline.page.view import MOST_SLICES, View, shown_indices
-from diffusionct_pipeline.standardize_folder import standardize_folder
+from diffusionct_pipeline.standardize.folder import standardize_folder
 
 NAMES = {
     "PatientName": "Roe^Richard",

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from diffusionct_pipeline import DiffusionCTPipeline
-from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.pipeline import PRETRAINED
 from diffusionct_pipeline.publishing import prepare
 from diffusionct_pipeline.publishing.comparing import require_same

@@ -14,7 +14,7 @@ WEIGHTS = "denoiser/diffusion_pytorch_model.safetensors"
 # `publish(...)` is the command; imports take seconds, therefore a process publishes many times.
 PREAMBLE = """
 import contextlib, io, json, os
-from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.commands._main import main
 
 def publish(*arguments, **settings):
     os.environ.update(settings)

@@ -1,11 +1,11 @@
 import pytest
 
+from diffusionct_pipeline.comparison.training import SystemOptions
 from diffusionct_pipeline.train import (
     AutoencoderOptions,
     LatentOptions,
     LiteralAutoencoderOptions,
     LiteralLatentOptions,
-    SystemOptions,
     parse_options,
 )
 

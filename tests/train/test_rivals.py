@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from diffusionct_pipeline.systems import ALL_SYSTEMS, SYSTEMS
-from diffusionct_pipeline.train import RIVALS, RivalsOptions, parse_options, rivals, train_rivals
-from diffusionct_pipeline.train.rivals import ENCODER_DECODER, LITERAL, folder_of
+from diffusionct_pipeline.comparison.systems import ALL_SYSTEMS, SYSTEMS
+from diffusionct_pipeline.comparison.training import RIVALS, RivalsOptions, rivals, train_rivals
+from diffusionct_pipeline.comparison.training.rivals import ENCODER_DECODER, LITERAL, folder_of
+from diffusionct_pipeline.train import parse_options
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "training/train_systems.sh"

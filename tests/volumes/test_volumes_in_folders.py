@@ -13,11 +13,12 @@ from helpers.runs import tree, write_scans
 from helpers.tiny import tiny_pipeline
 from helpers.volumes import COUNT, THICKNESS, affine_ras, nifti, nrrd, phantom, volume_of
 
-from diffusionct_pipeline import standardize_volumes as module
-from diffusionct_pipeline.cli import main
+from diffusionct_pipeline.commands._main import main
+from diffusionct_pipeline.comparison.systems import load_as_pipeline
 from diffusionct_pipeline.dicom import read_series
-from diffusionct_pipeline.standardize_folder import standardize_folder
-from diffusionct_pipeline.volumes import read_volume
+from diffusionct_pipeline.standardize import volume_run as module
+from diffusionct_pipeline.standardize.folder import standardize_folder
+from diffusionct_pipeline.volumes import read_volume, read_volume_header
 
 VOXELS, AFFINE = volume_of(phantom()), affine_ras()
 
@@ -92,9 +93,12 @@ class TestAFolder:
         )
 
     def test_by_a_system_of_the_comparison(self, folder, tmp_path):
-        report = standardize_folder(folder, tmp_path / "out", system="input")
+        report = standardize_folder(folder, tmp_path / "out", pipe=load_as_pipeline("input"))
         assert (report["written"], report["failures"]) == (6, 0)
-        np.testing.assert_array_equal(read_volume(tmp_path / "out/a/ct.nii.gz").voxels, VOXELS)
+        result = read_volume(tmp_path / "out/a/ct.nii.gz")
+        np.testing.assert_array_equal(result.voxels, VOXELS)
+        said = read_volume_header(tmp_path / "out/a/ct.nii.gz").fields.made_by
+        assert said.startswith("DiffusionCT's input; run ")
 
     def test_pictures(self, folder, tmp_path, model):
         pytest.importorskip("matplotlib")

@@ -37,7 +37,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         standard_tokens: Number of tokens of the checkpoint's own standard.
         token_channels: Width of tokens inside the network.
         max_lp_cm: Frequency of the last ring.
-        calibrated_shift, calibrated_residual, calibrated_weight: What pairs of a site say, by ring (adapt.py): the true mean
+        calibrated_shift, calibrated_residual, calibrated_weight: What pairs of a site say, by ring (adapt/pairs.py): the true mean
             shift of power, normalized; the mean of what was sampled beside it; and the share of the sampled change, place by
             place about its mean, that is believed. Empty without pairs.
     """

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...padding import continued
+from ...utils.padding import continued
 from .frequency import radial_frequency, ramp, ring_weights
 from .local_spectrum import STRIDE, WINDOW
 

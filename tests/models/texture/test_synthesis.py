@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from diffusionct_pipeline.evaluation.lattice import folded_ratio
+from diffusionct_pipeline.metrics.lattice import folded_ratio
 from diffusionct_pipeline.models.texture.frequency import radial_frequency, ramp, ring_weights
 from diffusionct_pipeline.models.texture.local_spectrum import LocalSpectrum
 from diffusionct_pipeline.models.texture.synthesis import TextureSynthesis
 from diffusionct_pipeline.simulation import ChestPhantom
-from diffusionct_pipeline.training_data.splits import VALIDATION
+from diffusionct_pipeline.simulation.splits import VALIDATION
 
 RINGS, MAX_LP_CM, KEPT_LP_CM = 24, 12.0, 0.9
 SPACING = torch.tensor([0.6])

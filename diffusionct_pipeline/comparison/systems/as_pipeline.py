@@ -1,0 +1,152 @@
+"""A system of the comparison where the folder command wants a pipeline: derived DICOM then names the system."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from pydicom.dataset import Dataset
+
+from ...dicom import CTSlice, derive_slice
+from ...image_processor import CTImageProcessor, HUSlice, measured_hu
+from ...method.provenance import ID_DIGITS, Derivation, constants_of, model_id, pixel_constants, seal
+from ...method.sampled import require_plausible
+from ...method.step import Step
+from ...utils.seeds import derive_seed
+from ...utils.version import __version__
+from .in_scan import standardize_in_scan
+from .protocol import System
+
+
+@dataclass(frozen=True)
+class SystemDerivation(Derivation):
+    """What images say that a system of the comparison made."""
+
+    def derive(self, hu: np.ndarray, source: CTSlice, seed: int) -> Dataset:
+        """Standardized HU (H, W) of a slice, made with a noise seed -> derived CT image."""
+        derived = derive_slice(
+            source, hu, target_name=self.target_name, model_id=self.model_id, options={"seed": seed},
+            series_description_suffix=f" {self.system}", system=self.system,
+        )  # fmt: skip
+        seal(derived, source)
+        return derived
+
+
+class SystemPipeline:
+    """What `standardize_folder` asks of a pipeline, see `Standardizer`.
+
+    Args:
+        name: Of the system.
+        system: Loaded.
+        folder: Where from; its files are hashed. None for a system that has no files.
+        device: Where networks run.
+    """
+
+    config = SimpleNamespace(default_num_inference_steps=None)
+    image_processor = CTImageProcessor()
+
+    def __init__(self, name: str, system: System, folder: str | Path | None, device: torch.device):
+        self.name, self.system, self.folder, self.device = name, system, folder, device
+        if isinstance(system, torch.nn.Module):
+            system.to(device)
+
+    def check_inputs(
+        self,
+        num_inference_steps: int | None,
+        generator: torch.Generator | list[torch.Generator] | None,
+        batch_size: int | None,
+        output_type: str,
+        callback_on_step_end_tensor_inputs: Sequence[str],
+        num_samples: int = 1,
+    ) -> None:
+        """Refuse what a system cannot do.
+
+        Raises:
+            ValueError: for denoising steps or several samples.
+        """
+        if num_inference_steps is not None or num_samples != 1:
+            raise ValueError(
+                f"`num_inference_steps` is {num_inference_steps} and `num_samples` is {num_samples}; with `system` None "
+                "and 1 are legal."
+            )
+
+    def resolve_target(
+        self, target: str | None = None, references: Sequence[HUSlice] = (), batch_size: int | None = None
+    ) -> None:
+        """There is none but the system's own.
+
+        Raises:
+            ValueError: if a target or references are given.
+        """
+        if references or target is not None:
+            raise ValueError("`target` and `reference` have no effect with `system`; leave them out.")
+
+    def require_no_target(self, target: str | None, noise: str | float, source: object) -> None:
+        """Refuse options that have no effect.
+
+        Raises:
+            ValueError: naming the option.
+        """
+        if noise != "keep" or source is not None:
+            raise ValueError("`noise` and `source` have no effect with `system`; leave them out.")
+
+    def derivation(self, num_inference_steps: int | None, target: None = None) -> SystemDerivation:
+        """What derived DICOM says."""
+        name = self.system.target_kernel or "reference"
+        return SystemDerivation(system_id(self.name, self.folder, self.system), name, 0, "standard", system=self.name)
+
+    def batches(self, slices: Sequence[HUSlice], batch_size: int | None) -> list[list[int]]:
+        """One by one."""
+        return [[number] for number in range(len(slices))]
+
+    def noise_seeds(self, slices: Sequence[HUSlice], generator: torch.Generator) -> list[int]:
+        """One for each series."""
+        return [derive_seed(generator.initial_seed(), item.series_uid) for item in slices]
+
+    def encode_batch(self, slices: Sequence[HUSlice]) -> None:
+        """Nothing is shared between samples: there is one."""
+
+    def standardize_batch(
+        self,
+        slices: Sequence[HUSlice],
+        seeds: Sequence[int],
+        num_inference_steps: int | None = None,
+        step: Step | None = None,
+        *,
+        encoded: Any = None,
+    ) -> list[np.ndarray]:
+        """Slices -> (H, W) float32 HU each; what was not measured is air to the system, and keeps its value."""
+        results = []
+        for item, seed in zip(slices, seeds):
+            measured = measured_hu(item)
+            place = (item.position_mm, item.thickness_mm)
+            hu = standardize_in_scan(self.system, measured, item.spacing_mm, *place, seed)
+            results.append(np.where(item.padding, item.hu, hu))
+        require_plausible(results, slices, self.name)
+        return results
+
+
+def system_id(name: str, folder: str | Path | None, system: System | None = None) -> str:
+    """Name and a hash of all that a system's pixels depend on: its files or, without any, the checkpoint that it has, the
+    constants of the code, the version.
+    """
+    package = importlib.import_module(__package__)
+    found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    modules = [importlib.import_module(module.name) for module in found]
+    settings = {"version": __version__, "constants": pixel_constants() | constants_of(modules)}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    if folder is None and hasattr(system, "pipe"):
+        digest.update(model_id(system.pipe.components).encode())
+    for path in sorted(Path(folder).rglob("*")) if folder else []:
+        if path.suffix in (".json", ".safetensors") and "checkpoints" not in path.parts and path.name != "metrics.json":
+            digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return f"{name} {digest.hexdigest()[:ID_DIGITS]}"

@@ -1,0 +1,1 @@
+"""What is measured of images and features: agreement, texture, errors, uncertainty. Numbers in, numbers out."""

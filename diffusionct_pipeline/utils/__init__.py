@@ -1,0 +1,1 @@
+"""What knows nothing of CT: files, paths, seeds, devices, optional packages."""

@@ -16,6 +16,7 @@ from scipy import stats
 from ..metrics.agreement import DEFINED_SHARE, REPRODUCIBLE, feature_ccc, relative_error
 from ..radiomics import feature_class
 from ..reporting.plots import LIMITS_STD
+from .tables import IBSI_FEATURE
 
 THRESHOLDS = (0.75, 0.85, 0.9)
 LEVEL = 0.95
@@ -175,10 +176,13 @@ def icc(ratings: ArrayLike, level: float = LEVEL) -> dict[str, tuple[float, floa
 
 
 def class_of(name: str) -> str:
-    """Class that a feature is reported in: of this package's features as there, of others' the middle of their names."""
+    """Class that a feature is reported in: as in this package, IBSI's family, or the middle of another's name."""
     try:
         return feature_class(name)
     except ValueError:
+        if IBSI_FEATURE.match(name):
+            prefix, tag, _ = name.split("/")
+            return f"{prefix} {tag.split('_')[0]}"
         if "/" in name:
             return name.split("/")[0]
         parts = name.replace("-", "_").split("_")

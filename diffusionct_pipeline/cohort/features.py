@@ -19,6 +19,7 @@ from ..evaluation.masks import read_mask
 from ..evaluation.measuring import MeasuredFeatures, Progress, kept_until_done
 from ..evaluation.result import Region
 from ..radiomics import Features, extract
+from ..radiomics.ibsi import extract_ibsi
 from ..utils.files import require_writable
 from ..utils.optional import import_optional
 from ..utils.version import __version__
@@ -136,6 +137,9 @@ def measure_cohort(
     rows, before = [], 0
     tasks = region_tasks(pairs, settings, labels, failures, remarks, progress)
     for task, features, known in measure(tasks, settings, kept, workers):
+        if isinstance(features, ValueError):
+            failures.append("{image} with {mask}, region {region}: ".format(**task.identity) + str(features))
+            continue
         rows.append(task.identity | {name: features[name] for name in settings.names})
         before += known
     return CohortFeatures(table_of(rows, settings.names, [*failures, *remarks]), failures, remarks, before)
@@ -155,35 +159,40 @@ def table_of(rows: list[dict], names: Sequence[str], reasons: Sequence[str]) -> 
 
 def measure(
     tasks: Iterable[RegionTask], settings: CohortSettings, kept: Path, workers: int
-) -> Iterator[tuple[RegionTask, Features, bool]]:
-    """Yield (task, features, whether they were measured before), in order; a few regions at a time are in memory."""
+) -> Iterator[tuple[RegionTask, Features | ValueError, bool]]:
+    """Yield (task, features or why there are none, whether they were measured before), in order.
+
+    A few regions at a time are in memory.
+    """
     if workers <= 1:
         for task in tasks:
-            store = MeasuredFeatures(kept, settings.radiomics, task.spacing_mm)
+            store = MeasuredFeatures(kept, settings.radiomics, task.spacing_mm, settings.ibsi)
             features = store.read(task.hu, task.mask)
             known = features is not None
             if features is None:
-                features = extract(task.hu, task.mask, task.spacing_mm, settings.radiomics)
-                store.write(task.hu, task.mask, features)
+                features = measure_region(task, settings)
+                if isinstance(features, Features):
+                    store.write(task.hu, task.mask, features)
             yield task, features, known
         return
     waiting: deque[tuple[RegionTask, MeasuredFeatures, Features | Future]] = deque()
 
-    def next_done() -> tuple[RegionTask, Features, bool]:
+    def next_done() -> tuple[RegionTask, Features | ValueError, bool]:
         task, store, found = waiting.popleft()
         if not isinstance(found, Future):
             return task, found, True
         features = found.result()
-        store.write(task.hu, task.mask, features)
+        if isinstance(features, Features):
+            store.write(task.hu, task.mask, features)
         return task, features, False
 
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))  # a fork after torch or threads may hang
     try:
         for task in tasks:
-            store = MeasuredFeatures(kept, settings.radiomics, task.spacing_mm)
+            store = MeasuredFeatures(kept, settings.radiomics, task.spacing_mm, settings.ibsi)
             found = store.read(task.hu, task.mask)
             if found is None:
-                found = pool.submit(extract, task.hu, task.mask, task.spacing_mm, settings.radiomics)
+                found = pool.submit(measure_region, task, settings)
             waiting.append((task, store, found))
             if len(waiting) >= WAITING * workers:
                 yield next_done()
@@ -191,6 +200,18 @@ def measure(
             yield next_done()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def measure_region(task: RegionTask, settings: CohortSettings) -> Features | ValueError:
+    """The features of a region, those of IBSI last; or why it has none."""
+    try:
+        features = extract(task.hu, task.mask, task.spacing_mm, settings.radiomics)
+        if settings.ibsi is None:
+            return features
+        ibsi = extract_ibsi(task.hu, task.mask, task.spacing_mm, settings.ibsi)
+    except ValueError as error:
+        return error
+    return Features(features | ibsi, features.undefined | ibsi.undefined)
 
 
 def region_tasks(

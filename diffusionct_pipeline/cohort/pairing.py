@@ -73,6 +73,8 @@ def find_images(source: Path, masks: Path) -> tuple[list[CohortImage], list[str]
 def find_masks(source: Path, images: Path) -> list[MaskFile]:
     """Every mask of a folder or file.
 
+    Volumes beside one of their name with a word for masks are the images that it was drawn on, and none of the masks.
+
     Raises:
         UsageError: there is none.
     """
@@ -92,6 +94,8 @@ def find_masks(source: Path, images: Path) -> list[MaskFile]:
             continue
         if dataset.get("SOPClassUID") in (*SEG_CLASSES, RTSTRUCT_CLASS):
             masks.append(MaskFile(path, name, frozenset(_series_uids(dataset))))
+    named = {image_key(mask.name) for mask in masks if _is_named_mask(mask.path)}
+    masks = [m for m in masks if not is_volume(m.path) or _is_named_mask(m.path) or image_key(m.name) not in named]
     if not masks:
         raise UsageError(f'"{source}" holds no mask: NIfTI, NRRD, .npz, MetaImage, DICOM SEG or RTSTRUCT')
     return masks

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..metrics.agreement import REPRODUCIBLE, ccc
-from ..reporting.plots import plot_bland_altman, save_figures
+from ..reporting.plots import LIMITS_STD, plot_bland_altman, save_figures
 from ..reporting.tables import Table
 from ..utils.files import write_whole
 from ..utils.optional import import_optional
@@ -25,6 +25,10 @@ SHOWN = (
     "ID/GlobalMean",
     "ID/GlobalStd",
     "GLCM25/Contrast/d=1/dir=sum/bins=",
+    "IBSI/stat_mean/",
+    "IBSI/stat_var/",
+    "IBSI/cm_contrast_3D_comb/",
+    "IBSI/cm_contrast_2_5D_comb/",
     "original_firstorder_Mean",
     "original_glcm_Contrast",
 )
@@ -207,13 +211,14 @@ def _plotted(evaluation: CohortEvaluation, plotted: Sequence[str]) -> list[str]:
 def _common_limits(
     pairs: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Axes that hold all candidates, so that their figures can be compared."""
+    """Axes that hold all candidates with their limits of agreement, so that their figures can be compared."""
+    both = [np.array(pair)[:, np.isfinite(pair).all(0)] for pair in pairs.values()]
+    differences = [a - b for a, b in both]
+    limits = [d.mean() + sign * LIMITS_STD * d.std(ddof=1) for d in differences for sign in (-1, 1)]
     ends = []
-    for values in (lambda a, b: (a + b) / 2, lambda a, b: a - b):
-        all_values = np.concatenate([values(a, b) for a, b in pairs.values()])
-        all_values = np.append(all_values[np.isfinite(all_values)], 0.0 if ends else [])
-        margin = 0.15 * np.ptp(all_values) or 1.0
-        ends.append((float(all_values.min() - margin), float(all_values.max() + margin)))
+    for values in (np.concatenate([(a + b) / 2 for a, b in both]), np.concatenate([*differences, limits, [0.0]])):
+        margin = 0.15 * np.ptp(values) or 1.0
+        ends.append((float(values.min() - margin), float(values.max() + margin)))
     return ends[0], ends[1]
 
 

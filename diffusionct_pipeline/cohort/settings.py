@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..evaluation.geometry import Spacing
 from ..radiomics import CT_NUMBER_OF_WATER, RadiomicSettings, feature_names
+from ..radiomics.ibsi import IbsiSettings, ibsi_names
 from ..utils.usage import UsageError
 
 ACROSS_SLICES = ("GLCM3", "NID3")  # families that look beyond a slice
@@ -23,18 +24,21 @@ class CohortSettings:
         resample_mm: Voxels that image and mask are brought to first: (slice, row, column), None for as they are. A
             slice of 0 keeps the slices.
         dimensions: 3, or 2 to leave out what looks beyond a slice.
+        ibsi: How IBSI's features are measured, beside the 1,401; None: they are not.
     """
 
     radiomics: RadiomicSettings = field(default_factory=RadiomicSettings)
     resample_mm: Spacing | None = None
     dimensions: int = 3
+    ibsi: IbsiSettings | None = None
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> CohortSettings:
         """Settings of a JSON file; what it leaves out is as by default.
 
         Its keys are the fields of `RadiomicSettings`, with `window_hu` [low, high] in place of `grey_limits` (null for
-        each region's own range), `resample_mm` (one number, or slice, row and column) and `dimensions` (2 or 3).
+        each region's own range), `resample_mm` (one number, or slice, row and column), `dimensions` (2 or 3) and `ibsi`, an object of
+        `bin_width_hu` or `bins`, and `range_hu`, see `IbsiSettings`.
 
         Raises:
             UsageError: the file is no JSON object, or has a key or value that is not legal; naming it.
@@ -56,10 +60,7 @@ class CohortSettings:
             ValueError, TypeError: naming the key.
         """
         names = {f.name for f in fields(RadiomicSettings)} - {"grey_limits"}
-        legal = names | {"window_hu", "resample_mm", "dimensions"}
-        unknown = sorted(set(given) - legal)
-        if unknown:
-            raise ValueError(f"{unknown[0]!r} is no setting; legal are {', '.join(sorted(legal))}")
+        _require_known(given, names | {"window_hu", "resample_mm", "dimensions", "ibsi"})
         chosen = {name: given[name] for name in names & set(given)}
         for name, value in chosen.items():
             if name != "histogram_of" and not (isinstance(value, int) and not isinstance(value, bool)):
@@ -77,13 +78,21 @@ class CohortSettings:
         dimensions = given.get("dimensions", 3)
         if dimensions not in (2, 3):
             raise ValueError(f"dimensions is {dimensions!r}; must be 2 or 3")
-        return cls(RadiomicSettings(**chosen), spacing, dimensions)
+        ibsi = given.get("ibsi")
+        if ibsi is not None:
+            if not isinstance(ibsi, dict):
+                raise ValueError(f'ibsi is {ibsi!r}; must be an object such as {{"bin_width_hu": 25}}')
+            _require_known(ibsi, {"bin_width_hu", "bins", "range_hu"})
+            ibsi = IbsiSettings(**ibsi, dimensions=dimensions)
+        return cls(RadiomicSettings(**chosen), spacing, dimensions, ibsi)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the features that are measured."""
         names = feature_names(self.radiomics)
-        return names if self.dimensions == 3 else tuple(n for n in names if n.split("/")[0] not in ACROSS_SLICES)
+        if self.dimensions == 2:
+            names = tuple(n for n in names if n.split("/")[0] not in ACROSS_SLICES)
+        return names if self.ibsi is None else names + ibsi_names(self.dimensions)
 
     def text(self) -> str:
         """What differs from the default, as JSON on a line."""
@@ -93,6 +102,12 @@ class CohortSettings:
         }
         changed |= {n: v for n, v in asdict(self.radiomics).items() if v != default["radiomics"][n]}
         return json.dumps(changed, sort_keys=True)
+
+
+def _require_known(given: dict, legal: set[str]) -> None:
+    unknown = sorted(set(given) - legal)
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no setting; legal are {', '.join(sorted(legal))}")
 
 
 def _numbers(value: object, count: int) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..radiomics.ibsi.names import PREFIX
 from ..utils.files import whole_file
 from ..utils.optional import import_optional
 from ..utils.usage import UsageError
@@ -24,6 +25,7 @@ IDENTITY = (
 )  # fmt: skip
 OTHERS_FEATURES = re.compile(r"^(original|log-sigma|wavelet|square|squareroot|logarithm|exponential|gradient|lbp)[-_]")
 IBEX_FEATURE = re.compile(r"^[A-Z0-9]+/\w+(/\w+=[\w.]+)*$")
+IBSI_FEATURE = re.compile(rf"^{PREFIX}/\w+/[A-Z0-9]{{4}}$")
 
 
 def require_table_name(name: str, path: str | os.PathLike) -> Path:
@@ -94,8 +96,8 @@ def feature_columns(table: DataFrame, given: Sequence[str] | None = None) -> lis
 
     Args:
         table: As from `read_table`.
-        given: Beginnings of their names; None: those of this package, or else of pyradiomics ("original_..."), or else
-            every column of numbers that is not one of identity.
+        given: Beginnings of their names; None: the 1,401 of this package, or else its IBSI features, or else pyradiomics'
+            ("original_..."), or else every column of numbers that is not one of identity.
 
     Raises:
         UsageError: there is none, or one of `given` begins no column.
@@ -109,6 +111,7 @@ def feature_columns(table: DataFrame, given: Sequence[str] | None = None) -> lis
     else:
         numeric = {str(name) for name in table.select_dtypes("number").columns} - set(IDENTITY)
         found = [name for name in names if IBEX_FEATURE.match(name)]
+        found = found or [name for name in names if IBSI_FEATURE.match(name)]
         found = found or [name for name in names if OTHERS_FEATURES.match(name) and name in numeric]
         found = found or [name for name in names if name in numeric]
     if not found:

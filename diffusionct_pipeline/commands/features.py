@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "after (lung1_image.nrrd and lung1_label.nrrd) or in whose folder it lies")  # fmt: skip
     add("--out", required=True, metavar="FILE", help="table to write, .csv or .parquet")
     add("--settings", metavar="FILE", help="JSON with what differs from the default: levels, window_hu, histogram_bins, "
-        "histogram_of, resample_mm, dimensions and so on")  # fmt: skip
+        "histogram_of, resample_mm, dimensions and so on; \"ibsi\" adds IBSI's features")  # fmt: skip
     add("--density", action="store_true", help="density instead of the 1,401: LAA-950, LAA-910 (%%), 15th percentile and mean "
         "(HU), volume and volume above -400 HU (ml); without MASKS of the lungs, found by a threshold")  # fmt: skip
     add("--label", nargs="+", metavar="L", help="regions to measure, by number or name; default: all")
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     if options.masks is None and not options.density:
         raise UsageError("give MASKS, which may be IMAGES, or --density for the lungs")
     from ..cohort import CohortSettings, extract_cohort, measure_density, write_table
-    from ..cohort.tables import IDENTITY, require_table_name
+    from ..cohort.tables import IBSI_FEATURE, IDENTITY, require_table_name
 
     out, masks = require_table_name("out", options.out), options.masks and Path(options.masks)
     settings = CohortSettings() if options.settings is None else CohortSettings.read(options.settings)
@@ -58,8 +58,10 @@ def run(options: argparse.Namespace) -> int:
     for failure in found.failures:
         print(f"not measured: {failure}", file=sys.stderr)
     images = found.table["image"].nunique()
-    features = len(found.table.columns) - len(IDENTITY)
-    print(f"{len(found.table)} regions in {images} images, {features:,} features each: {options.out}")
+    of_ibsi = sum(bool(IBSI_FEATURE.match(name)) for name in found.table.columns)
+    features = len(found.table.columns) - len(IDENTITY) - of_ibsi
+    beside = f" and {of_ibsi} of IBSI" if of_ibsi else ""
+    print(f"{len(found.table)} regions in {images} images, {features:,} features each{beside}: {options.out}")
     if found.measured_before:
         print(f"{found.measured_before} regions were measured by an earlier run that was interrupted")
     return EXIT_FAILURE if found.failures else EXIT_OK

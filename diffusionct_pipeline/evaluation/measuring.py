@@ -19,6 +19,7 @@ import scipy
 
 from .. import radiomics
 from ..radiomics import Features, RadiomicSettings, extract, feature_names
+from ..radiomics.ibsi import IbsiSettings, ibsi_names
 from ..utils.files import locked_folder, remove_temporaries, write_whole
 from .geometry import Spacing
 
@@ -56,12 +57,17 @@ class MeasuredFeatures:
         folder: Where; made with the first file. None: nothing is kept or found.
         settings: Of the features.
         spacing_mm: Of slices, rows and columns.
+        ibsi: Of IBSI's features, where they are measured, too.
     """
 
-    def __init__(self, folder: Path | None, settings: RadiomicSettings, spacing_mm: Spacing) -> None:
+    def __init__(
+        self, folder: Path | None, settings: RadiomicSettings, spacing_mm: Spacing, ibsi: IbsiSettings | None = None
+    ) -> None:
         self.folder, self.names, self.found = folder, feature_names(settings), 0
-        self.code = hashlib.sha256(f"{settings} {spacing_mm} {np.__version__} {scipy.__version__}".encode())
-        for path in sorted(Path(radiomics.__file__).parent.glob("*.py")):
+        if ibsi is not None:
+            self.names += ibsi_names(ibsi.dimensions)
+        self.code = hashlib.sha256(f"{settings} {ibsi} {spacing_mm} {np.__version__} {scipy.__version__}".encode())
+        for path in sorted(Path(radiomics.__file__).parent.rglob("*.py")):
             self.code.update(path.read_bytes())
 
     def path(self, hu: np.ndarray, mask: np.ndarray) -> Path:

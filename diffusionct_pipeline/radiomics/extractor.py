@@ -22,8 +22,7 @@ from .nid import NID, neighbourhood_slices
 from .settings import CT_NUMBER_OF_WATER, DEFAULT_SETTINGS, RadiomicSettings
 
 IBEX = (GLCM, GLRLM, NID, INTENSITY, GOH)  # the 1,401
-BEYOND_IBEX: tuple[FeatureClass, ...] = ()  # measured on request: `extract(..., classes=(*IBEX, *BEYOND_IBEX))`
-CLASS_OF_FAMILY = {family: name for each in (*IBEX, *BEYOND_IBEX) for family, name in each.families.items()}
+CLASS_OF_FAMILY = {family: name for each in IBEX for family, name in each.families.items()}
 FEATURE_CLASSES = ("GOH", "GLCM", "GLRLM", "ID", "IH", "NID")  # the paper's order (its Table 1)
 
 
@@ -68,7 +67,7 @@ def extract(
             spacing is not that of square pixels.
     """
     # 1. Check inputs; nothing is repaired silently.
-    hu, mask = _check(hu, mask, spacing)
+    hu, mask = checked(hu, mask, spacing)
     # 2. Crop with the margin that the widest window needs; HU become CT numbers.
     ct, mask, box, seen = _crop(hu, mask, settings.margin)
     # 3. Grey levels, 0 outside the region.
@@ -99,7 +98,7 @@ def feature_names(
 
 
 def feature_class(name: str) -> str:
-    """The class that a feature is reported in, of `FEATURE_CLASSES` or beyond: GLCM for GLCM25 and GLCM3, and so on.
+    """The class that a feature is reported in, of `FEATURE_CLASSES`: GLCM for GLCM25 and GLCM3, and so on.
 
     Raises:
         ValueError: for what is no feature's name.
@@ -152,8 +151,10 @@ def duplicate_features(settings: RadiomicSettings = DEFAULT_SETTINGS) -> dict[st
     return duplicates
 
 
-def _check(hu: ArrayLike, mask: ArrayLike, spacing: float | Sequence[float] | None) -> tuple[np.ndarray, np.ndarray]:
-    """`hu` and a bool `mask` with three axes."""
+def checked(
+    hu: ArrayLike, mask: ArrayLike, spacing: float | Sequence[float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `hu` and a bool `mask` with three axes, or raise as `extract` does."""
     hu, mask = np.asarray(hu), np.asarray(mask)
     if hu.ndim not in (2, 3):
         raise ValueError(f"hu has shape {hu.shape}; must be (rows, columns) or (slices, rows, columns)")

@@ -144,3 +144,14 @@ class TestComBat:
     def test_too_few_patients_are_refused(self):
         with pytest.raises(ValueError, match="it is fitted on 2 regions"):
             after_combat(Pairs(np.ones((4, 3)), np.ones((4, 3)), list("aabb")))
+
+
+def test_axes_of_bland_and_altman_hold_the_limits_of_agreement():
+    from diffusionct_pipeline.cohort.report import _common_limits
+
+    a, b = np.array([1.0, 2.0, np.nan, 9.0]), np.array([0.0, 4.0, 1.0, 2.0])
+    difference = (a - b)[[0, 1, 3]]
+    (left, right), (low, high) = _common_limits({"one": (a, b), "other": (b, b)})
+    assert low < difference.mean() - 1.96 * difference.std(ddof=1) < 0
+    assert high > difference.mean() + 1.96 * difference.std(ddof=1)
+    assert left < 0.5 and right > 5.5

@@ -7,12 +7,14 @@ import pytest
 from helpers.volumes import nifti
 
 from diffusionct_pipeline.cohort import CohortSettings, extract_cohort, features, read_table
+from diffusionct_pipeline.cohort.feature_agreement import class_of
 from diffusionct_pipeline.cohort.images import image_key
-from diffusionct_pipeline.cohort.pairing import MaskFile, pair
+from diffusionct_pipeline.cohort.pairing import MaskFile, find_masks, pair
 from diffusionct_pipeline.cohort.resampling import resample
 from diffusionct_pipeline.cohort.tables import IDENTITY, feature_columns
 from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.radiomics import RadiomicSettings, extract, feature_names
+from diffusionct_pipeline.radiomics.ibsi import extract_ibsi, ibsi_names
 from diffusionct_pipeline.utils.usage import UsageError
 
 pd = pytest.importorskip("pandas")
@@ -87,6 +89,48 @@ class TestTable:
         assert "must end in .csv or .parquet" in capsys.readouterr().err
 
 
+class TestIbsi:
+    settings = CohortSettings.of({"ibsi": {"bin_width_hu": 25, "range_hu": [-1000, 400]}})
+
+    def test_stands_beside_the_1401_and_is_not_counted_among_them(self, scans, hu, labels, tmp_path, capsys):
+        (tmp_path / "settings.json").write_text('{"ibsi": {"bin_width_hu": 25, "range_hu": [-1000, 400]}}')
+        out = tmp_path / "f.csv"
+        assert main(["features", str(scans), str(scans), "--out", str(out), "--settings", str(tmp_path / "settings.json"),
+                     "--workers", "1"]) == 0  # fmt: skip
+        assert "1,401 features each and 208 of IBSI" in capsys.readouterr().out
+        table = read_table(out)
+        assert list(table.columns) == [*IDENTITY, *feature_names(), *ibsi_names()]
+        assert feature_columns(table) == list(feature_names())
+        assert (
+            feature_columns(table, ["IBSI/"])
+            == feature_columns(table[[*IDENTITY, *ibsi_names()]])
+            == list(ibsi_names())
+        )
+        of_2 = extract_ibsi(hu, labels == 2, VOXEL_MM, self.settings.ibsi)
+        np.testing.assert_allclose(table.iloc[1][list(of_2)].to_numpy(float), list(of_2.values()), rtol=1e-9)
+        assert json.loads(table["settings"][0])["ibsi"]["bin_width_hu"] == 25
+
+    def test_two_processes_measure_the_same(self, scans, tmp_path):
+        one, two = (
+            extract_cohort(scans, scans, tmp_path / f"{n}.csv", settings=self.settings, workers=n).table for n in (1, 2)
+        )
+        pd.testing.assert_frame_equal(one, two)
+
+    def test_a_region_that_cannot_be_measured_costs_only_itself(self, scans, tmp_path, write_patient, hu):
+        hu[1, 8, 8] = 3000
+        write_patient("eve", hu, 3)
+        settings = CohortSettings.of({"ibsi": {"bin_width_hu": 2}})
+        found = extract_cohort(scans, scans, tmp_path / "f.csv", settings=settings)
+        assert len(found.table) + len(found.failures) == 6 and len(found.failures) == 1
+        assert "eve" in found.failures[0] and "bin_width_hu=2 makes" in found.failures[0]
+
+    def test_is_reported_by_family(self):
+        assert [class_of(name) for name in ("IBSI/morph_volume/RNU0", "IBSI/cm_contrast_3D_avg/ACUI")] == [
+            "IBSI morph",
+            "IBSI cm",
+        ]
+
+
 class TestSettings:
     def write(self, tmp_path, **settings):
         (tmp_path / "settings.json").write_text(json.dumps(settings))
@@ -108,6 +152,9 @@ class TestSettings:
             ({"window_hu": 3}, "2 numbers"),
             ({"resample_mm": [1, 1, 2]}, "resample_mm"),
             ({"dimensions": 4}, "dimensions is 4"),
+            ({"ibsi": 25}, "ibsi is 25"),
+            ({"ibsi": {}}, "exactly one of both"),
+            ({"ibsi": {"levels": 32}}, "'levels' is no setting; legal are bin_width_hu, bins, range_hu"),
         ],
     )
     def test_what_is_not_legal_is_named(self, tmp_path, bad, message):
@@ -150,6 +197,12 @@ class TestPairing:
         ]
         names = [[mask.name for mask in own] for _, own in pair(images, masks)]
         assert names == [["a/tumour.npz"], ["z/rs.dcm", "a/tumour.npz"], ["lung_mask.nii.gz"]]
+
+    def test_images_beside_the_masks_of_another_folder_are_no_masks(self, tmp_path):
+        for name in ("lung1_image.nrrd", "lung1_label.nrrd", "lung2.nrrd", "lung3.nii.gz"):
+            (tmp_path / name).touch()
+        found = [mask.name for mask in find_masks(tmp_path, tmp_path / "standardized")]
+        assert found == ["lung1_label.nrrd", "lung2.nrrd", "lung3.nii.gz"]
 
     def test_reference_to_a_series_that_is_not_here_leaves_the_name(self):
         images = [self.Image("a", "9.1"), self.Image("b", "9.2")]

@@ -8,7 +8,8 @@ under CC BY 4.0 at https://github.com/theibsi/data_sets. Values are printed to t
 import numpy as np
 import pytest
 
-from diffusionct_pipeline.radiomics import glcm, glrlm, intensity, nid
+from diffusionct_pipeline.radiomics import glcm, glrlm, intensity
+from diffusionct_pipeline.radiomics.ibsi import IbsiSettings, extract_ibsi
 
 IMAGE = np.array(
     [
@@ -63,8 +64,34 @@ GLRLM_REFERENCE = {  # 2.5D averaged, 2.5D merged, over 4 directions
     "RunPercentage": (0.632, 0.632),
 }
 
-# coarseness, contrast, busyness, complexity, strength
-NGTDM_REFERENCE = {False: (0.0285, 0.601, 6.80, 14.1, 0.741), True: (0.0296, 0.584, 6.54, 13.5, 0.763)}
+# In the order of `ibsi_names`; of textures the aggregation is named.
+REFERENCE = {
+    "morph": "556 592 388 .698 .0411 .599 1.19 .843 .186 .672 13.1 11.4 9.31 8.54 .816 .749 .869 .866 1.17 1.36 .961 1.03 "
+    "1200 .0397 .974",
+    "stat": "2.15 3.05 1.08 -.355 1 1 1 4 6 3 5 1.55 1.11 1.15 .812 .6 567 2.77",
+    "ih": "2.15 3.05 1.08 -.355 1 1 1 4 6 1 3 5 1.55 1.11 1.15 .812 .6 1.27 .512 8 3 -50 1",
+    "ivh": ".324 .0946 5 2 .23 3",
+    "cm 2_5D_avg": ".489 2.2 3.22 2.48 1.46 3.11 1.61 4.41 7.48 2.01 .286 5.39 1.46 .668 .847 .606 .897 .0597 .178 5.4 "
+    "7.48 16.6 147 -.124 .487",
+    "cm 2_5D_comb": ".492 2.2 3.24 2.61 1.44 3.23 1.67 4.41 7.65 2.14 .277 5.29 1.44 .673 .85 .613 .899 .0582 .182 5.45 "
+    "7.65 16.4 142 -.0334 .291",
+    "rlm 2_5D_avg": ".665 3.46 .58 10.3 .296 9.03 2.79 17.9 19.5 .413 22.3 .461 .632 3.58 .758 2.52",
+    "rlm 2_5D_comb": ".68 3.27 .585 10.2 .312 9.05 2.63 17 77.1 .412 83.2 .445 .632 3.59 .767 2.76",
+    "szm 2_5D": ".368 34.2 .368 16.2 .0295 9.87 30.6 107 5.44 .302 3.44 .191 .243 3.92 17.3 3.08",
+    "dzm 2_5D": ".917 1.33 .368 16.2 .362 14.3 .391 23.7 5.44 .302 14.4 .802 .243 3.92 .0988 2",
+    "ngt 2_5D": ".0285 .601 6.8 14.1 .741",
+    "ngl 2_5D": ".159 18.8 .693 7.66 .0477 3.07 17.2 50.8 37.9 .512 12.4 .167 1 3.05 3.27 3.36 .122",
+    "cm 3D_avg": ".503 2.14 3.1 2.4 1.43 3.06 1.56 4.29 7.07 1.92 .303 5.32 1.43 .677 .851 .618 .898 .0604 .157 5.06 7.07 "
+    "16.6 145 -.157 .52",
+    "cm 3D_comb": ".509 2.15 3.13 2.57 1.38 3.21 1.64 4.3 7.41 2.11 .291 5.12 1.38 .688 .856 .631 .902 .0574 .183 5.19 "
+    "7.41 17.4 147 -.0288 .269",
+    "rlm 3D_avg": ".705 3.06 .603 9.7 .352 8.54 2.39 17.6 21.8 .43 26.9 .513 .68 3.46 .574 2.43",
+    "rlm 3D_comb": ".729 2.76 .607 9.64 .372 8.67 2.16 15.6 281 .43 328 .501 .68 3.48 .598 2.62",
+    "szm 3D": ".255 550 .253 15.6 .0256 2.76 503 1490 1.4 .28 1 .2 .0676 2.64 331 2.32",
+    "dzm 3D": "1 1 .253 15.6 .253 15.6 .253 15.6 1.4 .28 5 1 .0676 2.64 0 1.92",
+    "ngt 3D": ".0296 .584 6.54 13.5 .763",
+    "ngl 3D": ".045 109 .693 7.66 .00963 .736 102 235 37.9 .512 4.86 .0657 1 3.05 22.1 4.4 .0533",
+}
 
 
 def three_figures(value):
@@ -150,20 +177,27 @@ def test_median_absolute_deviation_is_matlabs_not_ibsis():
     assert np.abs(x - np.median(x)).mean() == three_figures(1.15)  # stat_medad: a mean, in spite of its name
 
 
-@pytest.mark.parametrize("cube", [False, True], ids=["2.5D", "3D"])
-def test_neighbourhood_differences_give_ibsi_ngtdm(cube):
-    size = (3 if cube else 1, 3, 3)
-    n, s = nid.neighbourhood_differences(IMAGE.astype(float), MASK, LABELS, LEVELS, size, partial=True)
-    grey = np.arange(1.0, LEVELS + 1)
-    occupied, N = n > 0, n.sum()
-    n, s, grey = n[occupied], s[occupied], grey[occupied]
-    p, gap = n / N, grey[:, None] - grey[None, :]
-    pairs = len(n) * (len(n) - 1)
-    found = (
-        1 / (p @ s),
-        (p[:, None] * p * gap**2).sum() / pairs * s.sum() / N,
-        (p @ s) / np.abs((grey * p)[:, None] - grey * p).sum(),
-        (np.abs(gap) * ((p * s)[:, None] + p * s) / (p[:, None] + p)).sum() / N,
-        ((p[:, None] + p) * gap**2).sum() / s.sum(),
-    )
-    assert found == three_figures(NGTDM_REFERENCE[cube])
+@pytest.mark.parametrize("group", REFERENCE)
+def test_features_of_ibsi_have_the_reference_values(group):
+    family, *aggregation = group.split()
+    dimensions = 2 if "2_5D" in group else 3
+    found = extract_ibsi(IMAGE, MASK, (2, 2, 2), IbsiSettings(bins=LEVELS, dimensions=dimensions))
+    own = [
+        value
+        for name, value in found.items()
+        if name.startswith(f"IBSI/{family}_") and name.split("/")[1].endswith("_".join(["", *aggregation]))
+    ]
+    assert own == [three_figures(float(value)) for value in REFERENCE[group].split()]
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_every_feature_of_ibsi_has_a_reference_value(dimensions):
+    space = {2: "2_5D", 3: "3D"}[dimensions]
+    groups = [values for group, values in REFERENCE.items() if " " not in group or space in group]
+    found = extract_ibsi(IMAGE, MASK, (2, 2, 2), IbsiSettings(bins=LEVELS, dimensions=dimensions))
+    assert len(found) == sum(len(values.split()) for values in groups) == 208 and not found.undefined
+
+
+def test_a_fixed_width_of_one_gives_the_same_levels():
+    by_width = extract_ibsi(IMAGE, MASK, (2, 2, 2), IbsiSettings(bin_width_hu=1, range_hu=(1, 6)))
+    assert by_width == extract_ibsi(IMAGE, MASK, (2, 2, 2), IbsiSettings(bins=LEVELS))

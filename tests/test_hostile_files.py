@@ -137,7 +137,7 @@ class TestInputThatChanges:
     def test_what_comes_meanwhile_is_said(self, scans, tmp_path, model, change, capsys):
         change(lambda: save(make_slice(HU, number=9), scans / "9.dcm"))
         assert cli.main(["standardize", str(scans), str(tmp_path / "out"), "--model", model]) == 0
-        assert "1 files came into the input" in capsys.readouterr().err
+        assert "1 file(s) were added to the input" in capsys.readouterr().err
         (remark,) = json.loads((tmp_path / "out/run_report.json").read_text())["remarks"]
         assert '"IN/9.dcm"' in remark
 

@@ -1,1 +1,1 @@
-"""What knows nothing of CT: files, paths, seeds, devices, optional packages."""
+"""Helpers that are not specific to CT: files, paths, seeds, devices and optional packages."""

@@ -569,7 +569,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
 
     @property
     def sees_reference(self) -> bool:
-        """Whether the denoiser takes a reference; the paper's does not."""
+        """Return whether the denoiser takes a reference; the paper's does not."""
         return isinstance(self.denoiser, ReferenceUNet1DModel)
 
     def _texture_networks(self) -> tuple[TextureAutoencoder, ReferenceUNet1DModel]:

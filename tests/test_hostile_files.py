@@ -203,7 +203,7 @@ class TestDecodedValues:
         assert np.array_equal(read_slice(self.run_length_encoded(tmp_path / "a.dcm", superfluous)).hu, HU)
 
     def test_a_row_too_many_in_rle_is_damage(self, tmp_path):
-        with pytest.raises(DicomError, match="9312 bytes, not to 9216"):
+        with pytest.raises(DicomError, match="9216 bytes, got 9312"):
             read_slice(self.run_length_encoded(tmp_path / "a.dcm", 96))
 
 

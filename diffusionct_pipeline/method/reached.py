@@ -42,7 +42,7 @@ class Reached:
 
     @property
     def is_reached(self) -> bool:
-        """Whether the results were measured to have the target's kernel."""
+        """Return whether the results were measured to have the target's kernel."""
         after = self.mtf50[1]
         if after is None or self.wanted_mtf50 is None or self.mtf_ratio is None:
             return False
@@ -50,7 +50,7 @@ class Reached:
 
     @property
     def is_missed(self) -> bool:
-        """Whether the results were measured not to have the target's kernel."""
+        """Return whether the results were measured not to have the target's kernel."""
         return self.mtf50[1] is not None and self.wanted_mtf50 is not None and not self.is_reached
 
     @property

@@ -1,1 +1,1 @@
-"""Helpers that are not specific to CT: files, paths, seeds, devices and optional packages."""
+"""Provide what is not specific to CT: files, paths, seeds, devices and optional packages."""

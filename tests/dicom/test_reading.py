@@ -230,7 +230,10 @@ class TestRefusals:
             ({"RescaleSlope": "NaN"}, "1 finite numbers as RescaleSlope, got 'NaN'"),
             ({"RescaleIntercept": -1e300}, r"RescaleIntercept \(0028,1052\) of -65536 to 65536 HU, got -1e\+300"),
             ({"Rows": 65535}, "a value of 1 to 8192 for Rows, got 65535"),
-            ({"PixelSpacing": [4, 4], "hu": np.zeros((300, 600))}, "must span at most 1000 mm, got 1200 mm for 300 x 600 pixels"),
+            (
+                {"PixelSpacing": [4, 4], "hu": np.zeros((300, 600))},
+                "must span at most 1000 mm, got 1200 mm for 300 x 600 pixels",
+            ),
             ({"PixelSpacing": [0.7]}, "2 finite numbers"),
             ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "perpendicular"),
             ({"PixelData": None}, "no pixel data"),

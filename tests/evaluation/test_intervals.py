@@ -114,7 +114,10 @@ class TestRefusals:
         [
             ({"spacing_mm": 0.8}, r"000.dcm.npz.*24 x 28 pixels of 0.8 mm(.|\n)*24 x 28 pixels of 0.7 mm"),
             ({"samples": np.zeros((COUNT, 28, 24), np.int16)}, r"000.dcm.npz.*28 x 24 pixels of 0.7 mm"),
-            ({"samples": np.zeros((8, 24, 28), np.int16), "seeds": np.arange(8)}, "000.dcm.npz.*need at least 20 samples, got 8"),
+            (
+                {"samples": np.zeros((8, 24, 28), np.int16), "seeds": np.arange(8)},
+                "000.dcm.npz.*need at least 20 samples, got 8",
+            ),
         ],
     )
     def test_of_another_geometry_and_of_too_few(self, scan, quick, draws, tmp_path, changes, message):

@@ -108,7 +108,7 @@ class ReferenceUNet1DModel(Network):
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether the mean shift of power was calibrated on pairs of a site."""
+        """Return whether the mean shift of power was calibrated on pairs of a site."""
         return self.calibration.numel() > 0
 
     def forward(

@@ -29,16 +29,14 @@ MEMORY_LIMIT = 2 << 30  # bytes of address space; the interpreter and all decode
 JPEG_FRAMES = {*range(0xFFC0, 0xFFD0), 0xFFF7} - {0xFFC4, 0xFFC8, 0xFFCC}
 RLE_PADDING = re.compile(r"The decoded RLE segment contains non-conformant padding - (\d+) vs\. (\d+) bytes")
 READY = b"\1"  # sent once everything is imported
-REPLY = struct.Struct(
-    "<?Q"
-)  # whether decoding succeeded; number of bytes that follow: the cells, or the reason why not
+# Whether decoding succeeded, and the number of bytes that follow: the cells, or the reason why not.
+REPLY = struct.Struct("<?Q")
 
 
 def main() -> None:
     """Decode requests until the other side closes the pipe."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all processes of a terminal; the parent decides what ends
+    # Ctrl-C reaches all processes of a terminal; the parent decides what ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # decoders print to stdout
     logging.disable()

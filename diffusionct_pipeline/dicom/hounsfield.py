@@ -176,9 +176,8 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
             )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # about excess padding, which old files have and readers ignore (PS3.5 8.1.1)
+            # About excess padding, which old files have and readers ignore (PS3.5 8.1.1).
+            warnings.simplefilter("ignore")
             cells = decode(dataset) if compressed else pixel_array(dataset, raw=True, correct_unused_bits=False)
     except ChildProcessError as error:
         raise DicomError(f"{name} is compressed ({syntax.name}), and {error}", SkippedKind.UNREADABLE) from error

@@ -15,9 +15,7 @@ import numpy as np
 from .errors import SkippedKind
 
 AIR_HU = -900.0  # a slice beyond the patient holds only noise above it
-LEAST_SPAN_HU = (
-    100.0  # any CT of a patient spans more (air, fat, water), unlike images scaled to 0..1 or to unit variance
-)
+LEAST_SPAN_HU = 100.0  # any CT of a patient spans more (air, fat, water), unlike images scaled to 0..1
 MOST_LABELS = 256  # an image with at most this many distinct whole values, none negative, is a mask or a picture
 CONTAINS_AIR_HU = -300.0  # lung and the air around a patient are below; fat (-120) is above
 LEAST_AIR = 1e-3  # share of the pixels: noise alone does not bring this much fat below -300 HU

@@ -57,11 +57,8 @@ TISSUE: dict[str, Parameter] = {
 }
 TISSUES = ("soft tissue", "fat")
 USUAL_MTF50, MTF50_ERROR = 4.8, 0.4  # lp/cm, and log: 90 % of kernels for the body have 2.5 to 9.3
-WIDTH_MM = (
-    0.82,
-    0.12,
-    2.0,
-)  # centre and scale for real scanners (ideal ones have .45), degrees of freedom: heavy tails
+# Centre and scale for real scanners (ideal ones have .45), degrees of freedom: heavy tails.
+WIDTH_MM = (0.82, 0.12, 2.0)
 RATIO_ERROR, BOOST_ERROR = 0.2, 0.15  # of kernels about `_usual_shape`
 HIGHEST_LP_CM = 14.3  # a detector samples nothing beyond
 LOWEST_LP_CM = 2.0  # squares are chosen by their power below, which biases it

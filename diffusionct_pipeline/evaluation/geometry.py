@@ -16,9 +16,7 @@ from ..dicom.reading import SliceHeader, read_dataset
 
 Spacing: TypeAlias = tuple[float, float, float]  # mm from slice to slice, row to row, column to column
 
-SAME_VOXEL = (
-    0.1  # of a voxel's side: headers round to 2 digits or more, another grid differs by half a voxel on average
-)
+SAME_VOXEL = 0.1  # of a voxel's side: headers round to 2 digits or more, another grid is off by half a voxel on average
 MAX_STEP_THICKNESSES = 2.0  # slices farther apart, in slice thicknesses, are separate images, not a volume
 
 

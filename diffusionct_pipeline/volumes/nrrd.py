@@ -78,10 +78,8 @@ class NrrdHeader:
 
 def _fields(data: bytes, name: str) -> tuple[dict[str, Any], bytes]:
     """Return the header parsed, and its bytes."""
-    nrrd, stream = (
-        import_optional("nrrd"),
-        io.StringIO(data.decode("latin-1")),
-    )  # as bytes it would lose non-ASCII letters
+    # As text, because pynrrd drops non-ASCII letters of bytes.
+    nrrd, stream = import_optional("nrrd"), io.StringIO(data.decode("latin-1"))
     try:
         fields = nrrd.read_header(stream)
     except (nrrd.NRRDError, ValueError, IndexError, StopIteration) as error:

@@ -43,7 +43,7 @@ class KernelEstimate:
         witnesses: The evidence: "skin", "noise", "header" and others.
         slices: Number of slices that were used.
         skin_mm: Length of the bare skin that was used.
-        spacing_mm, thickness_mm: Of the series.
+        spacing_mm, thickness_mm: Pixel spacing and slice thickness of the series.
         disagreement: Difference of the witnesses in the level, in standard deviations.
     """
 

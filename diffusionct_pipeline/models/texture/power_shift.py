@@ -99,7 +99,7 @@ def level_weights(log_mtf_power: torch.Tensor, max_lp_cm: float, nyquist_lp_cm: 
     Args:
         log_mtf_power: 2 log T, (..., rings).
         max_lp_cm: Frequency of the last ring.
-        nyquist_lp_cm: Of the pixels; broadcasts with (..., 1).
+        nyquist_lp_cm: Nyquist frequency of the pixels; broadcasts with (..., 1).
 
     Returns:
         (..., rings), 0 or 1; at least one of them is 1.

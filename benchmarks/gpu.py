@@ -113,7 +113,6 @@ def on_series(arguments, fast):
 def in_parts(pipe, source, output):
     """Seconds of each part of the work on a series, one after the other."""
     seconds = dict.fromkeys(SERIES_STAGES, 0.0)
-    steps = pipe.config.default_num_inference_steps
 
     def done(name, begun):
         seconds[name] += time.perf_counter() - begun
@@ -125,10 +124,11 @@ def in_parts(pipe, source, output):
     begun = time.perf_counter()
     known, goal = pipe.estimate(slices), pipe.resolve_target()
     step, seeds = pipe.step(known, goal), pipe.noise_seeds(slices)
+    steps = pipe.recommended_steps(step)
     checked = checked_indices(len(slices))
     trial = [pipe.standardize_batch([slices[i]], [seeds[i]], steps, step)[0] for i in checked]
     reached = pipe.check(known, goal, [slices[i] for i in checked], trial)
-    derivation = pipe.derivation(steps, goal).of_source(known, "keep").named(reached)
+    derivation = pipe.derivation(steps, goal).of_source(known, "keep", steps).named(reached)
     done("estimate", begun)
     for batch in pipe.batches(slices):
         inputs = [slices[i] for i in batch]

@@ -78,8 +78,7 @@ def measure(pipe, arguments):
             source = pipe.estimate(slices)
             step = pipe.step(source, goal, arguments.noise)
             for i, pair in enumerate(pairs):
-                steps = pipe.config.default_num_inference_steps
-                (result,) = pipe.standardize_batch([slices[i]], [seed], steps, step)
+                (result,) = pipe.standardize_batch([slices[i]], [seed], None, step)
                 target = pair.hu[arguments.target]
                 masks = tumour_sized_squares(target)
                 images.setdefault(name, []).append((hu[i], result.clip(target.min()), target, masks))

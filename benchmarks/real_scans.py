@@ -58,10 +58,7 @@ def read(pipe, folder):
 
 
 def standardized(pipe, items, step):
-    steps = pipe.config.default_num_inference_steps
-    return [
-        pipe.standardize_batch([item], [seed], steps, step)[0] for item, seed in zip(items, pipe.noise_seeds(items))
-    ]
+    return [pipe.standardize_batch([item], [seed], None, step)[0] for item, seed in zip(items, pipe.noise_seeds(items))]
 
 
 def series(pipe, folder, arguments):

@@ -114,8 +114,7 @@ def compare(pipe, scans, goal, noise, compared):
         source = pipe.estimate(slices)
         step = pipe.step(source, goal, noise)
         batch = slices[: 2 * compared : 2]
-        steps = pipe.config.default_num_inference_steps
-        done[name] = [pipe.standardize_batch([item], [sample_seed(7, 0)], steps, step)[0] for item in batch]
+        done[name] = [pipe.standardize_batch([item], [sample_seed(7, 0)], None, step)[0] for item in batch]
         made = [replace(item, hu=hu.round()) for item, hu in zip(batch, done[name])]
         after = estimate_kernel_of_slices(made, header_kernel="")
         rows[name] = {

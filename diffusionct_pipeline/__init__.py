@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time, `__getattr__` i
     from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
     from .pipeline import DiffusionCTPipeline
     from .pipeline_output import DiffusionCTPipelineOutput
+    from .standardize.folder import standardize_folder
     from .transforms import StandardizeCT, StandardizeCTd
 
 # Loaded on first use: importing torch and diffusers takes seconds, for which `diffusionct --help` must not wait.
@@ -22,6 +23,7 @@ _HOMES = {
     "DiffusionCTPipeline": ".pipeline",
     "DiffusionCTPipelineOutput": ".pipeline_output",
     "CTImageProcessor": ".image_processor",
+    "standardize_folder": ".standardize.folder",
     "StandardizeCT": ".transforms",
     "StandardizeCTd": ".transforms",
     "AutoencoderResNet18": ".models",
@@ -47,6 +49,7 @@ __all__ = [
     "StandardizeCT",
     "StandardizeCTd",
     "TextureAutoencoder",
+    "standardize_folder",
 ]
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.schedulers import SchedulerMixin
+from diffusers.schedulers import DDPMScheduler, SchedulerMixin
 
 from .estimation import estimate_kernel_of_slices
 from .estimation.scan_estimate import ScanEstimate
@@ -42,7 +42,7 @@ from .method.sampled import (
     require_plausible,
     scheduler_named,
 )
-from .method.step import MTF, Step, Target, log_mtf_power, make_step, require_noise, tails_of
+from .method.step import MTF, NEGLIGIBLY_SMOOTHED, Step, Target, log_mtf_power, make_step, require_noise, tails_of
 from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
 from .models.network import Network
 from .models.texture.channels import SPACING_UNIT, TYPICAL_SPACING_MM, patient_mean
@@ -225,7 +225,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 SeriesInstanceUID, positions and thickness of a DICOM series they give the same result as the series, bit for
                 bit, if its header names no known kernel; otherwise its `source` is needed, too, as only DICOM has a header.
                 None is "" for arrays and tensors, and a hash of the HU for a volume.
-            num_inference_steps: Number of denoising steps; None for what the checkpoint recommends.
+            num_inference_steps: Number of denoising steps; None for what the checkpoint recommends, and a single one for a
+                scan that was not smoothed, see `recommended_steps`.
             generator: Source of the noise, one for all slices or a list with one for each; None is
                 `torch.Generator().manual_seed(0)`. Each is drawn from once, for a seed that is combined with the series
                 UID: the noise of a series is a field in space, correlated between neighbours as far as their thickness
@@ -250,13 +251,12 @@ class DiffusionCTPipeline(DiffusionPipeline):
             ValueError, TypeError, FileNotFoundError: naming the argument, the value received and what is allowed.
             DicomError, VolumeError: naming the file and the reason.
         """
-        # 0. The checkpoint owns its defaults.
-        if num_inference_steps is None:
-            num_inference_steps = int(self.config["default_num_inference_steps"])
-
-        # 1. Check inputs; nothing is corrected silently.
+        # 1. Check inputs; nothing is corrected silently. The checkpoint owns its defaults.
+        most_steps = (
+            int(self.config["default_num_inference_steps"]) if num_inference_steps is None else num_inference_steps
+        )
         self.check_inputs(
-            num_inference_steps, generator, batch_size, output_type, callback_on_step_end_tensor_inputs, num_samples
+            most_steps, generator, batch_size, output_type, callback_on_step_end_tensor_inputs, num_samples
         )
         require_noise(noise)
 
@@ -296,7 +296,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
         # 4. The method, batch by batch, sample by sample.
         samples: list[list[Any]] = [[] for _ in range(num_samples)]  # of arrays [H,W], or of latents [C,L]
         batches = self.batches(slices, batch_size)
-        with self.progress_bar(total=num_inference_steps * len(batches) * num_samples) as bar:
+        each = [num_inference_steps or self.recommended_steps(steps[batch[0]]) for batch in batches]
+        with self.progress_bar(total=sum(each) * num_samples) as bar:
             for batch in batches:
                 inputs, step = [slices[i] for i in batch], steps[batch[0]]
                 encoded = self.encode_batch(inputs)
@@ -324,13 +325,14 @@ class DiffusionCTPipeline(DiffusionPipeline):
             derives = {"dicom", "volume"}.intersection(kinds)
             derivations: dict[int, Derivation] = {}
             if derives:
-                derivations = dict.fromkeys(range(len(slices)), self.derivation(num_inference_steps, goal))
+                derivations = dict.fromkeys(range(len(slices)), self.derivation(most_steps, goal))
             if derives and goal is not None:
                 for scan, known in zip(scans, sources):
                     checked = [scan[i] for i in checked_indices(len(scan))]
                     reached = self.check(known, goal, [slices[i] for i in checked], [results[i] for i in checked])
+                    taken = num_inference_steps or self.recommended_steps(steps[scan[0]])
                     for i in scan:
-                        derivations[i] = derivations[i].of_source(known, noise).named(reached)
+                        derivations[i] = derivations[i].of_source(known, noise, taken).named(reached)
             for first, end in images_of(slices, kinds):
                 hu, item, seed, kind = results[first], slices[first], seeds[first], kinds[first]
                 stack = [of_slice[first] for of_slice in samples]  # K x [H,W]
@@ -359,7 +361,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         self,
         slices: Sequence[HUSlice],
         seeds: Sequence[int],
-        num_inference_steps: int,
+        num_inference_steps: int | None = None,
         step: Step | None = None,
         latents_only: bool = False,
         on_step_end: StepCallback | None = None,
@@ -370,7 +372,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         Args:
             slices: B slices of one scan and size, as `image_processor.load` returns them.
             seeds: Noise seed of each slice, see `noise_seeds`.
-            num_inference_steps: Number of denoising steps.
+            num_inference_steps: Number of denoising steps; None: see `recommended_steps`.
             step: What `step` returned for the scan; None for a denoiser whose target is fixed.
             latents_only: Whether to stop at the standardized latents.
             on_step_end: See `denoise`.
@@ -379,6 +381,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
         Returns:
             B standardized slices, float32 HU (H, W); or B latents Z_A', (C, L), normalized.
         """
+        if num_inference_steps is None:
+            num_inference_steps = self.recommended_steps(step)
         # 1. HU -> model range on a padded grid; the latent holds the texture, the skips the anatomy.
         latent_a, skips, shape = encoded or self.encode_batch(slices)  # [B,C,L]
 
@@ -649,6 +653,19 @@ class DiffusionCTPipeline(DiffusionPipeline):
             return x_t
         _, denoiser = self._texture_networks()
         return denoiser.from_residual(x_t, latent_a, step.shift, step.smoothed)
+
+    def recommended_steps(self, step: Step | None) -> int:
+        """Return the number of steps for `num_inference_steps` None.
+
+        It is the checkpoint's default, or a single step of DDPM for a scan that was not smoothed, in which the sampled residual is
+        not used (`Step.smoothed`).
+        """
+        is_ddpm = isinstance(self.scheduler, DDPMScheduler)  # other schedulers may not support a single step
+        if step is not None and is_ddpm and step.smoothed < NEGLIGIBLY_SMOOTHED:
+            _, denoiser = self._texture_networks()
+            if not denoiser.is_calibrated:
+                return 1
+        return int(self.config["default_num_inference_steps"])
 
     def whitening(self, latent_a: torch.Tensor, step: Step) -> torch.Tensor:
         """Measure how white the noise of slices (B, C, L) is for their kernel, (B, rings); 0 where that is not known."""

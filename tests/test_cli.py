@@ -10,6 +10,7 @@ from helpers.dicom import make_slice, ramp, save
 from diffusionct_pipeline import __version__, commands
 from diffusionct_pipeline.commands._main import build_parser, main
 from diffusionct_pipeline.commands._shared import ProgressBar
+from diffusionct_pipeline.utils.stages import stage
 
 COMMANDS = (
     "demo", "standardize", "app", "simulate", "features", "evaluate", "characterise", "adapt", "study", "publish", "mercure",
@@ -100,8 +101,19 @@ class TestProgressBar:
                 progress(done, 448)
         lines = capsys.readouterr().err.splitlines()
         assert progress.bar is None
-        assert lines == ["standardize: 0 of 448 slices, 0 s", "standardize: 300 of 448 slices, 60 s",
-                         "standardize: 448 of 448 slices, 90 s"]  # fmt: skip
+        assert lines == ["standardize: 0 of 448 slices, 0 s", "standardize: 1 of 448 slices, 0 s, about 89 s left",
+                         "standardize: 301 of 448 slices, 60 s, about 29 s left", "standardize: 448 of 448 slices, 90 s"]  # fmt: skip
+
+    def test_says_what_is_being_done(self, capsys, monkeypatch):
+        with ProgressBar("fly") as progress:
+            for _ in range(2):
+                stage("boarding")
+            monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+            progress(0, 5)
+            stage("starting the engines")
+        stage("after the landing")
+        told = capsys.readouterr().err
+        assert told.count("boarding") == 1 and "starting the engines" in told and "landing" not in told
 
     def test_that_never_appeared_closes(self):
         with ProgressBar("fly"):
@@ -250,7 +262,7 @@ class TestStandardize:
     def test_a_signal_leaves_whole_files_and_a_report(self, scan, tmp_path, model, name):
         code = (
             "import os, signal, sys; from diffusionct_pipeline.commands import _main as cli\n"
-            "from diffusionct_pipeline.standardize import folder as module\n"
+            "from diffusionct_pipeline.standardize import series_run as module\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
             "def write(dataset, path, whole=module.write_slice):\n"
             "    whole(dataset, path)\n"

@@ -16,8 +16,8 @@ from helpers.runs import REPORT, tree, write_scans
 from diffusionct_pipeline.commands import _main as cli
 from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.simulation import ct_series
-from diffusionct_pipeline.standardize import folder as module
 from diffusionct_pipeline.standardize import run as folder_job
+from diffusionct_pipeline.standardize import series_run as module
 from diffusionct_pipeline.standardize.folder import standardize_folder
 from diffusionct_pipeline.utils import files
 from diffusionct_pipeline.utils.files import LOCK_FILE, locked_folder
@@ -170,15 +170,15 @@ class TestTheOutputFolder:
     ):
         out = tmp_path / "out"
 
-        def remove(job, *arguments, original=module.write_result):
-            result = original(job, *arguments)
+        def remove(of_series, *arguments, original=module.SeriesRun.write):
+            result = original(of_series, *arguments)
             shutil.rmtree(out)
             if replaced:
                 out.mkdir()
             return result
 
         with monkeypatch.context() as patch:
-            patch.setattr(module, "write_result", remove)
+            patch.setattr(module.SeriesRun, "write", remove)
             assert main(["standardize", str(scans), str(out), "--model", model, "--samples", "2"]) == 1
         assert "removed or replaced while the run went on" in capsys.readouterr().err
         assert out.exists() == replaced and (not replaced or tree(out, report=True) == {})
@@ -187,13 +187,13 @@ class TestTheOutputFolder:
     def test_part_of_which_is_removed_counts_as_failure(self, scans, tmp_path, model, undisturbed, monkeypatch, capsys):
         out = tmp_path / "out"
 
-        def remove(job, *arguments, original=module.write_result):
-            result = original(job, *arguments)
+        def remove(of_series, *arguments, original=module.SeriesRun.write):
+            result = original(of_series, *arguments)
             (out / "1/1.dcm").unlink(missing_ok=True)
             return result
 
         with monkeypatch.context() as patch:
-            patch.setattr(module, "write_result", remove)
+            patch.setattr(module.SeriesRun, "write", remove)
             assert main(["standardize", str(scans), str(out), "--model", model, "--samples", "2"]) == 1
         assert "1.dcm" in capsys.readouterr().err
         report = json.loads((out / REPORT).read_text())

@@ -150,7 +150,7 @@ def test_no_modules_import_each_other():
 def test_a_run_over_a_folder_needs_no_simulator_and_no_rival():
     """`standardize` loads what it uses."""
     code = (
-        "import sys, diffusionct_pipeline.standardize; "
+        "import sys, diffusionct_pipeline.standardize.folder; "
         "print(sorted({name.split('.')[1] for name in sys.modules if name.startswith('diffusionct_pipeline.')}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

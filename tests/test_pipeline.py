@@ -16,6 +16,8 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from diffusionct_pipeline import AutoencoderResNet18, ConditionalUNet1DModel, DiffusionCTPipeline
+from diffusionct_pipeline.estimation.scan_estimate import ScanEstimate
+from diffusionct_pipeline.method.step import NEGLIGIBLY_SMOOTHED
 from diffusionct_pipeline.models.texture.power_shift import SCAN_TOKENS
 from diffusionct_pipeline.models.weights import named_weights
 from diffusionct_pipeline.simulation import KERNELS, mtf
@@ -445,11 +447,16 @@ class TestDiffusersHabits:
             step = pipe.step(estimate(pipe, noise_hu(64, 64)), pipe.resolve_target())
             torch.testing.assert_close(latent, pipe.denoiser.baseline(latent_a, step.shift)[0])  # a residual of zero
 
-    def test_the_checkpoint_owns_the_number_of_steps(self, pipe):
+    def test_the_checkpoint_owns_the_number_of_steps(self, pipe, monkeypatch):
         steps = []
         count = lambda pipe, step, timestep, tensors: steps.append(step)  # noqa: E731
-        pipe(noise_hu(64, 64), pixel_spacing=SPACING, callback_on_step_end=count)
-        assert len(steps) == get_dummy_components()["default_num_inference_steps"]
+        source = pipe(noise_hu(64, 64), pixel_spacing=SPACING, callback_on_step_end=count).sources[0]
+        assert source.smoothed < NEGLIGIBLY_SMOOTHED and len(steps) == 1
+        monkeypatch.setattr(ScanEstimate, "smoothed", 1.0)
+        pipe(noise_hu(64, 64), pixel_spacing=SPACING, source=source, callback_on_step_end=count)
+        assert len(steps) == 1 + get_dummy_components()["default_num_inference_steps"]
+        pipe(noise_hu(64, 64), pixel_spacing=SPACING, num_inference_steps=2, callback_on_step_end=count)
+        assert len(steps) == 1 + get_dummy_components()["default_num_inference_steps"] + 2
 
     @pytest.mark.parametrize("loader", [DiffusionCTPipeline, DiffusionPipeline])
     def test_saved_and_loaded_is_the_same(self, pipe, tmp_path, loader):
@@ -507,7 +514,7 @@ class TestDiffusersHabits:
     def test_progress_bar_counts_every_step(self, capsys):
         pipe = tiny_pipeline()
         pipe.set_progress_bar_config(disable=False)
-        pipe(noise_hu(2, 64, 64), pixel_spacing=SPACING)
+        pipe(noise_hu(2, 64, 64), pixel_spacing=SPACING, num_inference_steps=3)
         assert "6/6" in capsys.readouterr().err
 
 

@@ -94,7 +94,20 @@ def test_values_that_no_scan_has_never_become_a_file(tmp_path, monkeypatch, caps
         return sample
 
     monkeypatch.setattr(DiffusionCTPipeline, "decode", decode)
-    assert main(["standardize", str(tmp_path / "in"), str(tmp_path / "out"), "--model", str(tmp_path / "model")]) == 1
+    assert (
+        main(
+            [
+                "standardize",
+                str(tmp_path / "in"),
+                str(tmp_path / "out"),
+                "--model",
+                str(tmp_path / "model"),
+                "--steps",
+                "3",
+            ]
+        )
+        == 1
+    )
     assert "DDPMScheduler with 3 steps" in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("*.dcm"))
 
@@ -106,4 +119,4 @@ def test_a_latent_that_is_not_finite_is_refused_in_python():
         return {"latents": torch.full_like(tensors["latents"], float("nan"))}
 
     with pytest.raises(ValueError, match="DDPMScheduler with 3 steps diverged"):
-        pipe(HU, pixel_spacing=0.7, output_type="latent", callback_on_step_end=spoil)
+        pipe(HU, pixel_spacing=0.7, output_type="latent", num_inference_steps=3, callback_on_step_end=spoil)

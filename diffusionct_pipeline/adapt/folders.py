@@ -16,6 +16,7 @@ from ..metrics.regions import spread
 from ..publishing.contents import remove_places
 from ..standardize.loading import load_pipeline
 from ..utils.files import require_new, require_writable, whole_folder, write_whole
+from ..utils.stages import stage
 from ..utils.usage import UsageError
 from .pairs import Adaptation, SlicePair, adapt
 
@@ -74,6 +75,7 @@ def adapt_folders(
         (item,) = pipe.image_processor.load(path)
         return item
 
+    stage("reading the series")
     pairs, others = [], []
     if unpaired:
         paths = [path for folder in targets for path in find_series(folder).paths]
@@ -82,6 +84,7 @@ def adapt_folders(
         matched = [both for folders in zip(sources, targets) for both in matched_paths(*folders)]
         chosen = spread(matched, MOST_PAIRS)
         pairs, found = [SlicePair(load(source), load(target)) for source, target in chosen], len(matched)
+    stage("measuring the slices and the result on held-out ones")
     adapted = replace(adapt(pipe, pairs, others, standard_name), used=len(pairs) or len(others), found=found)
     worse = adapted.worse_than()
     if worse:

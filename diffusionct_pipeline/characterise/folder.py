@@ -13,6 +13,7 @@ from ..standardize.report import is_junk
 from ..utils.files import whole_folder
 from ..utils.optional import import_optional
 from ..utils.paths import relative_path, without_folders
+from ..utils.stages import stage
 from ..utils.usage import require_outside
 from ..volumes.inputs import scan_source
 from .advice import advise
@@ -94,6 +95,7 @@ def characterise_folder(
             standard_name=pipe.config.standard_name,
             advice=None if known is None else advise(known, measured),
         )
+        stage("drawing the figures")
         write_report(result, part)
     return result
 

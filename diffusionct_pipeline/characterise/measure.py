@@ -136,8 +136,7 @@ def _try(series: CTSeries, pipe: DiffusionCTPipeline, target: Target) -> Trial:
     few = readable(slices)
     source = estimate_scan(pipe, slices, [item for _, item in few])
     step = pipe.step(source, target)
-    steps = pipe.config.default_num_inference_steps
-    _, reached = try_step(pipe, source, target, step, few, steps, lambda item: pipe.noise_seeds([item])[0])
+    _, reached = try_step(pipe, source, target, step, few, None, lambda item: pipe.noise_seeds([item])[0])
     return Trial(source, reached, [*filter(None, [reached.remark]), *step.remarks])
 
 

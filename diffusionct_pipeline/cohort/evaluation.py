@@ -18,6 +18,7 @@ from ..evaluation.measuring import kept_until_done
 from ..metrics.combat import ReferenceComBat
 from ..utils.files import require_writable, whole_folder
 from ..utils.optional import import_optional
+from ..utils.stages import stage
 from ..utils.usage import UsageError, require_new_folder
 from .comparison import COMBAT, CohortEvaluation, Pairs
 from .feature_agreement import robustness
@@ -89,6 +90,7 @@ def evaluate_cohort(
             for name, table in tables.items():
                 if sources is None or sources[name].suffix.lower() not in SUFFIXES:
                     write_table(table, part / f"features_{_file_name(name)}.csv")
+            stage("drawing the figures")
             write_report(evaluation, part, plotted)
     return evaluation
 

@@ -2,63 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import logging
-import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
+
+from ..utils import stages
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 EXIT_OK, EXIT_FAILURE, EXIT_MISSED = 0, 1, 3  # 2 is wrong usage
 LOG_SECONDS = 60.0
-MODEL_HELP = 'checkpoint folder or "user/repo" on the Hub; default: the embedded one'
 
 
-def count(text: str) -> int:
-    """ "20" -> 20.
+class ProgressBar(logging.Handler):
+    """Tells on stderr how far a run has come: what it is doing (`utils.stages`), and from the first call of
+    `progress(done, total)` on how much is done.
 
-    Raises:
-        ArgumentTypeError: no integer of at least 1.
-    """
-    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is an integer of at least 1")
-    return int(text)
-
-
-def number_of(unit: str) -> Callable[[str], float]:
-    """Make the type of an argument that is a number of a unit above 0; anything else is an ArgumentTypeError."""
-
-    def number(text: str) -> float:
-        value = above_zero(text)
-        if value is None:
-            raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is a number of {unit} above 0")
-        return value
-
-    return number
-
-
-def above_zero(text: str) -> float | None:
-    """A finite number above 0, or None for anything else."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 < value < math.inf else None
-
-
-class ProgressBar:
-    """Tells on stderr how far a run has come, from the first call of `progress(done, total)` on.
-
-    A terminal gets a bar. A log gets a line at the start, one at the end and at most one a minute between: a bar that
-    nobody sees takes 30 kB for 448 slices.
+    A terminal gets a bar. A log gets a line for each kind of stage, one at the start, one after the first step, one at the end
+    and at most one a minute between: a bar that nobody sees takes 30 kB for 448 slices.
 
     Args:
         description: Left of the bar.
@@ -66,19 +34,34 @@ class ProgressBar:
     """
 
     def __init__(self, description: str, unit: str = "slice") -> None:
+        super().__init__(logging.INFO)
         self.description, self.unit = description, unit
         self.bar: tqdm | None = None
         self.begun: float | None = None
         self.told = (0.0, -1)  # when a line was last written, and at which count
+        self.stages: set[str] = set()
 
     def __enter__(self) -> ProgressBar:
+        stages.logger.setLevel(logging.INFO)
+        stages.logger.propagate = False
+        stages.logger.addHandler(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        stages.logger.removeHandler(self)
         if self.bar is not None:
             self.bar.close()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a stage: beside the bar, or on a line of its own the first time."""
+        text = record.getMessage()
+        if self.bar is not None:
+            self.bar.set_postfix_str(text)
+        elif text not in self.stages:
+            print(f"{self.description}: {text}", file=sys.stderr)
+        self.stages.add(text)
 
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` are done."""
@@ -96,9 +79,11 @@ class ProgressBar:
         now = time.monotonic()
         self.begun = now if self.begun is None else self.begun
         when, count = self.told
-        if count < 0 or (done == total and done != count) or now - when >= LOG_SECONDS:
-            self.told = now, done
-            print(f"{self.description}: {done} of {total} {self.unit}s, {now - self.begun:.0f} s", file=sys.stderr)
+        is_first = count < 0 or (count == 0 and done > 0)
+        if is_first or (done == total and done != count) or now - when >= LOG_SECONDS:
+            self.told, seconds = (now, done), now - self.begun
+            left = f", about {seconds / done * (total - done):.0f} s left" if 0 < done < total else ""
+            print(f"{self.description}: {done} of {total} {self.unit}s, {seconds:.0f} s{left}", file=sys.stderr)
 
 
 @contextlib.contextmanager

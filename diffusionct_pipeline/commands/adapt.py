@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from ..utils.arguments import MODEL_HELP
 from ..utils.usage import require_model, require_new_folder, require_paths
-from ._shared import EXIT_OK, MODEL_HELP
+from ._shared import EXIT_OK, ProgressBar
 
 TEXT = "make your own target protocol a checkpoint's standard, from one pair of series on"
 EXAMPLE = "diffusionct adapt --source scans/soft --target scans/sharp --out adapted"
@@ -30,10 +31,11 @@ def run(options: argparse.Namespace) -> int:
     require_model(options.model)
     from ..adapt.folders import adapt_folders
 
-    adapted = adapt_folders(
-        options.source, options.target, options.out, model=options.model, unpaired=options.unpaired,
-        standard_name=options.standard_name,
-    )  # fmt: skip
+    with ProgressBar("adapt"):
+        adapted = adapt_folders(
+            options.source, options.target, options.out, model=options.model, unpaired=options.unpaired,
+            standard_name=options.standard_name,
+        )  # fmt: skip
     what = "slices of the targets" if options.unpaired else "pairs of slices"
     print(f"{adapted.used} of {adapted.found} {what} were used")
     for name, agreement in adapted.scores.items():

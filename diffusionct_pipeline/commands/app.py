@@ -6,8 +6,9 @@ import argparse
 import contextlib
 from pathlib import Path
 
+from ..utils.arguments import MODEL_HELP, number_of
 from ..utils.usage import UsageError, require_model, require_paths
-from ._shared import EXIT_OK, MODEL_HELP, number_of
+from ._shared import EXIT_OK
 
 TEXT = "standardize and look at scans in the browser, on this machine only"
 EXAMPLE = "diffusionct app scans/patient_01"

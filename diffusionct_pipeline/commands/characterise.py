@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ..utils.arguments import MODEL_HELP, count
 from ..utils.usage import require_model, require_new_folder, require_outside, require_paths
-from ._shared import EXIT_FAILURE, EXIT_OK, MODEL_HELP, ProgressBar, count, patients_kept_out_of_the_log
+from ._shared import EXIT_FAILURE, EXIT_OK, ProgressBar, patients_kept_out_of_the_log
 
 TEXT = "measure kernel, noise and protocol of all CT series of a folder, say what `standardize` will reach and which target suits"
 EXAMPLE = "diffusionct characterise scans --out characterisation"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from ..utils.arguments import MODEL_HELP
 from ..utils.usage import require_folder, require_model
-from ._shared import EXIT_OK, MODEL_HELP, ProgressBar
+from ._shared import EXIT_OK, ProgressBar
 
 TEXT = "simulate a scan with a tumour, standardize its Br40 series, and compare the result with its Bl64 series"
 EXAMPLE = "diffusionct demo --out demo_output"

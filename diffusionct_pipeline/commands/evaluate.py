@@ -7,8 +7,9 @@ import os
 import sys
 from pathlib import Path
 
+from ..utils.arguments import count
 from ..utils.usage import UsageError, require_new_folder, require_paths
-from ._shared import EXIT_OK, ProgressBar, count
+from ._shared import EXIT_OK, ProgressBar
 
 TEXT = (
     "compare series with a standard series of the same scan, or a cohort with another, by radiomic features of tumours"

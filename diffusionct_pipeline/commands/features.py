@@ -7,8 +7,9 @@ import os
 import sys
 from pathlib import Path
 
+from ..utils.arguments import count
 from ..utils.usage import UsageError, require_paths
-from ._shared import EXIT_FAILURE, EXIT_OK, ProgressBar, count
+from ._shared import EXIT_FAILURE, EXIT_OK, ProgressBar
 
 TEXT = "measure the 1,401 radiomic features of every region of every image, a row of a table each"
 EXAMPLE = "diffusionct features scans masks --out features.parquet"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..utils.usage import CHECKPOINT_INDEX, UsageError, about_arguments, require_new_folder
-from ._shared import EXIT_OK
+from ._shared import EXIT_OK, ProgressBar
 
 TEXT = "upload a checkpoint to the Hugging Face Hub, load it back and compare"
 EXAMPLE = "diffusionct publish runs/checkpoint user/repo --private"
@@ -44,19 +44,20 @@ def run(options: argparse.Namespace) -> int:
         require_repo_id(options.repository)  # before the folders above DIR are made
     logging.disable_progress_bar()  # one for each of the pipelines that are loaded to be compared
     if options.dry_run is not None:
-        with whole_folder(options.dry_run) as folder:
+        with ProgressBar("publish"), whole_folder(options.dry_run) as folder:
             prepare(options.checkpoint, folder, options.repository, options.license)
         for path in sorted(path for path in Path(options.dry_run).rglob("*") if path.is_file()):
             print(f"{path.stat().st_size:>10} {path.relative_to(options.dry_run)}")
         print(f"nothing was uploaded; {options.dry_run} is what would be")
         return EXIT_OK
-    done = publish(
-        options.checkpoint,
-        options.repository,
-        private=options.private,
-        revision=options.revision,
-        license=options.license,
-    )
+    with ProgressBar("publish"):
+        done = publish(
+            options.checkpoint,
+            options.repository,
+            private=options.private,
+            revision=options.revision,
+            license=options.license,
+        )
     print(f"{done.repo_id}: commit {done.commit}, loaded back: weights and a standardized slice are the same")
     print(f"{done.url} ({'private' if done.private else 'public'})")
     return EXIT_OK

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from ..utils.arguments import MODEL_HELP, number_of
 from ..utils.usage import UsageError, require_folder, require_model, require_paths
-from ._shared import EXIT_FAILURE, EXIT_OK, MODEL_HELP, number_of
+from ._shared import EXIT_FAILURE, EXIT_OK
 
 TEXT = "standardize what arrives in an Orthanc server, put the results into its studies, and send them on"
 EXAMPLE = "diffusionct serve --orthanc http://127.0.0.1:8042 --rules rules.toml --work /var/lib/diffusionct"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from ..utils.arguments import count, number_of
 from ..utils.usage import about_arguments, require_folder
-from ._shared import EXIT_OK, ProgressBar, count, number_of
+from ._shared import EXIT_OK, ProgressBar
 
 if TYPE_CHECKING:
     from ..simulation import SeriesOptions

@@ -7,19 +7,10 @@ import sys
 from collections import Counter
 from typing import Any
 
-from ..utils.seeds import MAX_SEED
+from ..standardize.options import add_options, options_of
+from ..utils.arguments import count
 from ..utils.usage import UsageError, require_folder, require_model, require_outside, require_paths
-from ._shared import (
-    EXIT_FAILURE,
-    EXIT_MISSED,
-    EXIT_OK,
-    MODEL_HELP,
-    ProgressBar,
-    above_zero,
-    count,
-    number_of,
-    patients_kept_out_of_the_log,
-)
+from ._shared import EXIT_FAILURE, EXIT_MISSED, EXIT_OK, ProgressBar, patients_kept_out_of_the_log
 
 TEXT = "standardize a DICOM, NIfTI or NRRD file, or all CT of a folder; other files in it are skipped"
 EXAMPLE = "diffusionct standardize scans/patient_01 standardized/patient_01 --preview"
@@ -34,48 +25,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("input", metavar="IN", help="DICOM file, volume (.nii, .nii.gz, .nrrd) or folder; only read")
     add("output", metavar="OUT", help="folder outside of IN; mirrors the paths of IN and gets run_report.json")
-    add("--model", metavar="M", help=MODEL_HELP)
     add("--system", metavar="NAME", help="a system of the comparison in DiffusionCT's place (`diffusionct info` names "
         "them), with the folder that training/train_system.py wrote as --model")  # fmt: skip
-    add("--target", metavar="KERNEL", help='kernel by name, such as "Br40"; default: the standard of the checkpoint')
-    add("--reference", metavar="R", help="file, or folder with one DICOM series, whose texture to take in place of a kernel "
-        "by name")  # fmt: skip
-    add("--noise", type=noise_level, default="keep", metavar="N", help='"keep" the dose of each scan (default), take over '
-        'that of the "target", or noise in soft tissue in HU')  # fmt: skip
-    add("--source", metavar="REPORT", help="run_report.json of an earlier run over the same scans: its estimates are taken over, "
-        "so that slices which arrive late become what they would have become then")  # fmt: skip
-    add("--steps", type=count, metavar="N", help="denoising steps; default: what the checkpoint recommends")
-    add("--seed", type=seed, default=0, metavar="S", help="seed of the noise that the slices of a series share "
-        "(default: %(default)s)")  # fmt: skip
-    add("--device", metavar="D", help='"cpu", "cuda", "cuda:1"; default: the first GPU, else the CPU')
-    add("--batch-size", type=count, metavar="B", help="slices at a time on a GPU (default: 8); a CPU takes one by one")
     add("--series-list", metavar="TSV", help="list that `diffusionct plan IN` printed, of which to do --index: several jobs may "
         "then share OUT, and `diffusionct merge OUT` makes one report of theirs")  # fmt: skip
     add("--index", type=count, metavar="N", help="which series of the list, from 1")
     add("--chunk", type=count, metavar="K", help="do K series of the list, the N-th K of them (default: 1)")
-    add("--samples", type=count, default=1, metavar="K", help="samples of each slice: the derived file is the "
-        "first, whatever K; with more than 1 all of them and their spread go to OUT/samples (default: %(default)s)"
-    )  # fmt: skip
-    add("--overwrite", action="store_true", help="make all anew; without it an interrupted run is resumed: what an "
-        "earlier one with the same input, model and options has finished stays")  # fmt: skip
-    add("--again", action="store_true", help="also standardize what DiffusionCT has standardized before; without it such "
-        "files are left alone")  # fmt: skip
-    add("--fast", action="store_true", help="for GPUs, on a CPU it is slower: networks in bfloat16, compiled; the files have "
-        "other pixels and UIDs than without it")  # fmt: skip
-    add("--preview", action="store_true", help="also write pictures (input, output, difference, spread of the samples, "
-        "enlarged crops of lung and soft tissue) to OUT/preview: the middle slice of each series and one a quarter to either "
-        "side")  # fmt: skip
-    add("--page", action="store_true", help="also write a page for each series, OUT/page_01.html and so on: before, after, "
-        "difference and swipe of up to 12 slices in a browser; it loads nothing and names no patient")  # fmt: skip
-    add("--slice-thickness", type=number_of("mm"), metavar="MM", help="of the volumes, which do not say it; default: the "
-        "distance of their slices")  # fmt: skip
-    add("--series-uid", metavar="UID", help="names the one volume to the noise: with the SeriesInstanceUID and "
-        "thickness of its DICOM series, and its estimate (--source), it becomes what that becomes; default: a hash of its HU")  # fmt: skip
+    add("--ray", metavar="ADDRESS", help='do the series on the workers of a Ray cluster at this address, or with "local" on all '
+        "cores of this machine; IN and OUT must be at the same paths everywhere")  # fmt: skip
+    add_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Standardize, and print what was written and what failed; a failure of any file is a failure."""
-    require_paths(IN=options.input, reference=options.reference, source=options.source)
+    require_paths(IN=options.input, reference=options.reference, source=options.known_source)
     require_folder("OUT", options.output)
     require_outside(options.output, options.input)
     if options.target is not None and options.reference is not None:
@@ -84,7 +47,15 @@ def run(options: argparse.Namespace) -> int:
         require_model(options.model)
     if (options.series_list is None) != (options.index is None) or (options.chunk and options.index is None):
         raise UsageError("--series-list and --index belong together, and --chunk to them; give both or none of them.")
-    if options.series_list is None:
+    if options.ray is not None and options.series_list is not None:
+        raise UsageError("--ray does all series, and --series-list some; give one of them.")
+    if options.ray is not None and options.system is not None:
+        raise UsageError("--ray has workers that load a checkpoint, and none of --system; leave one of them out.")
+    if options.ray is not None:
+        from ..standardize.on_ray import standardize_on_ray as standardize
+
+        listed = {"address": options.ray}
+    elif options.series_list is None:
         from ..standardize.folder import standardize_folder as standardize
 
         listed = {}
@@ -94,37 +65,21 @@ def run(options: argparse.Namespace) -> int:
         require_paths(**{"--series-list": options.series_list})
         listed = {"series_list": options.series_list, "index": options.index, "chunk": options.chunk or 1}
 
-    pipe = None
+    settings, pipe = options_of(options), None
     if options.system is not None:
         if options.fast:
             raise UsageError("--fast has no effect with --system; leave one of them out.")
         from ..comparison.systems import load_as_pipeline
 
-        pipe = load_as_pipeline(options.system, options.model, options.device)
-    bar = ProgressBar("standardize", unit="slice" if options.samples == 1 else "sample")
+        pipe = load_as_pipeline(options.system, settings.pop("model"), settings.pop("device"))
+    bar = ProgressBar("standardize", unit="slice" if options.num_samples == 1 else "sample")
     with patients_kept_out_of_the_log(options.input, options.output, options.reference), bar as progress:
         report = standardize(
             options.input,
             options.output,
             **listed,
-            known_source=options.source,
-            model=options.model if pipe is None else None,
-            target=options.target,
-            reference=options.reference,
-            noise=options.noise,
-            num_inference_steps=options.steps,
-            seed=options.seed,
-            device=options.device if pipe is None else None,
-            batch_size=options.batch_size,
-            num_samples=options.samples,
-            preview=options.preview,
-            page=options.page,
-            overwrite=options.overwrite,
-            again=options.again,
+            **settings,
             pipe=pipe,
-            fast=options.fast,
-            series_uid=options.series_uid,
-            slice_thickness=options.slice_thickness,
             progress=progress,
         )
     return tell(report)
@@ -167,28 +122,3 @@ def tell(report: dict[str, Any]) -> int:
     if failures or report["stopped"]:
         return EXIT_FAILURE
     return EXIT_MISSED if report["missed"] else EXIT_OK
-
-
-def noise_level(text: str) -> str | float:
-    """Parse "keep", "target" or a number of HU.
-
-    Raises:
-        ArgumentTypeError: for anything else.
-    """
-    if text in ("keep", "target"):
-        return text
-    level = above_zero(text)
-    if level is None:
-        raise argparse.ArgumentTypeError(f'must be "keep", "target" or a number of HU above 0, got {text!r}')
-    return level
-
-
-def seed(text: str) -> int:
-    """ "7" -> 7.
-
-    Raises:
-        ArgumentTypeError: no integer of 0 to 2^63 - 1.
-    """
-    if not (text.isascii() and text.isdecimal()) or int(text) > MAX_SEED:
-        raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is an integer of 0 to 2^63 - 1")
-    return int(text)

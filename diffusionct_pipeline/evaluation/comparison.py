@@ -23,6 +23,7 @@ from ..metrics.uncertainty import require_samples
 from ..radiomics import DEFAULT_SETTINGS, Features, RadiomicSettings, feature_names
 from ..utils.files import require_writable, whole_folder
 from ..utils.optional import import_optional
+from ..utils.stages import stage
 from ..utils.usage import UsageError
 from .geometry import Geometry, Series, find_series, match_slices
 from .masks import read_mask
@@ -95,6 +96,7 @@ def evaluate_series(
             baseline=baseline, labels=labels, names=names, samples=samples, workers=workers, progress=progress, kept=kept,
         )  # fmt: skip
         with whole_folder(out, temporaries=kept) as part:
+            stage("drawing the figures")
             write_report(evaluation, part, mask=mask, use_combat=use_combat, use_images=use_images, formats=formats)
     return evaluation
 

@@ -62,9 +62,10 @@ class Derivation:
     measured: str = ""
     system: str = ""
 
-    def of_source(self, source: ScanEstimate, noise: str | float) -> Derivation:
-        """Return a copy for one scan, described by its estimate, and a noise level."""
-        return replace(self, source=source.digest(), noise=noise if isinstance(noise, str) else f"{noise:g} HU")
+    def of_source(self, source: ScanEstimate, noise: str | float, num_inference_steps: int) -> Derivation:
+        """Return a copy for one scan, described by its estimate, a noise level and the denoising steps that it took."""
+        level = noise if isinstance(noise, str) else f"{noise:g} HU"
+        return replace(self, source=source.digest(), noise=level, num_inference_steps=num_inference_steps)
 
     def named(self, reached: Reached) -> Derivation:
         """Return a copy that names the kernel measured on the results."""

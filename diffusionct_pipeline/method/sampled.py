@@ -105,4 +105,4 @@ def require_plausible(results: Sequence[np.ndarray], slices: Sequence[HUSlice], 
 
 def described(scheduler: Scheduler, steps: int) -> str:
     """Name a scheduler in a message."""
-    return f"The scheduler {type(scheduler).__name__} with {steps} steps"
+    return f"The scheduler {type(scheduler).__name__} with {steps} step{'s' * (steps != 1)}"

@@ -36,6 +36,7 @@ ALIASED_LP_CM = 6.0
 ANGLES = 12
 # A level with a larger standard deviation counts as unknown: then the target's noise is the safer choice.
 LARGEST_LEVEL_DEVIATION = 0.4
+NEGLIGIBLY_SMOOTHED = 0.01  # below this probability, sampling changes no power by a thousandth
 SURELY_SMOOTHED = 0.5  # above this probability the noise does not show the dose
 # Log power, rms, by which the noise of seven real series differed from the standard's level.
 USUAL_DOSE_DEVIATION = 0.45

@@ -10,8 +10,9 @@ from typing import Any
 from ..dicom import DicomError, FolderScan, SkippedKind, scan_folder
 from ..dicom.reading import SliceHeader, read_dataset
 from ..pipeline import DiffusionCTPipeline
-from ..standardize.folder import run_job
-from ..standardize.run import FolderOptions, make_job
+from ..standardize.folder import standardize_all
+from ..standardize.options import FolderOptions
+from ..standardize.run import make_run
 from ..utils.files import locked_folder, remove_temporaries, write_whole
 from ..utils.paths import without_folders
 from ..utils.version import __version__
@@ -141,13 +142,13 @@ def run(found: FolderScan, rule: Rule, pipe: DiffusionCTPipeline, work: Path, re
         target=rule.target,
         reference=rule.reference,
         noise=rule.noise,
-        source=known,
+        known_source=known,
     )
     scan = Sources(found.folder, found.series, found.skipped, remarks=found.remarks)
-    job = make_job(scan, work / "out", options, None, pipe)
-    with locked_folder(job.output):
-        remove_temporaries(job.output)
-        report = run_job(job)
+    of_series = make_run(scan, work / "out", options, None, pipe)
+    with locked_folder(of_series.output):
+        remove_temporaries(of_series.output)
+        report = standardize_all(of_series)
     if report["stopped"]:
         raise OSError(report["stopped"])
     return report

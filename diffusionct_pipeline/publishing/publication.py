@@ -9,6 +9,7 @@ from pathlib import Path
 from diffusers import DiffusionPipeline
 
 from ..pipeline import DiffusionCTPipeline
+from ..utils.stages import stage
 from .card import write_card
 from .comparing import require_same
 from .contents import HALF, write_contents
@@ -52,6 +53,7 @@ def prepare(checkpoint: str | Path, folder: str | Path, repo_id: str, license: s
     write_contents(checkpoint, folder)
     write_card(folder, repo_id, license)
     require_no_private_text(folder)
+    stage("comparing what would be uploaded with the checkpoint")
     require_same(source, DiffusionCTPipeline.from_pretrained(folder), "the folder to upload")
     DiffusionCTPipeline.from_pretrained(folder, variant=HALF)  # loads, whole and finite: 65504 is float16's largest
 
@@ -85,7 +87,9 @@ def publish(
     with tempfile.TemporaryDirectory(prefix="diffusionct-") as folder:
         prepare(checkpoint, folder, repo_id, license)
         repository.open(private)
+        stage("uploading")
         commit = repository.upload(folder)
+        stage("loading the upload back")
         verify(folder, repository, commit)
     if not private:
         repository.show()

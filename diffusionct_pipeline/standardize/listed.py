@@ -15,12 +15,13 @@ from typing import Any
 
 from ..utils.devices import one_thread
 from ..utils.files import locked_folder, remove_temporaries, visible_names, write_whole
-from ..utils.paths import without_folders
+from ..utils.paths import relative_path, without_folders
 from ..volumes.inputs import Sources, require_apart, scan_source
 from .earlier_run import known_scans
-from .folder import run_job
+from .folder import standardize_all
+from .options import FolderOptions
 from .report import REPORT_FILE, split_skipped
-from .run import FolderOptions, Job, make_job
+from .run import FolderRun, make_run
 from .series_list import ListedSeries, chosen, list_series, read_list, scan_listed
 from .standardizer import Standardizer
 
@@ -41,7 +42,6 @@ def standardize_listed(
     index: int,
     chunk: int = 1,
     *,
-    known_source: str | os.PathLike | None = None,
     pipe: Standardizer | None = None,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
@@ -56,9 +56,9 @@ def standardize_listed(
         series_list: File that `series_list.write_list` wrote.
         index: Which chunk, from 1.
         chunk: Series in a chunk.
-        known_source, pipe: As of `standardize_folder`.
+        pipe: As of `standardize_folder`.
         progress: Called with the samples done and all.
-        **options: Others of `standardize_folder`.
+        **options: See `FolderOptions`.
 
     Returns:
         The reports of these series as one, see `standardize_folder`.
@@ -66,7 +66,7 @@ def standardize_listed(
     Raises:
         As `standardize_folder`. BlockingIOError: another job does one of the series, or a run all of them.
     """
-    source, output, settings = Path(source), Path(output), FolderOptions(**options, source=known_source)
+    source, output, settings = Path(source), Path(output), FolderOptions(**options)
     listed = read_list(series_list)
     wanted = chosen(listed, index, chunk)
     scans = [scan_listed(source, item, settings.again) for item in wanted]
@@ -76,10 +76,10 @@ def standardize_listed(
     shown, total = 0, sum(scan.slices for scan in scans) * settings.num_samples
     reports = []
     with one_thread():
-        job = make_job(scans[0], output, settings, None, pipe)
+        run = make_run(scans[0], output, settings, None, pipe)
         for item, scan in zip(wanted, scans):
             before = shown
-            of_series = job_of_series(job, item, scan, listed.index(item))
+            of_series = run_of_series(run, item, scan, listed.index(item))
             if progress is not None:
                 of_series.progress = lambda done, _, before=before: progress(before + done, total)
             reports.append(run_alone(of_series))
@@ -89,22 +89,22 @@ def standardize_listed(
     return {key: value for key, value in joined(reports).items() if key != "results"}
 
 
-def job_of_series(job: Job, listed: ListedSeries, scan: Sources, before: int) -> Job:
-    """The run over one series, with the model and the target of a job."""
+def run_of_series(run: FolderRun, listed: ListedSeries, scan: Sources, before: int) -> FolderRun:
+    """The run over one series, with the model and the target of a run."""
     report_file = Path(SERIES_FOLDER, listed.id, REPORT_FILE)
-    known = job.known
-    if not job.options.overwrite and job.options.source is None and job.target is not None:
-        known = known | known_scans(job.output / report_file, job.derivation.model_id)
+    known = run.known
+    if not run.options.overwrite and run.options.known_source is None and run.target is not None:
+        known = known | known_scans(run.output / report_file, run.derivation.model_id)
     return replace(
-        job, scan=scan, report_file=report_file, before=before, known=known, started=time.time(), begun=time.time(),
-        entries=[], results=set(), uids={}, lost=[], others=[], latents=[],
+        run, scan=scan, report_file=report_file, before=before, known=known, started=time.time(), begun=time.time(),
+        entries=[], results=set(), uids={}, lost=[], others=[],
     )  # fmt: skip
 
 
-def run_alone(job: Job) -> dict[str, Any]:
+def run_alone(run: FolderRun) -> dict[str, Any]:
     """Run a job of one series while nobody else does that series, nor a run the whole output folder."""
-    with locked_folder(job.output, shared=True), locked_folder((job.output / job.report_file).parent):
-        return run_job(job)
+    with locked_folder(run.output, shared=True), locked_folder((run.output / run.report_file).parent):
+        return standardize_all(run)
 
 
 def merge_reports(
@@ -139,7 +139,9 @@ def merge_reports(
             gone = f"{len(missing)} of {len(wanted)} series were not begun, {missing[0]} for one"
             report["stopped"] = "; ".join(filter(None, [report["stopped"], gone]))
         if scan is not None:
+            scan, no_ct = without_masks(scan, report["skipped"])
             junk, unusable = split_skipped(scan.skipped, scan.folder)
+            junk += no_ct
             in_series = report["failures"] - len(report["unusable"])
             complete = {"slices": scan.slices, "skipped": junk, "unusable": unusable, "remarks": scan.remarks}
             report |= without_folders(
@@ -155,6 +157,14 @@ def merge_reports(
         report["others"] = [] if report["stopped"] else sorted(set(visible_names(output)) - results - {REPORT_FILE})
         write_whole(output / REPORT_FILE, json.dumps(report, indent=2) + "\n")
     return report
+
+
+def without_masks(scan: Sources, skipped: Sequence[dict[str, str]]) -> tuple[Sources, list[dict[str, str]]]:
+    """What is left of an input without the volumes that jobs found to be no CT, and what they say of these."""
+    names = {str(relative_path(header.path, scan.folder)): header for header in scan.volumes}
+    no_ct = [item for item in skipped if item["path"] in names]
+    masks = [names[item["path"]] for item in no_ct]
+    return replace(scan, volumes=[header for header in scan.volumes if header not in masks]), no_ct
 
 
 def joined(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 
 from ..pipeline import DiffusionCTPipeline
 from ..utils.devices import first_line, usable_device
+from ..utils.stages import stage
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ def load_pipeline(model: str | os.PathLike | None = None, device: str | None = N
         ValueError: naming the model or device and the reason.
     """
     place = usable_device(device)
+    stage("loading the checkpoint")
     try:
         diffusers.utils.logging.disable_progress_bar()  # three small files
         pipe = DiffusionCTPipeline.from_pretrained(model)

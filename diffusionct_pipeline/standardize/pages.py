@@ -12,41 +12,41 @@ from ..page.view import View, shown_indices
 from ..utils.files import write_whole
 from ..volumes import VolumeHeader, read_volume
 from .report import SeriesEntry
-from .run import Job, failures_listed
+from .run import FolderRun
 
 UNKNOWN = "unknown kernel"
 
 
-def write_series_page(job: Job, series: CTSeries) -> None:
+def write_series_page(run: FolderRun, series: CTSeries) -> None:
     """Write the page of the series that the run has just dealt with; slices without a result are left out of it."""
-    paths = [path for path in series.paths if str(job.name(path)) in job.results]
-    with failures_listed(job, job.entries[-1], series.paths[:1], slices=0):
+    paths = [path for path in series.paths if str(run.name(path)) in run.results]
+    with run.record_failures(run.entries[-1], series.paths[:1], slices=0):
         chosen = [paths[index] for index in shown_indices(len(paths), series.shape)]
-        pairs = [(read_slice(path).hu, read_slice(job.output / job.name(path)).hu) for path in chosen]
-        _write(job, [series.paths.index(path) for path in chosen], pairs, series.shape)
+        pairs = [(read_slice(path).hu, read_slice(run.output / run.name(path)).hu) for path in chosen]
+        _write(run, [series.paths.index(path) for path in chosen], pairs, series.shape)
 
 
-def write_volume_page(job: Job, header: VolumeHeader) -> None:
+def write_volume_page(run: FolderRun, header: VolumeHeader) -> None:
     """Write the page of the volume that the run has just dealt with, if it has a result."""
-    name = str(job.name(header.path))
-    if name not in job.results:
+    name = str(run.volume_name(header.path))
+    if name not in run.results:
         return
-    with failures_listed(job, job.entries[-1], [header.path], slices=0):
-        before, after = read_volume(header.path), read_volume(job.output / name)
+    with run.record_failures(run.entries[-1], [header.path], slices=0):
+        before, after = read_volume(header.path), read_volume(run.output / name)
         count, *shape = header.grid.slices_shape
         chosen = shown_indices(count, tuple(shape))
-        _write(job, chosen, [(before.slice_hu(index), after.slice_hu(index)) for index in chosen], tuple(shape))
+        _write(run, chosen, [(before.slice_hu(index), after.slice_hu(index)) for index in chosen], tuple(shape))
 
 
-def _write(job: Job, indices: list[int], pairs: list, shape: tuple[int, int]) -> None:
+def _write(run: FolderRun, indices: list[int], pairs: list, shape: tuple[int, int]) -> None:
     """Write a page, unless it would be empty."""
     if not indices:
         return
-    entry, number = job.entries[-1], len(job.entries)
+    entry, number = run.entries[-1], run.before + len(run.entries)
     name = Path(f"page_{number:02d}.html")
-    job.require_output()
-    write_whole(job.output / name, page_html(view_of(entry, indices, shape), pairs, number, job.derivation.model_id))
-    job.results.add(str(name))
+    run.require_output()
+    write_whole(run.output / name, page_html(view_of(entry, indices, shape), pairs, number, run.derivation.model_id))
+    run.results.add(str(name))
 
 
 def view_of(entry: SeriesEntry, indices: list[int], shape: tuple[int, int]) -> View:

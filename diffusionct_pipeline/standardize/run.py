@@ -8,26 +8,27 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..dicom.sample_files import SAMPLES_FOLDER
 from ..method.provenance import Derivation
-from ..method.step import Step, Target, require_noise
+from ..method.step import Target, require_noise
 from ..utils.files import full_disk, visible_names, write_whole
 from ..utils.paths import relative_path
 from ..utils.seeds import MAX_SEED
-from ..utils.usage import UsageError, about_arguments
+from ..utils.stages import stage
+from ..utils.usage import about_arguments
 from ..volumes.inputs import Sources
+from .bids import derivative_name
 from .earlier_run import KnownScan, given_scans, known_scans
-from .likeness import SliceLatent
 from .loading import load_pipeline, make_fast
+from .options import FolderOptions
 from .report import REPORT_FILE, SeriesEntry, make_report
 from .standardizer import Standardizer
 
@@ -38,97 +39,15 @@ GONE = "was removed or replaced while the run went on"
 NOT_ENDED = "not ended: it still runs, or was killed"
 
 
-@dataclass(frozen=True)
-class FolderOptions:
-    """How a run standardizes; `standardize_folder` explains each."""
-
-    model: str | os.PathLike | None = None
-    target: str | None = None
-    reference: str | os.PathLike | None = None
-    noise: str | float = "keep"
-    source: str | os.PathLike | None = None
-    num_inference_steps: int | None = None
-    seed: int = 0
-    device: str | None = None
-    batch_size: int | None = None
-    num_samples: int = 1
-    preview: bool = False
-    page: bool = False
-    overwrite: bool = False
-    again: bool = False
-    fast: bool = False
-    series_uid: str | None = None
-    slice_thickness: float | None = None
-
-    def require_apply(self, sources: Sources) -> None:
-        """Refuse options that have no meaning for what there is to standardize.
-
-        Raises:
-            ValueError: naming the option and what is legal.
-        """
-        count = len(sources.volumes)
-        if self.num_samples != 1 and count:
-            raise UsageError(
-                f'`num_samples` is {self.num_samples}, but the input holds volumes, "{sources.volumes[0].path}" for '
-                "one; samples are written for DICOM only. Leave it out, or call the pipeline in Python."
-            )
-        if self.slice_thickness is not None and not count:
-            raise UsageError(
-                f"`slice_thickness` is {self.slice_thickness}, but the input holds no volume, and DICOM has its own; "
-                "leave it out."
-            )
-        if self.series_uid is not None and (count != 1 or sources.series):
-            raise UsageError(
-                f"`series_uid` is {self.series_uid!r}, but the input holds {count} volumes and "
-                f"{len(sources.series)} DICOM series; it is legal for one volume alone."
-            )
-
-    def require_nothing_to_load(self) -> None:
-        """Refuse options of loading, for a run whose pipeline is loaded.
-
-        Raises:
-            UsageError: naming the option.
-        """
-        for name in ("model", "device", "fast"):
-            if getattr(self, name):
-                raise UsageError(f"`{name}` has no effect with `pipe`, which is loaded; leave one of them out.")
-
-    def as_json(self) -> dict[str, Any]:
-        """The options, the checkpoint by its name; what is special only where it was given."""
-        special = ("again", "page", "series_uid", "slice_thickness", "source")
-        chosen = {
-            name: value for name, value in asdict(self).items() if name not in special or value not in (None, False)
-        }
-        if self.source is not None:
-            chosen["source"] = REPORT_FILE  # its folder may name a patient
-        return {**chosen, "model": "embedded" if self.model is None else str(self.model)}
-
-
-@dataclass(frozen=True, eq=False)
-class ScanTask:
-    """How the slices of the present scan become results.
-
-    Attributes:
-        step: None for a system of the comparison, and for a denoiser whose target is fixed.
-        derivation: What derived files say.
-        trial: Place in the scan -> HU of the results that were made to be checked.
-        warning: The first thing that was not reached, by what was measured, "" for none; it names no path and no patient.
-    """
-
-    step: Step | None
-    derivation: Derivation
-    trial: Mapping[int, np.ndarray]
-    warning: str = ""
-
-
 @dataclass
-class Job:
+class FolderRun:
     """A run over a folder.
 
     Attributes:
         scan: What there is to do, and what was left out.
         output: Output folder.
-        options: The caller's, with `num_inference_steps` and `device` as they are used.
+        options: The caller's, with `device` as it is used, and with the most `num_inference_steps`.
+        steps: Denoising steps that the caller asked for; None leaves them to the pipeline, scan by scan.
         pipe: The one pipeline.
         target: Where to; None for a system of the comparison and for a denoiser whose target is fixed.
         derivation: What derived files say about their making.
@@ -145,9 +64,7 @@ class Job:
         others: Files below `output`, relative, which are not of this run; known at the end.
         folder: Which folder `output` is, as it is when the run begins.
         reported: `time.monotonic()` of the last report.
-        latents: What the latents of the present series say of its likeness to training.
         known: UID of a scan -> what an earlier run says of it.
-        task: Of the present scan.
         report_file: Where the report is, below `output`; elsewhere than usual, the run is one of several that share `output`.
         before: Series of the list before the first one of this run.
         loaded: What the report says of a pipeline that was loaded before the run, in place of the options of loading.
@@ -156,6 +73,7 @@ class Job:
     scan: Sources
     output: Path
     options: FolderOptions
+    steps: int | None
     pipe: Standardizer
     target: Target | None
     derivation: Derivation
@@ -172,9 +90,7 @@ class Job:
     others: list[str] = field(default_factory=list)
     folder: os.stat_result | None = None
     reported: float = -math.inf
-    latents: list[SliceLatent] = field(default_factory=list)
     known: dict[str, KnownScan] = field(default_factory=dict)
-    task: ScanTask | None = None
     report_file: Path = Path(REPORT_FILE)
     before: int = 0
     loaded: dict[str, str] = field(default_factory=dict)
@@ -205,6 +121,11 @@ class Job:
         """What the report and OUT call a file of IN."""
         return relative_path(path, self.scan.folder)
 
+    def volume_name(self, path: Path) -> Path:
+        """What OUT calls the result of a volume of IN."""
+        name = self.name(path)
+        return derivative_name(name) if self.options.bids else name
+
     def has_output(self) -> bool:
         """Whether the output folder is still the one that the run began with."""
         try:
@@ -220,6 +141,27 @@ class Job:
         """
         if not self.has_output():
             raise FileNotFoundError(errno.ENOENT, GONE, str(self.output))
+
+    @contextmanager
+    def record_failures(self, entry: SeriesEntry, paths: Sequence[Path], slices: int | None = None) -> Iterator[None]:
+        """Enter whatever fails inside in the report, with the files that it concerns; the run goes on.
+
+        Args:
+            entry: Of the series.
+            paths: The files.
+            slices: How many slices they hold; None: one each.
+        """
+        try:
+            yield
+        except Exception as error:  # one bad file must not stop the rest, whatever is bad about it
+            logger.debug("failed: %s", paths, exc_info=True)
+            reason = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
+            if isinstance(error, OSError) and error.filename and error.strerror:
+                reason = f'"{error.filename}": {error.strerror}'
+            entry.failures += [{"path": str(self.name(path)), "reason": reason} for path in paths]
+            if full_disk(error) or not self.has_output():
+                self.stopped = reason
+            self.count(len(paths) if slices is None else slices)
 
     def claim(self, uid: str, name: Path) -> None:
         """Take note of the UID of a result.
@@ -280,17 +222,17 @@ class Job:
         return report
 
 
-def make_job(
+def make_run(
     scan: Sources,
     output: Path,
     options: FolderOptions,
     progress: Callable[[int, int], None] | None,
     pipe: Standardizer | None = None,
-) -> Job:
+) -> FolderRun:
     """Load the model, unless it is loaded already, check the options and measure the texture of the reference.
 
     Args:
-        scan, output, options, progress: As of `Job`.
+        scan, output, options, progress: As of `FolderRun`.
         pipe: What is loaded already; None loads what the options name.
 
     Raises:
@@ -316,19 +258,21 @@ def make_job(
             pipe.resolve_target(options.target)
     references = []
     if options.reference is not None:
+        stage("measuring the reference")
         references = pipe.image_processor.load(options.reference, None, "reference")
     target = pipe.resolve_target(options.target, references, options.batch_size)
     derivation = pipe.derivation(steps, target)
     with about_arguments():
-        known = given_scans(options.source, derivation.model_id)
+        known = given_scans(options.known_source, derivation.model_id)
     if target is None:
         with about_arguments():
-            pipe.require_no_target(options.target, options.noise, options.source)
+            pipe.require_no_target(options.target, options.noise, options.known_source)
     elif not options.overwrite:
         known = known_scans(output / REPORT_FILE, derivation.model_id) | known
-    return Job(
+    return FolderRun(
         scan=scan,
         output=output,
+        steps=options.num_inference_steps,
         options=replace(options, num_inference_steps=steps, device=str(pipe.device)),
         pipe=pipe,
         target=target,
@@ -344,29 +288,6 @@ def make_job(
 def named_as_loaded(derivation: Derivation) -> dict[str, str]:
     """What the report says in place of the options of loading."""
     return {"model": "as loaded"} | ({"system": derivation.system} if derivation.system else {})
-
-
-@contextmanager
-def failures_listed(job: Job, entry: SeriesEntry, paths: list[Path], slices: int | None = None) -> Iterator[None]:
-    """Whatever fails inside is entered in the report with the files that it concerns, and the run goes on.
-
-    Args:
-        job: The run.
-        entry: Of the series.
-        paths: The files.
-        slices: How many they hold; None: one each.
-    """
-    try:
-        yield
-    except Exception as error:  # one bad file must not stop the rest, whatever is bad about it
-        logger.debug("failed: %s", paths, exc_info=True)
-        reason = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
-        if isinstance(error, OSError) and error.filename and error.strerror:
-            reason = f'"{error.filename}": {error.strerror}'
-        entry.failures += [{"path": str(job.name(path)), "reason": reason} for path in paths]
-        if full_disk(error) or not job.has_output():
-            job.stopped = reason
-        job.count(len(paths) if slices is None else slices)
 
 
 def generator_for(seed: int) -> torch.Generator:

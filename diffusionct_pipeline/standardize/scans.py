@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,13 +12,32 @@ from ..dicom import CTSeries, DicomError, read_slice
 from ..estimation import estimate_kernel_of_series, estimate_kernel_of_slices
 from ..estimation.scan_estimate import ScanEstimate
 from ..image_processor import HUSlice, from_dicom
+from ..method.provenance import Derivation
 from ..method.reached import Reached
 from ..method.step import Step, Target
 from ..pipeline import DiffusionCTPipeline, checked_indices
+from ..utils.stages import stage
 from .report import SeriesEntry
-from .run import Job, ScanTask
+from .run import FolderRun
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class ScanTask:
+    """How the slices of the present scan become results.
+
+    Attributes:
+        step: None for a system of the comparison, and for a denoiser whose target is fixed.
+        derivation: What derived files say.
+        trial: Place in the scan -> HU of the results that were made to be checked.
+        warning: The first thing that was not reached, by what was measured, "" for none; it names no path and no patient.
+    """
+
+    step: Step | None
+    derivation: Derivation
+    trial: Mapping[int, np.ndarray]
+    warning: str = ""
 
 
 class SeriesSlices(Sequence):
@@ -38,34 +58,39 @@ class SeriesSlices(Sequence):
         return from_dicom(read_slice(self.series.paths[index]))
 
 
-def begin_scan(job: Job, entry: SeriesEntry, slices: Sequence[HUSlice], seed_of: Callable[[HUSlice], int]) -> ScanTask:
+def begin_scan(
+    run: FolderRun, entry: SeriesEntry, slices: Sequence[HUSlice], seed_of: Callable[[HUSlice], int]
+) -> ScanTask:
     """Estimate a scan, or take what an earlier run knows of it, and measure what some of its results show.
 
     Args:
-        job: The run.
+        run: The run.
         entry: Of the scan; gets what is found.
         slices: All of it.
         seed_of: Slice -> seed of its noise.
     """
-    if job.target is None:
-        return ScanTask(None, job.derivation, {})
-    known = job.known.get(entry.uid)
+    if run.target is None:
+        return ScanTask(None, run.derivation, {})
+    known = run.known.get(entry.uid)
+    if known is None or known.reached is None:
+        stage("estimating kernel and noise of a series, and what results of it show")
     few: list[tuple[int, HUSlice]] = []
     if known is None or known.reached is None:
         few = readable(slices)
         if not few:  # each is listed with its own reason as it is read for its result
-            return ScanTask(None, job.derivation, {})
+            return ScanTask(None, run.derivation, {})
     source = (
-        known.source if known else estimate_scan(job.pipe, slices, [item for _, item in few], job.options.batch_size)
+        known.source if known else estimate_scan(run.pipe, slices, [item for _, item in few], run.options.batch_size)
     )
-    step = job.pipe.step(source, job.target, job.options.noise)
-    derivation = job.derivation.of_source(source, job.options.noise)
+    step = run.pipe.step(source, run.target, run.options.noise)
+    taken = run.steps or run.pipe.recommended_steps(step)
+    derivation = run.derivation.of_source(source, run.options.noise, taken)
     trial: dict[int, np.ndarray] = {}
     if known and known.reached and known.derivation == derivation.digest():
         reached = known.reached
     else:
         few = few or readable(slices)
-        trial, reached = try_step(job.pipe, source, job.target, step, few, job.options.num_inference_steps, seed_of)
+        trial, reached = try_step(run.pipe, source, run.target, step, few, run.steps, seed_of)
     entry.source, entry.derivation, entry.reached = source.to_json(), derivation.digest(), reached.to_json()
     entry.told_by, entry.noise = source.told_by, step.noise
     not_reached = [*filter(None, [reached.remark]), *step.remarks]
@@ -99,7 +124,7 @@ def try_step(
     target: Target,
     step: Step,
     few: Sequence[tuple[int, HUSlice]],
-    num_inference_steps: int,
+    num_inference_steps: int | None,
     seed_of: Callable[[HUSlice], int],
 ) -> tuple[dict[int, np.ndarray], Reached]:
     """Standardize a few slices of a scan and measure what they show, before results are named after the target.
@@ -108,7 +133,7 @@ def try_step(
         pipe: The pipeline.
         source, target, step: The scan, where to, and what `pipe.step` gave for these.
         few: Slices with their places in the scan.
-        num_inference_steps: Denoising steps.
+        num_inference_steps: Denoising steps; None leaves them to the pipeline.
         seed_of: Slice -> seed of its noise.
 
     Returns:

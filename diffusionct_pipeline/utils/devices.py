@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import scipy.linalg  # noqa: F401  only a BLAS that is loaded can be limited
 import torch
+from threadpoolctl import threadpool_limits
 
 from .usage import UsageError
 
@@ -28,13 +30,15 @@ def usable_device(device: str | None) -> torch.device:
 def one_thread() -> Iterator[None]:
     """Compute on a single CPU thread while the block runs.
 
-    PyTorch sums in a different order with a different number of threads, which by default is the number of visible cores: the last
-    bits of a result would depend on the machine, or on what a batch system grants. Use several processes to use several cores.
+    PyTorch, and the BLAS of numpy and scipy, sum in a different order with a different number of threads, which by default is the
+    number of visible cores: the last bits of a result would depend on the machine, or on what a batch system grants. Use several
+    processes to use several cores.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)
 

@@ -17,6 +17,7 @@ OPTIONAL = {
     "highdicom": ("highdicom", "masks", "DICOM SEG masks"),
     "starlette": ("starlette", "app", "pages of the app"),
     "uvicorn": ("uvicorn", "app", "requests to the app"),
+    "ray": ("ray", "ray", "clusters of Ray"),
     "pandas": ("pandas", "cohorts", "tables of cohorts"),
     "pyarrow": ("pyarrow", "cohorts", "Parquet files"),
     "sklearn": ("scikit-learn", "cohorts", "classifiers of kernels"),

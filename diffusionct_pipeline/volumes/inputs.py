@@ -11,6 +11,7 @@ from ..dicom.errors import LEFT_ALONE
 from ..dicom.folders import series_of, visible_files
 from ..dicom.reading import SliceHeader
 from ..utils.paths import relative_path
+from ..utils.stages import stage
 from ..utils.usage import UsageError, require_outside
 from . import VolumeError, VolumeHeader, is_volume, read_volume_header
 from .files import is_result
@@ -55,6 +56,7 @@ def scan_source(source: Path, again: bool = False) -> Sources:
     if not source.exists():
         raise FileNotFoundError(f'"{source}" does not exist.')
     if source.is_dir():
+        stage("searching the input")
         sources = with_volumes(scan_folder(source, results=again), again)
         if not sources.volumes:
             sources.require_series()

@@ -107,7 +107,7 @@ class TestSource:
         alone = standardize_folder(tmp_path / "late", tmp_path / "alone", model=model)
         assert len(estimated) == 1
         found = standardize_folder(tmp_path / "late", tmp_path / "out", model=model, known_source=first / REPORT)
-        assert len(estimated) == 1 and found["options"]["source"] == REPORT
+        assert len(estimated) == 1 and found["options"]["known_source"] == "given"
         for number in (2, 5):
             assert (tmp_path / f"out/{number}.dcm").read_bytes() == (first / f"1/{number}.dcm").read_bytes()
             assert (tmp_path / f"alone/{number}.dcm").read_bytes() != (first / f"1/{number}.dcm").read_bytes()

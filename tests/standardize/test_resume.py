@@ -13,8 +13,8 @@ from helpers.tiny import tiny_pipeline
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.method.provenance import SEAL
-from diffusionct_pipeline.standardize import folder as module
 from diffusionct_pipeline.standardize import run as folder_job
+from diffusionct_pipeline.standardize import series_run as module
 from diffusionct_pipeline.standardize.folder import standardize_folder
 from diffusionct_pipeline.utils.files import LOCK_FILE
 
@@ -38,7 +38,7 @@ class TestWhatIsFinished:
     def test_is_left_alone_without_any_work(self, scans, tmp_path, model, monkeypatch, options):
         standardize_folder(scans, tmp_path / "out", model=model, **options)
         before, shown = stamps(tmp_path / "out"), []
-        monkeypatch.setattr(module, "standardize_slices", lambda *_: pytest.fail("must not run"))
+        monkeypatch.setattr(module.SeriesRun, "samples", lambda *_: pytest.fail("must not run"))
         report = standardize_folder(
             scans, tmp_path / "out", model=model, **options, progress=lambda *call: shown.append(call)
         )
@@ -84,11 +84,11 @@ class TestWhatIsFinished:
         (tmp_path / "out/1/2.dcm").unlink()
         sizes = []
 
-        def standardize_slices(job, series, slices, original=module.standardize_slices):
+        def samples(of_series, slices, original=module.SeriesRun.samples):
             sizes.append(len(slices))
-            return original(job, series, slices)
+            return original(of_series, slices)
 
-        monkeypatch.setattr(module, "standardize_slices", standardize_slices)
+        monkeypatch.setattr(module.SeriesRun, "samples", samples)
         assert counts(standardize_folder(scans, tmp_path / "out", model=model)) == (1, 2, 0)
         assert sizes == [2] and tree(tmp_path / "out") == before
 

@@ -1,9 +1,9 @@
 """`standardize IN OUT`: every slice of every series, nothing else, and never a source or a half-written file."""
 
+import argparse
 import dataclasses
 import errno
 import hashlib
-import inspect
 import json
 import os
 import shutil
@@ -20,8 +20,10 @@ from pydicom.uid import EnhancedCTImageStorage, SecondaryCaptureImageStorage
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.dicom import Skipped, SkippedKind, read_slice
 from diffusionct_pipeline.method.provenance import pixels_id
-from diffusionct_pipeline.standardize import folder as module
-from diffusionct_pipeline.standardize.folder import FolderOptions, preview_indices, standardize_folder
+from diffusionct_pipeline.standardize import series_run as module
+from diffusionct_pipeline.standardize.folder import standardize_folder
+from diffusionct_pipeline.standardize.options import FolderOptions, add_options, options_of
+from diffusionct_pipeline.standardize.previews import preview_indices
 from diffusionct_pipeline.standardize.report import is_junk
 
 HU = ramp(48, 64)
@@ -182,7 +184,7 @@ class TestBadFiles:
         def fail(*_):
             raise ZeroDivisionError("odd slice")
 
-        monkeypatch.setattr(module, "standardize_slices", fail)
+        monkeypatch.setattr(module.SeriesRun, "samples", fail)
         report = standardize_folder(scans, tmp_path / "out", model=model)
         assert report["failures"] == 3
         assert report["series"][0]["failures"][0]["reason"] == "ZeroDivisionError: odd slice"
@@ -223,12 +225,24 @@ class TestOptions:
             "fast": False,
         }
 
-    def test_are_those_of_the_function(self):
-        parameters = inspect.signature(standardize_folder).parameters.values()
-        defaults = {given.name: given.default for given in parameters if given.kind is given.KEYWORD_ONLY}
-        del defaults["progress"]
-        defaults["source"] = defaults.pop("known_source")
-        assert {field.name: field.default for field in dataclasses.fields(FolderOptions)} == defaults
+    def test_each_is_on_the_command_line_with_its_default(self):
+        parser = argparse.ArgumentParser()
+        add_options(parser)
+        assert FolderOptions(**options_of(parser.parse_args([]))) == FolderOptions()
+        given = options_of(parser.parse_args(["--steps", "3", "--source", "report.json", "--page", "--noise", "20"]))
+        assert FolderOptions(**given) == FolderOptions(
+            num_inference_steps=3, known_source="report.json", page=True, noise=20.0
+        )
+
+    def test_each_is_explained(self):
+        lacking = [
+            item.name for item in dataclasses.fields(FolderOptions) if f"    {item.name}: " not in FolderOptions.__doc__
+        ]
+        assert lacking == []
+
+    def test_an_unknown_one_is_refused(self, scans, tmp_path):
+        with pytest.raises(TypeError, match="kernel"):
+            standardize_folder(scans, tmp_path / "out", kernel="Br40")
 
     def test_the_embedded_checkpoint_has_a_name(self):
         assert FolderOptions().as_json()["model"] == "embedded"

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from helpers.dicom import make_slice, save
 from helpers.runs import HU, REPORT, tree, write_scans
+from helpers.volumes import affine_ras, nifti, phantom, volume_of
 
 from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.standardize.folder import standardize_folder
@@ -164,6 +165,25 @@ class TestJobs:
         with pytest.raises(FileNotFoundError, match="does not hold the series"):
             standardize_listed(tmp_path / "in", tmp_path / "out", listed, 3, model=model)
 
+    def test_write_the_pages_of_one_run(self, scans, listed, tmp_path, model):
+        standardize_folder(scans, tmp_path / "whole", model=model, page=True)
+        run_all(scans, tmp_path / "out", listed, model, page=True)
+        assert visible(tmp_path / "out") == tree(tmp_path / "whole")
+        assert len(list((tmp_path / "out").glob("page_*.html"))) == 3
+
+    def test_leave_out_a_mask_as_one_run_does(self, tmp_path, model, capsys):
+        folder = tmp_path / "in"
+        folder.mkdir()
+        for name, voxels in (("ct", volume_of(phantom())), ("mask", (volume_of(phantom()) > 0).astype("<i2"))):
+            (folder / f"{name}.nii").write_bytes(nifti(voxels, affine_ras()))
+        whole = standardize_folder(folder, tmp_path / "whole", model=model)
+        assert main(["plan", str(folder)]) == 0
+        (tmp_path / "series.tsv").write_text(capsys.readouterr().out)
+        reports = run_all(folder, tmp_path / "out", tmp_path / "series.tsv", model)
+        assert [item["failures"] for item in reports] == [0, 0]
+        assert timeless(merge_reports(tmp_path / "out", folder)) == timeless(whole)
+        assert timeless(merge_reports(tmp_path / "out")) == timeless(whole)
+
 
 class TestMerge:
     def test_says_what_no_job_has_begun(self, scans, listed, tmp_path, model, capsys):
@@ -222,8 +242,8 @@ class TestBytes:
             names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
             environment = {**os.environ, **dict.fromkeys(names, threads), "PYTHONPATH": str(Path(__file__).parents[2])}
             line = [sys.executable, "-c", code, "standardize", scans, tmp_path / threads, "--device", "cpu"]
-            if threads != "1":  # numpy estimates with its own threads, whose number this package does not set
-                line += ["--source", tmp_path / "1" / REPORT]
             done = subprocess.run(line, env=environment, capture_output=True, text=True)
             assert done.returncode in (0, 3), done.stderr
         assert tree(tmp_path / "1") == tree(tmp_path / "2") != {}
+        one, two = (json.loads((tmp_path / threads / REPORT).read_text())["series"][0] for threads in "12")
+        assert one["source"] is not None and one["source"] == two["source"], "to the last bit"

@@ -16,7 +16,7 @@ from helpers.volumes import COUNT, THICKNESS, affine_ras, nifti, nrrd, phantom, 
 from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.comparison.systems import load_as_pipeline
 from diffusionct_pipeline.dicom import read_series
-from diffusionct_pipeline.standardize import volumes as module
+from diffusionct_pipeline.standardize import volume_run as module
 from diffusionct_pipeline.standardize.folder import standardize_folder
 from diffusionct_pipeline.volumes import read_volume, read_volume_header
 

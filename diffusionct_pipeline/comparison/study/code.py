@@ -18,7 +18,7 @@ def code_hash(*modules: str) -> str:
     """Of modules of the package and all that they import of it, without comments, docstrings and types.
 
     Args:
-        modules: "systems.ddpm" for instance.
+        modules: "comparison.systems.ddpm" for instance.
     """
     waiting, found = list(modules), {}
     while waiting:

@@ -75,7 +75,7 @@ class OfSystem:
     def __init__(self, name: str, system: System, folder: Path | None = None, of_target: bool = False):
         self.name, self.system, self.of_target = name, system, of_target
         module = type(system).__module__.partition(".")[2]
-        code = code_hash(module, "systems.in_scan", "study.measuring")
+        code = code_hash(module, "comparison.systems.in_scan", "comparison.study.measuring")
         self.identity = f"{system_id(name, folder, system)} {code} {torch.__version__}"
         self.parameters = sum(p.numel() for network in networks(system) for p in network.parameters())
         is_embedded = name in SYSTEMS and isinstance(system, DiffusionCT)
@@ -109,7 +109,7 @@ class ScanOfCase:
     trained_seconds = 0.0
 
     def __init__(self, name: str):
-        self.name, self.identity = name, f"{name} {code_hash('study.measuring')}"
+        self.name, self.identity = name, f"{name} {code_hash('comparison.study.measuring')}"
 
     def can(self, test_set: TestSet) -> bool:
         """Whether there are such scans."""

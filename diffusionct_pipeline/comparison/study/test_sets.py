@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from ... import simulation
+from ... import physics, simulation
 from ...dicom import read_series, read_slice
 from ...image_processor import measured_hu
 from ...metrics.regions import TUMOUR_PIXELS, spread, tumour_sized_squares
@@ -142,9 +142,10 @@ class ScanStore:
     def __init__(self, folder: Path):
         self.folder, self._scanner = folder, None
         self.code = hashlib.sha256(f"{torch.__version__} {np.__version__}".encode())
-        for path in sorted(Path(simulation.__file__).parent.rglob("*")):
-            if path.suffix in (".py", ".json"):
-                self.code.update(path.read_bytes())
+        for package in (physics, simulation):
+            for path in sorted(Path(package.__file__).parent.rglob("*")):
+                if path.suffix in (".py", ".json"):
+                    self.code.update(path.read_bytes())
 
     def tumour(
         self, seed: int, index: int, kernels: Sequence[str], protocol: Protocol, slices: int, size: int, repeat: int = 0

@@ -56,7 +56,7 @@ class DiffusionCT:
         self.checkpoint = self.pipe  # what `fit` adapts
         self.by_reference, self.by_pairs, self.seed, self.without = by_reference, by_pairs, seed, without
         self.noise = noise
-        self.num_inference_steps = num_inference_steps or self.pipe.config.default_num_inference_steps
+        self.num_inference_steps = num_inference_steps
         self.reference: ScanEstimate | None = None
 
     @property

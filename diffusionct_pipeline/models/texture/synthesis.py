@@ -82,33 +82,43 @@ class TextureSynthesis(nn.Module):
         frequency = radial_frequency(PADDED, PADDED, pixel_spacing).flatten(1)  # [B,96*49]
         weights = ring_weights(frequency, self.rings, self.max_lp_cm).transpose(1, 2)  # [B,rings,96*49]
         changeable = (1 - torch.exp(-((frequency / self.kept_lp_cm) ** 2)))[:, None]
-        gain = torch.exp((_bordered(log_gain) @ weights) * changeable)  # [B,windows,96*49]
-        added = torch.exp(_bordered(log_added) @ weights) * changeable
-        # 3. Filter, and add up.
-        spectrum = gain * self._spectra(sample) + added * self._spectra(noise)
-        windows = torch.fft.irfft2(spectrum.unflatten(2, (PADDED, PADDED // 2 + 1)))
-        height, width = sample.shape[-2:]
-        return _overlap_add(windows, (height, width))
+        log_gain, log_added = _bordered(log_gain), _bordered(log_added)  # [B,h+2,w+2,rings]
+        windows, noise_windows = _windows(sample), _windows(noise)  # [B,h+2,w+2,64,64]
+        # 3. Filter a row of windows, and add it to the image: what a row needs stays in the cache of a core.
+        rows, columns = log_gain.shape[1:3]
+        image = sample.new_zeros(len(sample), (rows + 2) * STRIDE, (columns + 2) * STRIDE, dtype=torch.float32)
+        for row in range(rows):
+            gain = torch.exp((log_gain[:, row] @ weights) * changeable)  # [B,w+2,96*49]
+            added = torch.exp(log_added[:, row] @ weights) * changeable
+            kept = self._spectra(windows[:, row]) * gain[..., None]
+            spectrum = torch.addcmul(kept, self._spectra(noise_windows[:, row]), added[..., None])
+            spectrum = torch.view_as_complex(spectrum).unflatten(2, (PADDED, PADDED // 2 + 1))
+            strip = image[:, row * STRIDE : row * STRIDE + PADDED]
+            strip += _added_up(torch.fft.irfft2(spectrum))
+        start, (height, width) = REACH + TAIL, sample.shape[-2:]
+        return image[:, None, start : start + height, start : start + width]
 
-    def _spectra(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the spectra (B, windows, 96 * 49) of (B, 1, H, W) by row, from the window before the first to that after the last."""
-        windows = (
-            continued(image.float(), REACH, REACH, REACH, REACH)[:, 0]
-            .unfold(1, WINDOW, STRIDE)
-            .unfold(2, WINDOW, STRIDE)
-        )
-        return torch.fft.rfft2(windows * self.window, s=(PADDED, PADDED)).flatten(3).flatten(1, 2)
+    def _spectra(self, windows: torch.Tensor) -> torch.Tensor:
+        """Return the spectra (B, n, 96 * 49, 2), real and imaginary parts, of windows (B, n, 64, 64) padded for tails."""
+        spectra = torch.fft.rfft2(F.pad(windows * self.window, (TAIL, TAIL, TAIL, TAIL)))
+        return torch.view_as_real(spectra.flatten(2))
+
+
+def _windows(image: torch.Tensor) -> torch.Tensor:
+    """Return the windows (B, h + 2, w + 2, 64, 64) of (B, 1, H, W), from that before the first to that after the last; no copy."""
+    reached = continued(image.float(), REACH, REACH, REACH, REACH)[:, 0]
+    return reached.unfold(1, WINDOW, STRIDE).unfold(2, WINDOW, STRIDE)
 
 
 def _bordered(maps: torch.Tensor) -> torch.Tensor:
-    """Extend maps (B, rings, h, w) to (B, (h + 2) * (w + 2), rings); the outermost windows repeat their neighbours."""
-    return F.pad(maps, (1, 1, 1, 1), mode="replicate").flatten(2).transpose(1, 2)
+    """Extend maps (B, rings, h, w) to (B, h + 2, w + 2, rings); the outermost windows repeat their neighbours."""
+    return F.pad(maps, (1, 1, 1, 1), mode="replicate").movedim(1, -1)
 
 
-def _overlap_add(windows: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Add up filtered windows (B, windows, 96, 96), whose tails are wrapped around, to images (B, 1, H, W)."""
-    windows = windows.roll((TAIL, TAIL), (-2, -1)).flatten(2).transpose(1, 2)  # [B,96*96,windows]
-    full = (size[0] + STRIDE + PADDED, size[1] + STRIDE + PADDED)
-    image = F.fold(windows, full, PADDED, stride=STRIDE)
-    start = REACH + TAIL
-    return image[..., start : start + size[0], start : start + size[1]]
+def _added_up(windows: torch.Tensor) -> torch.Tensor:
+    """Add up filtered windows of a row with their tails, (B, n, 96, 96), to a strip (B, 96, (n + 2) * 32)."""
+    count, parts = windows.shape[1], PADDED // STRIDE
+    strip = windows.new_zeros(len(windows), PADDED, count + parts - 1, STRIDE)
+    for part in range(parts):
+        strip[:, :, part : part + count] += windows[..., part * STRIDE : (part + 1) * STRIDE].transpose(1, 2)
+    return strip.flatten(2)

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 from .utils.registration import register_with_diffusers
 from .utils.version import __version__
 
-if TYPE_CHECKING:  # what an editor sees; when the code runs, `__getattr__` imports each on first use
-    from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
+if TYPE_CHECKING:  # for editors and type checkers; at run time, `__getattr__` imports each name on first use
+    from diffusers.models.modeling_utils import ModelMixin
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+    from diffusers.schedulers import SchedulerMixin
 
     from .image_processor import CTImageProcessor
     from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
@@ -16,7 +18,7 @@ if TYPE_CHECKING:  # what an editor sees; when the code runs, `__getattr__` impo
     from .standardize.folder import standardize_folder
     from .transforms import StandardizeCT, StandardizeCTd
 
-# Loaded on first use: torch and diffusers take seconds, and `diffusionct --help` must not wait for them.
+# Loaded on first use: importing torch and diffusers takes seconds, for which `diffusionct --help` must not wait.
 _HOMES = {
     "DiffusionCTPipeline": ".pipeline",
     "DiffusionCTPipelineOutput": ".pipeline_output",
@@ -28,7 +30,7 @@ _HOMES = {
     "ConditionalUNet1DModel": ".models",
     "ReferenceUNet1DModel": ".models",
     "TextureAutoencoder": ".models",
-    # diffusers' loader compares a component with these, as attributes of the library it comes from.
+    # diffusers' loader compares components with these base classes, as attributes of the components' library.
     "ModelMixin": "diffusers",
     "SchedulerMixin": "diffusers",
     "DiffusionPipeline": "diffusers",

@@ -1,4 +1,4 @@
-"""The only border between Hounsfield units and tensors in model range, for arrays, tensors and DICOM alike."""
+"""Convert between Hounsfield units and tensors in model range, for arrays, tensors and DICOM; no other module does."""
 
 from __future__ import annotations
 
@@ -26,36 +26,37 @@ from .volumes.itk import ITKVolume, is_itk_image
 
 logger = logging.getLogger(__name__)
 
-HU_CENTRE, HU_SCALE = -150.0, 500.0  # lung -850 -> -1.4, soft tissue 40 -> 0.4, bone 1000 -> 2.3: unit-ish variance
-# What the models see, as in training. Signed files hold noise well below vacuum, which belongs to the texture of air and
-# lung: clipped at -1024, a sharp slice of a real pair lost 11 % of its pixels and agreement (CCC .88 -> .83).
+HU_CENTRE, HU_SCALE = -150.0, 500.0  # lung -850 -> -1.4, soft tissue 40 -> 0.4, bone 1000 -> 2.3: variance of about 1
+# Range of the models' input, as in training. Signed files hold noise well below vacuum, which belongs to the texture of air
+# and lung: clipping at -1024 changed 11 % of the pixels of a sharp slice of a real pair and lowered its CCC from .88 to .83.
 LOWEST_SEEN_HU, HIGHEST_SEEN_HU = OUTSIDE_FIELD_OF_VIEW_HU, 3071.0
-HIGHEST_AIR_HU = -900.0  # that files hold outside the circle of reconstruction
-UNMEASURED_HU = -1024.0  # air, stands for pixels without a measurement
-LEGAL_HU = (-32768.0, 65535.0)  # what 16 stored bits can hold at slope 1: anything else is no CT
+HIGHEST_AIR_HU = -900.0  # highest air value that files hold outside the circle of reconstruction
+UNMEASURED_HU = -1024.0  # air, in place of pixels without a measurement
+LEGAL_HU = (-32768.0, 65535.0)  # the range of 16 stored bits at slope 1: anything else is not CT
 LEGAL_SPACING_MM = LEGAL_RANGES["PixelSpacing"][:2]
 GRID = 32  # the encoder halves five times
 PREVIEW_WINDOW_HU = (-1350.0, 150.0)  # the usual lung window: centre -600, width 1500
 
-# What the pipeline takes for a slice or a series, and for several; `KINDS` says it in words.
+# What the pipeline accepts as a slice or a series, and as several; `KINDS` is the list in words. SimpleITK images are accepted,
+# too, but SimpleITK is optional.
 ImageSource = str | os.PathLike | Dataset | CTVolume | np.ndarray | torch.Tensor
 ImageInput = ImageSource | Sequence[ImageSource]
 KINDS = "a path, Dataset, folder with one series, CTVolume, SimpleITK image, HU array or tensor (H, W) or (N, H, W), or a list of these"
 
 
 def to_model(hu: torch.Tensor) -> torch.Tensor:
-    """Hounsfield units -> model range; any shape, not clipped."""
+    """Convert Hounsfield units to model range; any shape, not clipped."""
     return (hu - HU_CENTRE) / HU_SCALE
 
 
 def to_hu(sample: torch.Tensor) -> torch.Tensor:
-    """Model range -> Hounsfield units; the inverse of `to_model`."""
+    """Convert model range to Hounsfield units, the inverse of `to_model`."""
     return sample * HU_SCALE + HU_CENTRE
 
 
 @dataclass(frozen=True, eq=False)
 class HUSlice:
-    """One slice as the caller gave it.
+    """Hold one slice of the input.
 
     Attributes:
         hu: float32 array (H, W) in HU, not clipped.
@@ -63,11 +64,11 @@ class HUSlice:
         padding: bool array (H, W), True where the scanner measured nothing.
         kind: "np", "pt", "dicom" or "volume": what "auto" returns.
         source: The DICOM slice; None for other kinds.
-        volume: The volume that it is of, the same object for all its slices; None for other kinds.
-        device: Where a tensor came from; None for other kinds.
-        position_mm: Along the normal of the slices, as in `scan_position`; 0 where it is not known.
-        thickness_mm: None where it is not known.
-        series_uid: Names the scan; "" for arrays and tensors of which it is not known.
+        volume: The volume of the slice, the same object for all its slices; None for other kinds.
+        device: The device of a tensor; None for other kinds.
+        position_mm: Position along the normal of the slices, as in `scan_position`; 0 where it is not known.
+        thickness_mm: Slice thickness; None where it is not known.
+        series_uid: Identifies the scan; "" for arrays and tensors where it is not known.
     """
 
     hu: np.ndarray
@@ -83,12 +84,12 @@ class HUSlice:
 
     @property
     def kernel(self) -> str:
-        """Name of the reconstruction kernel, "" where it is unknown."""
+        """Return the name of the reconstruction kernel, "" where it is unknown."""
         return "" if self.source is None else kernel_name(self.source.dataset, self.source.name)
 
 
 class CTImageProcessor:
-    """Load slices of any accepted kind, bring them to model range on a padded grid, and back."""
+    """Load slices of any accepted kind, and convert them to model range on a padded grid and back."""
 
     def load(
         self,
@@ -103,7 +104,7 @@ class CTImageProcessor:
             image: Path of a DICOM, NIfTI or NRRD file or of a folder with exactly one DICOM series, pydicom `Dataset`,
                 `CTVolume`, SimpleITK image, HU array or tensor of shape (H, W) or (N, H, W) and any integer or float type,
                 or a list of these.
-            pixel_spacing: mm, a float or (row, column); for arrays and tensors, where it is required.
+            pixel_spacing: mm, a float or (row, column); required for arrays and tensors, and only for these.
             argument: Name of the argument that `image` came from, for error messages.
             judge: Whether to refuse values that cannot be Hounsfield units, and to log `doubts`.
 
@@ -111,17 +112,17 @@ class CTImageProcessor:
             A list of `HUSlice`, those of a folder or volume sorted by position.
 
         Raises:
-            ValueError, FileNotFoundError, TypeError: naming the argument, the value received and what is legal.
+            ValueError, FileNotFoundError, TypeError: naming the argument, the value received and what is allowed.
             DicomError, VolumeError: naming the file and the reason.
         """
         spacing_name = "pixel_spacing" if argument == "image" else f"{argument}_pixel_spacing"
         spacing_mm = None if pixel_spacing is None else square_spacing(pixel_spacing, spacing_name)
         slices = self._load(image, spacing_mm, argument, spacing_name)
         if not slices:
-            raise ValueError(f"`{argument}` holds no slice; legal is {KINDS}.")
+            raise ValueError(f"`{argument}` must be {KINDS}, got nothing.")
         if spacing_mm is not None and all(item.kind in ("dicom", "volume") for item in slices):
             raise ValueError(
-                f"`{spacing_name}` is {pixel_spacing}, but DICOM carries its own, and so do volumes; leave it out."
+                f"`{spacing_name}` must be None for DICOM and volumes, which have a spacing of their own, got {pixel_spacing}."
             )
         if judge:
             values = ValueRange()
@@ -139,7 +140,7 @@ class CTImageProcessor:
         if isinstance(image, (str, os.PathLike)):
             path = Path(image)
             if not path.exists():
-                raise FileNotFoundError(f'`{argument}` names "{path}", which does not exist.')
+                raise FileNotFoundError(f'`{argument}` must be an existing path, got "{path}".')
             if is_volume(path) and not path.is_dir():
                 return from_volume(read_volume(path))
             return [from_dicom(source) for source in (read_series(path) if path.is_dir() else [read_slice(path)])]
@@ -150,9 +151,11 @@ class CTImageProcessor:
         if isinstance(image, CTVolume):
             return from_volume(image)
         if not isinstance(image, (np.ndarray, torch.Tensor)):
-            raise TypeError(f"`{argument}` is of type {type(image).__name__}; legal is {KINDS}.")
+            raise TypeError(f"`{argument}` must be {KINDS}, got {type(image).__name__}.")
         if spacing_mm is None:
-            raise ValueError(f"`{spacing_name}` is missing; arrays and tensors need a float or (row, column) in mm.")
+            raise ValueError(
+                f"`{spacing_name}` must be a float or (row, column) in mm for arrays and tensors, got None."
+            )
         stack = hu_stack(image, argument)  # [N,H,W]
         kind, device = ("pt", image.device) if isinstance(image, torch.Tensor) else ("np", None)
         return [HUSlice(hu, spacing_mm, unmeasured(hu), kind, device=device) for hu in stack]
@@ -164,24 +167,24 @@ class CTImageProcessor:
         thickness_mm: float | None = None,
         series_uid: str | None = None,
     ) -> list[HUSlice]:
-        """Say where arrays, tensors and volumes lie, and of which scan they are; DICOM says it of itself.
+        """Set the position, thickness and scan of arrays, tensors and volumes; DICOM has its own.
 
         Raises:
-            ValueError: if DICOM is given a place, the number of positions is not that of the slices, or a value is no
+            ValueError: if any is given for DICOM, the number of positions is not that of the slices, or a value is not a
                 number in mm.
         """
         if positions_mm is None and thickness_mm is None and series_uid is None:
             return slices
         if any(item.kind == "dicom" for item in slices):
             raise ValueError(
-                "`slice_positions`, `slice_thickness` or `series_uid` is given, but DICOM has its own; leave them out."
+                "`slice_positions`, `slice_thickness` and `series_uid` must be None for DICOM, which has its own."
             )
         if thickness_mm is not None and not 0 < thickness_mm < math.inf:
-            raise ValueError(f"`slice_thickness` is {thickness_mm}; legal is above 0, in mm.")
+            raise ValueError(f"`slice_thickness` must be above 0 mm, got {thickness_mm}.")
         positions_mm = [float(z) for z in ([i.position_mm for i in slices] if positions_mm is None else positions_mm)]
         if len(positions_mm) != len(slices) or not np.isfinite(positions_mm).all():
-            legal = f"one finite value in mm for each of {len(slices)} slices"
-            raise ValueError(f"`slice_positions` is {positions_mm}; legal is {legal}.")
+            expected = f"one finite value in mm for each of {len(slices)} slices"
+            raise ValueError(f"`slice_positions` must hold {expected}, got {positions_mm}.")
         return [
             replace(
                 item,
@@ -193,12 +196,11 @@ class CTImageProcessor:
         ]
 
     def preprocess(
-        self, slices: list[HUSlice], device: torch.device | str = "cpu"
+        self, slices: Sequence[HUSlice], device: torch.device | str = "cpu"
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Slices of one size -> model range on a grid of multiples of 32, continued to the right and bottom.
+        """Convert slices of one size to model range on a grid of multiples of 32, extended to the right and bottom.
 
-        The models see values clipped to -1500..3071 HU. Where nothing was measured they see the slice continued and, farther
-        out, air.
+        Values are clipped to -1500..3071 HU. Where nothing was measured, the slice is extended and fades into air.
 
         Returns:
             (B, 1, H', W') float32 tensor in model range and (B,) float32 tensor of pixel spacings in mm.
@@ -211,11 +213,11 @@ class CTImageProcessor:
         spacing_mm = torch.tensor([item.spacing_mm for item in slices], dtype=torch.float32)
         return sample.to(device), spacing_mm.to(device)
 
-    def postprocess(self, sample: torch.Tensor, slices: list[HUSlice]) -> list[np.ndarray]:
-        """Model range -> HU on the original grid.
+    def postprocess(self, sample: torch.Tensor, slices: Sequence[HUSlice]) -> list[np.ndarray]:
+        """Convert model range to HU on the original grid.
 
-        Values beyond -1500..3071 HU (metal), which the models saw clipped, keep their excess: output = model + (input -
-        clipped input). Padding keeps the value it had.
+        Values beyond -1500..3071 HU (metal), which were clipped for the models, keep their excess: output = model + (input -
+        clipped input). Padding keeps its value.
 
         Args:
             sample: (B, 1, H', W') tensor in model range.
@@ -230,14 +232,14 @@ class CTImageProcessor:
         return [np.where(item.padding, item.hu, hu + more) for item, hu, more in zip(slices, model_hu, excess)]
 
     def to_kind(self, hu: np.ndarray, given: HUSlice, kind: str) -> np.ndarray | torch.Tensor | Image.Image:
-        """HU array (H, W) -> "np" as it is, "pt" on the device of the slice that was given, or "pil"."""
+        """Convert an HU array (H, W) to "pt", on the device of the input slice, or "pil"; "np" is returned as it is."""
         if kind == "pt":
             return torch.from_numpy(hu).to(given.device or "cpu")
         return preview(hu) if kind == "pil" else hu
 
 
 def doubts(slices: Sequence[HUSlice], name: str) -> list[str]:
-    """What makes results of slices doubtful, a sentence each, in which `name` stands for them."""
+    """Return what makes results of slices doubtful, one sentence each, in which the slices are called `name`."""
     remarks = [narrow_remark(name, min(item.spacing_mm * min(item.hu.shape) for item in slices))]
     if all(lacks_air(item.hu, item.padding) for item in slices):
         remarks.append(lacks_air_remark(name))
@@ -253,22 +255,22 @@ def doubts(slices: Sequence[HUSlice], name: str) -> list[str]:
 
 
 def description_of(source: CTSlice) -> str:
-    """SeriesDescription of a slice, "" where there is none."""
+    """Return the SeriesDescription of a slice, "" where there is none."""
     return str(header_value(source.dataset, "SeriesDescription", source.name) or "")
 
 
 def measured_hu(item: HUSlice | CTSlice) -> np.ndarray:
-    """(H, W) float32 HU of a slice, with air where nothing was measured."""
+    """Return the float32 HU (H, W) of a slice, with air where nothing was measured."""
     return np.where(item.padding, np.float32(UNMEASURED_HU), item.hu)
 
 
 def unmeasured(hu: np.ndarray) -> np.ndarray:
-    """(H, W) bool: where nothing was measured, as far as HU tell it."""
+    """Return where nothing was measured, (H, W) bool, as far as the HU show it."""
     return (hu < OUTSIDE_FIELD_OF_VIEW_HU) | beyond_circle(hu, HIGHEST_AIR_HU)
 
 
 def from_dicom(source: CTSlice) -> HUSlice:
-    """A `CTSlice` as `HUSlice`."""
+    """Convert a `CTSlice` to an `HUSlice`."""
     return HUSlice(
         hu=check_hu(source.hu, source.name),
         spacing_mm=square_spacing(source.spacing_mm, "PixelSpacing"),
@@ -282,14 +284,14 @@ def from_dicom(source: CTSlice) -> HUSlice:
 
 
 def from_volume(volume: CTVolume) -> list[HUSlice]:
-    """The slices of a volume, from the feet up, as thick as they lie apart."""
+    """Return the slices of a volume from feet to head; their thickness is the distance between them."""
     name = "The given volume" if volume.header is None else f'"{volume.header.path}"'
-    volume = replace(volume)  # one object for each time that it is given
+    volume = replace(volume)  # a separate object for each time that it is given
     return [volume_slice(volume, index, name) for index in range(len(volume))]
 
 
 def volume_slice(volume: CTVolume, index: int, name: str) -> HUSlice:
-    """One slice of a volume, which messages call `name`."""
+    """Return one slice of a volume, which is called `name` in messages."""
     hu = check_hu(volume.slice_hu(index), name)
     return HUSlice(
         hu=hu,
@@ -304,61 +306,61 @@ def volume_slice(volume: CTVolume, index: int, name: str) -> HUSlice:
 
 
 def square_spacing(pixel_spacing: float | tuple[float, float], argument: str) -> float:
-    """A float or (row, column) in mm -> float in mm.
+    """Return a float or (row, column) in mm as a float in mm.
 
     Raises:
-        ValueError: if it is no number, not square or outside `LEGAL_SPACING_MM`.
+        ValueError: if it is not a number, not square or outside `LEGAL_SPACING_MM`.
     """
     try:
         values = np.asarray(pixel_spacing, dtype=np.float64).reshape(-1)
     except (TypeError, ValueError):
         values = np.empty(0)
     if values.size not in (1, 2) or not np.isfinite(values).all():
-        raise ValueError(f"`{argument}` is {pixel_spacing!r}; legal is a float or (row, column) in mm.")
+        raise ValueError(f"`{argument}` must be a float or (row, column) in mm, got {pixel_spacing!r}.")
     low, high = LEGAL_SPACING_MM
     if not all(low <= value <= high for value in values):
-        raise ValueError(f"`{argument}` is {pixel_spacing} mm; legal is {low} to {high} mm.")
+        raise ValueError(f"`{argument}` must be between {low} and {high} mm, got {pixel_spacing}.")
     if not math.isclose(values[0], values[-1], rel_tol=SQUARE_TOLERANCE):
         raise ValueError(
-            f"`{argument}` is {tuple(values.tolist())} mm; only square pixels are supported. Resample the series first."
+            f"`{argument}` must be that of square pixels, got {tuple(values.tolist())} mm. Resample the series first."
         )
     return float(values[0])
 
 
 def hu_stack(image: np.ndarray | torch.Tensor, argument: str) -> np.ndarray:
-    """Array or tensor (H, W) or (N, H, W) -> float32 array (N, H, W), a copy.
+    """Copy an array or tensor (H, W) or (N, H, W) to a float32 array (N, H, W).
 
     Raises:
-        ValueError: on a wrong type, shape or value.
+        ValueError: for a wrong type, shape or value.
     """
     if isinstance(image, torch.Tensor):
         image = image.detach().cpu()
         image = image.float() if image.is_floating_point() else image  # numpy has no bfloat16
     array = np.asarray(image)
     if array.dtype.kind not in "iuf":
-        raise ValueError(f"`{argument}` has dtype {array.dtype}; legal are integers and floats, in HU.")
+        raise ValueError(f"`{argument}` must hold integers or floats, in HU, got {array.dtype}.")
     if array.ndim not in (2, 3) or 0 in array.shape or min(array.shape[-2:]) < GRID:
         raise ValueError(
-            f"`{argument}` has shape {array.shape}; legal is (H, W) or (N, H, W), H and W of at least {GRID} pixels."
+            f"`{argument}` must have shape (H, W) or (N, H, W), H and W of at least {GRID} pixels, got {array.shape}."
         )
     return check_hu(array.astype(np.float32), f"`{argument}`").reshape(-1, *array.shape[-2:])
 
 
 def check_hu(hu: np.ndarray, name: str) -> np.ndarray:
-    """Return `hu`, or raise ValueError where it cannot be a CT slice in Hounsfield units."""
+    """Return `hu`, or raise ValueError if it cannot be a CT slice in Hounsfield units."""
     if min(hu.shape[-2:]) < GRID:
-        raise ValueError(f"{name} has {hu.shape[-2]} x {hu.shape[-1]} pixels; legal is at least {GRID} x {GRID}.")
+        raise ValueError(f"{name} must have at least {GRID} x {GRID} pixels, got {hu.shape[-2]} x {hu.shape[-1]}.")
     bad = np.count_nonzero(~np.isfinite(hu))
     if bad:
-        raise ValueError(f"{name} holds {bad} values that are NaN or infinite; legal are finite Hounsfield units.")
+        raise ValueError(f"{name} must hold finite Hounsfield units, got {bad} values that are NaN or infinite.")
     low, high = LEGAL_HU
     if hu.min() < low or hu.max() > high:
-        raise ValueError(f"{name} reaches from {hu.min():g} to {hu.max():g}; legal are {low:g} to {high:g} HU.")
+        raise ValueError(f"{name} must hold {low:g} to {high:g} HU, got {hu.min():g} to {hu.max():g}.")
     return hu
 
 
 def preview(hu: np.ndarray, window_hu: tuple[float, float] = PREVIEW_WINDOW_HU) -> Image.Image:
-    """HU (H, W) -> 8-bit grey PIL image through a fixed window (low, high); for looking at, not for measuring."""
+    """Render HU (H, W) as an 8-bit grey PIL image through a fixed window (low, high); for viewing, not for measuring."""
     low, high = window_hu
     grey = (np.clip((hu - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
     return Image.fromarray(grey)

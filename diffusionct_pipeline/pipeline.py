@@ -1,12 +1,13 @@
 """Standardize CT slices between reconstruction kernels: encode, denoise the latent, decode.
 
 Source: Selim, Zhang, Brooks, Wang, Chen, "DiffusionCT: Latent Diffusion Model for CT Image Standardization" (2023).
-docs/paper.md leads from its equations to this code, and lists where this code goes beyond it.
+docs/paper.md maps its equations to this code, and lists where this code goes beyond it.
 """
 
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -17,8 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, DiffusionPipeline
-from diffusers.schedulers import SchedulerMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers import DDPMScheduler, SchedulerMixin
 
 from .estimation import estimate_kernel_of_slices
 from .estimation.scan_estimate import ScanEstimate
@@ -33,9 +34,17 @@ from .method.checkpoint import (
 )
 from .method.provenance import FULL_PRECISION, Derivation, model_id, pixels_id
 from .method.reached import Reached, check_results
-from .method.sampled import described, require_converged, require_denoises, require_plausible, scheduler_named
+from .method.sampled import (
+    Scheduler,
+    described,
+    require_converged,
+    require_denoises,
+    require_plausible,
+    scheduler_named,
+)
 from .method.step import MTF, NEGLIGIBLY_SMOOTHED, Step, Target, log_mtf_power, make_step, require_noise, tails_of
 from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
+from .models.network import Network
 from .models.texture.channels import SPACING_UNIT, TYPICAL_SPACING_MM, patient_mean
 from .models.texture.power_shift import SCAN_TOKENS, evenly_spaced_indices, level_weights, select_tokens, whitening
 from .models.weights import lay_out_weights, named_weights
@@ -48,29 +57,29 @@ from .volumes.itk import as_given
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 OUTPUT_TYPES = ("auto", "np", "pt", "pil", "dicom", "latent")
-CHECKED_SLICES = 4  # of a scan, whose results are measured before they are named
+CHECKED_SLICES = 4  # per scan, on whose results the kernel is measured that derived images name
 ACCELERATOR_BATCH = 8  # a modest default, not tuned
 
-# step, timestep, {"latents": ..., "latent_a": ...} -> those to replace
+# step, timestep, {"latents": ..., "latent_a": ...} -> the tensors to replace
 StepCallback = Callable[[int, torch.Tensor, dict[str, Any]], dict[str, Any]]
 
 
 class EncodedBatch(NamedTuple):
-    """Slices in the form that the networks see.
+    """Hold slices in the form that the networks work on.
 
     Attributes:
         latent_a: Z_A, (B, C, L), normalized.
-        skips: What `decode` needs of them.
+        skips: What the autoencoder's `decode` needs of the slices; its type is known to the autoencoder only.
         shape: (1, H, W), on the padded grid.
     """
 
     latent_a: torch.Tensor
-    skips: tuple
+    skips: Any
     shape: torch.Size
 
 
 class DiffusionCTPipeline(DiffusionPipeline):
-    r"""Give CT slices the texture of another reconstruction kernel and keep their anatomy.
+    r"""Give CT slices the texture of another reconstruction kernel while keeping their anatomy.
 
     ```python
     pipe = DiffusionCTPipeline.from_pretrained()
@@ -80,18 +89,22 @@ class DiffusionCTPipeline(DiffusionPipeline):
     ```
 
     Args:
-        autoencoder: Splits a slice into texture (latent) and anatomy (skips): `TextureAutoencoder`, or the paper's own
+        autoencoder: Splits a slice into texture (latent) and anatomy (skips): `TextureAutoencoder`, or the paper's
             `AutoencoderResNet18`.
-        denoiser: p(Z_B | Z_A, target): `ReferenceUNet1DModel`; or p(Z_B | Z_A), the paper's own
+        denoiser: p(Z_B | Z_A, target): `ReferenceUNet1DModel`; or p(Z_B | Z_A), the paper's
             `ConditionalUNet1DModel`, whose target is fixed: then `target`, `reference`, `noise` and `source` are refused.
-        scheduler: Any diffusers scheduler; the checkpoint's is what the denoiser was trained with.
+        scheduler: Any diffusers scheduler; the denoiser was trained with the checkpoint's.
         default_num_inference_steps: Denoising steps that the checkpoint recommends.
         standard_name: Kernel of the checkpoint's own standard, named in derived DICOM.
-        standard_mtf: MTF50 and MTF10 in lp/cm, boost and its peak in lp/cm of that kernel, see `simulation.Kernel`, if the
-            name is not in `simulation.KERNELS`.
+        standard_mtf: MTF50 and MTF10 in lp/cm, boost and its peak in lp/cm of that kernel, see `simulation.Kernel`; needed
+            if the name is not in `simulation.KERNELS`.
     """
 
-    model_cpu_offload_seq = "autoencoder->denoiser"
+    autoencoder: TextureAutoencoder | AutoencoderResNet18
+    denoiser: ReferenceUNet1DModel | ConditionalUNet1DModel
+    scheduler: Scheduler
+
+    model_cpu_offload_seq = "autoencoder->denoiser"  # type: ignore[assignment]  # None in diffusers
     _callback_tensor_inputs = ["latents", "latent_a"]
 
     def __init__(
@@ -116,32 +129,32 @@ class DiffusionCTPipeline(DiffusionPipeline):
 
     @property
     def models(self) -> list[torch.nn.Module]:
-        """The components that have weights."""
+        """Return the components that have weights."""
         return [component for component in self.components.values() if isinstance(component, torch.nn.Module)]
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | Path | None = None, **kwargs: Any
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None = None, **kwargs: Any
     ) -> DiffusionCTPipeline:
         """Load a checkpoint: None for the embedded one, a folder, or "user/repo" on the Hub.
 
-        Only safetensors files are read: other kinds can hold code.
+        Only safetensors files are read: other formats can contain code.
 
         Raises:
-            ValueError: if the name is neither a checkpoint folder nor of the form "user/repo", or the checkpoint is
-                damaged, not whole or names foreign classes, or `use_safetensors` is not True.
+            ValueError: if the name is neither a checkpoint folder nor of the form "user/repo", the checkpoint is damaged
+                or incomplete or names foreign classes, or `use_safetensors` is not True.
             OSError: if a file is missing or damaged, or the Hub cannot be reached.
         """
         name = PRETRAINED if pretrained_model_name_or_path is None else pretrained_model_name_or_path
         is_hub_name = isinstance(name, str) and name.count("/") == 1 and all(name.split("/"))
         if not (Path(name) / cls.config_name).is_file() and (Path(name).exists() or not is_hub_name):
             raise ValueError(
-                f'`pretrained_model_name_or_path` is "{name}"; legal is a folder with {cls.config_name}, '
-                'a Hub name "user/repo", or nothing for the embedded checkpoint.'
+                f"`pretrained_model_name_or_path` must be a folder with {cls.config_name}, a Hub name "
+                f'"user/repo", or None for the embedded checkpoint, got "{name}".'
             )
         if kwargs.setdefault("use_safetensors", True) is not True:
             found = kwargs["use_safetensors"]
-            raise ValueError(f"`use_safetensors` is {found!r}; legal is True: other files can hold code.")
+            raise ValueError(f"`use_safetensors` must be True, as other formats can contain code, got {found!r}.")
         with checkpoint_named(str(name)):
             pipe = super().from_pretrained(str(name), **kwargs)
             for component in set(NETWORKS) - kwargs.keys():
@@ -152,19 +165,19 @@ class DiffusionCTPipeline(DiffusionPipeline):
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in diffusers, which calls this before it looks at a component: foreign classes and endless schedulers are refused."""
-        index = super().load_config(*args, **kwargs)
+        """Load model_index.json as diffusers does, before it loads a component; refuse foreign classes and endless schedulers."""
+        index: Any = super().load_config(*args, **kwargs)
         require_modest_scheduler(args[0])
         require_own_components(index)
         return index
 
     def to(self, *args: Any, **kwargs: Any) -> DiffusionCTPipeline:
-        """Move or cast as in diffusers; what the models name in `_keep_in_fp32_modules` stays float32."""
+        """Move or cast as in diffusers; weights that the models name in `_keep_in_fp32_modules` stay float32."""
         models = self.models
         exact = [(model, name, weight.data) for model in models for name, weight, kept in named_weights(model) if kept]
         super().to(*args, **kwargs)
         for model, name, data in exact:
-            weight = attrgetter(name)(model)  # a buffer is another tensor now
+            weight = attrgetter(name)(model)  # buffers have been replaced by new tensors
             weight.data = data.to(weight.device)
         return self
 
@@ -187,59 +200,61 @@ class DiffusionCTPipeline(DiffusionPipeline):
         batch_size: int | None = None,
         output_type: str = "auto",
         return_dict: bool = True,
-        callback_on_step_end: Callable | None = None,
+        callback_on_step_end: Callable[..., dict[str, Any] | None] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> DiffusionCTPipelineOutput:
         r"""Standardize CT slices to a target kernel or to the texture of a reference (section 3.3 of Selim et al. 2023).
 
         Args:
-            image: One slice or many: path of a DICOM, NIfTI or NRRD file, pydicom `Dataset`, folder with one DICOM
+            image: One or more slices: path of a DICOM, NIfTI or NRRD file, pydicom `Dataset`, folder with one DICOM
                 series, `CTVolume`, SimpleITK image, HU array or tensor (H, W) or (N, H, W), or a list of these. H and W
-                of at least 32 pixels.
-            pixel_spacing: mm, a float or (row, column), square; for arrays and tensors, where it is required.
-            target: Name of a kernel, see `simulation.KERNELS`, such as "Br40"; None takes the checkpoint's own standard.
-            reference: Slices whose texture to take in place of a kernel by name, one or many of one scan, same kinds as `image`.
+                must be at least 32 pixels.
+            pixel_spacing: mm, a float or (row, column), square; required for arrays and tensors, and only for these.
+            target: Name of a kernel, see `simulation.KERNELS`, such as "Br40"; None for the checkpoint's own standard.
+            reference: Slices of one scan whose texture is the target, in place of a kernel's name; same kinds as `image`.
             reference_pixel_spacing: As `pixel_spacing`, for `reference`.
-            noise: "keep" keeps the dose of the scan: the result has the noise that the target kernel would have shown of it.
-                "target" takes over the noise level of the standard or of the reference. A number is the noise in soft tissue
-                in HU; less than the scan's dose has is not reached, and said in `steps`.
-            source: What is known of the scan, as an earlier call returned it in `sources`; None estimates it from the slices
-                that are given, once for each scan. A single slice tells less than a series.
-            slice_positions: mm along the normal of the slices, one for each; for arrays, tensors and volumes. None:
-                all at 0, in a volume where its affine says.
-            slice_thickness: mm, for arrays, tensors and volumes; None is 1, in a volume the distance of its slices.
-            series_uid: Names the scan of arrays, tensors and volumes to the noise, see `generator`. With the
-                SeriesInstanceUID, positions and thickness of a DICOM series they become what it does, bit for bit, if its
-                header names no known kernel; else with its `source`, as only DICOM has that witness.
-                None: "" for arrays and tensors, for a volume a hash of its HU.
-            num_inference_steps: Denoising steps; None takes what the checkpoint recommends, and a single one for a scan that
-                was not smoothed, see `recommended_steps`.
+            noise: "keep" keeps the dose of the scan: the result has the noise that it would have had with the target kernel.
+                "target" gives it the noise level of the standard or of the reference. A number is the noise in soft tissue
+                in HU; a level below that of the scan's dose is not reached, which `steps` reports.
+            source: An estimate of the scan that an earlier call returned in `sources`; None estimates it from the given
+                slices, once for each scan. A single slice gives a less certain estimate than a series.
+            slice_positions: mm along the normal of the slices, one for each; for arrays, tensors and volumes. None places
+                arrays and tensors at 0, and volumes by their affine.
+            slice_thickness: mm, for arrays, tensors and volumes; None is 1, for volumes the distance between slices.
+            series_uid: Identifies the scan of arrays, tensors and volumes for the noise, see `generator`. With the
+                SeriesInstanceUID, positions and thickness of a DICOM series they give the same result as the series, bit for
+                bit, if its header names no known kernel; otherwise its `source` is needed, too, as only DICOM has a header.
+                None is "" for arrays and tensors, and a hash of the HU for a volume.
+            num_inference_steps: Number of denoising steps; None for what the checkpoint recommends, and a single one for a
+                scan that was not smoothed, see `recommended_steps`.
             generator: Source of the noise, one for all slices or a list with one for each; None is
-                `torch.Generator().manual_seed(0)`. Each is drawn from once, for a seed that is joined with the series
+                `torch.Generator().manual_seed(0)`. Each is drawn from once, for a seed that is combined with the series
                 UID: the noise of a series is a field in space, correlated between neighbours as far as their thickness
-                overlaps (see physics/scan_noise.py). Arrays have no position and share one noise, unless `slice_positions` says
-                where they lie. To do a series in several calls, give each a new generator of the same seed.
-            num_samples: K samples of every slice. The result is the first of them, not their mean: a mean of textures
-                has less texture than each. The others draw the level of noise, too, as surely as it is known. With more than
-                one, `samples` and `spread` of the output say how sure the result is.
-            batch_size: Slices at a time on an accelerator; None is 8. On a CPU slices always go one by one: batching
-                gains little there, and so the same slice and seed give the same bytes whatever else is in the call.
-            output_type: "auto" (the kind that was given), "np", "pt", "pil", "dicom" or "latent"; see
+                overlaps (see physics/scan_noise.py). Arrays have no position and share one noise, unless `slice_positions`
+                gives it. To process a series in several calls, give each a new generator of the same seed.
+            num_samples: Number K of samples of every slice. The result is the first of them, not their mean: a mean of
+                textures has less texture than each of them. The others also draw the level of noise, within its uncertainty.
+                With more than one, `samples` and `spread` of the output show how certain the result is.
+            batch_size: Slices per batch on an accelerator; None is 8. On a CPU slices are always processed one by one:
+                batching gains little there, and the same slice and seed give the same bytes whatever else is in the call.
+            output_type: "auto" (the kind of the input), "np", "pt", "pil", "dicom" or "latent"; see
                 `DiffusionCTPipelineOutput`.
             return_dict: False returns a tuple instead of a `DiffusionCTPipelineOutput`.
             callback_on_step_end: Called as `callback(pipe, step, timestep, tensors)` after every step of every batch; a
-                dict that it returns replaces tensors of the same name.
+                returned dict replaces tensors of the same name.
             callback_on_step_end_tensor_inputs: Which of "latents" and "latent_a" the callback is given.
 
         Returns:
-            `DiffusionCTPipelineOutput`: `images` has one entry for each slice, float32 HU for arrays, or volume.
+            `DiffusionCTPipelineOutput`: `images` has one entry for each slice or volume; arrays are float32 HU.
 
         Raises:
-            ValueError, TypeError, FileNotFoundError: naming the argument, the value received and what is legal.
+            ValueError, TypeError, FileNotFoundError: naming the argument, the value received and what is allowed.
             DicomError, VolumeError: naming the file and the reason.
         """
-        # 1. Check inputs; nothing is repaired silently. The checkpoint owns its defaults.
-        most_steps = self.config.default_num_inference_steps if num_inference_steps is None else num_inference_steps
+        # 1. Check inputs; nothing is corrected silently. The checkpoint owns its defaults.
+        most_steps = (
+            int(self.config["default_num_inference_steps"]) if num_inference_steps is None else num_inference_steps
+        )
         self.check_inputs(
             most_steps, generator, batch_size, output_type, callback_on_step_end_tensor_inputs, num_samples
         )
@@ -248,12 +263,12 @@ class DiffusionCTPipeline(DiffusionPipeline):
         # 2. Anything -> slices in HU.
         slices = self.image_processor.load(image, pixel_spacing)
         slices = self.image_processor.place(slices, slice_positions, slice_thickness, series_uid)
-        references = []
+        references: list[HUSlice] = []
         if reference is not None:
             references = self.image_processor.load(reference, reference_pixel_spacing, "reference")
         if output_type == "dicom" and any(item.source is None for item in slices):
             raise ValueError(
-                '`output_type` is "dicom", but `image` holds arrays, tensors or volumes, which have no header of DICOM.'
+                '`output_type` must not be "dicom" for arrays, tensors and volumes in `image`: they have no DICOM header.'
             )
         seeds = self.noise_seeds(slices, generator)
 
@@ -264,11 +279,12 @@ class DiffusionCTPipeline(DiffusionPipeline):
         goal = self.resolve_target(target, references, batch_size)
         if goal is None:
             self.require_no_target(target, noise, source)
-        for scan in scans if goal is not None else []:
-            sources.append(source or self.estimate([slices[i] for i in scan], batch_size))
-            step = self.step(sources[-1], goal, noise)
-            for i in scan:
-                steps[i] = step
+        else:
+            for scan in scans:
+                sources.append(source or self.estimate([slices[i] for i in scan], batch_size))
+                scan_step = self.step(sources[-1], goal, noise)
+                for i in scan:
+                    steps[i] = scan_step
 
         def on_step_end(step: int, timestep: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
             bar.update()
@@ -278,7 +294,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
             return callback_on_step_end(self, step, timestep, wanted) or {}
 
         # 4. The method, batch by batch, sample by sample.
-        samples = [[] for _ in range(num_samples)]
+        samples: list[list[Any]] = [[] for _ in range(num_samples)]  # of arrays [H,W], or of latents [C,L]
         batches = self.batches(slices, batch_size)
         each = [num_inference_steps or self.recommended_steps(steps[batch[0]]) for batch in batches]
         with self.progress_bar(total=sum(each) * num_samples) as bar:
@@ -297,23 +313,26 @@ class DiffusionCTPipeline(DiffusionPipeline):
                     )
         self.maybe_free_model_hooks()
 
-        # 5. The caller's kind; of several samples the first.
+        # 5. To the caller's kind; of several samples the first.
         results = samples[0]
+        images: list[Any] = []
+        stacks: list[np.ndarray | torch.Tensor] = []
         if output_type == "latent":
             images = [latent.cpu() for latent in results]
             stacks = [torch.stack(of_slice).cpu() for of_slice in zip(*samples)]
         else:
             kinds = [item.kind if output_type == "auto" else output_type for item in slices]
             derives = {"dicom", "volume"}.intersection(kinds)
-            derivation = self.derivation(most_steps, goal) if derives else None
-            derivations = [derivation] * len(slices)
-            for scan, known in zip(scans, sources) if derives else ():
-                checked = [scan[i] for i in checked_indices(len(scan))]
-                reached = self.check(known, goal, [slices[i] for i in checked], [results[i] for i in checked])
-                taken = num_inference_steps or self.recommended_steps(steps[scan[0]])
-                for i in scan:
-                    derivations[i] = derivation.of_source(known, noise, taken).named(reached)
-            images, stacks = [], []
+            derivations: dict[int, Derivation] = {}
+            if derives:
+                derivations = dict.fromkeys(range(len(slices)), self.derivation(most_steps, goal))
+            if derives and goal is not None:
+                for scan, known in zip(scans, sources):
+                    checked = [scan[i] for i in checked_indices(len(scan))]
+                    reached = self.check(known, goal, [slices[i] for i in checked], [results[i] for i in checked])
+                    taken = num_inference_steps or self.recommended_steps(steps[scan[0]])
+                    for i in scan:
+                        derivations[i] = derivations[i].of_source(known, noise, taken).named(reached)
             for first, end in images_of(slices, kinds):
                 hu, item, seed, kind = results[first], slices[first], seeds[first], kinds[first]
                 stack = [of_slice[first] for of_slice in samples]  # K x [H,W]
@@ -322,17 +341,19 @@ class DiffusionCTPipeline(DiffusionPipeline):
                     images.append(as_given(derived))
                     stack = [of_slice[first:end] for of_slice in samples]  # K x N x [H,W]
                 elif kind == "dicom":
+                    assert item.source is not None, "slices of DICOM have a source"
                     images.append(derivations[first].derive(hu, item.source, seed))
                 else:
                     images.append(self.image_processor.to_kind(hu, item, kind))
-                stacks.append(np.asarray(stack) if num_samples > 1 else None)
+                if num_samples > 1:
+                    stacks.append(np.asarray(stack))
         if not return_dict:
             return (images,)  # type: ignore[return-value]  # in a union, `.images` would be a type error
         return DiffusionCTPipelineOutput(
             images=images,
             samples=stacks if num_samples > 1 else None,
             sources=sources,
-            steps=[steps[scan[0]] for scan in scans if steps[scan[0]] is not None],
+            steps=[step for scan in scans if (step := steps[scan[0]]) is not None],
         )
 
     @torch.no_grad()
@@ -346,32 +367,31 @@ class DiffusionCTPipeline(DiffusionPipeline):
         on_step_end: StepCallback | None = None,
         encoded: EncodedBatch | None = None,
     ) -> list[np.ndarray] | list[torch.Tensor]:
-        """The method: what `__call__` does to the slices of one batch, see `batches`.
+        """Standardize the slices of one batch, see `batches`: the method of `__call__`.
 
         Args:
-            slices: B slices of one scan and size, as `image_processor.load` gives them.
-            seeds: Seed of the noise of each, see `noise_seeds`.
-            num_inference_steps: Denoising steps; None: see `recommended_steps`.
-            step: What `step` gave for the scan; None for a denoiser whose target is fixed.
+            slices: B slices of one scan and size, as `image_processor.load` returns them.
+            seeds: Noise seed of each slice, see `noise_seeds`.
+            num_inference_steps: Number of denoising steps; None: see `recommended_steps`.
+            step: What `step` returned for the scan; None for a denoiser whose target is fixed.
             latents_only: Whether to stop at the standardized latents.
             on_step_end: See `denoise`.
-            encoded: What `encode_batch` gave for the slices, to share it between samples; None encodes them.
+            encoded: What `encode_batch` returned for the slices, to share it between samples; None encodes them.
 
         Returns:
             B standardized slices, float32 HU (H, W); or B latents Z_A', (C, L), normalized.
         """
         if num_inference_steps is None:
             num_inference_steps = self.recommended_steps(step)
-        # 1. HU -> model range on a padded grid; texture goes with the latent, anatomy with the skips.
+        # 1. HU -> model range on a padded grid; the latent holds the texture, the skips the anatomy.
         latent_a, skips, shape = encoded or self.encode_batch(slices)  # [B,C,L]
 
         # 2. p(Z_B | Z_A, target): the latent DDPM.
         start = self.noise(slices, seeds, "latent", latent_a.shape[1:])  # [B,C,L]
         generators = [step_generator(seed, item) for seed, item in zip(seeds, slices)]
         row_length = shape[-1] // GRID
-        latent_b = self.denoise(
-            latent_a, step, num_inference_steps, start, generators, row_length, on_step_end
-        )  # [B,C,L]
+        # [B,C,L]
+        latent_b = self.denoise(latent_a, step, num_inference_steps, start, generators, row_length, on_step_end)
         if latents_only:
             return list(latent_b)
 
@@ -391,63 +411,68 @@ class DiffusionCTPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str],
         num_samples: int = 1,
     ) -> None:
-        """Raise ValueError or TypeError on a wrong argument; `image` and `reference` are checked as they are read."""
+        """Raise ValueError or TypeError for a wrong argument; `image` and `reference` are checked when they are read."""
         with scheduler_named(self.scheduler, num_inference_steps):
             train_steps = self.scheduler.config.num_train_timesteps
         if not is_integer(num_inference_steps) or not 1 <= num_inference_steps <= train_steps:
             raise ValueError(f"`num_inference_steps` must be between 1 and {train_steps}, got {num_inference_steps!r}.")
         if not is_integer(num_samples) or num_samples < 1:
-            raise ValueError(f"`num_samples` is {num_samples!r}; legal is an integer of at least 1.")
+            raise ValueError(f"`num_samples` must be an integer of at least 1, got {num_samples!r}.")
         if batch_size is not None and (not is_integer(batch_size) or batch_size < 1):
-            raise ValueError(f"`batch_size` is {batch_size!r}; legal is None or an integer of at least 1.")
+            raise ValueError(f"`batch_size` must be None or an integer of at least 1, got {batch_size!r}.")
         if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"`output_type` is {output_type!r}; legal are {', '.join(OUTPUT_TYPES)}.")
+            raise ValueError(f"`output_type` must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}.")
         if generator is None:
             generator = []
         generators = generator if isinstance(generator, (list, tuple)) else [generator]
         for given in generators:
             if not isinstance(given, torch.Generator):
-                raise TypeError(f"`generator` holds {given!r}; legal is a torch.Generator or a list of them.")
+                raise TypeError(f"`generator` must be a torch.Generator or a list of them, got {given!r}.")
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise ValueError(
-                f"`callback_on_step_end_tensor_inputs` holds {sorted(unknown)}; "
-                f"legal are {self._callback_tensor_inputs}."
+                f"`callback_on_step_end_tensor_inputs` must be among {self._callback_tensor_inputs}, "
+                f"got {sorted(unknown)}."
             )
 
     def noise_seeds(
         self, slices: Sequence[HUSlice], generator: torch.Generator | list[torch.Generator] | None = None
     ) -> list[int]:
-        """One noise seed for each slice, the same for all slices of a series that share a generator.
+        """Return a noise seed for each slice, the same for all slices of a series that share a generator.
 
-        Each generator is drawn from once, whatever the number of slices, so the seed of a slice depends on the state of
-        its generator and on its series UID ("" for arrays) only.
+        Each generator is drawn from once, whatever the number of slices, so the seed of a slice depends only on the state
+        of its generator and on its series UID ("" for arrays).
         """
         if isinstance(generator, (list, tuple)):
             if len(generator) != len(slices):
-                raise ValueError(f"`generator` is a list of {len(generator)}, but `image` holds {len(slices)} slices.")
+                raise ValueError(
+                    f"`generator` must have one entry for each of {len(slices)} slices, got {len(generator)}."
+                )
             drawn = [draw_seed(given) for given in generator]
         else:
             drawn = [draw_seed(generator or torch.Generator().manual_seed(0))] * len(slices)
         return [derive_seed(seed, item.series_uid) for seed, item in zip(drawn, slices)]
 
     def batches(self, slices: Sequence[HUSlice], batch_size: int | None = None) -> list[list[int]]:
-        """Indices of slices that go through the networks together: neighbours of one scan and size; on a CPU each alone."""
+        """Return the indices of slices to process together: neighbours of one scan and size; on a CPU each slice alone."""
         if self._execution_device.type == "cpu":
-            size = 1  # oneDNN chooses its algorithm by batch size, so bytes would differ with it
+            size = 1  # oneDNN chooses its algorithm by batch size, which would change the bytes
         else:
             size = batch_size or ACCELERATOR_BATCH
-        alike = lambda i: (slices[i].hu.shape, slices[i].series_uid, slices[i].spacing_mm)  # noqa: E731
-        groups = [list(group) for _, group in groupby(range(len(slices)), key=alike)]
+
+        def scan_and_size(i: int) -> tuple[Any, ...]:
+            return slices[i].hu.shape, slices[i].series_uid, slices[i].spacing_mm
+
+        groups = [list(group) for _, group in groupby(range(len(slices)), key=scan_and_size)]
         return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
 
     @torch.no_grad()
     def estimate(self, slices: Sequence[HUSlice], batch_size: int | None = None) -> ScanEstimate:
-        """Describe a scan by some of its slices: its kernel, its noise and its texture.
+        """Estimate the kernel, the noise and the texture of a scan from some of its slices.
 
         Args:
-            slices: Of one scan, as `image_processor.load` gives them. A reference may be of several: its kernel is that of the
-                first.
+            slices: Slices of one scan, as `image_processor.load` returns them. Those of a reference may be of several scans:
+                its kernel is that of the first.
             batch_size: As in `__call__`.
         """
         first, *others = scans_of(slices)
@@ -468,7 +493,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
     def resolve_target(
         self, target: str | None = None, references: Sequence[HUSlice] = (), batch_size: int | None = None
     ) -> Target | None:
-        """Find out what a scan shall look like; None if the denoiser's target is fixed.
+        """Return the target of a scan; None if the denoiser's target is fixed.
 
         Args:
             target: Name of a kernel; None for the checkpoint's standard.
@@ -479,21 +504,24 @@ class DiffusionCTPipeline(DiffusionPipeline):
             ValueError: for an unknown name, both a name and references, or references to a denoiser whose target is fixed.
         """
         if target is not None and references:
-            raise ValueError("`target` and `reference` exclude each other; give one of them.")
+            raise ValueError("`target` and `reference` exclude each other; give only one of them.")
         if not self.sees_reference:
             if references:
-                raise ValueError("`reference` is given, but the target of this checkpoint is fixed, as in the paper.")
+                raise ValueError(
+                    "`reference` must be None for this checkpoint, whose target is fixed, as in the paper."
+                )
             return None
         if references:
             kernels = {item.kernel for item in references}
             name = kernels.pop() if len(kernels) == 1 else ""
             pixels = pixels_id([item.hu for item in references], [item.spacing_mm for item in references])
             return self.reference_target(self.estimate(references, batch_size), name or "reference", pixels)
-        standard = self.config.standard_name
-        law = self.config.standard_mtf
+        standard: str = self.config["standard_name"]
+        law = self.config["standard_mtf"]
         known = Kernel(standard, *law) if law else find_kernel(standard)
         texture_mtf = None if known is None else kernel_mtf(known)
-        tokens = self.denoiser.standard[None].float()
+        _, denoiser = self._texture_networks()
+        tokens = denoiser.standard[None].float()
         if target is None or target == standard:
             return Target(tokens, texture_mtf, None, standard, "standard")
         named = find_kernel(target)
@@ -503,52 +531,60 @@ class DiffusionCTPipeline(DiffusionPipeline):
             )
         if known is None:
             raise ValueError(
-                f'`target` is {target!r}, but the MTF of this checkpoint\'s standard, "{standard}", is not known.'
+                f'`target` must be None, got {target!r}: the MTF of this checkpoint\'s standard, "{standard}", is not known.'
             )
         return Target(tokens, texture_mtf, kernel_mtf(named), target, target)
 
     def reference_target(self, reference: ScanEstimate, name: str, identity: str) -> Target:
-        """Take the texture of a scan as a target; `name` and `identity` as in `Target`."""
+        """Return the texture of a scan as a target; see `Target` for `name` and `identity`."""
         tokens = self.autoencoder.normalize(reference.tokens.to(self._execution_device).float().T[None]).transpose(1, 2)
         return Target(tokens, None if reference.kernel is None else reference.kernel.mtf, None, name, identity)
 
     def step(self, source: ScanEstimate, target: Target, noise: str | float = "keep") -> Step:
-        """Apply the rule of method/step.py to a scan; a denoiser that pairs of a site calibrated knows the step to its standard."""
-        if self.denoiser.is_calibrated and target.id == "standard":
-            config, tails = self.autoencoder.config, tails_of(source).to(self._execution_device)
-            mtf = log_mtf_power(source, config.rings, config.max_lp_cm)
-            return Step(target.tokens, self.denoiser.calibration[0].T, tails, source.smoothed, None, mtf)
-        mean, std = self.autoencoder.latent_mean, self.autoencoder.latent_std
-        device = self._execution_device
-        return make_step(source, target, noise, mean.to(device), std.to(device), self.autoencoder.config.max_lp_cm)
+        """Compute the step of a scan, see method/step.py; a denoiser calibrated on pairs of a site has its step to the standard."""
+        autoencoder, denoiser = self._texture_networks()
+        device, max_lp_cm = self._execution_device, autoencoder.spectrum.max_lp_cm
+        if denoiser.is_calibrated and target.id == "standard":
+            tails = tails_of(source).to(device)
+            mtf = log_mtf_power(source, autoencoder.channels.rings, max_lp_cm)
+            return Step(target.tokens, denoiser.calibration[0].T, tails, source.smoothed, None, mtf)
+        mean, std = autoencoder.latent_mean.to(device), autoencoder.latent_std.to(device)
+        return make_step(source, target, noise, mean, std, max_lp_cm)
 
     def check(
         self, source: ScanEstimate, target: Target, slices: Sequence[HUSlice], results: Sequence[np.ndarray]
     ) -> Reached:
-        """Measure what some results of a scan show, float32 HU (H, W) each."""
+        """Measure whether some results of a scan, float32 HU (H, W) each, have the target's kernel."""
         made = [replace(item, hu=hu.round().clip(item.hu.min())) for item, hu in zip(slices, results)]
         shown = estimate_kernel_of_slices(made, header_kernel="") if made else None
         return check_results(target.name, target.mtf or target.texture_mtf, source.kernel, shown)
 
     def require_no_target(self, target: str | None, noise: str | float, source: ScanEstimate | None) -> None:
-        """Refuse what a denoiser whose target is fixed cannot do.
+        """Refuse options that a denoiser whose target is fixed does not have.
 
         Raises:
             ValueError: naming the argument.
         """
         for name, value, default in (("target", target, None), ("noise", noise, "keep"), ("source", source, None)):
             if value is not default and value != default:
-                raise ValueError(f"`{name}` is given, but the target of this checkpoint is fixed, as in the paper.")
+                raise ValueError(
+                    f"`{name}` must be {default!r} for this checkpoint, whose target is fixed, as in the paper."
+                )
 
     @property
     def sees_reference(self) -> bool:
-        """Whether the denoiser takes a reference; the paper's does not."""
+        """Return whether the denoiser takes a reference; the paper's does not."""
         return isinstance(self.denoiser, ReferenceUNet1DModel)
+
+    def _texture_networks(self) -> tuple[TextureAutoencoder, ReferenceUNet1DModel]:
+        """Return the networks of a checkpoint whose denoiser takes a reference."""
+        assert isinstance(self.autoencoder, TextureAutoencoder) and isinstance(self.denoiser, ReferenceUNet1DModel)
+        return self.autoencoder, self.denoiser
 
     def noise(
         self, slices: Sequence[HUSlice], seeds: Sequence[int], purpose: str, shape: Sequence[int]
     ) -> torch.Tensor:
-        """Noise (B, *shape) of slices for one purpose, correlated along their normal; see `scan_noise`."""
+        """Return noise (B, *shape) of slices for one purpose, correlated along their normal; see `scan_noise`."""
         made = [
             scan_noise(shape, derive_seed(seed, purpose), item.position_mm, item.thickness_mm)
             for seed, item in zip(seeds, slices)
@@ -557,12 +593,12 @@ class DiffusionCTPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def encode_batch(self, slices: Sequence[HUSlice]) -> EncodedBatch:
-        """What of slices of one size does not depend on the noise, the same for all their samples."""
+        """Encode slices of one size; this does not depend on the noise, so all their samples share it."""
         sample, spacing_mm = self.image_processor.preprocess(slices, self._execution_device)  # [B,1,H,W], [B]
         return EncodedBatch(*self.encode(sample, spacing_mm), sample.shape[1:])
 
-    def encode(self, sample: torch.Tensor, spacing_mm: torch.Tensor) -> tuple[torch.Tensor, tuple]:
-        """(B, 1, H, W) in model range and (B,) in mm -> normalized latent (B, C, L), float32, and the skips."""
+    def encode(self, sample: torch.Tensor, spacing_mm: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """Encode (B, 1, H, W) in model range with spacings (B,) in mm: normalized latent (B, C, L), float32, and skips."""
         with self.mixed_precision(self.autoencoder):
             latent, skips = self.autoencoder.encode(sample, spacing_mm)
         return self.autoencoder.normalize(latent.float()), skips
@@ -581,12 +617,12 @@ class DiffusionCTPipeline(DiffusionPipeline):
 
         Args:
             latent_a: (B, C, L), normalized.
-            step: What `step` gives for the scan; None for a denoiser whose target is fixed.
-            num_inference_steps: Steps of the scheduler.
-            noise: (B, C, L), what to start from.
+            step: What `step` returned for the scan; None for a denoiser whose target is fixed.
+            num_inference_steps: Number of the scheduler's steps.
+            noise: (B, C, L), the starting point.
             generators: B CPU generators, for the scheduler's own noise.
-            row_length: Positions in a row of the slices; None for square ones.
-            on_step_end: Called with step, timestep and a dict of "latents" and "latent_a"; returns a dict of those to
+            row_length: Positions in a row of the slices; None for square slices.
+            on_step_end: Called with step, timestep and a dict of "latents" and "latent_a"; returns a dict of the tensors to
                 replace.
 
         Returns:
@@ -598,9 +634,9 @@ class DiffusionCTPipeline(DiffusionPipeline):
             takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
             step_options = {"generator": generators} if takes_generator else {}
             x_t = noise * self.scheduler.init_noise_sigma  # [B,C,L]
-        condition = (
-            () if step is None else (step.tokens, step.shift, self.whitening(latent_a, step), step.tails, row_length)
-        )
+        condition: tuple[Any, ...] = ()
+        if step is not None:
+            condition = (step.tokens, step.shift, self.whitening(latent_a, step), step.tails, row_length)
         for number, timestep in enumerate(self.scheduler.timesteps):
             with scheduler_named(self.scheduler, num_inference_steps):
                 scaled = self.scheduler.scale_model_input(x_t, timestep)
@@ -613,50 +649,58 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 tensors |= on_step_end(number, timestep, tensors)
                 x_t, latent_a = tensors["latents"], tensors["latent_a"]
         require_converged(x_t, self.scheduler, num_inference_steps, is_residual=step is not None)
-        return x_t if step is None else self.denoiser.from_residual(x_t, latent_a, step.shift, step.smoothed)
+        if step is None:
+            return x_t
+        _, denoiser = self._texture_networks()
+        return denoiser.from_residual(x_t, latent_a, step.shift, step.smoothed)
 
     def recommended_steps(self, step: Step | None) -> int:
-        """Return what `None` for `num_inference_steps` stands for.
+        """Return the number of steps for `num_inference_steps` None.
 
-        The checkpoint's default; but a single step of DDPM for a scan that was not smoothed, in which what is sampled counts for
-        nothing (`Step.smoothed`).
+        It is the checkpoint's default, or a single step of DDPM for a scan that was not smoothed, in which the sampled residual is
+        not used (`Step.smoothed`).
         """
-        is_ddpm = isinstance(self.scheduler, DDPMScheduler)  # others need not know what a single step is
-        if step is not None and is_ddpm and not self.denoiser.is_calibrated and step.smoothed < NEGLIGIBLY_SMOOTHED:
-            return 1
-        return self.config.default_num_inference_steps
+        is_ddpm = isinstance(self.scheduler, DDPMScheduler)  # other schedulers may not support a single step
+        if step is not None and is_ddpm and step.smoothed < NEGLIGIBLY_SMOOTHED:
+            _, denoiser = self._texture_networks()
+            if not denoiser.is_calibrated:
+                return 1
+        return int(self.config["default_num_inference_steps"])
 
     def whitening(self, latent_a: torch.Tensor, step: Step) -> torch.Tensor:
-        """How white the noise of slices (B, C, L) is for their kernel, (B, rings); 0 where it is not known."""
-        channels, config = self.autoencoder.channels, self.autoencoder.config
+        """Measure how white the noise of slices (B, C, L) is for their kernel, (B, rings); 0 where that is not known."""
+        autoencoder, _ = self._texture_networks()
+        channels, max_lp_cm = autoencoder.channels, autoencoder.spectrum.max_lp_cm
         if step.log_mtf_power is None:
             return latent_a.new_zeros(len(latent_a), channels.rings)
-        latent = self.autoencoder.denormalize(latent_a)
+        latent = autoencoder.denormalize(latent_a)
         spacing = TYPICAL_SPACING_MM * torch.exp(latent[:, channels.spacing, 0] * SPACING_UNIT)
         law = step.log_mtf_power.expand(len(latent), -1)
-        weights = level_weights(law, config.max_lp_cm, 5 / spacing)
-        return whitening(patient_mean(latent)[:, channels.power], law, weights, config.max_lp_cm)
+        weights = level_weights(law, max_lp_cm, 5 / spacing)
+        return whitening(patient_mean(latent)[:, channels.power], law, weights, max_lp_cm)
 
     def decode(
-        self, latent: torch.Tensor, skips: tuple, noise: torch.Tensor | None, coherent: torch.Tensor | None = None
+        self, latent: torch.Tensor, skips: Any, noise: torch.Tensor | None, coherent: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Normalized latent (B, C, L), the skips of A and noise (B, 1, H, W) -> (B, 1, H, W), model range, float32.
+        """Decode a normalized latent (B, C, L), the skips of A and noise (B, 1, H, W): (B, 1, H, W), model range, float32.
 
         Without noise nothing is synthesized; `coherent` is that of a `Step`.
         """
-        to_synthesize = (noise, coherent) if isinstance(self.autoencoder, TextureAutoencoder) else ()
         with self.mixed_precision(self.autoencoder):
-            return self.autoencoder.decode(self.autoencoder.denormalize(latent), skips, *to_synthesize).float()
+            latent = self.autoencoder.denormalize(latent)
+            if isinstance(self.autoencoder, TextureAutoencoder):
+                return self.autoencoder.decode(latent, skips, noise, coherent).float()
+            return self.autoencoder.decode(latent, skips).float()
 
-    def mixed_precision(self, model: torch.nn.Module) -> AbstractContextManager:
-        """Autocast to the type of a half-precision model."""
+    def mixed_precision(self, model: Network) -> AbstractContextManager[Any]:
+        """Return autocasting to the data type of a half-precision model."""
         if model.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self._execution_device.type, model.dtype)
 
     @property
     def precision(self) -> str:
-        """Type of the weights that `to` casts, "float32" or "bfloat16", say; several by name, if they differ."""
+        """Return the data type of the weights that `to` casts, such as "float32" or "bfloat16"; several, sorted, if they differ."""
         cast = {
             str(weight.dtype).removeprefix("torch.")
             for model in self.models
@@ -666,23 +710,23 @@ class DiffusionCTPipeline(DiffusionPipeline):
         return ", ".join(sorted(cast)) or FULL_PRECISION
 
     def derivation(self, num_inference_steps: int, target: Target | None = None) -> Derivation:
-        """What derived DICOM says about a run to a target; `Derivation.of_source` adds the scan."""
-        name, identity = (self.config.standard_name, "standard") if target is None else (target.name, target.id)
+        """Return how a run to a target is described in derived DICOM; `Derivation.of_source` adds the scan."""
+        name, identity = (self.config["standard_name"], "standard") if target is None else (target.name, target.id)
         return Derivation(model_id(self.components), name, num_inference_steps, identity, self.precision)
 
 
 def kernel_mtf(kernel: Kernel) -> MTF:
-    """The MTF of a kernel as a function of frequencies in lp/cm."""
+    """Return the MTF of a kernel as a function of frequencies in lp/cm."""
     return lambda lp_cm: mtf(torch.from_numpy(np.asarray(lp_cm, float)), kernel).numpy()
 
 
 def checked_indices(count: int) -> list[int]:
-    """Which of the slices of a scan have their results measured before they are named."""
+    """Return the indices of the slices of a scan on whose results the kernel is measured."""
     return evenly_spaced_indices(count, CHECKED_SLICES).tolist()
 
 
 def scans_of(slices: Sequence[HUSlice]) -> list[list[int]]:
-    """Indices of the slices of each scan, in order of appearance."""
+    """Return the indices of the slices of each scan, in order of appearance."""
     scans: dict[tuple, list[int]] = {}
     for i, item in enumerate(slices):
         scans.setdefault((item.series_uid, item.spacing_mm), []).append(i)
@@ -690,24 +734,24 @@ def scans_of(slices: Sequence[HUSlice]) -> list[list[int]]:
 
 
 def images_of(slices: Sequence[HUSlice], kinds: Sequence[str]) -> list[tuple[int, int]]:
-    """First slice of each image and the one after its last, by the kind that each becomes: all of a volume, or one."""
+    """Return the first slice of each image and the one after its last: all slices of a volume, or a single one."""
     wholes = [id(item.volume) if kind == "volume" else i for i, (item, kind) in enumerate(zip(slices, kinds))]
     groups = [[i for i, _ in group] for _, group in groupby(enumerate(wholes), key=itemgetter(1))]
     return [(group[0], group[-1] + 1) for group in groups]
 
 
 def sample_seed(seed: int, number: int) -> int:
-    """Noise seed of a sample of a slice; that of the first is the slice's own."""
+    """Return the noise seed of a sample of a slice; that of the first is the slice's own."""
     return seed if number == 0 else derive_seed(seed, f"sample {number}")
 
 
 def step_generator(seed: int, item: HUSlice) -> torch.Generator:
-    """For the scheduler's own noise, another for every slice of a scan."""
+    """Return the generator of the scheduler's own noise, which differs between the slices of a scan."""
     return torch.Generator().manual_seed(derive_seed(seed, f"steps at {item.position_mm:.3f} mm"))
 
 
 def is_integer(value: Any) -> bool:
-    """Whether a value is an integer, a bool being none."""
+    """Return whether a value is an integer; a bool is not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -716,5 +760,5 @@ def draw_seed(generator: torch.Generator) -> int:
     return int(torch.randint(MAX_SEED, (1,), generator=generator, device=generator.device))
 
 
-# diffusers looks the class up by name when a checkpoint is loaded with its own DiffusionPipeline.
+# diffusers looks up the class by name when a checkpoint is loaded with its own DiffusionPipeline.
 register(DiffusionCTPipeline)

@@ -1,17 +1,17 @@
-"""Standardization as a transform of MONAI and TorchIO; on arrays and tensors it needs neither of them.
+"""Standardize as a transform of MONAI and TorchIO; arrays and tensors need neither of them.
 
     StandardizeCT()(image)                                 # MetaTensor, ScalarImage, Subject; or array and affine
     Compose([LoadImaged("ct"), StandardizeCTd("ct"), ...])  # MONAI; the same in TorchIO's Compose
 
-Before intensities are scaled and before volumes are resampled, cropped or rotated: the model sees Hounsfield units on
-the pixels of the scanner, and noise is told from anatomy by its spectrum.
+Apply it before intensities are scaled and before volumes are resampled, cropped or rotated: the model expects Hounsfield
+units on the pixels of the scanner, and distinguishes noise from anatomy by its spectrum.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Iterable, Mapping
-from typing import Any
+from collections.abc import Hashable, Iterable, MutableMapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,19 +20,22 @@ from .pipeline import DiffusionCTPipeline
 from .volumes import CTVolume
 
 try:
-    from monai.transforms import Transform  # datasets of MONAI cache what these do, and of others nothing
+    from monai.transforms import Transform  # MONAI's datasets cache the results of its own transforms only
 except ImportError:
     Transform = object
+
+
+Dictionary = TypeVar("Dictionary", bound=MutableMapping[Any, Any])
 
 
 class StandardizeCT(Transform):
     """Standardize a volume of axial CT slices in Hounsfield units; the result is of the same kind, on the same grid.
 
-    The same volume and seed give the same result. Noise is named by a hash of the HU, so that no two scans share it.
+    The same volume and seed give the same result. The noise also depends on a hash of the HU, so that no two scans share it.
 
     Args:
-        pipe: Loaded pipeline; None loads the embedded checkpoint at the first call.
-        seed: Of the noise.
+        pipe: A loaded pipeline; None loads the embedded checkpoint on the first call.
+        seed: Seed of the noise.
         options: Further arguments of `DiffusionCTPipeline.__call__`, such as `reference` or `slice_thickness`.
     """
 
@@ -40,18 +43,18 @@ class StandardizeCT(Transform):
         self.pipe, self.seed, self.options = pipe, seed, options
 
     def __call__(self, image: Any, affine: Any = None, name: str = "The given volume") -> Any:
-        """Standardize one volume, or all images of intensities of a TorchIO `Subject`.
+        """Standardize one volume, or all intensity images of a TorchIO `Subject`.
 
         Args:
             image: Array or tensor (1, x, y, z) or (x, y, z), MONAI `MetaTensor`, TorchIO `ScalarImage` or `Subject`.
-            affine: (4, 4), index -> mm (RAS); for arrays and tensors that do not have one themselves.
+            affine: (4, 4), index -> mm (RAS); for arrays and tensors that have none themselves.
             name: What messages call it.
 
         Returns:
-            A new image: float32, or int16 where integers were given.
+            A new image: float32, or int16 for integer input.
 
         Raises:
-            ValueError: there is no affine, or as of `CTVolume.of_array`.
+            ValueError: if there is no affine, or two, and as in `CTVolume.of_array`.
         """
         if hasattr(image, "get_images_dict"):
             subject = copy.deepcopy(image)
@@ -64,16 +67,17 @@ class StandardizeCT(Transform):
             return scalar_image
         own = getattr(image, "affine", None)
         if (own is None) == (affine is None):
-            found = "no affine" if own is None else "an affine, and another is given"
-            raise ValueError(f"{name} has {found}; legal is one (4, 4), which says where its voxels lie.")
+            found = "none" if own is None else "one of its own and another in `affine`"
+            raise ValueError(f"{name} must have one affine (4, 4), which places its voxels, got {found}.")
         return self.standardized(image, own if affine is None else affine, name)
 
     def standardized(self, image: np.ndarray | torch.Tensor, affine: Any, name: str) -> np.ndarray | torch.Tensor:
-        """Array or tensor (1, x, y, z) or (x, y, z) -> the same kind and shape; what a subclass of it holds beside."""
-        array = image
+        """Standardize an array or tensor (1, x, y, z) or (x, y, z): same kind and shape; a subclass keeps its metadata."""
         if isinstance(image, torch.Tensor):
-            array = image.detach().cpu()
-            array = (array.float() if array.is_floating_point() else array).numpy()  # numpy has no bfloat16
+            tensor = image.detach().cpu()
+            array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # numpy has no bfloat16
+        else:
+            array = image
         voxels = array[0] if array.ndim == 4 and len(array) == 1 else array
         volume = CTVolume.of_array(voxels, np.asarray(torch.as_tensor(affine).cpu()), name)
         if self.pipe is None:
@@ -88,12 +92,12 @@ class StandardizeCT(Transform):
 
 
 class StandardizeCTd(Transform):
-    """`StandardizeCT` for images of a dictionary.
+    """Apply `StandardizeCT` to images of a dictionary.
 
     Args:
-        keys: Of the images.
+        keys: Keys of the images.
         pipe, seed, options: As in `StandardizeCT`.
-        allow_missing_keys: Whether a dictionary may lack some.
+        allow_missing_keys: Whether a dictionary may lack some of the keys.
     """
 
     def __init__(
@@ -109,12 +113,12 @@ class StandardizeCTd(Transform):
         self.allow_missing_keys = allow_missing_keys
         self.transform = StandardizeCT(pipe, seed=seed, **options)
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """A copy of a dictionary, or of a TorchIO `Subject`, with the images of the keys standardized.
+    def __call__(self, data: Dictionary) -> Dictionary:
+        """Return a copy of a dictionary, or of a TorchIO `Subject`, with the images of the keys standardized.
 
         Raises:
-            KeyError: one is missing.
-            ValueError: as of `StandardizeCT`.
+            KeyError: if one of the keys is missing.
+            ValueError: as in `StandardizeCT`.
         """
         missing = [key for key in self.keys if key not in data]
         if missing and not self.allow_missing_keys:

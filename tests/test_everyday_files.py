@@ -128,7 +128,7 @@ class TestOwnResults:
 
     def test_an_output_that_holds_the_input_is_refused(self, tmp_path, model):
         fill(tmp_path / "scans/p1")
-        with pytest.raises(ValueError, match="holds the input"):
+        with pytest.raises(ValueError, match="contains the input"):
             standardize_folder(tmp_path / "scans/p1", tmp_path / "scans", model=model)
 
 
@@ -218,7 +218,7 @@ class TestDoubtfulValues:
 
     def test_a_plain_series_is_not(self, tmp_path, model):
         report = standardize_folder(fill(tmp_path / "in"), tmp_path / "out", model=model)
-        of_the_result = ("too little bare skin is in view", "its kernel could not be told well enough")
+        of_the_result = ("too little bare skin is in view", "its kernel could not be estimated well enough")
         remarks = report["series"][0]["remarks"]
         assert [remark for remark in remarks if not remark.startswith(of_the_result)] == report["remarks"] == []
 

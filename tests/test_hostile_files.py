@@ -137,7 +137,7 @@ class TestInputThatChanges:
     def test_what_comes_meanwhile_is_said(self, scans, tmp_path, model, change, capsys):
         change(lambda: save(make_slice(HU, number=9), scans / "9.dcm"))
         assert cli.main(["standardize", str(scans), str(tmp_path / "out"), "--model", model]) == 0
-        assert "1 files came into the input" in capsys.readouterr().err
+        assert "1 file(s) were added to the input" in capsys.readouterr().err
         (remark,) = json.loads((tmp_path / "out/run_report.json").read_text())["remarks"]
         assert '"IN/9.dcm"' in remark
 
@@ -203,7 +203,7 @@ class TestDecodedValues:
         assert np.array_equal(read_slice(self.run_length_encoded(tmp_path / "a.dcm", superfluous)).hu, HU)
 
     def test_a_row_too_many_in_rle_is_damage(self, tmp_path):
-        with pytest.raises(DicomError, match="9312 bytes, not to 9216"):
+        with pytest.raises(DicomError, match="9216 bytes, got 9312"):
             read_slice(self.run_length_encoded(tmp_path / "a.dcm", 96))
 
 

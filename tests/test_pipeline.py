@@ -242,7 +242,7 @@ class TestSlicePositions:
         [
             ({"slice_positions": [0.0]}, "for each of 2 slices"),
             ({"slice_positions": [0.0, np.nan]}, "finite"),
-            ({"slice_thickness": 0.0}, "`slice_thickness` is 0.0"),
+            ({"slice_thickness": 0.0}, "`slice_thickness` must be above 0 mm, got 0.0"),
             ({"slice_thickness": -1.0}, "above 0"),
         ],
     )
@@ -252,7 +252,7 @@ class TestSlicePositions:
 
     @pytest.mark.parametrize("options", [{"slice_positions": [0.0]}, {"slice_thickness": 1.0}])
     def test_dicom_has_its_own(self, pipe, options):
-        with pytest.raises(ValueError, match="DICOM has its own"):
+        with pytest.raises(ValueError, match="must be None for DICOM"):
             pipe(CT_SMALL, **options)
 
 
@@ -286,7 +286,7 @@ class TestSamples:
 
     @pytest.mark.parametrize("count", [0, -1, 1.5, True])
     def test_their_number_is_checked(self, pipe, count):
-        with pytest.raises(ValueError, match="`num_samples` is"):
+        with pytest.raises(ValueError, match="`num_samples` must be"):
             pipe(noise_hu(64, 64), pixel_spacing=SPACING, num_samples=count)
 
 
@@ -326,10 +326,10 @@ class TestReference:
 
     def test_a_reference_whose_kernel_is_not_known_gives_its_noise_level_too(self, pipe):
         out = pipe(noise_hu(64, 64), pixel_spacing=SPACING, reference=noise_hu(64, 64), reference_pixel_spacing=SPACING)
-        assert out.steps[0].noise == "target" and "could not be told" in out.steps[0].remarks[0]
+        assert out.steps[0].noise == "target" and "could not be estimated" in out.steps[0].remarks[0]
 
     def test_its_own_spacing_is_required(self, pipe):
-        with pytest.raises(ValueError, match="`reference_pixel_spacing` is missing"):
+        with pytest.raises(ValueError, match="`reference_pixel_spacing` must be a float or"):
             pipe(noise_hu(64, 64), pixel_spacing=SPACING, reference=noise_hu(64, 64))
 
 
@@ -351,7 +351,8 @@ class TestTarget:
         pipe = DiffusionCTPipeline(**get_dummy_components(), standard_name="Mine")
         assert pipe.resolve_target().texture_mtf is None
         with pytest.raises(
-            ValueError, match="`target` is 'Br40', but the MTF of this checkpoint's standard, \"Mine\", is not known"
+            ValueError,
+            match="`target` must be None, got 'Br40': the MTF of this checkpoint's standard, \"Mine\", is not known",
         ):
             pipe.resolve_target("Br40")
 
@@ -371,7 +372,7 @@ class TestTarget:
     def test_a_fixed_target_takes_none(self, pipe, given):
         if "source" in given:
             given = {"source": estimate(pipe, noise_hu(1, 64, 64))}
-        with pytest.raises(ValueError, match="target of this checkpoint is fixed"):
+        with pytest.raises(ValueError, match="for this checkpoint, whose target is fixed"):
             fixed_target_pipeline()(noise_hu(64, 64), pixel_spacing=SPACING, **given)
         assert pipe.sees_reference and not fixed_target_pipeline().sees_reference
 
@@ -383,7 +384,7 @@ class TestNoiseAndSource:
         assert keep.sources[0].kernel is None and keep.sources[0].told_by == "nothing"
         assert keep.steps[0].noise == target.steps[0].noise == "target"
         (remark,) = keep.steps[0].remarks
-        assert "kernel could not be told" in remark and target.steps[0].remarks == []
+        assert "kernel could not be estimated" in remark and target.steps[0].remarks == []
         np.testing.assert_array_equal(keep.images[0], target.images[0])
 
     def test_a_kernel_of_the_header_keeps_the_dose(self, pipe):
@@ -532,14 +533,14 @@ class TestRefusals:
             ({"noise": -5.0}, "`noise` must be .*, got -5.0"),
             ({"noise": float("nan")}, "`noise` must be .*, got nan"),
             ({"noise": True}, "`noise` must be .*, got True"),
-            ({"batch_size": 0}, "`batch_size` is 0"),
-            ({"output_type": "jpeg"}, "`output_type` is 'jpeg'"),
-            ({"output_type": "dicom"}, "have no header"),
-            ({"generator": 0}, "`generator` holds 0"),
-            ({"generator": [None]}, "`generator` holds None"),
-            ({"generator": [seed(0), seed(1)]}, "list of 2, but `image` holds 1"),
+            ({"batch_size": 0}, "`batch_size` must be .*, got 0"),
+            ({"output_type": "jpeg"}, "`output_type` must be one of .*, got 'jpeg'"),
+            ({"output_type": "dicom"}, "have no DICOM header"),
+            ({"generator": 0}, "`generator` must be .*, got 0"),
+            ({"generator": [None]}, "`generator` must be .*, got None"),
+            ({"generator": [seed(0), seed(1)]}, "`generator` must have one entry for each of 1 slices, got 2"),
             ({"callback_on_step_end_tensor_inputs": ["anatomy"]}, "anatomy"),
-            ({"pixel_spacing": None}, "`pixel_spacing` is missing"),
+            ({"pixel_spacing": None}, "`pixel_spacing` must be a float or"),
         ],
     )
     def test_arguments(self, pipe, options, said):

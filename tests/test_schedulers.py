@@ -70,7 +70,7 @@ def test_any_other_gives_them_or_is_named(name, steps, settings):
     ("name", "words"),
     [
         ("HeunDiscreteScheduler", "diverged"),
-        ("EulerAncestralDiscreteScheduler", "diverged: it sampled values that are no numbers"),
+        ("EulerAncestralDiscreteScheduler", "diverged: it sampled values that are not finite"),
         ("DDIMInverseScheduler", "it adds noise"),
         ("FlowMatchEulerDiscreteScheduler", "cannot be used"),
     ],

@@ -54,9 +54,9 @@ class TestArrays:
     @pytest.mark.parametrize(
         "image, affine, message",
         [
-            (HU, None, "no affine"),
+            (HU, None, "must have one affine"),
             (np.repeat(HU, 2, 0), AFFINE, "shape"),
-            (HU / 1000, AFFINE, "no Hounsfield units"),
+            (HU / 1000, AFFINE, "not Hounsfield units"),
             (HU, np.diag([0.7, 0.9, 1, 1]), "square"),
         ],
     )
@@ -84,7 +84,7 @@ class TestDictionaries:
         assert StandardizeCTd("mr", pipe, allow_missing_keys=True)({}) == {}
 
     def test_errors_name_the_key(self, pipe):
-        with pytest.raises(ValueError, match="`label` has no affine"):
+        with pytest.raises(ValueError, match="`label` must have one affine .*got none"):
             StandardizeCTd("label", pipe)({"label": HU > 0})
 
     def test_workers_of_a_loader_get_a_copy(self):

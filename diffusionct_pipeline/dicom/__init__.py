@@ -1,4 +1,4 @@
-"""DICOM in and out: CT slices as Hounsfield units, standardized slices as derived CT images."""
+"""Read DICOM CT slices as Hounsfield units, and write standardized slices as derived CT images."""
 
 from .deriving import derive_slice, derived_uid
 from .errors import DicomError, SkippedKind

@@ -1,4 +1,4 @@
-"""A standardized slice becomes a derived CT image that says what it was made from, and how.
+"""Turn a standardized slice into a derived CT image that records what it was made from, and how.
 
     source = read_slice("slice.dcm")
     derived = derive_slice(source, hu, target_name="Bl64", model_id="diffusionct 1f3a...", options={"seed": 0})
@@ -46,7 +46,7 @@ MAX_INTEGER_STRING = (1 << 31) - 1  # of VR IS
 KERNEL_MARKS = (" synthetic", " synth", " syn")  # the longest that fits into ConvolutionKernel (SH)
 SERIES_NUMBER_OFFSET = 9000  # far above the series of a study, so that viewers list derived series last
 
-# Copied headers would make wrong statements about the new pixels, or sign them.
+# Attributes that would be wrong for the new pixels, or would sign them.
 DROPPED_KEYWORDS = (
     "DataSetTrailingPadding",
     "DigitalSignaturesSequence",
@@ -59,12 +59,11 @@ DROPPED_KEYWORDS = (
     "LargestPixelValueInSeries",
     "MACParametersSequence",
     "PixelData",
-    "PlanarConfiguration",  # only legal with several samples per pixel
+    "PlanarConfiguration",  # only valid with several samples per pixel
     "SmallestImagePixelValue",
     "SmallestPixelValueInSeries",
 )
-# Type 2 of the CT Image IOD: must be present, may be empty ("unknown"). Sources that went through de-identification
-# often lack some.
+# Type 2 of the CT Image IOD: must be present, may be empty ("unknown"). De-identified sources often lack some.
 REQUIRED_BUT_MAY_BE_EMPTY = (
     "AccessionNumber",
     "AcquisitionNumber",
@@ -83,9 +82,9 @@ REQUIRED_BUT_MAY_BE_EMPTY = (
     "StudyID",
     "StudyTime",
 )
-# Names of patient, study and order that are too long are left out, not cut short: they would be those of another one.
+# Identifiers of patient, study and order that are too long are left out, not truncated, which could make them those of another.
 NEVER_CUT = ("AccessionNumber", "IssuerOfPatientID", "OtherPatientIDs", "PatientID", "StudyID")
-# Laterality must be there, empty if unknown, unless the body part is unpaired (PS3.16 annex L).
+# Laterality must be present, empty if unknown, unless the body part is unpaired (PS3.16 annex L).
 UNPAIRED_BODY_PARTS = (
     "ABDOMEN",
     "BRAIN",
@@ -109,25 +108,25 @@ LOSSY_METHODS = {
 
 
 def derived_uid(source_uid: str, model_id: str, options: dict[str, Any]) -> str:
-    """UID of what a model makes of a source: the same for the same three arguments, on every machine.
+    """Return the UID of a model's result for a source: the same for the same three arguments, on every machine.
 
-    A second run therefore replaces the first one in an archive instead of standing beside it.
+    A second run therefore replaces the first one in an archive instead of being added beside it.
 
     Args:
         source_uid: UID of the source instance or series.
-        model_id: Names the weights, a hash of the checkpoint for example.
+        model_id: Identifies the weights, for example a hash of the checkpoint.
         options: Everything else that changes the result; must be JSON.
 
     Returns:
         "2.25." and the decimal form of a UUID (PS3.5 B.2), at most 44 characters.
 
     Raises:
-        ValueError: `options` is not JSON.
+        ValueError: if `options` is not JSON.
     """
     try:
         text = json.dumps([str(source_uid), str(model_id), options], sort_keys=True)
     except TypeError as error:
-        raise ValueError(f"options must hold JSON values only, received {options!r}: {error}.") from error
+        raise ValueError(f"`options` must hold only JSON values, got {options!r}: {error}.") from error
     digest = hashlib.sha256(text.encode()).digest()
     return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
 
@@ -151,34 +150,34 @@ def derive_slice(
     Args:
         source: The slice that was standardized.
         hu: (H, W) Hounsfield units of the result, on the pixel grid of the source. Pixels of the source's padding
-            keep what the source stores there.
-        target_name: Kernel (or reference) that was asked for; part of the UIDs and of the description.
-        model_id: Names the weights; part of the UIDs and of the description.
+            keep their stored value.
+        target_name: Requested kernel (or reference); part of the UIDs and of the description.
+        model_id: Identifies the weights; part of the UIDs and of the description.
         series_description_suffix: Appended to the source's SeriesDescription.
-        options: What else changes the result (seed, steps, ...), JSON values; part of the UIDs and the description.
+        options: Whatever else changes the result (seed, steps, ...), JSON values; part of the UIDs and the description.
         series_number: None for the source's number + 9000.
         now: Time of processing, in the time zone of the source; written as creation, content, series and
-            contribution time. None writes no time of processing at all: content and series keep the times of the
-            acquisition they show. This is the default because two runs with the same seed shall give the same bytes.
-        system: Name of the system of the comparison that made the pixels; "" for DiffusionCT's own pipeline.
-        label: Kernel that the result has, written to ConvolutionKernel and marked as synthetic ("Bl64 synthetic"); "" takes
+            contribution time. None writes no time of processing: content and series keep the times of the acquisition.
+            This is the default, so that two runs with the same seed give the same bytes.
+        system: Name of the system of the comparison that made the pixels; "" for DiffusionCT's pipeline.
+        label: Kernel of the result, written to ConvolutionKernel and marked as synthetic ("Bl64 synthetic"); "" for
             `target_name`.
-        measured: What the results show, in words, for the description.
+        measured: What was measured on the results, in words, for the description.
 
     Returns:
         A dataset for `write_slice`, Explicit VR Little Endian, with the source's rescale and bit depth. Its attribute
         `clipped_pixels` counts the pixels outside the padding whose HU that bit depth cannot hold.
 
     Raises:
-        DicomError: The source has no SOPInstanceUID to refer to, or is damaged.
-        ValueError: `hu` has another shape than the source or is not finite, or `options` is not JSON.
+        DicomError: if the source has no SOPInstanceUID to refer to, or is damaged.
+        ValueError: if `hu` does not have the source's shape or is not finite, or `options` is not JSON.
     """
     hu = np.asarray(hu)
     if hu.shape != source.hu.shape:
-        raise ValueError(f"hu has shape {hu.shape}, but {source.name} has {source.hu.shape}.")
+        raise ValueError(f"`hu` must have the shape {source.hu.shape} of {source.name}, got {hu.shape}.")
     options = dict(options or {})
     identity = {**options, "target": target_name}
-    derived_uid("", model_id, identity)  # options that are no JSON are not the source's fault
+    derived_uid("", model_id, identity)  # refuses options that are not JSON before the source is blamed
     # 1. Pixels: rescale, bit depth and padding of the source.
     padding_cells = read_cells(source.dataset, source.name) if source.padding.any() else None
     cells, clipped = hu_to_cells(hu, source.pixels, source.padding, padding_cells)
@@ -186,7 +185,7 @@ def derive_slice(
         low, high = source.pixels.hu_range
         logger.info("%s: %d pixels clipped to [%g, %g] HU.", source.name, clipped, low, high)
     with damage_named(source.name):
-        # 2. Patient, study, geometry and acquisition are those of the source.
+        # 2. Patient, study, geometry and acquisition of the source.
         derived = _public_copy(source.dataset, source.name)
         for keyword in DROPPED_KEYWORDS:
             derived.pop(keyword, None)
@@ -195,11 +194,11 @@ def derive_slice(
         _identify(derived, source, source_uid, model_id, identity)
         _describe_series(derived, series_description_suffix, series_number)
         derived.ConvolutionKernel = synthetic_kernel_name(label or target_name)
-        # 4. What it was made from, and how.
+        # 4. Sources and method.
         _describe_derivation(derived, source, source_uid, target_name, model_id, options, system, measured)
         if now is not None:
             _stamp(derived, now)
-        # 5. What the source should have said but does not.
+        # 5. Required attributes that the source lacks.
         _complete(derived, source)
         set_pixels(derived, cells, source.pixels)
     derived.clipped_pixels = clipped
@@ -207,7 +206,7 @@ def derive_slice(
 
 
 def synthetic_kernel_name(target_name: str) -> str:
-    """ "Bl64" -> "Bl64 synthetic": never to be taken for a reconstruction by the scanner; at most 16 characters."""
+    """Return a name that cannot be taken for a kernel of the scanner: "Bl64" -> "Bl64 synthetic"; at most 16 characters."""
     target = _ascii(target_name).strip()
     for mark in KERNEL_MARKS:
         if len(target + mark) <= SHORT_STRING:
@@ -216,7 +215,7 @@ def synthetic_kernel_name(target_name: str) -> str:
 
 
 def set_pixels(dataset: Dataset, cells: np.ndarray, pixels: PixelFormat) -> None:
-    """Put cells (`hu_to_cells`) and everything that explains them into a dataset, as Explicit VR Little Endian.
+    """Store cells (`hu_to_cells`) and the attributes that describe them in a dataset, as Explicit VR Little Endian.
 
     Args:
         dataset: Changed in place; needs SOPClassUID and SOPInstanceUID.
@@ -246,7 +245,7 @@ def set_pixels(dataset: Dataset, cells: np.ndarray, pixels: PixelFormat) -> None
 
 
 def _public_copy(dataset: Dataset, name: str) -> Dataset:
-    """Copy all standard attributes; leave private ones, overlays, curves, group lengths and unreadable values out."""
+    """Copy all standard attributes, but no private ones, overlays, curves, group lengths and unreadable values."""
     result = Dataset()
     for tag in sorted(dataset.keys()):
         tag = BaseTag(tag)
@@ -260,19 +259,20 @@ def _public_copy(dataset: Dataset, name: str) -> Dataset:
                 raise ValueError(f"its VR is {element.VR}, not {dictionary_VR(tag)}")
             value = _legal_value(element, name)
             if value is None:
-                raise ValueError("it breaks the rules of its type")
+                raise ValueError("it violates the rules of its type")
             result.add(DataElement(tag, element.VR, value))
-        except Exception as error:  # pydicom converts on access; what a broken value raises depends on its type
+        except Exception as error:  # pydicom converts on access; the error for an invalid value depends on its type
             reason = type(error).__name__  # not the message, which quotes the value
-            logger.warning("%s: %s was left out of the derived image, its value is unreadable (%s).", name, tag, reason)
+            logger.warning("%s: %s was left out of the derived image: its value is unreadable (%s).", name, tag, reason)
     return result
 
 
 def _legal_value(element: DataElement, name: str) -> Any:
-    """The value of an element for the derived image: mended where it breaks the rules of its type, None if that fails."""
+    """Return an element's value for the derived image, corrected where it violates the rules of its type, or None."""
     if element.VR == "SQ":
         return [_public_copy(item, name) for item in element.value]
     values = list(element.value) if element.VM > 1 else [element.value]
+    legal: list[float | int | str | None]
     if element.VR == "DS":
         legal = [_decimal(number) for number in values] if element.VM else [""]
     elif element.VR == "IS":
@@ -282,7 +282,7 @@ def _legal_value(element: DataElement, name: str) -> Any:
             return None
         legal = [mended(element.VR, value) for value in values]
         if legal != values:
-            logger.info("%s: %s was written as its type (%s) wants it.", name, element.tag, element.VR)
+            logger.info("%s: %s was corrected to the form of its type (%s).", name, element.tag, element.VR)
     else:
         return copy.deepcopy(element.value)
     if None in legal:
@@ -291,15 +291,15 @@ def _legal_value(element: DataElement, name: str) -> Any:
 
 
 def _identify(derived: Dataset, source: CTSlice, source_uid: str, model_id: str, identity: dict[str, Any]) -> None:
-    """New instance and series; study and frame of reference of the source.
+    """Set the UIDs of a new instance and series, and the study and frame of reference of the source.
 
-    A source without series, study or frame of reference gets one of the next larger or smaller thing that it has:
-    deterministic, shared by the slices of the series, and in nobody else's name.
+    Where the source has no series, study or frame of reference, their UIDs are derived from the next larger or smaller
+    entity that it has: they are deterministic, shared by the slices of the series, and not used by anything else.
     """
     study = str(derived.get("StudyInstanceUID") or "")
     series = source.series_uid or study or source_uid
     derived.SOPClassUID = CTImageStorage
-    # With the content of the source: two images that share a UID, by a mistake of an anonymizer say, do not pass it on.
+    # It depends on the content of the source, so that two images that share a UID, by an anonymizer's mistake, do not pass it on.
     derived.SOPInstanceUID = derived_uid(source_uid, model_id, {**identity, "content": content_id(source)})
     derived.SeriesInstanceUID = derived_uid(series, model_id, {**identity, "level": "series"})
     if not study:
@@ -307,14 +307,14 @@ def _identify(derived: Dataset, source: CTSlice, source_uid: str, model_id: str,
     if not derived.get("FrameOfReferenceUID"):
         derived.FrameOfReferenceUID = derived_uid(series, "", {"level": "frame of reference"})
     derived.Modality = "CT"
-    # Values: pixels computed from other pixels; about the patient; a section. Further ones name the scanner's steps,
-    # such as those of a spectral image.
+    # Values: pixels computed from other pixels; of the patient; a section. Further ones name steps of the scanner, such as
+    # those of a spectral image.
     kinds = [kind.strip() for kind in header_texts(derived, "ImageType", source.name)]
     derived.ImageType = ["DERIVED", "PRIMARY", kinds[2] if len(kinds) > 2 and kinds[2] else "AXIAL", *kinds[3:]]
 
 
 def _describe_series(derived: Dataset, suffix: str, series_number: int | None) -> None:
-    """Name and number of the new series."""
+    """Set the description and number of the new series."""
     suffix = _ascii(suffix)[:LONG_STRING]
     description = str(derived.get("SeriesDescription") or "")
     derived.SeriesDescription = (description[: LONG_STRING - len(suffix)] + suffix).strip()
@@ -335,7 +335,7 @@ def _describe_derivation(
     system: str,
     measured: str,
 ) -> None:
-    """What the image was made from, how, and by whom."""
+    """Record what the image was made from, how, and by which equipment."""
     # 1. In words.
     settings = ", ".join(f"{key}={value}" for key, value in sorted(options.items()))
     description = f"Standardized to the texture of {target_name} by DiffusionCT {__version__}, model {model_id}"
@@ -343,7 +343,7 @@ def _describe_derivation(
     description += f". Measured: {measured}" if measured else ""
     earlier = str(derived.get("DerivationDescription") or "")
     derived.DerivationDescription = (_ascii(description) + (f". Source: {earlier}" if earlier else ""))[:SHORT_TEXT]
-    # 2. In codes. CID 7203 has smoothing and edge enhancement, but nothing for a learned change of texture.
+    # 2. In codes. CID 7203 has smoothing and edge enhancement, but no learned change of texture.
     step = _code("KERNELSTD", "99DIFFUSIONCT", "Kernel standardization by a diffusion model")
     if system:
         step = _code("KERNELSTDSYSTEM", "99DIFFUSIONCT", f"Kernel standardization by {_ascii(system)}"[:LONG_STRING])
@@ -360,7 +360,7 @@ def _describe_derivation(
         series = Dataset()
         series.SeriesInstanceUID, series.ReferencedInstanceSequence = source.series_uid, [reference]
         derived.ReferencedSeriesSequence = [series]
-    # 4. Who did it, after those who worked on the source.
+    # 4. The equipment, after that of the source.
     equipment = Dataset()
     equipment.PurposeOfReferenceCodeSequence = [_code("109102", "DCM", "Processing Equipment")]
     equipment.Manufacturer = MANUFACTURER
@@ -371,7 +371,7 @@ def _describe_derivation(
 
 
 def _stamp(derived: Dataset, now: datetime.datetime) -> None:
-    """Time of processing."""
+    """Write the time of processing."""
     day, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S.%f")
     derived.InstanceCreationDate = derived.ContentDate = derived.SeriesDate = day
     derived.InstanceCreationTime = derived.ContentTime = derived.SeriesTime = time
@@ -379,7 +379,7 @@ def _stamp(derived: Dataset, now: datetime.datetime) -> None:
 
 
 def _complete(derived: Dataset, source: CTSlice) -> None:
-    """Add what a valid CT image must carry and the source lacks: empty for unknown, nothing invented."""
+    """Add what a valid CT image requires and the source lacks: empty for unknown, nothing is invented."""
     for keyword in REQUIRED_BUT_MAY_BE_EMPTY:
         if keyword not in derived:
             setattr(derived, keyword, None)
@@ -398,27 +398,27 @@ def _complete(derived: Dataset, source: CTSlice) -> None:
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient"):
         if not derived.get(keyword):
             logger.warning(
-                "%s has no %s; neither has the derived image, which is not valid DICOM.", source.name, keyword
+                "%s has no %s, so the derived image has none either and is not valid DICOM.", source.name, keyword
             )
 
 
 def _instance_uid(source: CTSlice) -> str:
-    """SOPInstanceUID of the source."""
+    """Return the SOPInstanceUID of the source."""
     uid = source.dataset.get("SOPInstanceUID") or source.dataset.file_meta.get("MediaStorageSOPInstanceUID")
     if not uid:
-        raise DicomError(f"{source.name} has no SOPInstanceUID; a derived image could not refer to it.")
+        raise DicomError(f"{source.name} has no SOPInstanceUID, which a derived image must refer to.")
     return str(uid)
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:
-    """Item of a code sequence (PS3.3 section 8.8)."""
+    """Return an item of a code sequence (PS3.3 section 8.8)."""
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
     return item
 
 
-def _decimal(number: float) -> DSfloat:
-    """A legal DS: as it was read if that is one, else with as many digits as fit."""
+def _decimal(number: float) -> float:
+    """Return a number as a valid DS: as it was read if that is one, otherwise with as many digits as fit."""
     text = getattr(number, "original_string", None)
     if text and is_decimal(text):
         return number
@@ -426,5 +426,5 @@ def _decimal(number: float) -> DSfloat:
 
 
 def _ascii(text: str) -> str:
-    """Text that every character set of a header can hold; a backslash would separate two values."""
+    """Return text for any character set of a header; a backslash would separate two values."""
     return str(text).replace("\\", "/").encode("ascii", "replace").decode()

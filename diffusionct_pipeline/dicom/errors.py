@@ -1,4 +1,4 @@
-"""What makes a file unusable as a CT slice: the error, and the kind of file behind it."""
+"""Define the error for a file that cannot be used as a CT slice, and the kinds of such files."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import contextlib
 import enum
 from collections.abc import Iterator
 
-LEFT_ALONE = "was standardized by DiffusionCT already and is left alone; `--again` standardizes it once more."
+LEFT_ALONE = "was already standardized by DiffusionCT and is skipped; `--again` standardizes it again."
 
 
 class SkippedKind(enum.Enum):
-    """What a file is that is no usable CT slice; decisions read this, people read the message."""
+    """Classify a file that is not a usable CT slice, for code; the message is for people."""
 
-    HIDDEN = "hidden"  # or in a hidden folder, or what an operating system leaves behind
-    NOT_REGULAR = "not a regular file"  # a pipe, a device, a link to nowhere
+    HIDDEN = "hidden"  # or in a hidden folder, or created by an operating system
+    NOT_REGULAR = "not a regular file"  # a pipe, a device or a broken link
     EMPTY = "empty"
     NOT_DICOM = "not DICOM"
     DICOMDIR = "DICOMDIR"
     NOT_CT = "not a CT image"
-    OTHER_FORMAT = "another format"  # which is not read, though other programs keep images in it
+    OTHER_FORMAT = "another format"  # of images, which is not read
     LOCALIZER = "localizer"
     NOT_TRANSVERSE = "not a transverse slice"  # a coronal, sagittal or oblique reformat
-    PICTURE = "picture"  # a projection, a rendering or a screen save in CT storage
+    PICTURE = "picture"  # a projection, a rendering or a screenshot in CT storage
     STANDARDIZED = "standardized already"  # by this package
-    SECOND_COPY = "second copy"  # of an image or a folder that was found already
-    UNREADABLE = "unreadable"  # the file system refuses it
-    UNUSABLE = "unusable"  # a CT image, or meant to be one, that is damaged or lacks what is needed
-    MIXED_GEOMETRY = "mixed geometry"  # of its series
+    SECOND_COPY = "second copy"  # of an image or a folder that was already found
+    UNREADABLE = "unreadable"  # for the file system
+    UNUSABLE = "unusable"  # a CT image, or intended as one, that is damaged or incomplete
+    MIXED_GEOMETRY = "mixed geometry"  # within its series
 
 
 class DicomError(ValueError):
-    """A DICOM file, Dataset or folder that cannot be used, with its name and the reason in the message.
+    """Report a DICOM file, Dataset or folder that cannot be used, with its name and the reason in the message.
 
     Attributes:
         kind: What the file is instead.
@@ -43,19 +43,19 @@ class DicomError(ValueError):
 
 @contextlib.contextmanager
 def damage_named(name: str) -> Iterator[None]:
-    """The border to pydicom: whatever the bytes of a damaged file make it raise becomes a `DicomError`.
+    """Turn any error that pydicom raises for the bytes of a damaged file into a `DicomError`.
 
     Args:
-        name: The file, as messages call it.
+        name: Name of the file in messages.
 
     Raises:
-        DicomError: Naming the file.
-        MemoryError: As it came, it may not be the file's fault.
+        DicomError: naming the file.
+        MemoryError: unchanged, as the file may not be its cause.
     """
     try:
         yield
     except (DicomError, MemoryError):
         raise
-    except Exception as error:  # pydicom converts on access; what a broken value raises depends on its type
+    except Exception as error:  # pydicom converts on access; the error for an invalid value depends on its type
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DicomError(f"{name} is a damaged DICOM file: {reason}") from error

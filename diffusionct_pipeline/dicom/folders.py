@@ -1,4 +1,4 @@
-"""A folder of DICOM files -> its CT series in anatomical order, everything else set aside with a reason."""
+"""Find the CT series of a folder of DICOM files in anatomical order, and set everything else aside with a reason."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from .reading import SQUARE_TOLERANCE, CTSlice, SliceHeader, content_id, read_da
 logger = logging.getLogger(__name__)
 
 DIRECTION_TOLERANCE = 1e-3  # of a direction cosine: 0.06 degrees, headers round to 4 to 6 digits
-STEP_TOLERANCE = 0.1  # relative; helical series jitter by a few percent of their step
-LEAST_TORN = 2  # series of one slice
+STEP_TOLERANCE = 0.1  # relative; distances in helical series vary by a few percent
+LEAST_TORN = 2  # number of series of one slice that suggest a torn scan
 SAME_POSITION_MM = 0.01  # headers round positions to 2 or more digits
 
 
 @dataclass(frozen=True)
 class CTSeries:
-    """The slices of one series that can be read, in order along the slice normal.
+    """Hold the readable slices of one series, in order along the slice normal.
 
     Attributes:
         uid: SeriesInstanceUID, "" where the headers have none.
         description: SeriesDescription, "" where there is none.
-        paths: Files, by ascending position.
+        paths: Files by ascending position.
         positions_mm: Position of each file, as in `CTSlice.position_mm`.
         shape: (rows, columns) of every slice.
         spacing_mm: Side of a pixel.
         thickness_mm: SliceThickness of the first slice, None where unknown.
-        step_mm: Median distance of neighbouring slices, None for fewer than two positions.
-        gaps: One sentence for each pair of neighbours at an unusual distance, slices may be missing there.
+        step_mm: Median distance between neighbouring slices, None for fewer than two positions.
+        gaps: One sentence for each pair of neighbours at an unusual distance, where slices may be missing.
         duplicates: One sentence for each position that several slices share.
-        remarks: What makes results doubtful, a sentence each: a spectral image, a small field of view, a shared UID.
+        remarks: What makes results doubtful, one sentence each: a spectral image, a small field of view, a shared UID.
         uids: SOPInstanceUID of each file, "" where there is none.
     """
 
@@ -58,12 +58,12 @@ class CTSeries:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that is no usable CT slice.
+    """Describe a file that is not a usable CT slice.
 
     Attributes:
         path: The file or folder.
-        reason: Why, as a sentence that names it.
-        kind: What it is instead.
+        reason: Why, as a sentence that names the file.
+        kind: What the file is instead.
     """
 
     path: Path
@@ -73,13 +73,13 @@ class Skipped:
 
 @dataclass(frozen=True)
 class FolderScan:
-    """What a folder holds: CT series, and everything else with the reason why it was left out.
+    """Hold the content of a folder: CT series, and everything else with the reason why it was left out.
 
     Attributes:
-        folder: Where.
+        folder: The folder.
         series: Its CT series.
-        skipped: What else it holds.
-        remarks: What is odd about the folder as a whole, a sentence each: scans that seem to be torn into series.
+        skipped: Its other files.
+        remarks: What is unusual about the folder as a whole, one sentence each: scans that seem to be torn into series.
     """
 
     folder: Path
@@ -88,10 +88,10 @@ class FolderScan:
     remarks: list[str] = field(default_factory=list, kw_only=True)
 
     def require_series(self) -> list[CTSeries]:
-        """The series, at least one.
+        """Return the series, at least one.
 
         Raises:
-            DicomError: The folder holds no usable CT slice; the message gives the first reasons.
+            DicomError: with the first reasons, if the folder holds no usable CT slice.
         """
         if self.series:
             return self.series
@@ -102,10 +102,10 @@ class FolderScan:
         raise DicomError(f'"{self.folder}" holds no usable CT slice in {len(self.skipped)} files:{reasons}{more}')
 
     def require_one_series(self) -> CTSeries:
-        """The series, exactly one.
+        """Return the series, exactly one.
 
         Raises:
-            DicomError: The folder holds none, as in `require_series`, or several; the message lists them.
+            DicomError: if the folder holds none, as in `require_series`, or several, listing them.
         """
         found = self.require_series()
         if len(found) > 1:
@@ -118,10 +118,10 @@ class FolderScan:
 
 
 def read_series(folder: str | os.PathLike) -> list[CTSlice]:
-    """Read the one CT series of a folder, in order along the slice normal; what was left out or is missing is logged.
+    """Read the only CT series of a folder, in order along the slice normal; skipped files and missing slices are logged.
 
     Raises:
-        DicomError: The folder holds no usable series or several of them, or a slice cannot be read.
+        DicomError: if the folder holds no usable series or several of them, or a slice cannot be read.
     """
     scan = scan_folder(folder)
     series = scan.require_one_series()
@@ -132,19 +132,19 @@ def read_series(folder: str | os.PathLike) -> list[CTSlice]:
 
 
 def scan_folder(folder: str | os.PathLike, results: bool = True) -> FolderScan:
-    """Find the CT series below a folder by their headers; pixels are read only of files that share a SOPInstanceUID.
+    """Find the CT series below a folder by their headers; pixels are read only for files that share a SOPInstanceUID.
 
     Files are grouped by SeriesInstanceUID (by folder where there is none) and sorted along the slice normal. Links are
     followed, each folder once. Hidden files and folders, files that are not DICOM, DICOMDIR, localizers, reformats,
-    pictures, other modalities and second copies of an image end up in `skipped`, and so do slices of another geometry
-    than most of their series; no single file makes the scan fail.
+    pictures, other modalities and second copies of an image end up in `skipped`, as do slices of another geometry than
+    most of their series; no single file makes the scan fail.
 
     Args:
-        folder: Where to look.
-        results: Whether images that this package has standardized are taken; else they are skipped.
+        folder: The folder to search.
+        results: Whether to include images that this package has standardized; otherwise they are skipped.
 
     Raises:
-        DicomError: `folder` is not a readable folder. An empty one is no error: see `FolderScan.require_series`.
+        DicomError: if `folder` is not a folder. An empty one is not an error: see `FolderScan.require_series`.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -152,7 +152,7 @@ def scan_folder(folder: str | os.PathLike, results: bool = True) -> FolderScan:
     groups: dict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
     skipped: list[Skipped] = []
     known = KnownImages()
-    # 1. Every file is a CT slice or has a reason not to be one.
+    # 1. Every file is a CT slice or is skipped with a reason.
     for path in visible_files(folder, skipped):
         try:
             header = SliceHeader.of(read_dataset(path, header_only=True), path)
@@ -169,7 +169,7 @@ def scan_folder(folder: str | os.PathLike, results: bool = True) -> FolderScan:
     for headers in groups.values():
         usual, others = _usual_geometry(headers)
         skipped += [
-            Skipped(header.path, f"{header.name} was left out: {problem}", SkippedKind.MIXED_GEOMETRY)
+            Skipped(header.file, f"{header.name} was left out: {problem}", SkippedKind.MIXED_GEOMETRY)
             for header, problem in others
         ]
         series.append(series_of(usual, known.shared))
@@ -178,10 +178,10 @@ def scan_folder(folder: str | os.PathLike, results: bool = True) -> FolderScan:
 
 
 class KnownImages:
-    """Tells a second copy of an image, which is left out, from another image under the same SOPInstanceUID.
+    """Distinguish a second copy of an image, which is left out, from another image with the same SOPInstanceUID.
 
     Attributes:
-        shared: Paths of the images that share their UID with another one.
+        shared: Paths of the images that share their UID with another image.
     """
 
     def __init__(self) -> None:
@@ -190,18 +190,18 @@ class KnownImages:
         self.shared: set[Path] = set()
 
     def add(self, header: SliceHeader) -> None:
-        """Take notice of an image.
+        """Add an image.
 
         Raises:
-            DicomError: It is a copy of one that is known; naming both.
+            DicomError: naming both, if it is a copy of a known one.
         """
         paths = self._paths[header.uid] if header.uid else []
-        paths.append(header.path)
+        paths.append(header.file)
         if len(paths) == 1:
             return
-        if len(paths) == 2:  # the first image was not read yet: hardly any shares its UID
+        if len(paths) == 2:  # the first image has not been read yet, as hardly any UID is shared
             self._contents[header.uid][_content(paths[0])] = paths[0]
-        first = self._contents[header.uid].setdefault(_content(header.path), header.path)
+        first = self._contents[header.uid].setdefault(_content(header.file), header.file)
         if first != header.path:
             raise DicomError(
                 f'"{header.path}" is a second copy of "{first}" (same SOPInstanceUID, pixels and position).',
@@ -211,7 +211,7 @@ class KnownImages:
 
 
 def _content(path: Path) -> str:
-    """What an image shows and where; its own path where it cannot be read, which is said when it is to be used."""
+    """Return a hash of an image; its path where it cannot be read, which is reported when it is to be used."""
     try:
         return content_id(read_slice(path))
     except DicomError:
@@ -219,22 +219,22 @@ def _content(path: Path) -> str:
 
 
 def visible_files(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
-    """Regular, visible files below a folder in a fixed order; the others go to `skipped`."""
+    """Yield regular, visible files below a folder in a fixed order; add the others to `skipped`."""
 
     def unreadable(error: OSError) -> None:
         reason = f'"{error.filename}" cannot be read: {error.strerror}.'
         skipped.append(Skipped(Path(error.filename), reason, SkippedKind.UNREADABLE))
 
     def is_hidden_folder(name: str) -> bool:
-        return name.startswith(".") or name == "__MACOSX"  # which a Mac adds to the zip files it makes
+        return name.startswith(".") or name == "__MACOSX"  # which macOS adds to zip files
 
     walked: dict[tuple[int, int] | str, str] = {}  # identity of a folder -> its path
-    roots = [folder]  # and the links to folders, which come last: a folder goes by its own name if it has one here
+    roots = [folder]  # links to folders are added at the end, so that a folder in the tree is found by its own name
     for root in roots:
         for parent, folders, files in os.walk(root, onerror=unreadable):
             identity = _identity(parent)
             if identity in walked:
-                reason = f'"{parent}" is the same folder as "{walked[identity]}", which is read already.'
+                reason = f'"{parent}" is the same folder as "{walked[identity]}", which has already been read.'
                 skipped.append(Skipped(Path(parent), reason, SkippedKind.SECOND_COPY))
                 folders.clear()
                 continue
@@ -250,7 +250,7 @@ def visible_files(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
 
 
 def _regular(parent: str, files: list[str], skipped: list[Skipped]) -> Iterator[Path]:
-    """Those of one folder."""
+    """Yield the regular, visible files of one folder."""
     for name in sorted(files):
         path = Path(parent, name)
         if name.startswith("."):
@@ -262,7 +262,7 @@ def _regular(parent: str, files: list[str], skipped: list[Skipped]) -> Iterator[
 
 
 def _identity(folder: str | os.PathLike) -> tuple[int, int] | str:
-    """Device and number of a folder, by whatever name; its name where it is gone."""
+    """Return the device and inode of a folder, which do not depend on its name; its name where it is gone."""
     try:
         found = os.stat(folder)
         return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(folder)
@@ -271,7 +271,7 @@ def _identity(folder: str | os.PathLike) -> tuple[int, int] | str:
 
 
 def _usual_geometry(headers: list[SliceHeader]) -> tuple[list[SliceHeader], list[tuple[SliceHeader, str]]]:
-    """The slices of the geometry that most of a series have, and the others with what is different about them."""
+    """Return the slices with the geometry of most of a series, and the others with the difference."""
     alike: list[list[SliceHeader]] = []
     for header in headers:
         group = next((group for group in alike if not _difference(group[0], header)), None)
@@ -285,40 +285,41 @@ def _usual_geometry(headers: list[SliceHeader]) -> tuple[list[SliceHeader], list
 
 
 def _difference(first: SliceHeader, other: SliceHeader) -> str:
-    """Why two slices cannot be of one series, "" if they can."""
+    """Return why two slices cannot be of one series, "" if they can."""
     pair = f"{first.name} and {other.name}"
     if other.shape != first.shape:
         return f"its series mixes matrix sizes, {first.shape} and {other.shape} ({pair})."
     if abs(other.spacing_mm - first.spacing_mm) > SQUARE_TOLERANCE * first.spacing_mm:
         return f"its series mixes pixel spacings, {first.spacing_mm:g} and {other.spacing_mm:g} mm ({pair})."
-    if (other.orientation is None) != (first.orientation is None) or (
-        first.orientation is not None and np.abs(other.orientation - first.orientation).max() > DIRECTION_TOLERANCE
-    ):
-        return f"its series mixes orientations ({pair})."
-    return ""
+    if first.orientation is None or other.orientation is None:
+        is_turned = first.orientation is not other.orientation
+    else:
+        is_turned = bool(np.abs(other.orientation - first.orientation).max() > DIRECTION_TOLERANCE)
+    return f"its series mixes orientations ({pair})." if is_turned else ""
 
 
 def _torn(single: list[SliceHeader]) -> list[str]:
-    """A sentence for each scan that seems to be torn into series of one slice each, as some anonymizers do it."""
+    """Return a sentence for each scan that seems to be torn into series of one slice each, as some anonymizers do."""
     scans: dict[tuple, list[SliceHeader]] = defaultdict(list)
     for header in single:
-        scans[header.study_uid, header.path.parent, header.shape, round(header.spacing_mm, 3)].append(header)
+        scans[header.study_uid, header.file.parent, header.shape, round(header.spacing_mm, 3)].append(header)
     return [
-        f'{len(headers)} series of one slice each lie in "{headers[0].path.parent}": the scan seems to be torn, by an '
-        "anonymizer that gave each slice a SeriesInstanceUID of its own. Slices that are not known to belong together do "
-        "not share their noise, so that texture flickers between them."
+        f'"{headers[0].file.parent}" holds {len(headers)} series of one slice each: the scan seems to be torn by an '
+        "anonymizer that gave each slice its own SeriesInstanceUID. Slices that are not known to belong together do "
+        "not share their noise, so texture flickers between them."
         for headers in scans.values()
         if len(headers) >= LEAST_TORN and len({header.position_mm for header in headers}) == len(headers)
     ]
 
 
 def series_of(headers: list[SliceHeader], shared: Collection[Path] = ()) -> CTSeries:
-    """Sort slices of one geometry and describe what their positions and their UIDs tell, some of which are `shared`."""
-    # 1. One coordinate for all: along the normal, else the slice location, else the instance number.
+    """Sort slices of one geometry and describe their positions and UIDs; files in `shared` share their UID with another."""
+    # 1. One coordinate for all: the position along the normal, else the slice location, else the instance number.
+    locations = [header.slice_location for header in headers if header.slice_location is not None]
     if all(header.position is not None and header.orientation is not None for header in headers):
         positions = [header.position_mm for header in headers]
-    elif all(header.slice_location is not None for header in headers):
-        positions = [header.slice_location for header in headers]
+    elif len(locations) == len(headers):
+        positions = locations
     else:
         positions = [float("nan")] * len(headers)
     order = sorted(
@@ -344,12 +345,12 @@ def series_of(headers: list[SliceHeader], shared: Collection[Path] = ()) -> CTSe
     remarks.append(narrow_remark("This series", first.spacing_mm * min(first.shape)))
     doubled = [header.name for header in headers if header.path in shared]
     if doubled:
-        remarks.append(f"{len(doubled)} different images share their SOPInstanceUID with another one, {doubled[0]} for one; "
+        remarks.append(f"{len(doubled)} different images share their SOPInstanceUID with another one, such as {doubled[0]}; "
                        "each result has a UID of its own.")  # fmt: skip
     return CTSeries(
         uid=first.series_uid,
         description=first.description,
-        paths=[header.path for header in headers],
+        paths=[header.file for header in headers],
         positions_mm=positions,
         shape=first.shape,
         spacing_mm=first.spacing_mm,

@@ -1,4 +1,4 @@
-"""What a header says: values of attributes by keyword, None or empty where they are missing, never a broken value."""
+"""Read values of attributes by keyword: None or empty where they are missing, never an invalid value."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from pydicom.tag import Tag
 
 from .errors import DicomError
 
-# Keyword -> lowest value, highest value, unit: what no scanner exceeds, so that a number beyond is damaged.
+# Keyword -> lowest value, highest value, unit. No scanner exceeds them, so that a number beyond is damaged.
 LEGAL_RANGES = {
     "PixelSpacing": (0.05, 5.0, "mm"),  # a 50 mm field of view on 1024 pixels; a 500 mm one on 100
     "RescaleIntercept": (-65536.0, 65536.0, "HU"),  # 16 bits may count from either end
-    "RescaleSlope": (-100.0, 100.0, "HU"),  # 10 would do for the densest metal
+    "RescaleSlope": (-100.0, 100.0, "HU"),  # 10 is enough for the densest metal
     "SliceThickness": (0.01, 1000.0, "mm"),  # 1000: a projection of the whole chest
 }
 
 
 def header_value(dataset: Dataset, keyword: str, name: str) -> Any:
-    """Value of an attribute as pydicom gives it, or None where it is absent or empty.
+    """Return the value of an attribute as pydicom reads it, or None where it is absent or empty.
 
     Args:
-        dataset: Where to look.
+        dataset: The dataset to look in.
         keyword: DICOM keyword.
-        name: The file, as error messages shall call it.
+        name: Name of the file in messages.
 
     Raises:
-        DicomError: The bytes are no value of the attribute's type.
+        DicomError: if the bytes are not a value of the attribute's type.
     """
     try:
         value = dataset.get(keyword)
-    except Exception as error:  # pydicom converts on access; what a broken value raises depends on its type
+    except Exception as error:  # pydicom converts on access; the error for an invalid value depends on its type
         raise DicomError(f"{name} has an unreadable {keyword}: {error}") from error
     if value is None or (hasattr(value, "__len__") and len(value) == 0):
         return None
@@ -40,10 +40,10 @@ def header_value(dataset: Dataset, keyword: str, name: str) -> Any:
 
 
 def header_numbers(dataset: Dataset, keyword: str, name: str, count: int) -> tuple[float, ...] | None:
-    """`count` finite numbers of an attribute, or None where it is absent or empty.
+    """Return `count` finite numbers of an attribute, or None where it is absent or empty.
 
     Raises:
-        DicomError: Another number of values, or one that is not finite, not a number or beyond `LEGAL_RANGES`.
+        DicomError: for another number of values, or one that is not finite, not a number or beyond `LEGAL_RANGES`.
     """
     value = header_value(dataset, keyword, name)
     if value is None:
@@ -52,21 +52,21 @@ def header_numbers(dataset: Dataset, keyword: str, name: str, count: int) -> tup
     try:
         numbers = tuple(float(item) for item in values)
     except (TypeError, ValueError) as error:
-        raise DicomError(f"{name} has {keyword} {value!r}; {count} numbers were expected.") from error
+        raise DicomError(f"{name} must have {count} numbers as {keyword}, got {value!r}.") from error
     if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
-        raise DicomError(f"{name} has {keyword} {value!r}; {count} finite numbers were expected.")
+        raise DicomError(f"{name} must have {count} finite numbers as {keyword}, got {value!r}.")
     low, high, unit = LEGAL_RANGES.get(keyword, (-math.inf, math.inf, ""))
     if not all(low <= number <= high for number in numbers):
         found = ", ".join(f"{number:g}" for number in numbers)
-        raise DicomError(f"{name} has {keyword} {Tag(keyword)} {found}; legal is {low:g} to {high:g} {unit}.")
+        raise DicomError(f"{name} must have a {keyword} {Tag(keyword)} of {low:g} to {high:g} {unit}, got {found}.")
     return numbers
 
 
 def header_texts(dataset: Dataset, keyword: str, name: str) -> list[str]:
-    """All values of a text attribute, [] where it is absent or empty.
+    """Return all values of a text attribute, [] where it is absent or empty.
 
     Raises:
-        DicomError: The bytes are no value of the attribute's type.
+        DicomError: if the bytes are not a value of the attribute's type.
     """
     value = header_value(dataset, keyword, name)
     if value is None:
@@ -75,14 +75,14 @@ def header_texts(dataset: Dataset, keyword: str, name: str) -> list[str]:
 
 
 def kernel_name(dataset: Dataset, name: str) -> str:
-    """Name of the reconstruction kernel, "" where it is unknown.
+    """Return the name of the reconstruction kernel, "" where it is unknown.
 
     Args:
         dataset: Header of a CT slice.
-        name: The file, as error messages shall call it.
+        name: Name of the file in messages.
 
     Raises:
-        DicomError: The header's value is unreadable.
+        DicomError: if the header's value is unreadable.
     """
     kernels = header_texts(dataset, "ConvolutionKernel", name)
     return kernels[0] if kernels else ""  # some scanners write the kernel and a post-filter

@@ -1,7 +1,7 @@
-"""Stored pixel cells <-> Hounsfield units (DICOM PS3.3 sections C.7.6.3.1, C.7.5.1.1.2 and C.11.1).
+"""Convert between stored pixel cells and Hounsfield units (DICOM PS3.3 sections C.7.6.3.1, C.7.5.1.1.2 and C.11.1).
 
-cell    what the file holds: BitsAllocated (16) bits, of which BitsStored count
-stored  the number those bits mean, signed or unsigned as PixelRepresentation says
+cell    content of the file: BitsAllocated (16) bits, of which BitsStored are used
+stored  the number that those bits represent, signed or unsigned by PixelRepresentation
 HU      stored * RescaleSlope + RescaleIntercept
 """
 
@@ -34,22 +34,22 @@ UNCOMPRESSED = (
 
 PIXEL_VRS = ("OB", "OW", "OB or OW", "UN")
 
-# Scanners that declare no PixelPaddingValue still fill what lies outside the field of view with a constant (Canon:
-# -2048 HU). Air is -1000 HU, and even the noise of a sharp kernel on it stays far above this.
+# Scanners that declare no PixelPaddingValue still fill the outside of the field of view with a constant (Canon: -2048 HU).
+# Air is -1000 HU, and even the noise of a sharp kernel in air stays far above this value.
 OUTSIDE_FIELD_OF_VIEW_HU = -1500.0
 
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """How a CT image stores Hounsfield units.
+    """Describe how a CT image stores Hounsfield units.
 
     Attributes:
         slope, intercept: HU = stored * slope + intercept; both finite, slope not 0.
-        bits_stored: Significant bits of the 16-bit cell, 1 to 16.
+        bits_stored: Number of significant bits of the 16-bit cell, 1 to 16.
         signed: Whether stored values are two's complement.
-        high_bit: Position of the most significant stored bit; None for bits_stored - 1, as in every file of today.
+        high_bit: Position of the most significant stored bit; None for bits_stored - 1, as in every file today.
         padding_cells: Lowest and highest 16-bit cell (as signed or unsigned number) that means "no measurement",
-            both included; None where the image declares no padding value.
+            inclusive; None where the image declares no padding value.
     """
 
     slope: float = 1.0
@@ -61,33 +61,33 @@ class PixelFormat:
 
     @property
     def top_bit(self) -> int:
-        """Position of the most significant stored bit, 0 to 15."""
+        """Return the position of the most significant stored bit, 0 to 15."""
         return self.bits_stored - 1 if self.high_bit is None else self.high_bit
 
     @property
     def stored_range(self) -> tuple[int, int]:
-        """Lowest and highest stored value."""
+        """Return the lowest and highest stored value."""
         if self.signed:
             return -(1 << self.bits_stored - 1), (1 << self.bits_stored - 1) - 1
         return 0, (1 << self.bits_stored) - 1
 
     @property
     def hu_range(self) -> tuple[float, float]:
-        """Lowest and highest HU that the format can hold."""
+        """Return the lowest and highest HU that the format can hold."""
         ends = [stored * self.slope + self.intercept for stored in self.stored_range]
         return min(ends), max(ends)
 
     @property
     def dtype(self) -> np.dtype:
-        """Little-endian type of a cell."""
+        """Return the little-endian type of a cell."""
         return np.dtype("<i2" if self.signed else "<u2")
 
 
 def pixel_format(dataset: Dataset, name: str) -> PixelFormat:
-    """Read how the pixels are stored from the header.
+    """Read from the header how the pixels are stored.
 
     Raises:
-        DicomError: No rescale to Hounsfield units, colour, inverted grey, or a cell that is not 16 bits wide.
+        DicomError: if there is no rescale to Hounsfield units, or for colour, inverted grey, or cells that are not 16 bits wide.
     """
     # 1. One grey channel, bright = dense.
     photometric = header_value(dataset, "PhotometricInterpretation", name)
@@ -96,45 +96,46 @@ def pixel_format(dataset: Dataset, name: str) -> PixelFormat:
         raise DicomError(f"{name} does not describe any pixels: its header is truncated, or it is not an image.")
     if photometric != "MONOCHROME2" or samples != (1.0,):
         raise DicomError(
-            f"{name} has photometric interpretation {photometric or 'none'} with {int(samples[0]) if samples else 'no'}"
-            " sample(s) per pixel; only MONOCHROME2 with 1 is a CT slice."
+            f"{name} must have the photometric interpretation MONOCHROME2 with 1 sample per pixel to be a CT slice, got "
+            f"{photometric or 'none'} with {int(samples[0]) if samples else 'no'}."
         )
-    # 2. 16-bit cells, of which BitsStored count.
+    # 2. 16-bit cells, of which BitsStored are used.
     layout = {}
-    for keyword, legal in {
-        "Rows": range(1, 8193),  # four times the largest matrix of a scanner: what decoding may take has an end
+    for keyword, allowed in {
+        "Rows": range(1, 8193),  # four times the largest matrix of a scanner, which limits what decoding may take
         "Columns": range(1, 8193),
         "BitsAllocated": (16,),
         "BitsStored": range(1, 17),
         "PixelRepresentation": (0, 1),
     }.items():
         number = header_numbers(dataset, keyword, name, 1)
-        if number is None or number[0] not in legal:
+        if number is None or number[0] not in allowed:
             found = "no value" if number is None else f"{number[0]:g}"
-            wanted = f"{legal[0]} to {legal[-1]}" if len(legal) > 2 else " or ".join(map(str, legal))
-            raise DicomError(f"{name} has {found} for {keyword}; expected {wanted}.")
+            wanted = f"{allowed[0]} to {allowed[-1]}" if len(allowed) > 2 else " or ".join(map(str, allowed))
+            raise DicomError(f"{name} must have a value of {wanted} for {keyword}, got {found}.")
         layout[keyword] = int(number[0])
     bits, signed = layout["BitsStored"], layout["PixelRepresentation"] == 1
-    high_bit = header_numbers(dataset, "HighBit", name, 1)
-    high_bit = bits - 1 if high_bit is None else int(high_bit[0])
+    declared = header_numbers(dataset, "HighBit", name, 1)
+    high_bit = bits - 1 if declared is None else int(declared[0])
     if not bits - 1 <= high_bit <= 15:
-        raise DicomError(f"{name} has HighBit {high_bit} with BitsStored {bits}; expected {bits - 1} to 15.")
+        raise DicomError(f"{name} must have a HighBit of {bits - 1} to 15 with BitsStored {bits}, got {high_bit}.")
     # 3. Hounsfield units.
     slope = header_numbers(dataset, "RescaleSlope", name, 1)
     intercept = header_numbers(dataset, "RescaleIntercept", name, 1)
     if slope is None or intercept is None:
-        raise DicomError(f"{name} has no rescale slope and intercept; its values cannot be turned into HU.")
+        raise DicomError(f"{name} has no rescale slope and intercept; its values cannot be converted to HU.")
     if abs(slope[0]) < 1e-3:  # 16 bits would span 65 HU
         raise DicomError(f"{name} has RescaleSlope {slope[0]:g}; every pixel would have nearly the same HU.")
     unit = str(header_value(dataset, "RescaleType", name) or "HU")
     if unit != "HU":
-        raise DicomError(f"{name} has RescaleType {unit!r}; only Hounsfield units (HU) are supported.")
-    # 4. Padding. Its type is that of the pixels, but files exist that write the cell -2000 as unsigned 63536.
+        raise DicomError(f"{name} must have the RescaleType HU (Hounsfield units), got {unit!r}.")
+    # 4. Padding. Its type is that of the pixels, but some files write the cell -2000 as unsigned 63536.
     padding = header_numbers(dataset, "PixelPaddingValue", name, 1)
-    cells = None
+    cells: tuple[int, int] | None = None
     if padding is not None:
         limit = header_numbers(dataset, "PixelPaddingRangeLimit", name, 1) or padding
-        cells = tuple(sorted(_as_cell(int(number), signed) for number in (padding[0], limit[0])))
+        first, last = sorted(_as_cell(int(number), signed) for number in (padding[0], limit[0]))
+        cells = (first, last)
     return PixelFormat(slope[0], intercept[0], bits, signed, high_bit, cells)
 
 
@@ -145,11 +146,11 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
         (Rows, Columns) int16 or uint16 cells, decompressed where needed.
 
     Raises:
-        DicomError: No pixel data, a missing decoder, or data that are truncated or damaged.
+        DicomError: if there are no pixel data, no decoder for them, or they are truncated or damaged.
     """
     if "PixelData" not in dataset:
         raise DicomError(f"{name} has no pixel data; the file is truncated or holds only a header.")
-    if dataset["PixelData"].VR not in PIXEL_VRS:  # where it begins depends on it
+    if dataset["PixelData"].VR not in PIXEL_VRS:  # on which the start of the value depends
         raise DicomError(f"{name} is damaged: its pixel data have VR {dataset['PixelData'].VR!r}.")
     syntax = dataset.file_meta.TransferSyntaxUID
     compressed = syntax not in UNCOMPRESSED
@@ -168,14 +169,15 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
         if len(dataset.PixelData) < expected:
             raise DicomError(f"{name} is truncated: {len(dataset.PixelData)} of {expected} bytes of pixel data.")
         excess = dataset.PixelData[expected:]
-        if len(set(excess)) > 1:  # padding is the same byte over and over; else these are pixels
+        if len(set(excess)) > 1:  # padding repeats one byte; anything else is pixels
             raise DicomError(
                 f"{name} has {len(dataset.PixelData)} bytes of pixel data; {dataset.Rows} x "
                 f"{dataset.Columns} pixels take {expected}: its Rows or Columns are wrong."
             )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of excess padding, which old files have and readers ignore (PS3.5 8.1.1)
+            # About excess padding, which old files have and readers ignore (PS3.5 8.1.1).
+            warnings.simplefilter("ignore")
             cells = decode(dataset) if compressed else pixel_array(dataset, raw=True, correct_unused_bits=False)
     except ChildProcessError as error:
         raise DicomError(f"{name} is compressed ({syntax.name}), and {error}", SkippedKind.UNREADABLE) from error
@@ -184,20 +186,21 @@ def read_cells(dataset: Dataset, name: str) -> np.ndarray:
     except Exception as error:  # each decoder has its own exceptions
         reason = " ".join(str(error).split())
         raise DicomError(
-            f"{name} has pixel data that no installed decoder reads: damaged, truncated or of a rare kind "
+            f"{name} has pixel data that no installed decoder reads: they are damaged, truncated or of a rare kind "
             f"of {syntax.name}. {reason}"
         ) from error
     if cells.shape != (int(dataset.Rows), int(dataset.Columns)):
-        raise DicomError(f"{name} decodes to shape {cells.shape}, not to {(int(dataset.Rows), int(dataset.Columns))}.")
+        shape = (int(dataset.Rows), int(dataset.Columns))
+        raise DicomError(f"{name} must decode to shape {shape}, got {cells.shape}.")
     if compressed:
         _require_fit(cells, dataset, name)
     return cells
 
 
 def _require_fit(cells: np.ndarray, dataset: Dataset, name: str) -> None:
-    """Refuse decoded values that BitsStored cannot hold: no encoder was given them.
+    """Refuse decoded values that BitsStored cannot hold: they cannot be what was encoded.
 
-    Cells of RLE may hold anything above BitsStored, and the declared padding may lie there; so may the sign.
+    RLE may encode anything above BitsStored; so may the declared padding and the sign.
     """
     pixels = pixel_format(dataset, name)
     if dataset.file_meta.TransferSyntaxUID == RLELossless or pixels.top_bit == 15:
@@ -219,14 +222,14 @@ def cells_to_hu(cells: np.ndarray, pixels: PixelFormat) -> tuple[np.ndarray, np.
 
     Returns:
         HU, float32, and the padding mask, bool, both of the shape of `cells`. Padding is what the header declares as
-        such and whatever lies below `OUTSIDE_FIELD_OF_VIEW_HU`; its HU are computed like all others (-3024, say).
+        such and everything below `OUTSIDE_FIELD_OF_VIEW_HU`; its HU are computed like all others (-3024, for example).
     """
-    # 1. Cells -> stored values: push the most significant stored bit to the top, then back with or without the sign.
+    # 1. Cells -> stored values: shift the most significant stored bit to the top, then back with or without the sign.
     cells = cells.astype(np.int16 if pixels.signed else np.uint16)
     stored = np.right_shift(np.left_shift(cells, 15 - pixels.top_bit), 16 - pixels.bits_stored)
-    # 2. Stored values -> HU, in double precision: 16 bits times a slope such as 0.1 is not exact in single.
+    # 2. Stored values -> HU, in double precision: 16 bits times a slope such as 0.1 is not exact in single precision.
     hu = (stored.astype(np.float64) * pixels.slope + pixels.intercept).astype(np.float32)
-    # 3. Padding. The value may use bits above BitsStored, therefore both readings of the cell are compared.
+    # 3. Padding. The value may use bits above BitsStored, so both readings of the cell are compared.
     padding = hu < OUTSIDE_FIELD_OF_VIEW_HU
     if pixels.padding_cells is not None:
         low, high = pixels.padding_cells
@@ -237,26 +240,27 @@ def cells_to_hu(cells: np.ndarray, pixels: PixelFormat) -> tuple[np.ndarray, np.
 def hu_to_cells(
     hu: np.ndarray, pixels: PixelFormat, padding: np.ndarray | None = None, padding_cells: np.ndarray | None = None
 ) -> tuple[np.ndarray, int]:
-    """Round Hounsfield units to what the format can hold; the inverse of `cells_to_hu`.
+    """Round Hounsfield units to the values of a format, the inverse of `cells_to_hu`.
 
     Args:
         hu: (H, W) finite HU.
         pixels: The format to write.
-        padding: (H, W) bool, pixels that hold no measurement; None for none. Their HU are not looked at.
-        padding_cells: (H, W) cells to put where `padding` is True, usually those of the source, of which only the stored
-            bits are kept: what lies above or below them, such as a name burned into an overlay, is no measurement.
+        padding: (H, W) bool, pixels that hold no measurement; None for none. Their HU are ignored.
+        padding_cells: (H, W) cells to store where `padding` is True, usually those of the source, of which only the stored
+            bits are kept: bits above or below, such as a name burned into an overlay, are not a measurement.
 
     Returns:
-        (H, W) cells of `pixels.dtype`, and how many pixels outside the padding lay beyond `pixels.hu_range` and were
-        clipped. A measured pixel that would collide with the declared padding values takes the nearest other value.
+        (H, W) cells of `pixels.dtype`, and the number of pixels outside the padding that were beyond `pixels.hu_range` and
+        were clipped. A measured pixel that would equal a declared padding value gets the nearest other value.
 
     Raises:
-        ValueError: `hu` is not finite outside the padding.
+        ValueError: if `hu` is not finite outside the padding, or `padding` is given without `padding_cells`.
     """
     hu = np.asarray(hu, dtype=np.float64)
     measured = np.ones(hu.shape, dtype=bool) if padding is None else ~padding
     if not np.isfinite(hu[measured]).all():
-        raise ValueError(f"hu has {int((~np.isfinite(hu[measured])).sum())} values that are NaN or infinite.")
+        found = int((~np.isfinite(hu[measured])).sum())
+        raise ValueError(f"`hu` must be finite outside the padding, got {found} values that are NaN or infinite.")
     # 1. HU -> stored values, clipped to their range.
     low, high = pixels.stored_range
     exact = np.where(measured, (np.where(measured, hu, 0.0) - pixels.intercept) / pixels.slope, 0.0)
@@ -270,13 +274,13 @@ def hu_to_cells(
     # 3. Padding stays what it was.
     if padding is not None and padding.any():
         if padding_cells is None:
-            raise ValueError("padding is given without padding_cells: say what to store there.")
+            raise ValueError("`padding_cells` must be given with `padding`, got None.")
         cells = np.where(padding, _bare(padding_cells, pixels), cells).astype(pixels.dtype)
     return cells, clipped
 
 
 def _bare(cells: np.ndarray, pixels: PixelFormat) -> np.ndarray:
-    """Cells of padding without the bits that are not stored; where these say that it is padding, the declared value."""
+    """Return cells of padding without the bits that are not stored; the declared value where only those mark it as padding."""
     unused = 15 - pixels.top_bit, 16 - pixels.bits_stored
     cells = cells.astype(pixels.dtype)
     stored = np.right_shift(np.left_shift(cells, unused[0]), unused[1])
@@ -290,13 +294,13 @@ def _bare(cells: np.ndarray, pixels: PixelFormat) -> np.ndarray:
 
 
 def _as_cell(number: int, signed: bool) -> int:
-    """The number that 16 bits mean when read with the signedness of the pixels."""
+    """Return the number that 16 bits represent when read with the signedness of the pixels."""
     number &= 0xFFFF
     return number - 0x10000 if signed and number >= 0x8000 else number
 
 
 def _avoid(stored: np.ndarray, exact: np.ndarray, first: int, last: int, low: int, high: int) -> np.ndarray:
-    """Move values in [first, last] to the nearest legal value outside it, within [low, high]."""
+    """Move values in [first, last] to the nearest value outside it, within [low, high]."""
     below, above = first - 1, last + 1
     if below < low and above > high:
         raise ValueError(f"padding values {first} to {last} leave no value for a measurement in {low} to {high}.")

@@ -1,4 +1,4 @@
-"""How a series was acquired and reconstructed, as its headers say it; nothing that names a patient, a place or a time."""
+"""Read from headers how a series was acquired and reconstructed; nothing that identifies a patient, a place or a time."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 from .errors import DicomError
 from .headers import header_numbers, header_texts, kernel_name
 
-UNNAMED = "this file"  # in errors of headers, which are not shown
-WORD = re.compile(r"[\w .,%/+\-]{1,32}")  # a setting; longer or stranger texts may be anything
+UNNAMED = "this file"  # in errors that are not shown
+WORD = re.compile(r"[\w .,%/+\-]{1,32}")  # of a setting; other texts may contain anything
 GE_LEVEL = (0x0053, "GEHC_CT_ADVAPP_001", 0x43)  # ASiR, in percent
 PHILIPS_LEVEL = (0x01F7, "ELSCINT1", 0x9B)  # iDose
 SIEMENS_ITERATIVE = re.compile(r"[IJQ][a-z]?\d\d[a-z]?")  # SAFIRE names its kernels I30f, J30f; B30f is not iterative
@@ -32,15 +32,15 @@ ELSEWHERE = (
 
 @dataclass(frozen=True)
 class Protocol:
-    """One row of the protocol table; "" or None where headers say nothing.
+    """Hold one row of the protocol table; "" or None where headers have no value.
 
     Attributes:
         vendor, model: Manufacturer and ManufacturerModelName.
         kernel: ConvolutionKernel.
         iterative: Level of iterative or learnt reconstruction.
-        thickness_mm, increment_mm, spacing_mm: Slice thickness, distance of slices, side of a pixel.
+        thickness_mm, increment_mm, spacing_mm: Slice thickness, distance between slices, side of a pixel.
         kvp: Peak tube voltage in kV.
-        exposure_mas: Exposure in mAs, median of the slices that were read.
+        exposure_mas: Exposure in mAs, the median over the slices read.
         current_ma: Tube current in mA, likewise.
     """
 
@@ -59,11 +59,11 @@ class Protocol:
 def read_protocol(
     headers: Sequence[Dataset], thickness_mm: float | None, increment_mm: float | None, spacing_mm: float
 ) -> Protocol:
-    """The protocol of a series.
+    """Read the protocol of a series.
 
     Args:
-        headers: Of some of its slices, at least one.
-        thickness_mm, increment_mm, spacing_mm: As the whole series has them.
+        headers: Headers of some of its slices, at least one.
+        thickness_mm, increment_mm, spacing_mm: Values of the whole series.
     """
     first = headers[0]
     return Protocol(
@@ -81,7 +81,7 @@ def read_protocol(
 
 
 def text(header: Dataset, keyword: str) -> str:
-    """First value of an attribute if it looks like a setting, "" otherwise."""
+    """Return the first value of an attribute if it looks like a setting, "" otherwise."""
     try:
         values = header_texts(header, keyword, UNNAMED)
     except DicomError:
@@ -91,7 +91,7 @@ def text(header: Dataset, keyword: str) -> str:
 
 
 def number(header: Dataset, keyword: str) -> float | None:
-    """Number of an attribute, None where it is absent or unreadable."""
+    """Return the number of an attribute, None where it is absent or unreadable."""
     try:
         found = header_numbers(header, keyword, UNNAMED, 1)
     except DicomError:
@@ -100,7 +100,7 @@ def number(header: Dataset, keyword: str) -> float | None:
 
 
 def readable_kernel(header: Dataset) -> str:
-    """Name of the kernel, "" where it is missing or unreadable."""
+    """Return the name of the kernel, "" where it is missing or unreadable."""
     try:
         kernel = kernel_name(header, UNNAMED).strip()
     except DicomError:
@@ -109,7 +109,7 @@ def readable_kernel(header: Dataset) -> str:
 
 
 def iterative_level(header: Dataset) -> str:
-    """Level of iterative or learnt reconstruction, as far as a header tells it; "" where it tells none.
+    """Return the level of iterative or learnt reconstruction, "" where the header has none.
 
     Siemens: the second value of the kernel (SAFIRE and ADMIRE strength); GE and Philips: private attributes;
     any: ReconstructionAlgorithm (0018,9315).
@@ -134,7 +134,7 @@ def iterative_level(header: Dataset) -> str:
 
 
 def has_contrast_agent(header: Dataset) -> bool:
-    """Whether ContrastBolusAgent (0018,0010) names one."""
+    """Return whether ContrastBolusAgent (0018,0010) names an agent."""
     try:
         agents = header_texts(header, "ContrastBolusAgent", UNNAMED)
     except DicomError:
@@ -144,7 +144,7 @@ def has_contrast_agent(header: Dataset) -> bool:
 
 
 def is_elsewhere(header: Dataset) -> bool:
-    """Whether BodyPartExamined (0018,0015) names a part of the body other than the chest, and not the chest as well."""
+    """Return whether BodyPartExamined (0018,0015) names a part of the body other than the chest, and not the chest, too."""
     try:
         part = " ".join(header_texts(header, "BodyPartExamined", UNNAMED)).upper()
     except DicomError:
@@ -153,7 +153,7 @@ def is_elsewhere(header: Dataset) -> bool:
 
 
 def lossy_compression(header: Dataset) -> str:
-    """How the pixels were compressed with loss, now or earlier; "" if the header does not say that they were."""
+    """Return how the pixels were lossily compressed, now or earlier; "" if the header does not say that they were."""
     syntax = str(getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", ""))
     if syntax in LOSSY_SYNTAXES:
         return LOSSY_SYNTAXES[syntax]

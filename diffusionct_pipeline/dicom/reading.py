@@ -1,6 +1,6 @@
-"""DICOM in: one file -> `CTSlice` in Hounsfield units, or a `DicomError` that says why not.
+"""Read one DICOM file as a `CTSlice` in Hounsfield units, or raise a `DicomError` that says why that is not possible.
 
-`SliceHeader.of` holds the rules. They need no pixels, so that `scan_folder` (folders.py) applies the same ones.
+`SliceHeader.of` holds the rules. They need no pixels, so that `scan_folder` (folders.py) applies them, too.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from .plausible import is_transverse, not_a_slice, spectral_remark
 
 logger = logging.getLogger(__name__)
 
-LARGEST_INFLATED = 256 << 20  # bytes; the largest legal slice takes half of it
+LARGEST_INFLATED = 256 << 20  # bytes; the largest accepted slice takes half of it
 INFLATED_AT_ONCE = 1 << 20  # bytes
 SQUARE_TOLERANCE = 1e-3  # relative; headers round spacings to 3 to 6 digits
-LARGEST_FIELD_OF_VIEW_MM = 1000.0  # the bores of CT scanners end at 0.9 m
-UNIT_VECTOR_TOLERANCE = 1e-2  # headers with direction cosines of two digits exist
-LEAST_FORMAT_SPAN_HU = 1000.0  # from air to water: 8 bits of a picture hold 256
-# Endings of names, first bytes, and what to do: images that are not read, but that somebody may want standardized.
+LARGEST_FIELD_OF_VIEW_MM = 1000.0  # the bores of CT scanners are at most 0.9 m wide
+UNIT_VECTOR_TOLERANCE = 1e-2  # some headers have direction cosines of two digits
+LEAST_FORMAT_SPAN_HU = 1000.0  # from air to water; the 8 bits of a picture span 256
+# Suffixes, first bytes and advice for formats of images that are not read, but that a user may want to standardize.
 OTHER_FORMATS: tuple[tuple[tuple[str, ...], bytes, str], ...] = (
     ((".mha", ".mhd"), b"", "is MetaImage, which is not read. Convert it to NIfTI (.nii.gz) or NRRD (.nrrd) in one file."),
     ((".nhdr",), b"", "is an NRRD header whose voxels are in another file. Save it as .nrrd, in one file."),
@@ -61,17 +61,17 @@ MANUFACTURER = "DiffusionCT"  # in the ContributingEquipmentSequence of its resu
 
 @dataclass(frozen=True, eq=False)
 class CTSlice:
-    """One CT slice.
+    """Hold one CT slice.
 
     Attributes:
         dataset: Header and pixel data as they were read.
-        hu: (H, W) float32, Hounsfield units, pixels of the padding included.
+        hu: (H, W) float32 Hounsfield units, including pixels of the padding.
         padding: (H, W) bool, True where the scanner measured nothing (`hounsfield.cells_to_hu`).
         spacing_mm: Side of a (square) pixel.
         path: The file, or None for a `Dataset` of the caller.
         series_uid: SeriesInstanceUID, "" where the header has none.
-        position_mm: Position along the slice normal; where ImagePositionPatient is missing the SliceLocation, where
-            that is missing too NaN.
+        position_mm: Position along the slice normal; SliceLocation where ImagePositionPatient is missing, NaN where both
+            are.
         thickness_mm: SliceThickness, None where it is unknown.
         pixels: How the pixels are stored.
     """
@@ -88,7 +88,7 @@ class CTSlice:
 
     @property
     def name(self) -> str:
-        """What messages call this slice."""
+        """Return the name of this slice in messages."""
         return _name(self.path)
 
 
@@ -99,11 +99,14 @@ def read_slice(source: str | os.PathLike | Dataset) -> CTSlice:
         source: A DICOM file, compressed or not, or a `Dataset` with pixel data.
 
     Raises:
-        DicomError: Naming the file and the reason: not DICOM, truncated, not a CT image, a localizer, multi-frame,
+        DicomError: naming the file and the reason: not DICOM, truncated, not a CT image, a localizer, multi-frame,
             colour, no rescale, no spacing, pixels that are not square, or a decoder that is not installed.
     """
-    path = None if isinstance(source, Dataset) else Path(source)
-    dataset = source if path is None else read_dataset(path)
+    if isinstance(source, Dataset):
+        path, dataset = None, source
+    else:
+        path = Path(source)
+        dataset = read_dataset(path)
     header = SliceHeader.of(dataset, path)
     with damage_named(header.name):
         dataset = _with_transfer_syntax(dataset, header.name)
@@ -122,7 +125,7 @@ def read_slice(source: str | os.PathLike | Dataset) -> CTSlice:
 
 
 def content_id(ct_slice: CTSlice) -> str:
-    """Hash of what a slice shows and where, whatever its UIDs say and however it is stored."""
+    """Return a hash of a slice's content and position, whatever its UIDs are and however it is stored."""
     place = [ct_slice.spacing_mm, None if math.isnan(ct_slice.position_mm) else ct_slice.position_mm, ct_slice.hu.shape]
     digest = hashlib.sha256(json.dumps(place).encode())
     digest.update(ct_slice.hu.tobytes())
@@ -131,7 +134,7 @@ def content_id(ct_slice: CTSlice) -> str:
 
 @dataclass(frozen=True, eq=False)
 class SliceHeader:
-    """What the header of a usable CT slice says."""
+    """Hold the header of a usable CT slice."""
 
     path: Path | None
     name: str
@@ -147,7 +150,7 @@ class SliceHeader:
     slice_location: float | None
     instance_number: float
     study_uid: str = ""
-    spectral: str = ""  # what to say of a spectral image
+    spectral: str = ""  # remark on a spectral image
     is_standardized: bool = False  # by this package
 
     @classmethod
@@ -155,7 +158,7 @@ class SliceHeader:
         """Check a header.
 
         Raises:
-            DicomError: It is not that of a single, grey CT slice of known scale.
+            DicomError: if it is not that of a single, grey CT slice of known scale.
         """
         name = _name(path)
         with damage_named(name):
@@ -192,24 +195,30 @@ class SliceHeader:
 
     @property
     def position_mm(self) -> float:
-        """As in `CTSlice.position_mm`."""
+        """Return the position as in `CTSlice.position_mm`."""
         if self.position is not None and self.orientation is not None:
             return float(np.dot(np.cross(self.orientation[:3], self.orientation[3:]), self.position))
         return float("nan") if self.slice_location is None else self.slice_location
 
+    @property
+    def file(self) -> Path:
+        """Return the path of a header that was read from a file, not from a `Dataset` of the caller."""
+        assert self.path is not None
+        return self.path
+
 
 def read_dataset(path: Path, header_only: bool = False) -> Dataset:
-    """Read a file as DICOM, whatever it holds.
+    """Read a file as DICOM, whatever it contains.
 
     Raises:
-        DicomError: It cannot be read, is not DICOM, or is damaged.
+        DicomError: if it cannot be read, is not DICOM, or is damaged.
     """
     if path.is_dir():
         raise DicomError(f'"{path}" is a folder, not a file.')
-    if path.exists() and not path.is_file():  # to open a pipe would wait for ever
+    if path.exists() and not path.is_file():  # opening a pipe would wait forever
         raise DicomError(f'"{path}" is not a regular file.', SkippedKind.NOT_REGULAR)
     with damage_named(f'"{path}"'), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about values of odd attributes that are not used here
+        warnings.simplefilter("ignore")  # about unusual values of attributes that are not used here
         try:
             _require_modest_size(path)
             try:
@@ -230,7 +239,7 @@ def read_dataset(path: Path, header_only: bool = False) -> Dataset:
 
 
 def _advice(path: Path) -> str:
-    """What to do about a format that other programs keep images in, as the rest of a sentence; "" for all else."""
+    """Return the advice on a format of images that is not read, as the rest of a sentence; "" for other files."""
     with open(path, "rb") as file:
         magic = file.read(8)
     for suffixes, start, advice in OTHER_FORMATS:
@@ -240,11 +249,11 @@ def _advice(path: Path) -> str:
 
 
 def _require_modest_size(path: Path) -> None:
-    """Refuse a deflated dataset that is large beyond reason, which pydicom would inflate whole."""
+    """Refuse an unreasonably large deflated dataset, which pydicom would inflate completely."""
     with open(path, "rb") as file:
         if not read_preamble(file, force=True):
             return  # without a preamble there is no transfer syntax either
-        # To the first element of another group, however long the file meta information is.
+        # Read to the first element of another group, however long the file meta information is.
         meta = pydicom.filereader.read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
         if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
             return
@@ -258,7 +267,7 @@ def _require_modest_size(path: Path) -> None:
 
 
 def _starts_like_dicom(path: Path) -> bool:
-    """Whether a file without preamble begins with an element of group 2 or 8 of plausible length."""
+    """Return whether a file without preamble begins with an element of group 2 or 8 of plausible length."""
     with open(path, "rb") as file:
         start = file.read(8)
     group, element = int.from_bytes(start[:2], "little"), int.from_bytes(start[2:4], "little")
@@ -268,11 +277,11 @@ def _starts_like_dicom(path: Path) -> bool:
 
 
 def _with_transfer_syntax(dataset: Dataset, name: str) -> Dataset:
-    """The dataset, with the encoding it was read with where its file meta information does not name one."""
+    """Return the dataset, with the encoding that it was read with if its file meta information names none."""
     if header_value(getattr(dataset, "file_meta", Dataset()), "TransferSyntaxUID", name):
         return dataset
     implicit, little = dataset.original_encoding
-    if implicit is None:  # made in memory, not read: numbers are bytes in the order of today's machines
+    if implicit is None:  # created in memory, not read: numbers are little-endian, as on today's machines
         implicit, little = False, True
     syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
     logger.info("%s names no transfer syntax; its encoding is %s.", name, syntax.name)
@@ -284,7 +293,7 @@ def _with_transfer_syntax(dataset: Dataset, name: str) -> Dataset:
 
 
 def _require_ct_image(dataset: Dataset, name: str) -> None:
-    """Refuse everything but CT Image Storage: by SOP class and modality first, whatever else the header lacks."""
+    """Refuse everything except CT Image Storage, by SOP class and modality first, whatever else the header lacks."""
     sop_class = header_value(dataset, "SOPClassUID", name)
     sop_class = sop_class or header_value(getattr(dataset, "file_meta", Dataset()), "MediaStorageSOPClassUID", name)
     modality = header_value(dataset, "Modality", name)
@@ -299,12 +308,12 @@ def _require_ct_image(dataset: Dataset, name: str) -> None:
         count = f" with {frames[0]:g} frames" if frames else ""
         raise DicomError(
             f"{name} is a multi-frame image{count}; only single slices are supported. "
-            "Convert it to one file a slice (CT Image Storage) first."
+            "Convert it to one file per slice (CT Image Storage) first."
         )
 
 
 def _require_slice(dataset: Dataset, name: str, image_type: list[str], description: str, is_placed: bool) -> None:
-    """Refuse CT images that are no slices: localizers, projections and pictures."""
+    """Refuse CT images that are not slices: localizers, projections and pictures."""
     marks = (header_value(dataset, "ConversionType", name), header_value(dataset, "BurnedInAnnotation", name) == "YES")
     found = not_a_slice(image_type, description, is_placed, any(marks))
     if found:
@@ -316,72 +325,72 @@ def _require_transverse(cosines: np.ndarray | None, name: str) -> None:
     if cosines is not None and not is_transverse(cosines):
         normal = (np.cross(cosines[:3], cosines[3:]).round(2) + 0.0).tolist()
         raise DicomError(
-            f"{name} is not a transverse slice: it faces {normal}, as coronal and sagittal reformats and "
-            "scouts do. Give the axial series.",
+            f"{name} is not a transverse slice: its normal is {normal}, as in coronal and sagittal reformats and "
+            "scouts. Give the axial series.",
             SkippedKind.NOT_TRANSVERSE,
         )
 
 
 def _require_hounsfield_format(pixels: PixelFormat, name: str) -> None:
-    """Refuse what cannot be Hounsfield units whatever its pixels are."""
+    """Refuse a format that cannot hold Hounsfield units, whatever the pixels are."""
     low, high = pixels.hu_range
     if high - low < LEAST_FORMAT_SPAN_HU:
         raise DicomError(
-            f"{name} can hold {high - low + abs(pixels.slope):g} HU at most, in {pixels.bits_stored} bits: it is "
+            f"{name} can hold at most {high - low + abs(pixels.slope):g} HU in {pixels.bits_stored} bits: it is "
             "a picture, not a slice.",
             SkippedKind.PICTURE,
         )
     if low >= 0:
         raise DicomError(
-            f"{name} has a rescale that gives {low:g} to {high:g}, nothing below 0: these are no Hounsfield "
-            "units, in which air has -1000. Its rescale intercept (often -1024) was lost."
+            f"{name} has a rescale to {low:g} to {high:g}, none below 0: these are not Hounsfield units, in which air is "
+            "-1000. Its rescale intercept (often -1024) was lost."
         )
 
 
 def is_standardized(dataset: Dataset, name: str) -> bool:
-    """Whether an image is a result of this package (PS3.3 C.12.1.1.5: who contributed to it)."""
+    """Return whether an image is a result of this package, by its contributing equipment (PS3.3 C.12.1.1.5)."""
     try:
         items = header_value(dataset, "ContributingEquipmentSequence", name)
         return any(header_value(item, "Manufacturer", name) == MANUFACTURER for item in items or ())
-    except Exception:  # damaged: no run wrote that
+    except Exception:  # damaged, so not written by a run
         return False
 
 
 def _square_spacing(dataset: Dataset, name: str) -> float:
-    """Side of a pixel in mm."""
+    """Return the side of a pixel in mm."""
     spacing = header_numbers(dataset, "PixelSpacing", name, 2)
     if spacing is None:
         raise DicomError(f"{name} has no pixel spacing; the size of its pixels in mm is needed.")
     if abs(spacing[0] - spacing[1]) > SQUARE_TOLERANCE * max(spacing):
         raise DicomError(
-            f"{name} has pixel spacing ({spacing[0]:g}, {spacing[1]:g}) mm; only square pixels are "
-            "supported. Resample the series first."
+            f"{name} must have square pixels, got a pixel spacing of ({spacing[0]:g}, {spacing[1]:g}) mm. "
+            "Resample the series first."
         )
     # The shorter side: reformats are as long as a patient.
     side_mm = spacing[0] * min(int(dataset.Rows), int(dataset.Columns))
     if side_mm > LARGEST_FIELD_OF_VIEW_MM:
         raise DicomError(
-            f"{name} has PixelSpacing {spacing[0]:g} mm, so that its {dataset.Rows} x {dataset.Columns} "
-            f"pixels span {side_mm:g} mm; legal is at most {LARGEST_FIELD_OF_VIEW_MM:g} mm."
+            f"{name} must span at most {LARGEST_FIELD_OF_VIEW_MM:g} mm, got {side_mm:g} mm for {dataset.Rows} x "
+            f"{dataset.Columns} pixels of {spacing[0]:g} mm (PixelSpacing)."
         )
     return float(spacing[0])
 
 
 def _perpendicular(cosines: np.ndarray | None, name: str) -> np.ndarray | None:
-    """(6,) direction cosines along a row and down a column, or None where they are unknown."""
+    """Return (6,) direction cosines along a row and down a column, or None where they are unknown."""
     if cosines is None:
         return None
     row, column = cosines[:3], cosines[3:]
     errors = (np.dot(row, row) - 1, np.dot(column, column) - 1, np.dot(row, column))
     if max(map(abs, errors)) > UNIT_VECTOR_TOLERANCE:
         raise DicomError(
-            f"{name} has ImageOrientationPatient {cosines.tolist()}; expected two perpendicular unit vectors."
+            f"{name} must have two perpendicular unit vectors as ImageOrientationPatient, got {cosines.tolist()}."
         )
     return cosines
 
 
 def _optional_numbers(dataset: Dataset, keyword: str, name: str, count: int) -> np.ndarray | None:
-    """Numbers that a single slice does without; what cannot be read counts as missing, and is logged."""
+    """Return numbers that a slice does not need; unreadable ones count as missing and are logged."""
     try:
         numbers = header_numbers(dataset, keyword, name, count)
     except DicomError:  # its message quotes the value, which a log must not
@@ -391,11 +400,11 @@ def _optional_numbers(dataset: Dataset, keyword: str, name: str, count: int) -> 
 
 
 def _optional_number(dataset: Dataset, keyword: str, name: str) -> float | None:
-    """`_optional_numbers` for one number."""
+    """Return one number as `_optional_numbers` does."""
     numbers = _optional_numbers(dataset, keyword, name, 1)
     return None if numbers is None else float(numbers[0])
 
 
 def _name(path: Path | None) -> str:
-    """What messages call a file."""
+    """Return the name of a file in messages."""
     return "The given Dataset" if path is None else f'"{path}"'

@@ -1,7 +1,7 @@
-"""The samples of one derived slice in a file: what `diffusionct standardize --samples` writes and `evaluate` reads.
+"""Store the samples of one derived slice in a file, which `diffusionct standardize --samples` writes and `evaluate` reads.
 
 OUT/a/1.dcm                  the derived slice, the first sample
-OUT/samples/a/1.dcm.npz      all K samples of it, see `SliceSamples`
+OUT/samples/a/1.dcm.npz      all its K samples, see `SliceSamples`
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ INT16 = np.iinfo(np.int16)
 
 @dataclass(frozen=True, eq=False)
 class SliceSamples:
-    """K samples of a slice; the arrays of the .npz have the names of the attributes.
+    """Hold K samples of a slice; the arrays of the .npz have the names of the attributes.
 
     Attributes:
-        samples: (K, H, W) int16 HU, each as its derived file would hold it: rounded, clipped by the source's bit depth,
-            padding as in the source. The first one is the derived file.
+        samples: (K, H, W) int16 HU, each as its derived file would store it: rounded, clipped to the source's bit depth,
+            with the source's padding. The first one is that of the derived file.
         spread: (H, W) float16 HU, standard deviation over the samples before rounding and clipping, with K - 1.
         spacing_mm: Side of a pixel.
         source_uid, derived_uid: SOPInstanceUID of the source and of the derived file.
@@ -45,7 +45,7 @@ class SliceSamples:
 
     @classmethod
     def of(cls, samples: np.ndarray, source: CTSlice, derived_uid: str, seeds: Sequence[int]) -> SliceSamples:
-        """The record of samples (K, H, W), HU not rounded, of a slice; K of at least 2."""
+        """Return the record of samples (K, H, W), unrounded HU, of a slice; K of at least 2."""
         return cls(
             samples=np.stack([stored_hu(hu, source) for hu in samples]),
             spread=spread_hu(samples).astype(np.float16),
@@ -56,7 +56,7 @@ class SliceSamples:
         )
 
     def to_bytes(self) -> bytes:
-        """A compressed .npz, the same bytes each time."""
+        """Return a compressed .npz, the same bytes each time."""
         file = io.BytesIO()
         np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
         return file.getvalue()
@@ -66,15 +66,15 @@ class SliceSamples:
         """Read a file.
 
         Raises:
-            ValueError: naming the file, if it is no such file.
+            ValueError: naming the file, if it is not such a file.
             OSError: if it cannot be opened.
         """
         found = _read(path, [field.name for field in fields(cls)])
         samples, seeds = found["samples"], found["seeds"]
         if samples.ndim != 3 or samples.dtype != np.int16 or seeds.shape != samples.shape[:1]:
             raise ValueError(
-                f'"{path}" has samples of type {samples.dtype} and shape {samples.shape} and {seeds.size} seeds; must '
-                "be int16 (K, H, W) and K"
+                f'"{path}" must have int16 samples (K, H, W) and K seeds, got {samples.dtype} {samples.shape} and '
+                f"{seeds.size} seeds"
             )
         return cls(
             samples=samples,
@@ -87,21 +87,21 @@ class SliceSamples:
 
 
 def samples_path(output: Path, name: Path) -> Path:
-    """Where the samples of the derived file `output/name` lie."""
+    """Return the path of the samples of the derived file `output/name`."""
     return output / SAMPLES_FOLDER / name.with_name(f"{name.name}.npz")
 
 
 def find_samples(folder: str | os.PathLike) -> dict[str, Path]:
-    """SOPInstanceUID of the derived file -> file of its samples, for every .npz below a folder.
+    """Return SOPInstanceUID of the derived file -> file of its samples, for every .npz below a folder.
 
     Raises:
-        ValueError: if there is none, one is something else, or two are of the same derived file; naming them.
+        ValueError: naming the files, if there is none, one is something else, or two are of the same derived file.
     """
     paths = sorted(Path(folder).rglob("*.npz"))
     if not paths:
         raise ValueError(
-            f'samples "{folder}" is no folder with the .npz files that `diffusionct standardize '
-            "--samples` writes to its OUT/samples"
+            f'samples "{folder}" must be a folder with the .npz files that `diffusionct standardize '
+            "--samples` writes to OUT/samples"
         )
     found: dict[str, Path] = {}
     for path in paths:
@@ -113,12 +113,12 @@ def find_samples(folder: str | os.PathLike) -> dict[str, Path]:
 
 
 def spread_hu(samples: np.ndarray) -> np.ndarray:
-    """Standard deviation of each pixel over samples (K, H, W), with K - 1: (H, W), 0 where all are equal."""
+    """Return the standard deviation of each pixel over samples (K, H, W), with K - 1: (H, W), 0 where all are equal."""
     return samples.std(0, ddof=1, dtype=np.float64)
 
 
 def stored_hu(hu: np.ndarray, source: CTSlice) -> np.ndarray:
-    """(H, W) HU as a derived file of `source` would hold them, rounded to int16."""
+    """Return HU (H, W) as a derived file of `source` would store them, rounded to int16."""
     cells, _ = hu_to_cells(hu, source.pixels, source.padding, np.zeros(hu.shape, source.pixels.dtype))
     stored, _ = cells_to_hu(cells, source.pixels)
     stored = np.where(source.padding, source.hu, stored)
@@ -126,14 +126,14 @@ def stored_hu(hu: np.ndarray, source: CTSlice) -> np.ndarray:
 
 
 def _bytes_of(file: np.lib.npyio.NpzFile, name: str) -> int:
-    """Memory that an array takes."""
+    """Return the memory that an array takes in bytes."""
     shape, dtype = array_header(file, name)
     return math.prod(shape) * dtype.itemsize
 
 
 def _read(path: str | os.PathLike, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Arrays of an .npz by their names; ValueError if it is damaged or lacks one."""
-    if Path(path).exists() and not Path(path).is_file():  # to open a pipe would wait for ever
+    """Read the arrays of an .npz by their names; raise ValueError if it is damaged or lacks one."""
+    if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait forever
         raise ValueError(f'"{path}" is not a regular file')
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -145,6 +145,6 @@ def _read(path: str | os.PathLike, names: Sequence[str]) -> dict[str, np.ndarray
                 return {name: file[name] for name in names}
     except OSError:
         raise
-    except Exception as error:  # a damaged archive raises what zipfile, zlib or numpy meet first
+    except Exception as error:  # of zipfile, zlib or numpy, depending on the damage
         raise ValueError(f'"{path}" is a damaged .npz file: {error}') from error
-    raise ValueError(f'"{path}" lacks {", ".join(missing)}; it is no file of `diffusionct standardize --samples`')
+    raise ValueError(f'"{path}" lacks {", ".join(missing)}; it is not a file of `diffusionct standardize --samples`')

@@ -1,4 +1,4 @@
-"""Values that break the rules of their type (VR, PS3.5 section 6.2), mended for a derived image where it is plain how."""
+"""Correct values that break the rules of their type (VR, PS3.5 section 6.2) for a derived image, where it is clear how."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ TIME = re.compile(r"(\d{2})(?::?(\d{2})(?::?(\d{2})(\.\d+)?)?)?")
 AGE = re.compile(r"(\d{1,3}) ?([DWMYdwmy])")
 STAMP = re.compile(r"\d{4}(\d{2}(\d{2}(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?)?)?([+-]\d{4})?")
 UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")  # all but those that ST and LT may hold, and escapes
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")  # all except those allowed in ST and LT, and escapes
 
 
 def mended(vr: str, value: str) -> str | None:
-    """One value of an attribute as its type wants it; None where that cannot be told.
+    """Return a value of an attribute in the form that its type requires; None where it is not clear how.
 
     Args:
-        vr: DA, TM, DT, AS, CS, UI, AE, or a type of free text. Values of other types come back as they are.
-        value: As it was read.
+        vr: DA, TM, DT, AS, CS, UI, AE, or a type of free text. Values of other types are returned as they are.
+        value: The value as it was read.
     """
     text = CONTROL.sub("", value).strip(" \0")
     if text == "":
@@ -50,18 +50,18 @@ def mended(vr: str, value: str) -> str | None:
 
 
 def mended_integer(value: Any) -> int | None:
-    """A legal IS, None where there is none."""
+    """Return a valid IS, None where the value is out of range."""
     number = int(value)
     return number if -INTEGER_LIMIT <= number < INTEGER_LIMIT else None
 
 
 def is_decimal(text: str) -> bool:
-    """Whether a text is a legal DS."""
+    """Return whether a text is a valid DS."""
     return len(text) <= DECIMAL_STRING and DECIMAL.fullmatch(text) is not None
 
 
 def _date(text: str) -> str | None:
-    """ "2020-01-02" -> "20200102"."""
+    """Return a date in DICOM's form: "2020-01-02" -> "20200102"."""
     found = DATE.fullmatch(text)
     try:
         return datetime.date(*map(int, found.groups())).strftime("%Y%m%d") if found else None
@@ -70,7 +70,7 @@ def _date(text: str) -> str | None:
 
 
 def _time(text: str) -> str | None:
-    """ "12:03:04.1" -> "120304.1"."""
+    """Return a time in DICOM's form: "12:03:04.1" -> "120304.1"."""
     found = TIME.fullmatch(text)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""DICOM out: a derived image replaces nothing but an earlier result, and no file is left half-written."""
+"""Write derived images: they replace only earlier results, and no file is left half-written."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .reading import is_standardized
 def write_slice(dataset: Dataset, path: str | os.PathLike) -> Path:
     """Write a slice so that `path` holds either all of it or what it held before.
 
-    The file is written under a temporary name in the same folder (which is made if needed), read back, compared, and
-    renamed. An existing file is replaced only if it is an earlier result: the same SOPInstanceUID, or another image
+    The file is written under a temporary name in the same folder (which is created if needed), read back, compared, and
+    renamed. An existing file is replaced only if it is an earlier result: one of the same SOPInstanceUID, or another image
     made by this package that is not a source of this one.
 
     Returns:
         The path.
 
     Raises:
-        DicomError: The file cannot be written (no space, no permission), reads back differently, or would replace
-            something that is not an earlier result. Nothing is left behind.
+        DicomError: if the file cannot be written (no space, no permission), reads back differently, or would replace
+            something other than an earlier result. Nothing is left behind.
     """
     path = Path(path)
     _require_replaceable(path, dataset)
@@ -38,18 +38,23 @@ def write_slice(dataset: Dataset, path: str | os.PathLike) -> Path:
                 raise DicomError(f'"{path}" was not written: its pixels read back differently.')
     except OSError as error:
         raise DicomError(f'"{path}" cannot be written: {error.strerror or error}.') from error
-    except DicomError:  # a ValueError too
+    except DicomError:  # which is a ValueError, too
         raise
-    except (AttributeError, TypeError, ValueError, struct.error) as error:  # of pydicom, for values no file can hold
+    except (
+        AttributeError,
+        TypeError,
+        ValueError,
+        struct.error,
+    ) as error:  # pydicom's, for values that no file can hold
         raise DicomError(f'"{path}" cannot be written: {error}') from error
     return path
 
 
 def _require_replaceable(path: Path, dataset: Dataset) -> None:
-    """Refuse to overwrite a source image or a file of unknown origin."""
+    """Refuse to overwrite a source image, or a file of unknown origin."""
     if not path.exists():
         return
-    if not path.is_file():  # to open a pipe would wait for ever
+    if not path.is_file():  # opening a pipe would wait forever
         raise DicomError(f'"{path}" exists and is not a regular file; it is not overwritten.')
     try:
         existing = pydicom.dcmread(path, stop_before_pixels=True)

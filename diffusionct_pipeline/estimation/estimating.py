@@ -1,4 +1,4 @@
-"""Estimate the kernel of a series from its slices: collect what skin and noise show, fit, and go on until it is sure."""
+"""Estimate the kernel of a series from its slices: collect skin and noise, fit, and continue until the estimate is certain."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .skin import EdgeSlice, SkinPixels, SkinProfile, pool_skin, skin_pixels
 from .witnesses import LogMTFWitness, header_witness
 
 FIRST_SLICES, MOST_SLICES = 4, 16
-# Of 16 evenly spread slices: the first four are spread evenly themselves, and so are the first eight.
+# Of 16 evenly spread slices: the first four are evenly spread, too, and so are the first eight.
 READING_ORDER = ((2, 6, 9, 13), (0, 4, 11, 15), (1, 3, 5, 7, 8, 10, 12, 14))
-SURE = 0.12  # standard deviation of the level, 2 log T: then no more slices are read
-UNSURE = 0.2  # the same: below, the header is not asked
-FARTHEST_NEIGHBOUR_MM = 12.0  # to tell how the skin is tilted; further away it bends
+SURE = 0.12  # standard deviation of the level, 2 log T, at which no more slices are read
+UNSURE = 0.2  # the same, above which the header is used, too
+FARTHEST_NEIGHBOUR_MM = 12.0  # for the tilt of the skin, which bends over larger distances
 UNKNOWN_THICKNESS_MM = 1.0
-COARSEST_MM = 1.6  # of pixels, whose noise tells a kernel
+COARSEST_MM = 1.6  # of pixels whose noise shows the kernel
 AGREEMENT = 2.0  # standard deviations; witnesses that disagree more widen the interval
 
 
@@ -40,15 +40,15 @@ def estimate_kernel(
     """Estimate the kernel of a series from some of its slices.
 
     Args:
-        slices: Of one series; a neighbour of each tells how the skin is tilted.
+        slices: Slices of one series; a neighbour of each shows how the skin is tilted.
         thickness_mm: Slice thickness.
         floor_hu: Lowest HU that the files can hold.
-        header_kernel: Name of the kernel in the header, one more witness where it is known and the slices leave it open; ""
-            for none.
-        witnesses: Further ones.
+        header_kernel: Name of the kernel in the header, a further witness if it is known and the slices leave the kernel
+            uncertain; "" for none.
+        witnesses: Further witnesses.
 
     Returns:
-        None where nothing tells the kernel: no slice, or no skin, no tissue and no further witness.
+        The estimate, or None if there is no evidence: no slice, or no skin, no tissue and no further witness.
     """
     evidence = Evidence(thickness_mm, floor_hu)
     for item in slices:
@@ -65,13 +65,13 @@ def estimate_kernel_of_slices(
     """Estimate the kernel of slices in memory: files, volumes and arrays alike.
 
     Args:
-        slices: Of one series, any number; as many as it takes are used, evenly spread.
+        slices: Slices of one series, any number; as many as needed are used, evenly spread.
         header_kernel: As in `estimate_kernel`; None takes it from the slices.
-        witnesses: Further ones.
-        most_slices: At most so many are used, 16 if more are asked for.
+        witnesses: Further witnesses.
+        most_slices: Largest number of slices to use, at most 16.
 
     Raises:
-        ValueError: There is no slice, or their pixels differ in size.
+        ValueError: if there is no slice, or their pixels differ in size.
     """
     if not slices:
         raise ValueError("`slices` must hold at least one slice, got none")
@@ -88,9 +88,9 @@ def estimate_kernel_of_series(
     witnesses: Sequence[LogMTFWitness] = (),
     most_slices: int = MOST_SLICES,
 ) -> KernelEstimate | None:
-    """Estimate the kernel of a series of DICOM files, of which only as many are read as it takes.
+    """Estimate the kernel of a series of DICOM files, of which only as many are read as needed.
 
-    Slices that cannot be read are left out. Arguments and result as of `estimate_kernel_of_slices`, bit for bit.
+    Slices that cannot be read are left out. Arguments and result are those of `estimate_kernel_of_slices`, bit for bit.
     """
 
     def read(index: int) -> HUSlice | None:
@@ -110,7 +110,7 @@ def _until_sure(
     witnesses: Sequence[LogMTFWitness],
     most_slices: int,
 ) -> KernelEstimate | None:
-    """Go on with further slices until the level is known well enough."""
+    """Add slices until the level is known well enough."""
     places, evidence, estimate = np.array(positions_mm, float), None, None
     for indices in _batches(len(places), most_slices):
         for index in indices:
@@ -143,9 +143,9 @@ def _batches(count: int, most: int) -> list[list[int]]:
 
 
 def _nearest(places: np.ndarray, index: int) -> tuple[int | None, float]:
-    """Return the index of the nearest other slice and its distance in mm, or None where it is too far or not known."""
+    """Return the index of the nearest other slice and its distance in mm, or None if it is too far or not known."""
     distance = np.abs(places - places[index])
-    distance[~(distance > 0)] = np.inf  # itself, second slices at its place, unknown places
+    distance[~(distance > 0)] = np.inf  # itself, other slices at its position, unknown positions
     nearest = int(distance.argmin())
     if distance[nearest] > FARTHEST_NEIGHBOUR_MM:
         return None, 0.0
@@ -154,7 +154,7 @@ def _nearest(places: np.ndarray, index: int) -> tuple[int | None, float]:
 
 @dataclass(eq=False)
 class Evidence:
-    """What slices showed so far: each is searched once."""
+    """Collect the evidence of slices, each of which is searched once."""
 
     thickness_mm: float
     floor_hu: float | None = None  # None: the lowest HU seen
@@ -176,7 +176,7 @@ class Evidence:
         self.lowest_hu = min(self.lowest_hu, float(measured.min(initial=np.inf)))
 
     def estimate(self, header_kernel: str, witnesses: Sequence[LogMTFWitness]) -> KernelEstimate | None:
-        """Fit what there is; None where nothing tells the kernel. The header is asked where the slices leave it open."""
+        """Fit the evidence; None if there is none. The header is used if the slices leave the kernel uncertain."""
         if not self.slices:
             return None
         skin, noise = pool_skin(self.skin), {}
@@ -234,9 +234,9 @@ class Evidence:
 
 
 def _disagreement(values: dict[str, float]) -> float:
-    """Return by how many standard deviations the skin is softer than the noise has it.
+    """Return by how many standard deviations the skin is softer than the noise implies.
 
-    To bring both together the fit takes a wider blur than scanners have. Skin that is sharper than noise is no sign of
+    To reconcile both, the fit uses a wider blur than scanners have. Skin that is sharper than noise does not indicate an
     error: iterative and deep-learning reconstruction have such noise.
     """
     centre, scale, _ = WIDTH_MM

@@ -1,4 +1,4 @@
-"""What is known of the kernel of a series, and how surely."""
+"""Describe what is known of the kernel of a series, and how certain it is."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ import numpy as np
 
 from .law import LEVEL_LP_CM, log_blur_power_gain, log_mtf
 
-LOWEST_MTF = 0.08  # what a soft kernel does beyond is of no use
-# Signs of smoothing that spares edges: heavy tails of fast noise, less half of those of slower noise, where anatomy shows first, and
-# cm^2 of whitening that it lacks. Plain scans have a sum of up to 0.1, GE LUNG up to 0.37; smoothed by seven families 0.2 to 3.
+LOWEST_MTF = 0.08  # below it, a soft kernel's MTF is of no use
+# Signs of edge-preserving smoothing: tails of high-frequency noise, less half of those of lower frequency, where anatomy shows
+# first, plus the lack of whitening in cm^2. Plain scans have a sum of up to 0.1, GE LUNG up to 0.37; smoothed by seven families
+# 0.2 to 3.
 ANATOMY_SHARE, WHITENING_WEIGHT, USUAL_WHITENING = 0.5, 6.0, 0.035
 SMOOTHED_FROM, SMOOTHED_WIDTH = 0.4, 0.04
-# cm^2 of whitening, and standard deviations below it from which on noise was surely smoothed; plain series had 0.023 to 0.07.
+# cm^2 of whitening, and standard deviations below it at which noise was certainly smoothed; plain series had 0.023 to 0.07.
 SMOOTHED_WHITENING, SURELY, SURELY_WIDTH = 0.02, 1.3, 0.1
 DIGEST_LENGTH, DIGEST_DIGITS = 12, 4
 
 
 @dataclass(frozen=True)
 class KernelEstimate:
-    """Kernel and noise of a series, estimated from its slices.
+    """Hold the kernel and noise of a series, estimated from its slices.
 
-    For one scan, log of the noise power is log f + noise_log_density + 2 log T(f) + log_gain(f). `noise_log_density` and
-    `blur_width_mm` trade with each other: neither alone is the dose or a property of the scanner.
+    For one scan, the log of the noise power is log f + noise_log_density + 2 log T(f) + log_gain(f). `noise_log_density`
+    and `blur_width_mm` compensate each other: neither alone is the dose or a property of the scanner.
 
     Attributes:
         mtf50, mtf10, boost, boost_peak: The law's parameters, as in `simulation.Kernel`.
-        covariance: (4, 4) of these.
-        blur_width_mm, blur_log_bound: What detector and focal spot blur, which noise does not see; `log_blur_power_gain`.
+        covariance: (4, 4) covariance of these.
+        blur_width_mm, blur_log_bound: Blur of detector and focal spot, which does not affect noise; `log_blur_power_gain`.
         whitening, whitening_deviation: K in cm^2 of log_gain(f) = K f^2 for small f, and its standard deviation.
         noise_hu: Tissue -> standard deviation in HU.
-        tails: Excess kurtosis of noise in two bands, see `TissueNoise`: 0 where the reconstruction is linear. Of soft tissue or
-            fat, whichever has less: anatomy may look like it in one of them, smoothing shows in both. None without noise.
-        noise_log_density: log C of soft tissue, or of fat where none is in view; None without noise.
-        witnesses: What told it: "skin", "noise", "header" and others.
-        slices: How many slices were used.
+        tails: Excess kurtosis of noise in two bands, see `TissueNoise`: 0 for linear reconstruction. It is the smaller one
+            of soft tissue and fat: anatomy may resemble it in one of them, smoothing shows in both. None without noise.
+        noise_log_density: log C of soft tissue, or of fat if no soft tissue is in view; None without noise.
+        witnesses: The evidence: "skin", "noise", "header" and others.
+        slices: Number of slices that were used.
         skin_mm: Length of the bare skin that was used.
-        spacing_mm, thickness_mm: Of the series.
-        disagreement: By how many standard deviations the witnesses differ in the level.
+        spacing_mm, thickness_mm: Pixel spacing and slice thickness of the series.
+        disagreement: Difference of the witnesses in the level, in standard deviations.
     """
 
     mtf50: float
@@ -67,7 +68,7 @@ class KernelEstimate:
 
     @property
     def law(self) -> tuple[float, float, float, float]:
-        """MTF50, MTF10, boost and its peak, the numbers of a `simulation.Kernel`."""
+        """Return MTF50, MTF10, boost and its peak, the parameters of a `simulation.Kernel`."""
         return self.mtf50, self.mtf10, self.boost, self.boost_peak
 
     def mtf(self, frequency: np.ndarray) -> np.ndarray:
@@ -90,7 +91,7 @@ class KernelEstimate:
 
     @property
     def smoothed(self) -> float:
-        """How likely it is that the noise was smoothed by something that no kernel does, 0 to 1."""
+        """Return the probability that the noise was smoothed by something other than a kernel, 0 to 1."""
         fast, slow = self.tails or (0.0, 0.0)
         signs = fast - ANATOMY_SHARE * max(slow, 0.0) + WHITENING_WEIGHT * (USUAL_WHITENING - self.whitening)
         below = (SMOOTHED_WHITENING - self.whitening) / max(self.whitening_deviation, 1e-6)
@@ -99,17 +100,17 @@ class KernelEstimate:
 
     @property
     def level_band(self) -> np.ndarray:
-        """Frequencies in lp/cm over which `level` is a mean: 2 to 6, as far as the MTF is of use."""
+        """Return the frequencies in lp/cm over which `level` is a mean: 2 to 6, as far as the MTF is of use."""
         return LEVEL_LP_CM[self.mtf(LEVEL_LP_CM) > LOWEST_MTF]
 
     @property
     def level(self) -> float:
-        """2 log T, mean over `level_band`."""
+        """Return the mean of 2 log T over `level_band`."""
         return float(2 * np.log(self.mtf(self.level_band)).mean())
 
     @property
     def level_deviation(self) -> float:
-        """Standard deviation of `level`."""
+        """Return the standard deviation of `level`."""
         return float(np.sqrt(self.log_power_covariance(self.level_band).mean()))
 
     def mtf50_interval(self, share: float = 0.9) -> tuple[float, float]:
@@ -122,7 +123,7 @@ class KernelEstimate:
 
     @property
     def told_by(self) -> str:
-        """What told the kernel, in words: "skin and noise of 4 slices"."""
+        """Return the evidence for the kernel in words: "skin and noise of 4 slices"."""
         image = [name for name in self.witnesses if name != "header"]
         words = " and ".join(filter(None, [", ".join(image[:-1]), *image[-1:]]))
         if words:
@@ -130,7 +131,7 @@ class KernelEstimate:
         return " and ".join(filter(None, [words, "the header" * ("header" in self.witnesses)]))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values, from which `from_json` makes an equal estimate."""
+        """Return plain JSON values, from which `from_json` creates an equal estimate."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return values | {
             "covariance": [list(row) for row in self.covariance],
@@ -141,7 +142,7 @@ class KernelEstimate:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> KernelEstimate:
-        """Make an estimate from what `to_json` returned."""
+        """Create an estimate from what `to_json` returned."""
         return cls(**{
             **values,
             "covariance": tuple(tuple(row) for row in values["covariance"]),
@@ -151,7 +152,7 @@ class KernelEstimate:
         })  # fmt: skip
 
     def digest(self) -> str:
-        """Return a short hash of all values, to as many digits as do not depend on the processor."""
+        """Return a short hash of all values, rounded so that it does not depend on the processor."""
         text = json.dumps(_rounded(self.to_json()), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 

@@ -1,11 +1,12 @@
-"""One MTF that explains the skin's profile, the noise of tissue and what further witnesses say: a joint MAP fit.
+"""Fit one MTF to the skin's profile, the noise of tissue and further witnesses: a joint MAP estimate.
 
     skin    steps of air, cloth, skin and fat, blurred by T(f), the blur left of detector and focal spot, tilt and roughness
     noise   log power = log(C f T(f)^2 gain(f) + anatomy + quantization), windowed and aliased; C is the dose, of each tissue
     others  log T(f) at some frequencies, with a covariance
 
-Edges know no dose and noise knows no roughness of the skin, so that together they tell what neither does alone. Residuals
-have the tails of Student's t, and errors of neighbouring bins are correlated. All sets of parameters are evaluated at once.
+Edges do not depend on dose and noise does not depend on the skin's roughness, so that together they determine what neither
+does alone. Residuals have the tails of Student's t, and errors of neighbouring bins are correlated. All sets of parameters
+are evaluated at once.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from .noise_window import ring_response
 from .skin import BIN_MM, SkinProfile
 from .witnesses import LogMTFWitness
 
-# Name: lowest, start, highest, expected, how far from it (None: anywhere).
-SHAPE = {
+# Name: lowest, start, highest, expected, deviation from it (None: no prior).
+SHAPE: dict[str, Parameter] = {
     "mtf50": (1.5, 4.5, 14.0, None, None),  # lp/cm
     "ratio": (1.15, 1.6, 2.6, None, None),  # MTF10 / MTF50; expected as in `_usual_shape`
     "boost": (0.0, 0.1, 1.2, None, None),
@@ -36,47 +37,48 @@ SHAPE = {
         -0.5,
         -1.6,
         0.8,
-    ),  # log of the transfer down to which that is divided out; unknown of scanners
+    ),  # log of the transfer down to which blur is divided out; scanners' are unknown
 }
-SKIN = {
+SKIN: dict[str, Parameter] = {
     "air": (-1060.0, -1000.0, -900.0, None, None),  # HU
     "skin": (-150.0, 20.0, 250.0, 20.0, 30.0),  # HU
     "below": (-200.0, -100.0, 120.0, None, None),  # HU under the skin
     "place": (-1.0, 0.0, 1.0, None, None),  # mm
     "thickness": (0.8, 1.8, 4.0, 1.8, 0.4),  # mm of the skin
-    "uneven": (0.0, 0.3, 2.0, None, None),  # mm, how far that varies
+    "uneven": (0.0, 0.3, 2.0, None, None),  # mm, variation of the thickness
     "slope": (-20.0, 0.0, 20.0, None, None),  # HU/mm under the skin
     "cloth": (0.0, 2.0, 150.0, 0.0, 15.0),  # HU above air
     "cloth_mm": (0.4, 1.2, 4.0, 1.2, 0.5),
     "rough": (0.0, 0.002, 0.5, None, None),  # mm^2, variance of the surface about its outline: blurs edges, not noise
 }
-TISSUE = {
+TISSUE: dict[str, Parameter] = {
     "density": (-5.0, 0.0, 16.0, None, None),  # log C
     "anatomy": (-9.0, -2.0, 3.0, -2.0, 1.5),  # log of its share at 1 lp/cm, relative to C
 }
 TISSUES = ("soft tissue", "fat")
 USUAL_MTF50, MTF50_ERROR = 4.8, 0.4  # lp/cm, and log: 90 % of kernels for the body have 2.5 to 9.3
-WIDTH_MM = (0.82, 0.12, 2.0)  # centre and scale of real scanners, degrees of freedom: heavy tails, ideal ones have .45
+# Centre and scale for real scanners (ideal ones have .45), degrees of freedom: heavy tails.
+WIDTH_MM = (0.82, 0.12, 2.0)
 RATIO_ERROR, BOOST_ERROR = 0.2, 0.15  # of kernels about `_usual_shape`
-HIGHEST_LP_CM = 14.3  # beyond, a detector samples nothing
-LOWEST_LP_CM = 2.0  # squares are chosen by their power below, which lowers it
-ANATOMY_LP_CM = 0.3  # from here on its power falls with the square of the frequency
-NOISE_ERROR, NOISE_REACH = 0.08, 1.2  # of log power beside chance, and lp/cm over which it is alike
-SKIN_ERROR, SKIN_REACH = 4.0, 0.6  # HU of the skin's model beside noise, and mm over which it is alike
-SHORT_SKIN_ERROR = 10.0  # HU beside that for 10 cm of skin, the less the more there is: no two places are alike
+HIGHEST_LP_CM = 14.3  # a detector samples nothing beyond
+LOWEST_LP_CM = 2.0  # squares are chosen by their power below, which biases it
+ANATOMY_LP_CM = 0.3  # above it the power of anatomy falls with the square of the frequency
+NOISE_ERROR, NOISE_REACH = 0.08, 1.2  # of log power in addition to chance, and lp/cm over which it is correlated
+SKIN_ERROR, SKIN_REACH = 4.0, 0.6  # HU of the skin's model in addition to noise, and mm over which it is correlated
+SHORT_SKIN_ERROR = 10.0  # further HU for 10 cm of skin, less for more skin, as skin differs from place to place
 TAIL = 5.0  # degrees of freedom of all measurements
 CLOTH_UNEVEN_MM = 0.5
 OUTLINE_SLOPE = 370.0  # HU/mm of the smoothed skin
-ROUGH, ROUGH_FREEDOM = 0.01, 1.5  # mm^2 and degrees of freedom: the skin may be sure and wrong, so the tail is heavy
-# Tangent of the skin's tilt that nothing shows: without a neighbouring slice, and beside what a neighbour shows of it.
+ROUGH, ROUGH_FREEDOM = 0.01, 1.5  # mm^2 and degrees of freedom: a heavy tail, as the skin may be precise and wrong
+# Tangent of the skin's unobserved tilt: without a neighbouring slice, and in addition to what a neighbour shows.
 TILT, TILT_BESIDE = 0.35, 0.25
-JITTER = 4.0  # of the outline that simulated noisy scans show, relative to `_outline_jitter` without it
+JITTER = 4.0  # factor on `_outline_jitter` that simulated noisy scans need
 STARTS = (
     {"mtf50": 2.8, "width": 0.8}, {"mtf50": 4.5, "width": 0.8}, {"mtf50": 7.0, "width": 0.5}, {"mtf50": 9.0, "width": 0.8}
 )  # fmt: skip
 SKIN_1_MM = np.arange(0.01, 2.5, 0.02)  # frequency, 1/mm
 DEPTH_STEP_MM = 0.05
-# HU of a blurred unit step at a depth is 0.5 + its sign times STEP @ MTF (the sine transform of an even line spread).
+# The value of a blurred unit step at a depth is 0.5 + the depth's sign times STEP @ MTF (sine transform of an even line spread).
 DEPTH_MM = np.arange(0.0, 14.0, DEPTH_STEP_MM)
 STEP = 2 * 0.02 * np.sin(2 * np.pi * np.outer(SKIN_1_MM, DEPTH_MM)) / (2 * np.pi * SKIN_1_MM[:, None])
 
@@ -89,24 +91,25 @@ def fit_kernel(
     floor_hu: float,
     thickness_mm: float,
 ) -> Fit:
-    """Fit the kernel to what there is of skin, noise and witnesses; at least one must be there.
+    """Fit the kernel to skin, noise and witnesses, of which at least one must be given.
 
     Args:
-        skin: Profile, None where too little of it is in view.
-        noise: By tissue; those of `TISSUES` are used.
-        witnesses: Further ones.
+        skin: Profile of the skin, None if too little of it is in view.
+        noise: Noise by tissue; those of `TISSUES` are used.
+        witnesses: Further witnesses.
         spacing_mm: Side of a pixel.
         floor_hu: Lowest HU that the files can hold.
-        thickness_mm: Of a slice; the thicker, the more the skin may be blurred by what no neighbour shows.
+        thickness_mm: Slice thickness; the thicker, the more the skin's unobserved tilt may blur it.
     """
     noise = {name: noise[name] for name in TISSUES if name in noise}
-    parameters: dict[str, Parameter] = dict(SHAPE)
+    parameters = dict(SHAPE)
     terms: list[Callable[[Values], np.ndarray]] = [_shape_prior]
     terms += [_witness_term(witness) for witness in witnesses]
     for name, measured in noise.items():
         parameters |= {f"{name} {key}": row for key, row in TISSUE.items()}
         start = float(np.log(measured.power / measured.frequency)[1:3].mean())
-        parameters[f"{name} density"] = (TISSUE["density"][0], start, *TISSUE["density"][2:])
+        low, _, high, expected, deviation = TISSUE["density"]
+        parameters[f"{name} density"] = (low, start, high, expected, deviation)
         terms.append(_noise_term(name, measured, spacing_mm))
     if skin is not None:
         moved = max((_outline_jitter(measured) for measured in noise.values()), default=0.0)
@@ -139,7 +142,7 @@ def _shape_prior(values: Values) -> np.ndarray:
 
 
 def _usual_shape(mtf50: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Expected ratio and boost.
+    """Return the expected ratio and boost.
 
     Kernels measured on scanners have 1.65 and no boost below 5 lp/cm, 1.27 and a peak of 1.2 to 1.35 from 8 on.
     """
@@ -197,7 +200,7 @@ def _skin_term(skin: SkinProfile, floor_hu: float) -> Callable[[Values], np.ndar
 
 
 def _step(depth: np.ndarray, transfer: np.ndarray) -> np.ndarray:
-    """(sets, bins) a unit step at depth 0, blurred by transfers (sets, frequencies)."""
+    """Return a unit step at depth 0, (sets, bins), blurred by transfers (sets, frequencies)."""
     blurred = transfer @ STEP
     place = np.minimum(np.abs(depth) / DEPTH_STEP_MM, len(DEPTH_MM) - 1.001)
     lower = place.astype(int)
@@ -206,13 +209,13 @@ def _step(depth: np.ndarray, transfer: np.ndarray) -> np.ndarray:
 
 
 def _unseen_tilt(skin: SkinProfile, thickness_mm: float) -> float:
-    """Return mm^2, the variance across a slice of a surface whose tilt nothing shows."""
+    """Return the variance in mm^2 across a slice of a surface due to its unobserved tilt."""
     tangent = skin.tilt_seen * TILT_BESIDE**2 + (1 - skin.tilt_seen) * TILT**2
     return tangent * thickness_mm**2 / 12
 
 
 def _outline_jitter(measured: TissueNoise) -> float:
-    """Return mm^2 by which noise moves the outline: what its smoothing leaves of it over the slope of the skin."""
+    """Return the variance in mm^2 by which noise moves the outline: the smoothed noise over the slope of the skin."""
     x = (2 * np.pi * measured.frequency / 10) ** 2
     left = measured.power * np.exp(-x) * i0e(1.125 * x)  # mean over angles; 1 mm all around, 1.5 mm more along itself
     step = measured.frequency[1] - measured.frequency[0]
@@ -220,11 +223,11 @@ def _outline_jitter(measured: TissueNoise) -> float:
 
 
 def _whitening(own: np.ndarray, shared: float, at: np.ndarray, reach: float) -> np.ndarray:
-    """Return the matrix that makes errors independent which are each one's `own` and `shared` with those nearby."""
+    """Return the matrix that decorrelates errors with an independent part `own` and a part `shared` with nearby ones."""
     covariance = np.diag(own**2) + shared**2 * np.exp(-np.abs(at[:, None] - at) / reach)
     return np.linalg.inv(np.linalg.cholesky(covariance)).T
 
 
 def _student(z: np.ndarray, freedom: float) -> np.ndarray:
-    """Return Student's t as a residual: the square is minus twice its log density."""
+    """Return Student's t as a residual whose square is minus twice the log density."""
     return np.sign(z) * np.sqrt((freedom + 1) * np.log1p(z * z / freedom))

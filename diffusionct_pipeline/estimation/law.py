@@ -1,21 +1,23 @@
-"""The law of all kernels in NumPy, and the blur that edges see and noise does not.
+"""Evaluate the law of all kernels in NumPy, and the blur that affects edges but not noise.
 
     T(f) = (1 + boost g(f)) exp(-(f / f0)^p),  g(f) = s exp(1 - s),  s = (f / boost_peak)^2
 
-as in `simulation.kernels`, written so that every parameter may be an array: a fit evaluates it for many sets at once.
+as in `physics.kernels`, written so that every parameter may be an array: a fit evaluates it for many sets at once.
 """
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 
+Numbers: TypeAlias = np.ndarray | float
+
 LEVEL_LP_CM = np.arange(2.0, 6.01, 0.25)  # band in which kernels of one scan are compared
-BLUR_EXPONENT = 4.0  # how sharply the inverse of the blur bends at its bound
+BLUR_EXPONENT = 4.0  # sharpness of the bend of the inverse blur at its bound
 
 
-def log_mtf(
-    frequency: np.ndarray, mtf50: np.ndarray, mtf10: np.ndarray, boost: np.ndarray, peak: np.ndarray
-) -> np.ndarray:
+def log_mtf(frequency: np.ndarray, mtf50: Numbers, mtf10: Numbers, boost: Numbers, peak: Numbers) -> np.ndarray:
     """Return the natural logarithm of the MTF.
 
     Args:
@@ -23,7 +25,7 @@ def log_mtf(
         mtf50, mtf10, boost, peak: As in `simulation.Kernel`; shapes that broadcast with `frequency`.
     """
 
-    def log_enhancement(at: np.ndarray) -> np.ndarray:
+    def log_enhancement(at: Numbers) -> np.ndarray:
         square = (at / peak) ** 2
         return np.log1p(boost * square * np.exp(1 - square))
 
@@ -32,11 +34,11 @@ def log_mtf(
     return log_enhancement(frequency) - decay50 * (frequency / mtf50) ** power
 
 
-def log_blur_power_gain(frequency: np.ndarray, width_mm: np.ndarray, log_bound: np.ndarray) -> np.ndarray:
-    """Return by how much dividing out the blur raises the noise power, natural logarithm.
+def log_blur_power_gain(frequency: np.ndarray, width_mm: Numbers, log_bound: Numbers) -> np.ndarray:
+    """Return the gain in noise power from dividing out the blur, natural logarithm.
 
-    Detector cell and focal spot, each `width_mm` wide, blur by B = sinc(width f)^2. Reconstruction divides that out again
-    down to the bound, so noise carries 1 / B where edges carry about 1.
+    Detector cell and focal spot, each `width_mm` wide, blur by B = sinc(width f)^2. Reconstruction divides this out down to
+    the bound, so that noise is amplified by 1 / B while edges have a transfer of about 1.
 
     Args:
         frequency: lp/cm.
@@ -47,8 +49,8 @@ def log_blur_power_gain(frequency: np.ndarray, width_mm: np.ndarray, log_bound: 
     return -2 / BLUR_EXPONENT * np.log((blurred + bound) / (1 + bound))
 
 
-def log_edge_blur(frequency: np.ndarray, width_mm: np.ndarray, log_bound: np.ndarray) -> np.ndarray:
-    """Return what edges keep of that blur after it was divided out, natural logarithm: 0 well above the bound."""
+def log_edge_blur(frequency: np.ndarray, width_mm: Numbers, log_bound: Numbers) -> np.ndarray:
+    """Return the blur of edges that remains after dividing it out, natural logarithm: 0 well above the bound."""
     blurred = 2 * np.log(np.maximum(np.abs(np.sinc(width_mm * frequency / 10)), 1e-6))
     return blurred + log_blur_power_gain(frequency, width_mm, log_bound) / 2
 

@@ -1,4 +1,4 @@
-"""Least squares from several starts, with bounds, for models that evaluate many sets of parameters at once."""
+"""Minimize least squares from several starts, with bounds, for models that evaluate many sets of parameters at once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TypeAlias
 import numpy as np
 from scipy.optimize import OptimizeResult, least_squares
 
-FIRST_STEPS, MOST_STEPS = 6, 60  # evaluations of every start, and of those that are then
-FOLLOWED_COST = 12.0  # within this of the best
+FIRST_STEPS, MOST_STEPS = 6, 60  # evaluations of every start, and of those that are then followed
+FOLLOWED_COST = 12.0  # starts are followed if their cost is within this of the best
 LEAST_WEIGHT = 0.05  # ends less probable than this, relative to the best, are dropped
-MOST_STRETCHED = 4.0  # or shortened: the way from one end to another
-SAME_MODE = 0.05  # ends whose first parameter differs less, log, are one
+MOST_STRETCHED = 4.0  # largest factor by which the distance between two ends is stretched or shortened
+SAME_MODE = 0.05  # ends whose first parameter differs less, in log, are one mode
 
 Parameter: TypeAlias = tuple[float, float, float, "float | None", "float | None"]
 Values: TypeAlias = Mapping[str, np.ndarray]  # name -> (sets, 1)
@@ -21,11 +21,11 @@ Values: TypeAlias = Mapping[str, np.ndarray]  # name -> (sets, 1)
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What the fit found.
+    """Hold the result of a fit.
 
     Attributes:
         values: Name -> value of every parameter.
-        covariance: Of all parameters, in the order of `values`; Gauss-Newton.
+        covariance: Covariance of all parameters, in the order of `values`; Gauss-Newton.
         cost: Half the sum of the squared residuals.
     """
 
@@ -45,13 +45,13 @@ def minimize(
     starts: Sequence[Mapping[str, float]],
     level: Callable[[Values], np.ndarray],
 ) -> Fit:
-    """Minimize the sum of squares of all terms and of what is expected of the parameters.
+    """Minimize the sum of squares of all terms and of the parameters' deviations from their expected values.
 
     Args:
-        parameters: Name -> (lowest, start, highest, expected, how far from that), the last two None where nothing is known.
-        terms: Each gives (sets, residuals) for values of (sets, 1).
-        starts: Where to begin: values of some parameters.
-        level: (sets,) the quantity whose uncertainty matters most.
+        parameters: Name -> (lowest, start, highest, expected, deviation from it), the last two None without a prior.
+        terms: Functions that return (sets, residuals) for values of (sets, 1).
+        starts: Values of some parameters to start from.
+        level: Function that returns the quantity (sets,) whose uncertainty matters most.
     """
     names, rows = list(parameters), list(parameters.values())
     low, start, high = (np.array([row[i] for row in rows]) for i in range(3))
@@ -60,7 +60,7 @@ def minimize(
     steps = 1e-5 * (high - low)
 
     def evaluate(sets: np.ndarray) -> np.ndarray:
-        """(sets, parameters) -> (sets, residuals)."""
+        """Return the residuals (sets, residuals) of (sets, parameters)."""
         values = {name: sets[:, i, None] for i, name in enumerate(names)}
         known = weight > 0
         return np.concatenate([((sets - expected) * weight)[:, known], *(term(values) for term in terms)], axis=1)
@@ -85,9 +85,9 @@ def minimize(
 
 
 def _joined(names: Sequence[str], ends: Sequence[OptimizeResult], level: Callable[[Values], np.ndarray]) -> Fit:
-    """Return the best end, with the second moments of all about it, each weighted by Laplace's approximation.
+    """Return the best end, with the second moments of all ends about it, weighted by Laplace's approximation.
 
-    Coarse pixels and noise alone may leave two: soft kernels, and sharp ones that are aliased.
+    With coarse pixels and noise alone there may be two: a soft kernel, and a sharp one that is aliased.
     """
 
     def level_at(at: np.ndarray) -> float:
@@ -102,7 +102,7 @@ def _joined(names: Sequence[str], ends: Sequence[OptimizeResult], level: Callabl
         covariance = np.linalg.pinv(mode.jac.T @ mode.jac)
         log_weight.append(np.linalg.slogdet(covariance)[1] / 2 - mode.cost)
         away = mode.x - best.x
-        # So long that the level changes as much by its slope at the best end as it truly does.
+        # Scaled so that the level's slope at the best end gives its true change.
         linear, true = (level_at(best.x + 1e-3 * away) - level_at(best.x)) / 1e-3, level_at(mode.x) - level_at(best.x)
         away = away * np.clip(abs(true) / max(abs(linear), 1e-9), 1 / MOST_STRETCHED, MOST_STRETCHED)
         moments.append(covariance + np.outer(away, away))

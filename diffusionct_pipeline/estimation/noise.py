@@ -1,4 +1,4 @@
-"""Noise of the tissues of a series: its level in HU and its power spectrum in lp/cm, from homogeneous squares."""
+"""Measure the noise of a series by tissue: its level in HU and its power spectrum in lp/cm, in homogeneous squares."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from scipy.spatial import cKDTree
 
 from ..metrics.regions import Tissue, every_nth
 
-SIDE_MM = 12.0  # of a square: subcutaneous fat is hardly wider; steps of 0.83 lp/cm
+SIDE_MM = 12.0  # of a square, as subcutaneous fat is hardly wider; gives steps of 0.83 lp/cm
 FEWEST_SIDE = 8  # pixels
-SMOOTHED_MM = 2.5  # squares are chosen by smoothed HU, so that noise does not choose
-MARGIN_HU = 60.0  # how far smoothed HU within a square may leave the range of its mean
+SMOOTHED_MM = 2.5  # squares are chosen by smoothed HU, so that noise does not bias the choice
+MARGIN_HU = 60.0  # by which smoothed HU within a square may exceed the tissue's range
 TISSUES = {
     "lung": Tissue(-1010.0, -700.0),
     "fat": Tissue(-150.0, -50.0),
     "soft tissue": Tissue(0.0, 130.0),  # muscle to enhanced liver
 }
-BODY_HU = -500.0  # smoothed HU above are tissue
+BODY_HU = -500.0  # higher smoothed HU are tissue
 LUNG_MM = 20.0  # radius of a circle that fits into a lung, and not into the core of a table
 MOST_SQUARES = 80  # of a tissue in a slice, evenly chosen
-SLOW_LP_CM = 1.8  # up to here anatomy shows most
-FAST_LP_CM = (3.0, 5.5)  # here noise rules
-NEIGHBOURS = 9  # squares whose mean fast power stands for the noise of a place
-# A quarter, and 1.8 lp/cm: pure noise of Br36 comes out 14 % too low, half of the squares would be 40 % too high where the
-# dose is high and muscle marbled (benchmarks/characterise.py).
-LEVELS = 8  # of noise, from each of which the same share of squares is kept: so they stand for the tissue
-KEPT = 0.25  # share of them with the least slow power
+SLOW_LP_CM = 1.8  # up to here anatomy dominates
+FAST_LP_CM = (3.0, 5.5)  # here noise dominates
+NEIGHBOURS = 9  # squares whose mean high-frequency power represents the noise of a position
+# With a quarter, and 1.8 lp/cm, pure noise of Br36 is measured 14 % too low; with half of the squares it would be 40 % too high
+# where the dose is high and muscle marbled (benchmarks/characterise.py).
+LEVELS = 8  # of noise, from each of which the same share of squares is kept, so that they represent the tissue
+KEPT = 0.25  # share of squares with the least low-frequency power
 FEWEST_SQUARES = 12
 FLOOR = 1e-6  # HU^2 mm^2, for squares without any noise
-TAIL_BANDS_MM = ((0.0, 1.5), (0.7, 2.0))  # sigmas between which noise is looked at for its tails: fast, and middling
-TAIL_MARGIN_MM = 4.0  # around a square, seen by the filters
+TAIL_BANDS_MM = ((0.0, 1.5), (0.7, 2.0))  # sigmas of the bands of noise whose tails are measured: fine, and medium
+TAIL_MARGIN_MM = 4.0  # around a square, within reach of the filters
 
 
 @dataclass(frozen=True, eq=False)
 class Squares:
-    """Squares of one tissue.
+    """Hold squares of one tissue.
 
     Attributes:
-        side: In pixels.
+        side: Side in pixels.
         corners: [(index of the slice, first row, first column)].
     """
 
@@ -51,15 +51,15 @@ class Squares:
 
 @dataclass(frozen=True, eq=False)
 class TissueNoise:
-    """Noise of one tissue.
+    """Hold the noise of one tissue.
 
     Attributes:
-        noise_hu: Standard deviation in HU, of a typical (median) square.
+        noise_hu: Standard deviation in HU of a typical (median) square.
         mean_hu: Median HU of the squares.
         frequency, power: Radial noise power spectrum: lp/cm, and HU^2 mm^2, up to the Nyquist frequency.
-        tails: Excess kurtosis of what is finer than 1.5 mm, and of what is between 0.7 and 2 mm, in a typical square. A linear
-            reconstruction leaves 0, whatever its kernel; smoothing that spares edges leaves heavier tails.
-        squares: Where it was measured.
+        tails: Excess kurtosis of detail finer than 1.5 mm, and of detail between 0.7 and 2 mm, in a typical square. It is 0
+            for linear reconstruction with any kernel; edge-preserving smoothing leaves heavier tails.
+        squares: The squares in which it was measured.
     """
 
     noise_hu: float
@@ -71,7 +71,7 @@ class TissueNoise:
 
     @property
     def mean_frequency(self) -> float:
-        """Centre of the spectrum in lp/cm, weighted by frequency as the plane is: how fine the grain is."""
+        """Return the centre of the spectrum in lp/cm, weighted by frequency as in the plane: the fineness of the grain."""
         weight = self.power * self.frequency
         return float((weight * self.frequency).sum() / weight.sum())
 
@@ -81,17 +81,17 @@ def measure_noise(
 ) -> dict[str, TissueNoise]:
     """Measure the noise by tissue; tissues that fill fewer than `FEWEST_SQUARES` squares are left out.
 
-    Anatomy has a red spectrum, noise of filtered backprojection a blue one. So of squares with like fast power around them
-    those count that have the least slow power; in each ring their spectra are joined by the median. Very soft kernels
-    leave noise at slow frequencies only, which this takes for anatomy in part. What the lung holds of fine vessels and
-    septa is as fine as noise: its figure is noise and texture together.
+    The power of anatomy falls with frequency, that of noise of filtered backprojection rises. So of squares with similar
+    high-frequency power around them, those with the least low-frequency power are used; in each ring their spectra are
+    combined by the median. Very soft kernels leave noise at low frequencies only, part of which is mistaken for anatomy.
+    Fine vessels and septa of the lung are as fine as noise, so that its figure is of noise and texture together.
 
     Args:
-        slices: (H, W) HU each, of one series.
+        slices: HU (H, W) of slices of one series.
         spacing_mm: Side of a pixel.
         paddings: (H, W) bool each, True where nothing was measured.
     """
-    padded = [None] * len(slices) if paddings is None else paddings
+    padded: Sequence[np.ndarray | None] = [None] * len(slices) if paddings is None else paddings
     return noise_of_squares(
         slices, [find_squares(hu, spacing_mm, padding) for hu, padding in zip(slices, padded)], spacing_mm
     )
@@ -117,13 +117,13 @@ def side_of_squares(spacing_mm: float) -> int:
 def find_squares(
     hu: np.ndarray, spacing_mm: float, padding: np.ndarray | None = None, tissues: Collection[str] = tuple(TISSUES)
 ) -> dict[str, list[tuple[int, int]]]:
-    """Return the corners of half-overlapping squares whose mean, and smoothed HU all over, are of one tissue.
+    """Return the corners of half-overlapping squares whose mean and smoothed HU are those of one tissue.
 
     Args:
         hu: (H, W) HU.
         spacing_mm: Side of a pixel.
         padding: (H, W) bool, True where nothing was measured.
-        tissues: Which to look for; lung takes longer than the others.
+        tissues: Tissues to look for; lung takes longer than the others.
     """
     side = side_of_squares(spacing_mm)
     smooth = gaussian_filter(np.maximum(hu, -1024).astype(np.float32), SMOOTHED_MM / spacing_mm)
@@ -147,7 +147,7 @@ def find_squares(
 
 
 def _lungs(tissue: np.ndarray, spacing_mm: float) -> np.ndarray:
-    """(H, W) bool: what tissue (H, W) encloses and is as wide as a lung."""
+    """Return regions (H, W) bool that tissue (H, W) encloses and that are as wide as a lung."""
     holes, _ = label(binary_fill_holes(tissue) & ~tissue)
     radius_mm = maximum(distance_transform_edt(~tissue) * spacing_mm, holes, range(holes.max() + 1))
     wide = np.array(radius_mm) >= LUNG_MM
@@ -169,9 +169,9 @@ def _noise(slices: Sequence[np.ndarray], squares: Squares, spacing_mm: float) ->
     kept = []
     for level in np.array_split(np.argsort(fast[around].mean(1)), min(LEVELS, len(slow) // FEWEST_SQUARES)):
         kept += level[np.argsort(slow[level])][: max(round(KEPT * len(level)), FEWEST_SQUARES // LEVELS)].tolist()
-    # 2. Their spectrum, and the noise that it holds.
+    # 2. Their spectrum, and its noise.
     # A ring's power is chi-squared with bins / 2 degrees of freedom (a Hann window leaves a quarter of the bins
-    # independent): the median falls short of the mean (Wilson and Hilferty 1931).
+    # independent): the median is below the mean (Wilson and Hilferty 1931).
     power = np.exp(np.median(log_power[kept], axis=0)) / (1 - 4 / (9 * bins)) ** 3
     variance = (power * bins)[1:].sum() / (side * spacing_mm) ** 2
     within = (frequency > 0) & (frequency <= 5 / spacing_mm)
@@ -204,10 +204,10 @@ def tails(slices: Sequence[np.ndarray], squares: Squares, spacing_mm: float) -> 
 
 
 def ring_log_power(pixels: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Log power spectra of squares in rings of one frequency step, up to the corners of the frequency plane.
+    """Return log power spectra of squares in rings of one frequency step, up to the corners of the frequency plane.
 
     Args:
-        pixels: (squares, side, side) HU; each is freed of a fitted plane.
+        pixels: (squares, side, side) HU; a fitted plane is removed from each.
         spacing_mm: Side of a pixel.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the ring powers of small squares show of a noise power spectrum: the window leaks, the pixels alias."""
+"""Compute the response of ring powers of small squares to a noise power spectrum: the window leaks, the pixels alias."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from functools import lru_cache
 import numpy as np
 
 FREQUENCY = np.arange(0.05, 16.0, 0.1)  # lp/cm
-BIN_STEPS = np.arange(-2, 2.01, 0.5)  # leakage of a Hann window is followed so many bins, in half bins
+BIN_STEPS = np.arange(-2, 2.01, 0.5)  # bins over which the leakage of a Hann window is computed, in half bins
 
 
 @lru_cache(maxsize=16)
 def ring_response(side: int, spacing_mm: float) -> np.ndarray:
-    """Return (rings, frequencies): expected ring powers are this times the radial spectrum at `FREQUENCY`.
+    """Return the matrix (rings, frequencies) from the radial spectrum at `FREQUENCY` to expected ring powers.
 
     Args:
-        side: Of the squares, in pixels.
-        spacing_mm: Side of a pixel; what lies beyond its Nyquist frequency is aliased.
+        side: Side of the squares in pixels.
+        spacing_mm: Side of a pixel; power beyond its Nyquist frequency is aliased.
     """
     bins, sampling = np.fft.fftfreq(side) * 10 / spacing_mm, 10 / spacing_mm
     step = sampling / side
@@ -25,7 +25,7 @@ def ring_response(side: int, spacing_mm: float) -> np.ndarray:
     waves = np.exp(-2j * np.pi * np.outer(BIN_STEPS, np.arange(side)) / side)
     leakage = np.abs(waves @ window) ** 2
     leakage /= leakage.sum()
-    # Places along one axis that end in a bin: every alias with every step of the window.
+    # Offsets along one axis that contribute to a bin: every alias with every step of the window.
     shifts = np.array([alias * sampling + moved * step for alias in (-1, 0, 1) for moved in BIN_STEPS])
     weights = np.tile(leakage, 3)
     squares = (bins[:, None] + shifts) ** 2  # [bins,shifts]

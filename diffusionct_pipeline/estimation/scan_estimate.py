@@ -1,4 +1,4 @@
-"""What is known of a scan, once for all of its slices: its kernel, its noise, and positions of its latent."""
+"""Describe a scan for all its slices: its kernel, its noise, and positions of its latent."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ID_DIGITS = 16  # hexadecimal, of SHA-256
 
 @dataclass(frozen=True, eq=False)
 class ScanEstimate:
-    """A scan as `DiffusionCTPipeline.estimate` describes it; the source of a standardization, or a reference.
+    """Describe a scan as `DiffusionCTPipeline.estimate` does; the source of a standardization, or a reference.
 
-    Results depend on the estimate. Give the same one to standardize slices of one scan in several calls.
+    Results depend on the estimate. Pass the same one to standardize slices of one scan in several calls.
 
     Attributes:
-        kernel: MTF and noise; None where neither skin nor homogeneous tissue tells them.
+        kernel: MTF and noise; None if neither skin nor homogeneous tissue shows them.
         tokens: Positions of the latents of some slices, (T, C) float16, not normalized.
     """
 
@@ -32,21 +32,21 @@ class ScanEstimate:
 
     @property
     def smoothed(self) -> float:
-        """How likely it is that the noise was smoothed, 0 to 1; 0 where nothing is known of it."""
+        """Return the probability that the noise was smoothed, 0 to 1; 0 where nothing is known."""
         return 0.0 if self.kernel is None else self.kernel.smoothed
 
     @property
     def told_by(self) -> str:
-        """How the kernel was told, in words."""
+        """Return the evidence for the kernel in words."""
         return "nothing" if self.kernel is None else self.kernel.told_by
 
     def digest(self) -> str:
-        """Hash of all of it, as derived images name it."""
+        """Return a hash of the estimate, as derived images name it."""
         kernel = "" if self.kernel is None else self.kernel.digest()
         return hashlib.sha256(kernel.encode() + self.tokens.cpu().numpy().tobytes()).hexdigest()[:ID_DIGITS]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values, from which `from_json` makes the same estimate, bit for bit."""
+        """Return plain JSON values, from which `from_json` creates the same estimate, bit for bit."""
         data = base64.b64encode(self.tokens.cpu().numpy().astype("<f2").tobytes()).decode()
         kernel = None if self.kernel is None else self.kernel.to_json()
         return {"kernel": kernel, "tokens": {"shape": list(self.tokens.shape), "float16": data}}
@@ -56,13 +56,13 @@ class ScanEstimate:
         """Read what `to_json` returned.
 
         Raises:
-            ValueError: for anything else.
+            ValueError: for any other value.
         """
         try:
             kernel, tokens = values["kernel"], values["tokens"]
             array = np.frombuffer(base64.b64decode(tokens["float16"], validate=True), "<f2").reshape(tokens["shape"])
             if array.ndim != 2 or not np.isfinite(array).all():
-                raise ValueError("tokens must be finite and of shape (T, C)")
+                raise ValueError(f"`tokens` must be finite and of shape (T, C), got shape {array.shape}")
             return cls(None if kernel is None else KernelEstimate.from_json(kernel), torch.from_numpy(array.copy()))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the estimate of the source cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""Profile of the skin: median HU by distance from the body's outline, pooled over slices."""
+"""Measure the profile of the skin: median HU by distance from the body's outline, pooled over slices."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 from .edge import STEP_MM, body_edge, pixels_near, tilt
 
 BIN_MM = 0.1
-REACH = (-6.0, 5.0)  # mm, inside and outside: skin and what lies below it; air
+REACH = (-6.0, 5.0)  # mm, inside (skin and the tissue below it) and outside (air)
 FEWEST_PIXELS = 20  # of a bin
-FEWEST_BINS = 0.9  # share that must be filled: a few mm of skin cross the pixel grid at too few phases
-# How far the surface may move within the slice's thickness; more only where that leaves too little skin. The fit knows how
-# much transfer it takes: at 5 lp/cm 4, 14 and 36 %.
+FEWEST_BINS = 0.9  # share that must be filled, as a few mm of skin cross the pixel grid at too few phases
+# By how much the surface may move within the slice's thickness; the larger limits apply only if there is too little skin. The
+# fit includes the loss of transfer: 4, 14 and 36 % at 5 lp/cm.
 LARGEST_SHIFTS_MM = (0.3, 0.6, 1.0)
 SHIFT_BIN_MM = 0.02  # of the histogram of shifts
 
 
 @dataclass(frozen=True)
 class EdgeSlice:
-    """A slice whose skin is to be measured.
+    """Hold a slice whose skin is to be measured.
 
     Attributes:
         hu: (H, W) HU.
         spacing_mm: Side of a pixel.
         padding: (H, W) bool, or None.
-        neighbour_hu: (H, W) of a slice nearby, None where there is none: then no part of the skin counts as tilted.
-        neighbour_mm: How far away that is.
+        neighbour_hu: HU (H, W) of a neighbouring slice, None if there is none: then no skin counts as tilted.
+        neighbour_mm: Distance of that slice.
     """
 
     hu: np.ndarray
@@ -40,13 +40,13 @@ class EdgeSlice:
 
 @dataclass(frozen=True, eq=False)
 class SkinPixels:
-    """Pixels near the bare skin of one slice.
+    """Hold the pixels near the bare skin of one slice.
 
     Attributes:
         distance_mm, hu: (N,) distance from the outline, positive outside, and value.
-        pixel_shift_mm: (N,) how far the surface moves sideways within the slice's thickness at the nearest vertex.
-        vertex_shift_mm: (V,) the same of every bare vertex, `STEP_MM` apart.
-        tilt_seen: Whether a neighbouring slice showed that; shifts are 0 where none did.
+        pixel_shift_mm: (N,) lateral shift of the surface within the slice's thickness at the nearest vertex.
+        vertex_shift_mm: (V,) the same for every bare vertex, `STEP_MM` apart.
+        tilt_seen: Whether a neighbouring slice showed the shifts; without one they are 0.
     """
 
     distance_mm: np.ndarray
@@ -58,10 +58,10 @@ class SkinPixels:
 
 @dataclass(frozen=True, eq=False)
 class SkinProfile:
-    """Profile of the skin of a series.
+    """Hold the profile of the skin of a series.
 
     Attributes:
-        offset_mm, hu, error_hu: (N,) centre of each bin, its median, and the standard error of that.
+        offset_mm, hu, error_hu: (N,) centre of each bin, its median, and the standard error of the median.
         shifts_mm: (V,) shift of every vertex that was used.
         tilt_seen: Share of the vertices whose tilt a neighbouring slice showed.
     """
@@ -74,18 +74,18 @@ class SkinProfile:
 
     @property
     def length_mm(self) -> float:
-        """Length of the skin that was used, over all slices."""
+        """Return the length of the skin that was used, over all slices."""
         return len(self.shifts_mm) * STEP_MM
 
     def tilt_transfer(self, frequency: np.ndarray) -> np.ndarray:
-        """Return the transfer of the tilt, mean over the skin; frequency in 1/mm."""
+        """Return the transfer due to tilt, averaged over the skin; frequency in 1/mm."""
         bins = np.round(self.shifts_mm / SHIFT_BIN_MM).astype(int)
         share = np.bincount(bins) / len(bins)
         return np.sinc(np.outer(frequency, np.arange(len(share)) * SHIFT_BIN_MM)) @ share
 
 
 def skin_pixels(item: EdgeSlice, thickness_mm: float) -> SkinPixels | None:
-    """Collect the pixels near the bare skin of a slice; None where no bare skin is in view."""
+    """Collect the pixels near the bare skin of a slice; None if no bare skin is in view."""
     edge = body_edge(item.hu, item.spacing_mm, item.padding)
     if edge is None or not edge.bare.any():
         return None
@@ -99,7 +99,7 @@ def skin_pixels(item: EdgeSlice, thickness_mm: float) -> SkinPixels | None:
 
 
 def pool_skin(parts: Sequence[SkinPixels]) -> SkinProfile | None:
-    """Join the skin of slices to one profile, of the least tilted skin that fills it; None where too little is in view."""
+    """Join the skin of slices to one profile, from the least tilted skin that fills it; None if too little is in view."""
     for largest in LARGEST_SHIFTS_MM:
         near = [(part, part.pixel_shift_mm < largest) for part in parts]
         if not any(chosen.any() for _, chosen in near):
@@ -117,7 +117,7 @@ def pool_skin(parts: Sequence[SkinPixels]) -> SkinProfile | None:
 
 
 def _median_by_distance(distance_mm: np.ndarray, hu: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return centre, median and its standard error of every bin of distance that holds enough pixels."""
+    """Return centre, median and the median's standard error of every bin of distance with enough pixels."""
     edges = np.arange(REACH[0], REACH[1] + BIN_MM / 2, BIN_MM)
     place = np.searchsorted(edges, distance_mm, side="right") - 1
     order = np.lexsort((hu, place))  # by bin, then by HU: quantiles are entries

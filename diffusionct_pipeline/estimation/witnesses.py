@@ -1,4 +1,4 @@
-"""Further witnesses of a kernel, beside skin and noise: whatever knows log T at some frequencies, and how surely."""
+"""Define further witnesses of a kernel besides skin and noise: log T at some frequencies, with its uncertainty."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ HEADER_LP_CM = (2.0, 3.0, 4.0, 5.0, 6.0)
 # Of the scale of frequency, and of log T beside it: real series have an MTF50 7 to 27 % below that of the table.
 HEADER_SCALE_ERROR, HEADER_SHAPE_ERROR = 0.18, 0.08
 HEADER_FREEDOM = 3.0  # heavy tails: a header may name a kernel that a later filter changed
-LOWEST_LOG_MTF = -4.0  # below, a table's curve means nothing
+LOWEST_LOG_MTF = -4.0  # a table's curve is meaningless below
 
 
 @dataclass(frozen=True)
 class LogMTFWitness:
-    """What one witness says of the MTF.
+    """Hold what one witness states on the MTF.
 
     Attributes:
-        name: Of the witness: one word that reads well after "told by".
+        name: Name of the witness, one word.
         frequency: (N,) lp/cm.
         log_mtf: (N,) natural logarithm of the MTF.
-        covariance: (N, N) of that, positive definite.
-        freedom: Degrees of freedom of its Student's t: few where it may be entirely wrong.
+        covariance: (N, N) covariance of `log_mtf`, positive definite.
+        freedom: Degrees of freedom of its Student's t: few if it may be entirely wrong.
     """
 
     name: str
@@ -36,7 +36,7 @@ class LogMTFWitness:
 
 
 def header_witness(kernel_name: str) -> LogMTFWitness | None:
-    """Return what the name of a kernel in the header says; None for names that are not known.
+    """Return the witness of a kernel's name in the header; None for unknown names.
 
     Args:
         kernel_name: ConvolutionKernel (0018,1210), as in "Br40", "B31f", "STANDARD".

@@ -1,4 +1,4 @@
-"""Evaluation: agreement of radiomic features, image metrics, ComBat, tables and figures."""
+"""Evaluate the agreement of radiomic features: image metrics, ComBat, tables and figures."""
 
 from ..metrics.agreement import (
     REPRODUCIBLE,

@@ -1,6 +1,6 @@
-"""How well CT series agree with a standard one in the radiomic features of given tumours; see `evaluate_series`.
+"""Measure how well CT series agree with a standard series in the radiomic features of tumours; see `evaluate_series`.
 
-OUT/report.md        what was compared and how well it agrees, with the figures
+OUT/report.md        what was compared and how well it agrees, with figures
 OUT/features.csv     one row per region and feature: every system's value and relative error
 OUT/agreement.csv    one row per system and feature class
 OUT/intervals.csv    with samples of a candidate: one row per region and feature, the interval over the samples
@@ -54,36 +54,36 @@ def evaluate_series(
 ) -> Evaluation:
     """Compare series with a standard series of the same scan and write a report.
 
-    What is measured is kept beside `out`, in a hidden folder, until the report is there: a call after an
-    interruption, the same or one with other series of the same regions, resumes with it.
+    Measured features are kept beside `out`, in a hidden folder, until the report is complete: a call after an
+    interruption, the same or one with other series of the same regions, resumes from them.
 
     Args:
         standard: Folder with the series that the others should look like.
         candidates: Folders with the series to judge.
-        mask: File with the tumours, see `read_mask`; on the grid of the standard. Slices of an .npz go by ascending
+        mask: File with the tumours, see `read_mask`; on the grid of the standard. Slices of an .npz are in ascending
             position along the normal.
         out: New folder, outside of the others. It appears when it is complete.
         baseline: Folder with the unconverted series, to which gains refer.
         labels: Labels of the mask to measure; None: all.
-        names: What the series are called in tables and figures: the standard, the baseline if there is one, the candidates.
-            None: as their folders.
-        samples: Folders `OUT/samples` of `diffusionct standardize --samples`, at least 20 samples a slice. Which
-            candidate they belong to is told by the SOPInstanceUIDs. They are measured only where they are named here,
-            because every sample takes as long as a series.
-        use_combat: Also report every system after ComBat of its features and the standard's.
-        use_images: Also compare the images themselves: their error, noise power and a picture.
+        names: Names of the series in tables and figures: the standard, the baseline if there is one, the candidates.
+            None: those of their folders.
+        samples: Folders `OUT/samples` of `diffusionct standardize --samples`, at least 20 samples per slice. Their
+            SOPInstanceUIDs determine the candidate. Samples are measured only if they are given here, as every sample
+            takes as long as a series.
+        use_combat: Whether to report every system also after ComBat of its features and the standard's.
+        use_images: Whether to compare the images, too: their error, noise power and a picture.
         formats: Suffixes of the figures: .png, .pdf and .svg.
-        workers: Processes; None: one per core.
+        workers: Number of processes; None: one per core.
         progress: Called as progress(done, total) after each region of each series.
 
     Returns:
-        Evaluation.
+        The `Evaluation` that the report shows.
 
     Raises:
-        ValueError: `out` exists or lies in an input, a series, the mask or samples cannot be used, or geometries
+        ValueError: if `out` exists or lies in an input, a series, the mask or samples cannot be used, or geometries
             differ.
-        OSError: A file cannot be read or written.
-        ImportError: matplotlib or the reader of the mask's format is missing.
+        OSError: if a file cannot be read or written.
+        ImportError: if matplotlib or the reader of the mask's format is not installed.
     """
     out = Path(out)
     inputs = [standard, *candidates, *samples] if baseline is None else [standard, baseline, *candidates, *samples]
@@ -115,54 +115,55 @@ def compare_series(
     progress: Progress | None = None,
     kept: Path | None = None,
 ) -> Evaluation:
-    """Extract the features of every region of the mask from every series; arguments as in `evaluate_series`.
+    """Extract the features of every region of the mask from every series; see `evaluate_series` for the arguments.
 
-    `kept` is a folder for what is measured, and for what an interrupted run has measured; None for none.
+    `kept` is a folder for measured features, including those of an interrupted run; None for none.
 
     A region is measured in three dimensions where the slices around it form a volume; where they do not (a gap, or
-    slices far apart for their thickness) each part is a region of its own.
+    slices too far apart for their thickness) each part is a separate region.
     """
     # 1. Series and mask, by their headers: one grid for all.
     folders = [standard, *([] if baseline is None else [baseline]), *candidates]
     by_folder = _names(folders)
     names = by_folder if names is None else list(names)
     if len(set(names)) < len(folders) or len(names) != len(folders):
-        raise UsageError(f"names are {names}; must be {len(folders)} different ones, one for each series")
+        raise UsageError(f"`names` must be {len(folders)} different ones, one for each series, got {names}")
     series = {name: find_series(folder) for name, folder in zip(names, folders)}
     geometry = series[names[0]].geometry
     places, remarks = _match(series, geometry)
     everywhere = np.all([index >= 0 for index in places.values()], axis=0)  # [slices]
     labelled = read_mask(mask, _with_frames_of_reference(geometry, series), labels, remarks)
-    # 2. Regions that lie in one volume, and the slices that these need.
+    # 2. Regions within one volume, and the slices that they need.
     regions = find_regions(labelled, geometry, everywhere, series, places)
     remarks += _split_remarks(labelled, regions)
     needed = sorted({i for g in regions for i in _range(g)})
     files = _find_sample_files(samples, [names[i] for i in range(len(names) - len(candidates), len(names))], series,
                                {name: [places[name][i] for i in needed] for name in names})  # fmt: skip
     # 3. Features, region by region, in several processes.
-    tasks, images = [], {}
+    tasks: list[Task] = []
+    images: dict[str, np.ndarray] = {}
     for name, stack in series.items():
         hu = {i: read_slice(stack.paths[places[name][i]]).hu for i in needed}
         tasks += [(name, k, *cut_out(hu, region, settings)) for k, region in enumerate(regions)]
         images[name] = np.stack([hu[i] for i in needed])
     tasks += _sample_tasks(files, regions, places, geometry, settings)
-    values: dict[Source, list[Features | None]] = {source: [None] * len(regions) for source, *_ in tasks}
+    values: dict[Source, dict[int, Features]] = {source: {} for source, *_ in tasks}  # region -> features
     measured_before = MeasuredFeatures(kept, settings, geometry.voxel_mm)
     for source, k, result in measure_all(tasks, settings, geometry.voxel_mm, workers, progress, measured_before):
         values[source][k] = result
-    # 4. Everything in one place.
+    # 4. All together.
     inside = np.zeros((len(needed), *geometry.shape[1:]), bool)
     for region in regions:
         inside[np.isin(needed, _range(region))] |= region.mask
-    columns = feature_names(settings)
-    measured = {source: np.array([[f[c] for c in columns] for f in found]) for source, found in values.items()}
+    columns, numbers = feature_names(settings), range(len(regions))
+    measured = {source: np.array([[found[k][c] for c in columns] for k in numbers]) for source, found in values.items()}
     return Evaluation(
         standard=names[0],
         baseline=None if baseline is None else names[1],
         series=series,
         regions=regions,
         features={name: measured[name] for name in names},
-        undefined={name: [f.undefined for f in values[name]] for name in names},
+        undefined={name: [values[name][k].undefined for k in numbers] for name in names},
         images=images,
         inside=inside,
         settings=settings,
@@ -177,18 +178,18 @@ def compare_series(
 
 def _check_out(out: Path, inputs: Sequence[PathLike]) -> None:
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(f'out "{out}" exists already; choose a new folder or remove it')
+        raise UsageError(f'`out` must be a new folder, "{out}" exists already; choose another or remove it')
     for folder in inputs:
         if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(folder)):
-            raise UsageError(f'out "{out}" lies inside the input "{folder}"; choose a folder outside of the inputs')
+            raise UsageError(f'`out` must be outside of the inputs, "{out}" lies inside "{folder}"')
 
 
 def _names(folders: Sequence[PathLike]) -> list[str]:
-    """A short name for each folder: as many of its last parts as it takes to tell them apart."""
+    """Return a short name for each folder: as many of its last parts as are needed to distinguish them."""
     paths = [Path(os.path.realpath(folder)) for folder in folders]
     for path in paths:
         if paths.count(path) > 1:
-            raise UsageError(f'"{path}" is given {paths.count(path)} times; each series must be given once')
+            raise UsageError(f'each series must be given once, "{path}" is given {paths.count(path)} times')
     for parts in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-parts:]) for path in paths]
         if len(set(names)) == len(names):
@@ -197,34 +198,34 @@ def _names(folders: Sequence[PathLike]) -> list[str]:
 
 
 def _match(series: dict[str, Series], geometry: Geometry) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Name -> index of the slice at each position of the standard, -1 where there is none; and remarks."""
+    """Return name -> index of the slice at each position of the standard, -1 where there is none; and remarks."""
     standard, places, remarks = next(iter(series)), {}, []
     for name, stack in series.items():
-        for remark in stack.remarks:  # a report may travel: names of files, not where they lie
+        for remark in stack.remarks:  # a report may be shared: it has names of files, not their folders
             for path in stack.paths:
                 remark = remark.replace(f'"{path}"', f'"{path.name}"')
             remarks.append(f"{name}: {remark}")
         try:
             places[name] = match_slices(geometry, stack.geometry)
         except ValueError as error:
-            both = f'"{stack.folder}" does not fit the standard "{series[standard].folder}"'
+            both = f'"{stack.folder}" does not match the standard "{series[standard].folder}"'
             raise ValueError(f"{both}: {error}") from None
         matched = int((places[name] >= 0).sum())
         if matched < geometry.shape[0] or matched < stack.geometry.shape[0]:
             remarks.append(
-                f"{name}: {matched} of its {stack.geometry.shape[0]} slices lie on one of the standard's "
+                f"{name}: {matched} of its {stack.geometry.shape[0]} slices match one of the standard's "
                 f"{geometry.shape[0]}; the others were not used"
             )
         if not stack.geometry.frames_of_reference & geometry.frames_of_reference and geometry.frames_of_reference:
             remarks.append(
-                f"{name}: another frame of reference than the standard's; that both show one scan is taken "
-                "from their equal coordinates"
+                f"{name}: its frame of reference is not the standard's; as their coordinates are equal, both are assumed "
+                "to show one scan"
             )
     return places, remarks
 
 
 def _with_frames_of_reference(geometry: Geometry, series: dict[str, Series]) -> Geometry:
-    """The standard's geometry with the frames of all series: a mask may have been drawn on any of them."""
+    """Return the standard's geometry with the frames of all series, as a mask may have been drawn on any of them."""
     frames = frozenset().union(*(stack.geometry.frames_of_reference for stack in series.values()))
     return Geometry(
         geometry.shape, geometry.spacing_mm, geometry.directions, geometry.origins_mm, geometry.thickness_mm, frames
@@ -238,20 +239,20 @@ def find_regions(
     series: dict[str, Series],
     places: dict[str, np.ndarray],
 ) -> list[Region]:
-    """The parts of every label that form a volume each.
+    """Return the parts of every label that form a volume each.
 
     Args:
         labelled: Name -> (slices, rows, columns) bool.
-        geometry: Of the series that the mask lies on.
+        geometry: Geometry of the series that the mask lies on.
         everywhere: (slices,) bool, whether all series have the slice.
-        series, places: Name -> series, and index of its slice at each position, to say which one lacks a slice.
+        series, places: Name -> series, and index of its slice at each position, to name one that lacks a slice.
 
     Raises:
-        ValueError: a region touches a slice that a series lacks.
+        ValueError: if a region touches a slice that a series lacks.
     """
     regions = []
     for label, mask in labelled.items():
-        touched = mask.any((1, 2))  # [slices]
+        touched: np.ndarray = np.any(mask, axis=(1, 2))  # [slices]
         runs = [run for run in geometry.contiguous() if touched[run].any()]
         for run in runs:
             inside = np.flatnonzero(touched[run]) + run.start
@@ -261,7 +262,7 @@ def find_regions(
                 lacking = next(name for name in series if places[name][absent[0]] < 0)
                 raise ValueError(
                     f'"{series[lacking].folder}" has no slice at {geometry.positions_mm[absent[0]]:.2f} mm, which the '
-                    f"region {label!r} needs:\n  standard: {geometry}\n  there:    {series[lacking].geometry}"
+                    f"region {label!r} needs:\n  standard: {geometry}\n  series:   {series[lacking].geometry}"
                 )
             name = label if len(runs) == 1 else f"{label} at {geometry.positions_mm[slices.start]:.1f} mm"
             regions.append(Region(name, label, slices, mask[slices]))
@@ -272,34 +273,35 @@ def _split_remarks(labelled: dict[str, np.ndarray], regions: list[Region]) -> li
     labels = [region.label for region in regions]
     split = [label for label in labelled if labels.count(label) > 1]
     return [
-        f"region {label!r} was measured in {labels.count(label)} parts, as its slices are far apart; parts of a "
+        f"region {label!r} was measured in {labels.count(label)} parts, as its slices are too far apart; parts of a "
         "region count as one tumour in the intervals"
         for label in split
     ]
 
 
 def _range(region: Region) -> range:
-    """Slices that the region takes."""
+    """Return the slices of a region."""
     return range(region.slices.start, region.slices.stop)
 
 
 def cut_out(hu: dict[int, np.ndarray], region: Region, settings: RadiomicSettings) -> tuple[np.ndarray, np.ndarray]:
-    """HU and mask around a region, wide enough that the features are those of the whole image."""
-    box = []
-    for axis in (1, 2):
+    """Return HU and mask around a region, wide enough that the features are those of the whole image."""
+
+    def widened(axis: int) -> slice:
         inside = np.flatnonzero(region.mask.any(axis=(0, 3 - axis)))
-        box.append(slice(max(int(inside[0]) - settings.margin, 0), int(inside[-1]) + settings.margin + 1))
-    image = np.stack([hu[i][tuple(box)] for i in _range(region)])
-    return image, region.mask[(slice(None), *box)]
+        return slice(max(int(inside[0]) - settings.margin, 0), int(inside[-1]) + settings.margin + 1)
+
+    rows, columns = widened(1), widened(2)
+    return np.stack([hu[i][rows, columns] for i in _range(region)]), region.mask[:, rows, columns]
 
 
 def _find_sample_files(
     folders: Sequence[PathLike], candidates: list[str], series: dict[str, Series], needed: dict[str, list[int]]
 ) -> dict[str, dict[int, Path]]:
-    """Candidate -> index of each slice that it needs -> file of its samples; candidates without samples are left out.
+    """Return candidate -> index of each needed slice -> file of its samples; candidates without samples are left out.
 
     Raises:
-        ValueError: A folder belongs to no candidate, or lacks a slice of its candidate; naming them.
+        ValueError: naming them, if a folder belongs to no candidate, or lacks a slice of its candidate.
     """
     result: dict[str, dict[int, Path]] = {}
     for folder in folders:
@@ -311,18 +313,20 @@ def _find_sample_files(
             if len(missing) == len(paths):
                 continue
             if name in result:
-                raise ValueError(f'samples "{folder}" are of "{series[name].folder}", whose samples are given already')
+                raise ValueError(
+                    f'samples "{folder}" belong to "{series[name].folder}", whose samples are already given'
+                )
             if missing:
                 raise ValueError(
                     f'samples "{folder}" lack {len(missing)} of the {len(paths)} slices of '
-                    f'"{series[name].folder}" that the regions need: there are none of "{missing[0]}"'
+                    f'"{series[name].folder}" that the regions need, such as "{missing[0]}"'
                 )
             owner, result[name] = name, {i: found[uid] for i, uid in zip(needed[name], uids)}
         if owner is None:
             both = ", ".join(f'"{series[name].folder}"' for name in candidates)
             raise ValueError(
-                f'samples "{folder}" are not of the slices that the regions need of {both}: no '
-                "SOPInstanceUID agrees. They were made in another run than the candidate"
+                f'samples "{folder}" do not belong to the slices that the regions need of {both}: no '
+                "SOPInstanceUID matches. They were made in another run than the candidate"
             )
     return result
 
@@ -334,7 +338,7 @@ def _sample_tasks(
     geometry: Geometry,
     settings: RadiomicSettings,
 ) -> Iterator[Task]:
-    """Every region of every sample, in the order of the samples for each region."""
+    """Yield every region of every sample, in the order of the samples for each region."""
     for name, of_slice in files.items():
         counts: dict[int, Path] = {}
         for k, region in enumerate(regions):
@@ -352,14 +356,14 @@ def _sample_tasks(
 
 
 def _read_samples(path: Path, geometry: Geometry) -> np.ndarray:
-    """Samples (K, rows, columns) of a file, checked against the grid of the standard."""
+    """Read samples (K, rows, columns) from a file, and check them against the grid of the standard."""
     record = SliceSamples.read(path)
     rows, columns = record.samples.shape[1:]
     apart = abs(record.spacing_mm - geometry.spacing_mm)
     if (rows, columns) != geometry.shape[1:] or apart > SAME_SPACING * geometry.spacing_mm:
         raise ValueError(
-            f'"{path}" has another geometry, {rows} x {columns} pixels of {record.spacing_mm:.4g} mm, '
-            f"than the standard:\n  {geometry}"
+            f'"{path}" must have the geometry of the standard, got {rows} x {columns} pixels of '
+            f"{record.spacing_mm:.4g} mm:\n  {geometry}"
         )
     try:
         require_samples(len(record.samples))

@@ -1,4 +1,4 @@
-"""Where the voxels of a series lie in the patient, and whether two series, or a series and a mask, share them."""
+"""Describe the voxel grid of a series in the patient, and match it between series, or a series and a mask."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..dicom.reading import SliceHeader, read_dataset
 Spacing: TypeAlias = tuple[float, float, float]  # mm from slice to slice, row to row, column to column
 
 SAME_VOXEL = 0.1  # of a voxel's side: headers round to 2 digits or more, another grid is off by half a voxel on average
-MAX_STEP_THICKNESSES = 2.0  # slices further apart, in slice thicknesses, are pictures beside each other, not a volume
+MAX_STEP_THICKNESSES = 2.0  # slices farther apart, in slice thicknesses, are separate images, not a volume
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """The voxel grid of a stack of slices, in DICOM patient coordinates (mm; x to left, y to posterior, z to head).
+    """Describe the voxel grid of a stack of slices, in DICOM patient coordinates (mm; x to left, y to posterior, z to head).
 
     Attributes:
         shape: (slices, rows, columns).
@@ -30,7 +30,7 @@ class Geometry:
         directions: (3, 3) unit vectors: the slice normal, down a column, along a row.
         origins_mm: (slices, 3) centre of the first pixel of each slice, by ascending position along the normal.
         thickness_mm: Slice thickness, None where unknown.
-        frames_of_reference: FrameOfReferenceUIDs that these coordinates belong to.
+        frames_of_reference: FrameOfReferenceUIDs of these coordinates.
     """
 
     shape: tuple[int, int, int]
@@ -42,31 +42,31 @@ class Geometry:
 
     @property
     def positions_mm(self) -> np.ndarray:
-        """(slices,) positions along the normal."""
+        """Return positions (slices,) along the normal."""
         return self.origins_mm @ self.directions[0]
 
     @property
     def voxel_mm(self) -> Spacing:
-        """Usual distance of slices, that of rows and of columns; a single slice is as thick as it says, or as its pixels."""
+        """Return the median distance between slices, and those of rows and columns; for one slice its thickness or spacing."""
         steps = np.diff(self.positions_mm)
         step = float(np.median(steps)) if len(steps) else self.thickness_mm or self.spacing_mm
         return step, self.spacing_mm, self.spacing_mm
 
     @property
     def tolerance_mm(self) -> float:
-        """Distance up to which two voxels are the same one."""
+        """Return the distance up to which two voxels count as the same."""
         steps = np.diff(self.positions_mm)
         return SAME_VOXEL * min([self.spacing_mm, *steps[steps > 0]])
 
     def corners_mm(self) -> np.ndarray:
-        """(slices, 4, 3) centres of the corner pixels of each slice."""
+        """Return the centres (slices, 4, 3) of the corner pixels of each slice."""
         _, rows, columns = self.shape
         down = (rows - 1) * self.spacing_mm * self.directions[1]
         along = (columns - 1) * self.spacing_mm * self.directions[2]
         return self.origins_mm[:, None] + np.stack([0 * down, along, down, down + along])
 
     def contiguous(self) -> list[slice]:
-        """Runs of slices that form a volume: neighbours at the usual distance and not far apart for their thickness."""
+        """Return runs of slices that form a volume: neighbours at the usual distance, not too far apart for their thickness."""
         steps = np.diff(self.positions_mm)
         if len(steps) == 0:
             return [slice(0, 1)]
@@ -95,12 +95,12 @@ class Geometry:
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """One CT series of a folder: its files by ascending position, and their geometry.
+    """Hold one CT series of a folder: its files by ascending position, and their geometry.
 
     Attributes:
-        folder: Where it was found.
-        paths: Files.
-        geometry: Of all slices.
+        folder: The folder.
+        paths: The files.
+        geometry: Geometry of all slices.
         kernel: ConvolutionKernel of the first slice, "" where there is none.
         remarks: What was left out, for the reader of a report.
     """
@@ -113,19 +113,19 @@ class Series:
 
 
 def find_series(folder: str | os.PathLike) -> Series:
-    """The one CT series of a folder; headers only are read.
+    """Find the only CT series of a folder, reading headers only.
 
     Raises:
-        DicomError: No series or several, or as of `series_with_geometry`.
+        DicomError: if there is no series or several, and as in `series_with_geometry`.
     """
     return series_with_geometry(scan_folder(folder).require_one_series(), folder)
 
 
 def series_with_geometry(series: CTSeries, folder: str | os.PathLike) -> Series:
-    """A series of a folder and where it lies; headers only are read.
+    """Return a series of a folder with its geometry, reading headers only.
 
     Raises:
-        DicomError: Slices that share a position, or headers without position or orientation.
+        DicomError: for slices that share a position, or headers without position or orientation.
     """
     if series.duplicates:
         raise DicomError(f'"{folder}" cannot be compared slice by slice: {series.duplicates[0]}')
@@ -135,39 +135,42 @@ def series_with_geometry(series: CTSeries, folder: str | os.PathLike) -> Series:
 
 
 def series_geometry(series: CTSeries) -> Geometry:
-    """Where the voxels of a series lie; headers only are read.
+    """Return the geometry of a series, reading headers only.
 
     Raises:
-        DicomError: Slices share a position, or headers have no position or orientation.
+        DicomError: for slices that share a position, or headers without position or orientation.
     """
     if series.duplicates:
-        raise DicomError(f"These slices form no volume: {series.duplicates[0]}")
+        raise DicomError(f"These slices do not form a volume: {series.duplicates[0]}")
     datasets = [read_dataset(path, header_only=True) for path in series.paths]
     headers = [SliceHeader.of(dataset, path) for dataset, path in zip(datasets, series.paths)]
+    orientations: list[np.ndarray] = []
+    origins: list[np.ndarray] = []
     for header in headers:
         if header.position is None or header.orientation is None:
             raise DicomError(
-                f"{header.name} has no ImagePositionPatient or ImageOrientationPatient; where its pixels "
-                "lie in the patient is needed."
+                f"{header.name} has no ImagePositionPatient or ImageOrientationPatient; the position of its pixels "
+                "in the patient is needed."
             )
+        orientations.append(header.orientation)
+        origins.append(header.position)
     frames = [header_value(d, "FrameOfReferenceUID", header.name) for d, header in zip(datasets, headers)]
-    along, down = np.reshape(headers[0].orientation, (2, 3))
+    along, down = np.reshape(orientations[0], (2, 3))
     return Geometry(
         (len(headers), *series.shape),
         series.spacing_mm,
         np.stack([np.cross(along, down), down, along]),
-        np.stack([header.position for header in headers]),
+        np.stack(origins),
         series.thickness_mm,
         frozenset(str(frame) for frame in frames if frame),
     )
 
 
 def match_slices(geometry: Geometry, other: Geometry) -> np.ndarray:
-    """Index in `other` of each slice of `geometry`, -1 where it has none at that position; (slices,) int.
+    """Return the index in `other` of each slice of `geometry`, -1 where there is none at that position; (slices,) int.
 
     Raises:
-        ValueError: The pixels of the slices do not lie on each other, or no slice has a counterpart; the message gives
-            both geometries.
+        ValueError: with both geometries, if the pixels of the slices do not coincide, or no slice has a counterpart.
     """
     both = f"\n  one:   {geometry}\n  other: {other}"
     if geometry.shape[1:] != other.shape[1:]:
@@ -178,6 +181,6 @@ def match_slices(geometry: Geometry, other: Geometry) -> np.ndarray:
     if not matched.any():
         raise ValueError(f"the geometries share no slice position (within {geometry.tolerance_mm:.2g} mm):{both}")
     apart = np.linalg.norm(geometry.corners_mm()[matched] - other.corners_mm()[nearest[matched]], axis=-1).max()
-    if apart > 2 * geometry.tolerance_mm:  # an edge of a slice, along its normal and within its plane
+    if apart > 2 * geometry.tolerance_mm:  # along the normal and within the plane
         raise ValueError(f"the geometries differ by up to {apart:.3g} mm within slices at the same position:{both}")
     return np.where(matched, nearest, -1)

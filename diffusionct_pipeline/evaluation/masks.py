@@ -1,8 +1,8 @@
-"""Masks of tumours from NIfTI, NRRD, DICOM SEG, RTSTRUCT and .npz, on the voxels of an image series or refused.
+"""Read masks of tumours from NIfTI, NRRD, DICOM SEG, RTSTRUCT and .npz onto the voxels of an image series, or refuse them.
 
-NIfTI and NRRD are read as volumes are, MetaImage by SimpleITK, SEG by highdicom (extra "masks"). RTSTRUCT needs neither:
-its contours are numbers in tags, which pydicom reads and scikit-image fills. What a file says of its size is checked
-before memory is taken for it.
+NIfTI and NRRD are read like volumes, MetaImage by SimpleITK, SEG by highdicom (extra "masks"). RTSTRUCT needs neither:
+its contours are numbers in tags, which pydicom reads and scikit-image fills. The stated size of a file is checked before
+memory is allocated for it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from .geometry import Geometry, match_slices
 
 logger = logging.getLogger(__name__)
 
-DETACHED_SUFFIXES = (".mhd", ".nhdr")  # headers whose voxels are in another file, which may be any
+DETACHED_SUFFIXES = (".mhd", ".nhdr")  # headers whose voxels are in another file
 SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # Segmentation, Label Map Segmentation
 RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
-MAX_LABELS = 1000  # more different values are an image, not a mask
-MOST_TIMES = 8  # voxels, in those of the series, up to which a mask is read to say where it lies instead
-SHEAR = 2e-3  # cosine between axes: what single precision and rounding leave of perpendicular ones
-FARTHEST_MM = 1e5  # a coordinate beyond is no place in a scanner
+MAX_LABELS = 1000  # a file with more different values is an image, not a mask
+MOST_TIMES = 8  # voxels, relative to the series, up to which a mask on another grid is read to report its position
+SHEAR = 2e-3  # cosine between axes that are perpendicular up to single precision and rounding
+FARTHEST_MM = 1e5  # coordinates beyond are outside of any scanner
 CUT = "cut at the edge of the image"
 DOUBLE = "left out: another plane of the region is nearer to the slice"
 MOVED = "moved by up to half a slice's thickness, onto the nearest slice"
-PARALLEL = 1 - 1e-4  # cosine of axes that may be the same; whether the voxels are is checked at the corners
+PARALLEL = 1 - 1e-4  # cosine of axes that may be equal; whether the voxels are is checked at the corners
 
 
 def read_mask(
@@ -52,29 +52,29 @@ def read_mask(
         path: .npz with `mask` (slices, rows, columns), slices by ascending position along the normal, or in the order
             of a second array `z_mm`, their z in DICOM patient coordinates; NIfTI, NRRD or MetaImage in one file; DICOM
             SEG or RTSTRUCT.
-        geometry: Of the series. The grid of the file must be that of the series, or a part of it, as programs write it
-            that crop a mask to its regions: in NIfTI and the like axes in any order and direction; in SEG the frames
-            that it holds; an .npz has none, only its shape counts. A contour of RTSTRUCT is drawn on the slice within
-            half of whose thickness it lies, and cut at the edge of the image.
+        geometry: Geometry of the series. The grid of the file must be that of the series, or a part of it, as written
+            by programs that crop a mask to its regions: axes in any order and direction in NIfTI and the like; the
+            frames that it holds in SEG; an .npz has no grid, so only its shape is checked. A contour of RTSTRUCT is drawn
+            on the slice within half of whose thickness it lies, and cut at the edge of the image.
         labels: Names to read; None: all. Image files and .npz name a region by its number, SEG by the label of the
             segment, RTSTRUCT by the name of the ROI.
-        remarks: Gets a sentence for each contour or region that was left out, cut or moved; None: they are logged.
+        remarks: Receives a sentence for each contour or region that was left out, cut or moved; None logs them.
 
     Returns:
         Name -> (slices, rows, columns) bool; none is empty. Regions of SEG and RTSTRUCT may overlap.
 
     Raises:
-        ValueError: The file is no mask, is empty, lacks a label, or lies elsewhere; then with both geometries.
-        ImportError: The reader of this format is not installed.
-        OSError: The file cannot be opened.
+        ValueError: if the file is not a mask, is empty or lacks a label; or, with both geometries, has another position.
+        ImportError: if the reader of this format is not installed.
+        OSError: if the file cannot be opened.
     """
     path = Path(path)
     name = path.name.lower()
     wanted = None if labels is None else [str(label) for label in labels]
     said: list[str] = []
-    if path.exists() and not (path.is_file() or path.is_dir()):  # to open a pipe would wait for ever
+    if path.exists() and not (path.is_file() or path.is_dir()):  # opening a pipe would wait forever
         raise ValueError(f'mask "{path}" is not a regular file')
-    with open(path, "rb"):  # an OSError that names the file, whichever library would read it
+    with open(path, "rb"):  # raises an OSError that names the file, whichever library would read it
         pass
     try:
         if name.endswith(".npz"):
@@ -90,45 +90,45 @@ def read_mask(
                 regions = _read_rtstruct(dataset, geometry, wanted, said)
             else:
                 modality = dataset.get("Modality", "unknown")
-                raise ValueError(f"is DICOM of modality {modality}; must be SEG or RTSTRUCT")
+                raise ValueError(f"must be SEG or RTSTRUCT, got DICOM of modality {modality}")
     except (ImportError, MemoryError):
         raise
     except ValueError as error:
         raise ValueError(f'mask "{path}" {str(error).removeprefix(chr(34) + str(path) + chr(34)).strip()}') from error
-    except Exception as error:  # what a damaged file makes its reader raise depends on the damage
+    except Exception as error:  # the error of a reader depends on the damage
         raise ValueError(f'mask "{path}" is damaged: {type(error).__name__}: {error}') from error
     for remark in said:
         if remarks is None:
             logger.warning('mask "%s": %s', path, remark)
     if remarks is not None:
-        remarks += [f"{path.name}: {remark}" for remark in said]  # a report may travel: the name, not where it lies
+        remarks += [f"{path.name}: {remark}" for remark in said]  # a report may be shared: it has no folders
     regions = {region: mask for region, mask in regions.items() if mask.any()}
     empty = [label for label in wanted or () if label not in regions]
     if empty:
-        raise ValueError(f'mask "{path}" has no voxels of label {empty[0]!r}, which it names{_listed(said)}')
+        raise ValueError(f'mask "{path}" names label {empty[0]!r} but has no voxels of it{_listed(said)}')
     if not regions:
-        raise ValueError(f'mask "{path}" is empty; it must hold at least one region{_listed(said)}')
+        raise ValueError(f'mask "{path}" must hold at least one region, it is empty{_listed(said)}')
     return regions
 
 
 def _listed(remarks: list[str]) -> str:
-    """Why regions are missing, at the end of an error."""
+    """Return the reasons for missing regions, for the end of an error."""
     return "".join(f"\n  {remark}" for remark in remarks[:3])
 
 
 def _label_regions(array: np.ndarray, wanted: list[str] | None) -> dict[str, np.ndarray]:
-    """Integer labels -> one region each, in the order of the numbers."""
+    """Return one region for each integer label, in ascending order."""
     if array.dtype == bool:
         array = array.astype(np.uint8)
     if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.rint(array)).all():
         array = array.astype(np.int64)  # many programs save labels as floating-point numbers
     if array.dtype.kind not in "iu":
-        raise ValueError(f"holds {array.dtype} values that are not whole; a mask has integer labels")
+        raise ValueError(f"must hold integer labels, got {array.dtype} values that are not whole")
     values = np.unique(array)
     if values[0] < 0 or len(values) > MAX_LABELS:
         raise ValueError(
-            f"holds {len(values)} different values from {values[0]} to {values[-1]}; a mask has labels, "
-            f"0 for outside and up to {MAX_LABELS} of 1 or more"
+            f"must hold labels, 0 for outside and up to {MAX_LABELS} of 1 or more, got {len(values)} different values "
+            f"from {values[0]} to {values[-1]}"
         )
     _require_labels(wanted, [str(v) for v in values if v])
     return {str(v): array == v for v in values if v and (wanted is None or str(v) in wanted)}
@@ -144,33 +144,33 @@ def _read_npz(path: Path, geometry: Geometry) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as file:
             if "mask" not in file:
-                raise ValueError(f"holds {sorted(file)}; must hold an array named mask")
+                raise ValueError(f"must hold an array named mask, got {sorted(file)}")
             shape, dtype = array_header(file, "mask")
             if shape != geometry.shape:
                 raise ValueError(
-                    f"has shape {shape}, the image series {geometry.shape} (slices, rows, columns):\n"
+                    f"must have the shape of the image series, {geometry.shape} (slices, rows, columns), got {shape}:\n"
                     f"  series: {geometry}"
                 )
             if dtype.kind not in "biuf":
-                raise ValueError(f"holds values of type {dtype}; a mask has integer labels")
+                raise ValueError(f"must hold integer labels, got values of type {dtype}")
             return file["mask"] if "z_mm" not in file else _by_height(file["mask"], file["z_mm"], geometry)
     except (ValueError, MemoryError):
         raise
-    except Exception as error:  # a damaged archive raises what zipfile, zlib or numpy meet first
+    except Exception as error:  # of zipfile, zlib or numpy, depending on the damage
         raise ValueError(f"is a damaged .npz file: {error}") from error
 
 
 def _by_height(mask: np.ndarray, z_mm: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """A mask (slices, rows, columns) with its slices in the order of the series, from (slices,) z of each."""
+    """Return a mask (slices, rows, columns) with its slices in the order of the series, by the z (slices,) of each."""
     apart = np.abs(np.subtract.outer(geometry.origins_mm[:, 2], np.asarray(z_mm, float).ravel()))
     nearest = apart.argmin(1)
     if apart.shape[1] != len(mask) or apart.min(1).max() > geometry.tolerance_mm or len(set(nearest)) < len(mask):
-        raise ValueError(f"has z_mm of other slices than the image series:\n  z_mm:   {z_mm}\n  series: {geometry}")
+        raise ValueError(f"has z_mm that are not of the image series' slices:\n  z_mm:   {z_mm}\n  series: {geometry}")
     return mask[nearest]
 
 
 def _read_image(path: Path, geometry: Geometry, remarks: list[str]) -> np.ndarray:
-    """(slices, rows, columns) of the series."""
+    """Read an image as (slices, rows, columns) of the series."""
     most = MOST_TIMES * math.prod(geometry.shape)
     if is_volume(path):
         voxels, affine = read_voxels(path, most)
@@ -184,7 +184,7 @@ def _read_image(path: Path, geometry: Geometry, remarks: list[str]) -> np.ndarra
 
 
 def _read_meta_image(path: Path, geometry: Geometry, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Array (z, y, x), its steps and its origin."""
+    """Read an array (z, y, x), its steps and its origin."""
     if path.name.lower().endswith(DETACHED_SUFFIXES):
         raise ValueError(
             "keeps its voxels in another file, which is not read; save it in one file, as .nrrd or .nii.gz"
@@ -200,14 +200,14 @@ def _read_meta_image(path: Path, geometry: Geometry, most: int) -> tuple[np.ndar
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
         size = reader.GetSize()
-        if math.prod(size) * reader.GetNumberOfComponents() > most:  # more than the wrong grid: memory would end
+        if math.prod(size) * reader.GetNumberOfComponents() > most:  # reading might exhaust the memory
             raise ValueError(f"holds {size} voxels, the image series {geometry.shape} (slices, rows, columns)")
         image = reader.Execute()
     except RuntimeError as error:
         raise ValueError(f"cannot be read: {str(error).strip().splitlines()[-1]}") from error
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         found = f"{image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} values per voxel"
-        raise ValueError(f"has {found}; a mask has 3 and 1")
+        raise ValueError(f"must have 3 dimensions and 1 value per voxel, got {found}")
     columns = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()  # steps of x, y, z as columns
     return SimpleITK.GetArrayFromImage(image), columns.T[::-1], np.array(image.GetOrigin())
 
@@ -215,20 +215,19 @@ def _read_meta_image(path: Path, geometry: Geometry, most: int) -> tuple[np.ndar
 def _placed(
     array: np.ndarray, steps: np.ndarray, origin: np.ndarray, geometry: Geometry, remarks: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Turn an array of a regular grid, that of the series or a part of it, onto the axes of the series.
+    """Reorder the axes of an array on the grid of the series, or a part of it, to those of the series.
 
     Args:
         array: (n0, n1, n2).
         steps: (3, 3) vector in mm from one voxel to the next along each axis.
         origin: (3,) centre of the first voxel in mm.
-        geometry: Of the series.
-        remarks: Gets a sentence if the array is a part.
+        geometry: Geometry of the series.
+        remarks: Receives a sentence if the array is a part.
 
     Returns:
-        The array with axes slice, row, column, as many rows and columns as the series, and the slices of the series
-        that these are.
+        The array with axes slice, row, column and the series' rows and columns, and its slices' indices in the series.
     """
-    # 1. Axes that are perpendicular but for rounding, in the order and direction of the series.
+    # 1. Axes that are perpendicular up to rounding, in the order and direction of the series.
     steps, origin = _perpendicular(array.shape, steps, origin)
     sides = np.linalg.norm(steps, axis=1)
     cosines = geometry.directions @ (steps / sides[:, None]).T  # [axis of the series, axis of the grid]
@@ -236,20 +235,22 @@ def _placed(
     found = np.take_along_axis(cosines, order[:, None], 1)[:, 0]
     if sorted(order) != [0, 1, 2] or np.abs(found).min() < PARALLEL:
         raise ValueError(
-            f"has axes that are not those of the image series:\n  mask:   {array.shape} voxels, axes "
+            f"must have the axes of the image series:\n  mask:   {array.shape} voxels, axes "
             f"{np.round(steps / sides[:, None], 4).tolist()}\n  series: {geometry}"
         )
     array, steps = array.transpose(order), steps[order]
     for axis in np.flatnonzero(found < 0):
         origin = origin + (array.shape[axis] - 1) * steps[axis]
         steps[axis] = -steps[axis]
-        array = np.flip(array, axis)
-    # 2. The same voxels?
+        array = np.flip(array, int(axis))
+    # 2. The voxels must be those of the series.
     sides = np.linalg.norm(steps, axis=1)
     own = Geometry(array.shape, float(sides[2]), steps / sides[:, None], _origins(origin, steps, array))
     both = f"\n  mask:   {own}\n  series: {geometry}"
     if abs(sides[1] - sides[2]) * max(array.shape[1:]) > geometry.tolerance_mm:
-        raise ValueError(f"has pixels of {sides[1]:.4g} x {sides[2]:.4g} mm; the image series' are square:{both}")
+        raise ValueError(
+            f"must have square pixels like the image series, got {sides[1]:.4g} x {sides[2]:.4g} mm:{both}"
+        )
     is_part = array.shape[0] < geometry.shape[0]
     if array.shape[1:] != geometry.shape[1:]:
         is_part = True
@@ -259,26 +260,26 @@ def _placed(
         slices = match_slices(own, geometry)
     except ValueError as error:
         reason = str(error).splitlines()[0].rstrip(":")
-        raise ValueError(f"lies elsewhere than the image series: {reason}:{both}") from None
+        raise ValueError(f"has another position than the image series: {reason}:{both}") from None
     outside = slices < 0
     if (array[outside] != 0).any() or (outside.any() and len(slices) >= geometry.shape[0]):
         raise ValueError(f"has other slices than the image series:{both}")
     if is_part:
-        remarks.append(f"it holds a part of the image series' grid; the rest counts as outside of every region.{both}")
+        remarks.append(f"it covers a part of the image series' grid; the rest counts as outside of every region.{both}")
     return array[~outside], slices[~outside]
 
 
 def _perpendicular(shape: tuple[int, ...], steps: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest perpendicular axes to those of a grid, about its centre, and the origin that goes with them."""
+    """Return the nearest perpendicular axes to those of a grid, about its centre, and the corresponding origin."""
     sides = np.linalg.norm(steps, axis=1)
     if not (np.isfinite(steps).all() and np.isfinite(origin).all() and (sides > 0).all()):
-        raise ValueError("has an affine that places no voxels")
+        raise ValueError("must have an invertible affine")
     axes = steps / sides[:, None]
     shear = np.abs(axes @ axes.T - np.eye(3)).max()
     if shear > SHEAR:
         raise ValueError(
-            f"has a sheared affine: its axes are up to {shear:.2g} from perpendicular; at most {SHEAR:g} is "
-            "rounding. Resample it onto the grid of the image series first"
+            f"has a sheared affine: its axes must be perpendicular within {SHEAR:g}, got {shear:.2g}. "
+            "Resample it onto the grid of the image series first"
         )
     left, _, right = np.linalg.svd(axes)
     square = left @ right * sides[:, None]
@@ -287,14 +288,14 @@ def _perpendicular(shape: tuple[int, ...], steps: np.ndarray, origin: np.ndarray
 
 
 def _origins(origin: np.ndarray, steps: np.ndarray, array: np.ndarray) -> np.ndarray:
-    """(slices, 3) centre of the first pixel of each slice."""
+    """Return the centre (slices, 3) of the first pixel of each slice."""
     return origin + np.arange(array.shape[0])[:, None] * steps[0]
 
 
 def _continued(
     array: np.ndarray, steps: np.ndarray, origin: np.ndarray, geometry: Geometry
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A mask that was cropped to its regions, with the rows and columns of the series; as it is if it is none."""
+    """Extend a mask that was cropped to its regions to the rows and columns of the series; others are left unchanged."""
     rows, columns = geometry.shape[1:]
     if array.shape[1] > rows or array.shape[2] > columns:
         return array, origin
@@ -309,19 +310,19 @@ def _continued(
 
 
 def _require_modest_seg(dataset: Dataset, geometry: Geometry) -> None:
-    """Refuse a segmentation that is large beyond reason by its header, before any memory is taken for its frames."""
+    """Refuse a segmentation that is unreasonably large by its header, before memory is allocated for its frames."""
     frames, described = (
         int(dataset.get("NumberOfFrames") or 1),
         len(dataset.get("PerFrameFunctionalGroupsSequence") or ()),
     )
     if frames != described:
-        raise ValueError(f"says that it holds {frames} frames and describes {described}: it is damaged")
+        raise ValueError(f"states {frames} frames but describes {described}: it is damaged")
     segments = max(len(dataset.get("SegmentSequence") or ()), 1)
     voxels, most = frames * int(dataset.Rows) * int(dataset.Columns), MOST_TIMES * segments * math.prod(geometry.shape)
     if segments > MAX_LABELS or voxels > most:
         raise ValueError(
-            f"holds {segments} segments and {voxels} voxels in {frames} frames; legal are {MAX_LABELS} and, for "
-            f"this image series, {most}"
+            f"must hold at most {MAX_LABELS} segments and, for this image series, {most} voxels, got {segments} segments "
+            f"and {voxels} voxels in {frames} frames"
         )
 
 
@@ -339,11 +340,11 @@ def _read_seg(path: Path, geometry: Geometry, wanted: list[str] | None) -> dict[
         try:
             volume = seg.get_volume(segment_numbers=[number], atol=geometry.tolerance_mm)
         except (ValueError, RuntimeError) as error:
-            raise ValueError(f"has frames that form no volume: {error}\n  series: {geometry}") from error
+            raise ValueError(f"has frames that do not form a volume: {error}\n  series: {geometry}") from error
         array = volume.array[..., 0]  # [slices, rows, columns]
         if not np.isin(np.unique(array), (0, 1)).all():
-            raise ValueError(f"has a fractional segment {name!r}; must be binary")
-        # That frames without a region are left out needs no remark.
+            raise ValueError(f"must be binary, got a fractional segment {name!r}")
+        # Frames without a region may be left out, which needs no remark.
         array, slices = _placed(array, volume.affine[:3, :3].T, volume.affine[:3, 3], geometry, [])
         regions[name] = np.zeros(geometry.shape, bool)
         regions[name][slices] = array != 0
@@ -353,8 +354,8 @@ def _read_seg(path: Path, geometry: Geometry, wanted: list[str] | None) -> dict[
 def _read_rtstruct(
     dataset: Dataset, geometry: Geometry, wanted: list[str] | None, remarks: list[str]
 ) -> dict[str, np.ndarray]:
-    """Fill closed planar contours. Contours of one ROI on one slice are combined by exclusive or: one in another is a
-    hole (DICOM PS3.3 C.8.8.6 leaves it to the writer; both keyholes and nested contours come out right)."""
+    """Fill closed planar contours. Contours of one ROI on one slice are combined by exclusive or: one inside another is
+    a hole (DICOM PS3.3 C.8.8.6 leaves it to the writer; both keyholes and nested contours are handled correctly)."""
     rois = {int(roi.ROINumber): roi for roi in dataset.get("StructureSetROISequence") or ()}
     names = dict(zip(rois, _unique_names(list(rois), [str(roi.get("ROIName", "")) for roi in rois.values()])))
     contoured = [int(item.ReferencedROINumber) for item in dataset.get("ROIContourSequence") or ()]
@@ -365,7 +366,7 @@ def _read_rtstruct(
         name = names.get(number, f"#{number}")
         contours = [c for c in item.get("ContourSequence") or () if str(c.ContourGeometricType).startswith("CLOSED")]
         if not contours or (wanted is not None and name not in wanted):
-            continue  # points and lines bound no region
+            continue  # points and lines do not enclose a region
         if number in rois:
             _require_frame_of_reference(str(rois[number].get("ReferencedFrameOfReferenceUID", "")), geometry)
         region, problems = _filled([np.asarray(c.ContourData, float).reshape(-1, 3) for c in contours], geometry)
@@ -375,15 +376,15 @@ def _read_rtstruct(
 
 
 def _filled(contours: list[np.ndarray], geometry: Geometry) -> tuple[np.ndarray, list[str]]:
-    """(slices, rows, columns) bool of a region, and what of it was left out, cut or moved.
+    """Return a region (slices, rows, columns) bool, and which of its contours were left out, cut or moved.
 
     Args:
-        contours: (points, 3) in mm, each.
-        geometry: Of the series.
+        contours: (points, 3) in mm each.
+        geometry: Geometry of the series.
     """
     region = np.zeros(geometry.shape, bool)
     counts: Counter[str] = Counter()
-    # 1. Each contour goes to the slice that holds it; of several planes at one slice, to the nearest.
+    # 1. Each contour goes to the slice that contains it; of several planes at one slice, the nearest is used.
     placed: dict[int, dict[float, list[np.ndarray]]] = {}
     for points_mm in contours:
         problem, index, distance = _slice_of(points_mm, geometry)
@@ -399,7 +400,7 @@ def _filled(contours: list[np.ndarray], geometry: Geometry) -> tuple[np.ndarray,
         counts[DOUBLE] += sum(len(group) for distance, group in planes.items() if distance != nearest)
         for points_mm in planes[nearest]:
             offset = (points_mm - geometry.origins_mm[index]) @ geometry.directions[1:].T / geometry.spacing_mm
-            beyond = np.maximum(-1 - offset, offset - geometry.shape[1:]).max()  # it may run along the outer edge
+            beyond = np.maximum(-1 - offset, offset - geometry.shape[1:]).max()  # contours may run along the outer edge
             if beyond > 0:
                 counts[CUT] += 1
             region[index] ^= polygon2mask(geometry.shape[1:], offset)
@@ -408,7 +409,7 @@ def _filled(contours: list[np.ndarray], geometry: Geometry) -> tuple[np.ndarray,
 
 
 def _slice_of(points_mm: np.ndarray, geometry: Geometry) -> tuple[str, int, float]:
-    """Why a contour is on no slice, "" if it is on one; its index, and how far above it the contour lies in mm."""
+    """Return why a contour is on no slice, "" if it is on one; the slice's index, and the contour's height above it in mm."""
     if points_mm.size == 0 or not (np.abs(points_mm) < FARTHEST_MM).all():
         return "left out: coordinates that are missing, NaN, infinite or beyond any scanner", -1, 0.0
     heights = points_mm @ geometry.directions[0]
@@ -429,11 +430,11 @@ def _require_frame_of_reference(uid: str, geometry: Geometry) -> None:
     if uid and geometry.frames_of_reference and uid not in geometry.frames_of_reference:
         known = ", ".join(sorted(geometry.frames_of_reference))
         raise ValueError(
-            f"belongs to another scan: its frame of reference is {uid}, that of the image series {known}\n"
+            f"belongs to another scan: its frame of reference must be that of the image series, {known}, got {uid}\n"
             f"  series: {geometry}"
         )
 
 
 def _unique_names(numbers: list[int], names: list[str]) -> list[str]:
-    """Names as they are, with their number where several share one or have none."""
+    """Return the names, with their number where several share one or have none."""
     return [n if n and names.count(n) == 1 else f"{n} #{i}".strip() for i, n in zip(numbers, names)]

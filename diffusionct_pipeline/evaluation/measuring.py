@@ -1,4 +1,4 @@
-"""Features of many regions, in several processes; those that are measured stay on disk until the report is written."""
+"""Measure the features of many regions in several processes, and keep them on disk until the report is written."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ Progress: TypeAlias = Callable[[int, int], None]  # done, total
 Source: TypeAlias = str | tuple[str, int]  # a system, or one of its samples
 Task: TypeAlias = tuple[Source, int, np.ndarray, np.ndarray]  # source, region, (slices, rows, columns) HU and mask
 
-ALONE = 32  # regions of all series, 20 to 40 ms each, up to which starting processes costs more than it saves
+ALONE = 32  # regions of all series, 20 to 40 ms each, up to which starting processes takes longer than it saves
 
 
 @contextlib.contextmanager
 def kept_until_done(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` for what is measured, which one process at a time has.
+    """Yield a hidden folder beside `out` for measured features, locked for one process at a time.
 
-    It is removed at the end and after an error; an interrupted or killed process leaves it, to be resumed.
+    It is removed at the end and after an error; an interrupted or killed process leaves it, so that it can be resumed.
 
     Raises:
-        OSError: naming the folder, if it cannot be made or another process has it.
+        OSError: naming the folder, if it cannot be created or another process has locked it.
     """
     folder = out.with_name(f".{out.name}.measured")
     with locked_folder(folder):
@@ -51,13 +51,13 @@ def kept_until_done(out: Path) -> Iterator[Path]:
 
 
 class MeasuredFeatures:
-    """Features on disk, a file for each region, named by the hash of all that they depend on.
+    """Keep features on disk, one file per region, named by the hash of everything that they depend on.
 
     Args:
-        folder: Where; made with the first file. None: nothing is kept or found.
-        settings: Of the features.
-        spacing_mm: Of slices, rows and columns.
-        ibsi: Of IBSI's features, where they are measured, too.
+        folder: The folder, created with the first file. None: nothing is kept or found.
+        settings: Settings of the features.
+        spacing_mm: Spacing of slices, rows and columns.
+        ibsi: Settings of the features of IBSI, where they are measured, too.
     """
 
     def __init__(
@@ -70,19 +70,19 @@ class MeasuredFeatures:
         for path in sorted(Path(radiomics.__file__).parent.rglob("*.py")):
             self.code.update(path.read_bytes())
 
-    def path(self, hu: np.ndarray, mask: np.ndarray) -> Path:
-        """File of the features of a region (slices, rows, columns)."""
+    def file_name(self, hu: np.ndarray, mask: np.ndarray) -> str:
+        """Return the name of the file with the features of a region (slices, rows, columns)."""
         digest = self.code.copy()
         for array in (hu, mask):
             digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
-        return self.folder / f"{digest.hexdigest()}.json"
+        return f"{digest.hexdigest()}.json"
 
     def read(self, hu: np.ndarray, mask: np.ndarray) -> Features | None:
-        """What was measured of a region, None where nothing was or its file is damaged."""
+        """Return the kept features of a region, None if there are none or their file is damaged."""
         if self.folder is None:
             return None
         try:
-            stored = json.loads(self.path(hu, mask).read_text())
+            stored = json.loads((self.folder / self.file_name(hu, mask)).read_text())
             values = dict(zip(self.names, map(float, stored["values"]), strict=True))
             features = Features(values, dict(stored["undefined"]))
         except (OSError, ValueError, KeyError, TypeError):
@@ -93,10 +93,10 @@ class MeasuredFeatures:
         return features
 
     def write(self, hu: np.ndarray, mask: np.ndarray, features: Features) -> None:
-        """Keep what was measured of a region."""
+        """Keep the features of a region."""
         if self.folder is not None:
             stored = {"values": list(map(float, features.values())), "undefined": features.undefined}
-            write_whole(self.path(hu, mask), json.dumps(stored))
+            write_whole(self.folder / self.file_name(hu, mask), json.dumps(stored))
 
 
 def measure_all(
@@ -107,15 +107,15 @@ def measure_all(
     progress: Progress | None = None,
     kept: MeasuredFeatures | None = None,
 ) -> Iterator[tuple[Source, int, Features]]:
-    """Yield (source, region, features) of all tasks, as they come.
+    """Yield (source, region, features) of all tasks, in the order in which they are done.
 
     Args:
-        tasks: What to measure.
-        settings: Of the features.
-        spacing_mm: Of slices, rows and columns.
-        workers: Processes; None: one per core.
-        progress: Called as progress(done, total) after each.
-        kept: What an interrupted run has measured, which is not measured again.
+        tasks: The tasks.
+        settings: Settings of the features.
+        spacing_mm: Spacing of slices, rows and columns.
+        workers: Number of processes; None: one per core.
+        progress: Called as progress(done, total) after each task.
+        kept: Features that an interrupted run has measured, which are not measured again.
     """
     kept = kept or MeasuredFeatures(None, settings, spacing_mm)
     total, done = len(tasks), 0
@@ -126,14 +126,14 @@ def measure_all(
         if progress is not None:
             progress(done, total)
 
-    # 1. What is there.
+    # 1. Those that are kept.
     missing = []
     for source, k, hu, mask in tasks:
-        features = kept.read(hu, mask)
-        if features is None:
+        known = kept.read(hu, mask)
+        if known is None:
             missing.append((source, k, hu, mask))
         else:
-            yield source, k, features
+            yield source, k, known
             tell()
     # 2. A few, in this process.
     workers = min(workers or os.cpu_count() or 1, len(missing))
@@ -151,7 +151,7 @@ def measure_all(
                    for source, k, hu, mask in missing}  # fmt: skip
         for future in as_completed(waiting):
             source, k, hu, mask = waiting[future]
-            features: Features = future.result()
+            features = future.result()
             kept.write(hu, mask, features)
             yield source, k, features
             tell()

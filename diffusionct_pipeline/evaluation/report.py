@@ -1,4 +1,4 @@
-"""The report of `evaluate_series`: tables as CSV and Markdown, figures, and what must be known to read them."""
+"""Write the report of `evaluate_series`: tables as CSV and Markdown, figures, and notes on how to read them."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ Agreements: TypeAlias = dict[str, dict[str, dict[str, ClassAgreement]]]  # "all"
 Spectra: TypeAlias = dict[str, tuple[np.ndarray, np.ndarray]]  # system -> frequency in lp/cm, power in HU^2 mm^2
 
 FEWEST_FOR_CCC = 3  # regions: one has no spread, and two always lie on a line
-FEW = 10  # tumours up to which bootstrap intervals lie low (see ClassAgreement)
-RESAMPLES = 1000  # the 2.5 % quantile then rests on 25 of them
-BODY_HU = -500.0  # between lung and soft tissue: what encloses air of the lungs is the patient
-BOX_MARGIN = 12  # pixels round the tumour in the panel
+FEW = 10  # tumours up to which bootstrap intervals are too low (see ClassAgreement)
+RESAMPLES = 1000  # so that the 2.5 % quantile is based on 25 of them
+BODY_HU = -500.0  # between lung and soft tissue: the patient is above it, or enclosed by what is
+BOX_MARGIN = 12  # pixels around the tumour in the panel
 BLAND_ALTMAN = ("ID/GlobalMean", "ID/GlobalStd", "GLCM25/Contrast/d=1/dir=sum/bins={levels}")
 
 
@@ -69,14 +69,14 @@ def write_report(
     use_images: bool = True,
     formats: Sequence[str] = (".png",),
 ) -> None:
-    """Write features.csv, agreement.csv, report.md and the figures, and intervals.csv where there are samples.
+    """Write features.csv, agreement.csv, report.md and the figures, and intervals.csv if there are samples.
 
     Args:
         evaluation: From `compare_series`.
-        folder: Where to, an existing one.
+        folder: An existing folder.
         mask: Name of the mask's file, for the report.
-        use_combat: Also report every system after ComBat, see `after_combat`.
-        use_images: Also compare the images themselves: their error, noise power and a picture.
+        use_combat: Whether to report every system also after ComBat, see `after_combat`.
+        use_images: Whether to compare the images, too: their error, noise power and a picture.
         formats: Suffixes of the figures.
     """
     folder = Path(folder)
@@ -85,7 +85,7 @@ def write_report(
     labels = [region.label for region in evaluation.regions]
     target = evaluation.features[evaluation.standard]
 
-    # 1. Agreement of every system, and after ComBat with the standard as that leaves it.
+    # 1. Agreement of every system; after ComBat, with the standard that ComBat returned.
     pairs = {name: (values, target) for name, values in evaluation.systems.items()}
     combat_remarks = []
     if use_combat:
@@ -95,11 +95,11 @@ def write_report(
             except ValueError as error:
                 combat_remarks.append(f"ComBat of {name} was not possible: {error}")
     resamples = RESAMPLES if len(set(labels)) >= FEWEST_FOR_CCC else 0
-    agreements = {"all": {}, "distinct": {}}  # set of features -> system -> class -> ClassAgreement
+    agreements: Agreements = {"all": {}, "distinct": {}}
     for name, (source, standard) in pairs.items():
         for title, chosen in (("all", np.ones(len(names), bool)), ("distinct", distinct)):
             if title == "all" and name not in evaluation.systems:
-                continue  # ComBat takes distinct features only
+                continue  # ComBat uses distinct features only
             agreements[title][name] = agreement_by_class(
                 source[:, chosen], standard[:, chosen], [n for n, c in zip(names, chosen) if c],
                 tumours=labels, resamples=resamples,
@@ -133,12 +133,12 @@ def write_report(
 
 
 def after_combat(source: np.ndarray, target: np.ndarray, distinct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Features (regions, F) of a system and of the standard, both moved to their common mean and spread by ComBat.
+    """Move features (regions, F) of a system and of the standard to their common mean and spread by ComBat.
 
-    Only distinct features that are defined and vary in both can be; the others become NaN.
+    This is possible only for distinct features that are defined and vary in both; the others become NaN.
 
     Raises:
-        ValueError: Too few regions or features.
+        ValueError: for too few regions or features.
     """
     both = np.concatenate([source, target])
     usable = distinct & np.isfinite(both).all(0)
@@ -147,7 +147,7 @@ def after_combat(source: np.ndarray, target: np.ndarray, distinct: np.ndarray) -
         usable &= spread > 1e-9 * np.abs(np.where(usable, part, 0)).max(0)
     if len(source) < FEWEST_FOR_CCC or usable.sum() < 2:
         raise ValueError(
-            f"it needs {FEWEST_FOR_CCC} regions and 2 features that vary; there are {len(source)} and "
+            f"it needs at least {FEWEST_FOR_CCC} regions and 2 features that vary, got {len(source)} and "
             f"{int(usable.sum())}"
         )
     corrected = np.full(both.shape, np.nan)
@@ -156,7 +156,7 @@ def after_combat(source: np.ndarray, target: np.ndarray, distinct: np.ndarray) -
 
 
 def write_features(evaluation: Evaluation, path: Path) -> None:
-    """One row per region and feature: values, relative errors, why a value is undefined. Undefined cells are empty."""
+    """Write one row per region and feature: values, relative errors, why a value is undefined. Undefined cells are empty."""
     names = feature_names(evaluation.settings)
     twins = duplicate_features(evaluation.settings)
     target = evaluation.features[evaluation.standard]
@@ -177,7 +177,7 @@ def write_features(evaluation: Evaluation, path: Path) -> None:
 
 
 def write_agreement(agreements: Agreements, path: Path, has_ccc: bool) -> None:
-    """One row per system, set of features (all, distinct) and class; the columns are those of `ClassAgreement`."""
+    """Write one row per system, set of features (all, distinct) and class; the columns are those of `ClassAgreement`."""
     columns, numbers = [], [f.name for f in fields(ClassAgreement)]
     for name in numbers:
         columns += [f"{name}_low", f"{name}_high"] if name.endswith("_interval") else [name]
@@ -187,7 +187,7 @@ def write_agreement(agreements: Agreements, path: Path, has_ccc: bool) -> None:
         for title, systems in agreements.items():
             for system, classes in systems.items():
                 for name, row in classes.items():
-                    cells = []
+                    cells: list[str] = []
                     for number, value in zip(numbers, astuple(row)):
                         value = None if number.startswith("ccc") and not has_ccc else value
                         if number.endswith("_interval"):
@@ -198,7 +198,7 @@ def write_agreement(agreements: Agreements, path: Path, has_ccc: bool) -> None:
 
 
 def write_intervals(evaluation: Evaluation, path: Path) -> None:
-    """One row per candidate with samples, region and feature: the interval over the samples and the standard's value."""
+    """Write one row per candidate with samples, region and feature: the interval over samples and the standard's value."""
     names = feature_names(evaluation.settings)
     target = evaluation.features[evaluation.standard]
     with open(path, "w", newline="", encoding="utf-8") as file:
@@ -219,7 +219,7 @@ def write_intervals(evaluation: Evaluation, path: Path) -> None:
 
 
 def image_table(evaluation: Evaluation) -> tuple[Table, Spectra, list[str]]:
-    """Image metrics on the slices that hold a region: the table, the noise power spectra and remarks."""
+    """Compute image metrics on the slices that hold a region: the table, the noise power spectra and remarks."""
     reference = evaluation.images[evaluation.standard]
     spacing_mm = evaluation.series[evaluation.standard].geometry.spacing_mm
     body = np.stack([binary_fill_holes(hu > BODY_HU) for hu in reference])
@@ -261,7 +261,7 @@ def write_figures(
     use_images: bool = True,
     formats: Sequence[str] = (".png",),
 ) -> dict[str, str]:
-    """Write the figures in every format; name of the file in the first one -> caption."""
+    """Write the figures in every format, and return the name of the file in the first one -> caption."""
     names = feature_names(evaluation.settings)
     target = evaluation.features[evaluation.standard]
     systems = evaluation.systems
@@ -275,7 +275,7 @@ def write_figures(
     if use_images:
         add("panel.png", "The slice with the largest section of a region", _panel(evaluation, has_ccc))
     if spectra:
-        caption = "Noise power within the patient (it holds the anatomy too, which all systems share)"
+        caption = "Noise power within the patient (it includes the anatomy, which all systems share)"
         add("noise_power.png", caption, plot_noise_power(spectra))
     if has_ccc:
         add("class_boxes.png", "Concordance of each feature by class: median, quartiles, 5 to 95 %",
@@ -291,7 +291,7 @@ def write_figures(
 
 
 def _panel(evaluation: Evaluation, has_ccc: bool) -> Figure:
-    """Figure 5 for the slice with the largest section."""
+    """Plot the paper's Figure 5 for the slice with the largest section."""
     areas = evaluation.inside.sum((1, 2))
     index = int(areas.argmax())
     shown = sorted({i for g in evaluation.regions for i in range(g.slices.start, g.slices.stop)})
@@ -319,7 +319,7 @@ def _panel(evaluation: Evaluation, has_ccc: bool) -> Figure:
 
 
 def _head(evaluation: Evaluation, mask: str | os.PathLike) -> list[str]:
-    """What was compared."""
+    """Return the lines on what was compared."""
     geometry = evaluation.series[evaluation.standard].geometry
     regions, labels = evaluation.regions, {region.label for region in evaluation.regions}
     rows = []
@@ -345,7 +345,7 @@ def _head(evaluation: Evaluation, mask: str | os.PathLike) -> list[str]:
 def _relative_errors(
     evaluation: Evaluation, pairs: dict[str, tuple[np.ndarray, np.ndarray]], agreements: Agreements
 ) -> list[str]:
-    """The table that any number of regions allows."""
+    """Return the table of relative errors, which needs no minimum of regions."""
     names = feature_names(evaluation.settings)
     classes = np.array([feature_class(name) for name in names])
     base = agreements["all"][evaluation.baseline][ALL].reproducible if evaluation.baseline else None
@@ -364,8 +364,8 @@ def _relative_errors(
             gain = "–" if not base or name == evaluation.baseline else f"{row.reproducible / base - 1:+.0%}"
         rows.append((name, *cells, every, count_cell(agreements["distinct"][name][ALL]), gain))
     title = (
-        f"Relative error: median, and share below {REPRODUCIBLE:g}, by class; counts per region; all of the features that "
-        "have one, which are counted too"
+        f"Relative error: median, and share below {REPRODUCIBLE:g}, by class; counts per region, of the features that have "
+        "one, whose number is given, too"
     )
     columns = ("System", *FEATURE_CLASSES, f"below {REPRODUCIBLE:g}", "distinct ones", "gain over baseline")
     return [Table(title, columns, tuple(rows)).markdown()]
@@ -376,8 +376,8 @@ def _concordance(evaluation: Evaluation, agreements: Agreements, has_ccc: bool, 
         count = len(evaluation.regions)
         return [
             f"Concordance (CCC) describes how features vary across tumours. With {count} region{'s' * (count > 1)} it "
-            f"is not defined in any useful sense and not given; it needs {FEWEST_FOR_CCC}, and says little with fewer "
-            f"than {FEW}. The relative error above stands for {'this tumour' if count == 1 else 'these tumours'} "
+            f"is not meaningful and therefore not given; it needs {FEWEST_FOR_CCC}, and is of little value with fewer "
+            f"than {FEW}. The relative error above applies to {'this tumour' if count == 1 else 'these tumours'} "
             "only.\n"
         ]
     lines = []
@@ -386,14 +386,14 @@ def _concordance(evaluation: Evaluation, agreements: Agreements, has_ccc: bool, 
         lines.append(Table(f"{table.title}: {which} features", table.columns, table.rows).markdown())
     if 1 < tumours <= FEW:
         lines.append(
-            f"With {tumours} tumours the concordance is rough, and its intervals (95 %, bootstrap over "
-            "tumours) lie low.\n"
+            f"With {tumours} tumours the concordance is imprecise, and its intervals (95 %, bootstrap over "
+            "tumours) are too low.\n"
         )
     return lines
 
 
 def _uncertainty(evaluation: Evaluation) -> list[str]:
-    """Intervals over samples; nothing without samples."""
+    """Return the lines on intervals over samples; none without samples."""
     if not evaluation.samples:
         return []
     names = feature_names(evaluation.settings)
@@ -411,29 +411,30 @@ def _uncertainty(evaluation: Evaluation) -> list[str]:
         columns = ("Class", "pairs", "standard within", "median width, relative", "undefined pairs")
         lines.append(Table(title, columns, rows).markdown())
     lines.append(
-        f"Intervals are the 5th to 95th percentiles of the samples, {WIDENING} times as far from the median: what made "
-        f"{LEVEL:.0%} of them hold the truth on simulated tumours. A smaller share means that the model is surer than it "
-        "may be here, or biased; a larger one that it is less sure than it could be. Features of one region are not "
-        "independent. Percentiles are at rank p (K + 1) of K samples (Weibull); all numbers: intervals.csv.\n"
+        f"Intervals are the 5th to 95th percentiles of the samples, {WIDENING} times as far from the median, so that "
+        f"{LEVEL:.0%} of them cover the truth on simulated tumours. A smaller share means that the model is overconfident "
+        "here, or biased; a larger one that it is underconfident. Features of one region are not "
+        "independent. Percentiles are at rank p (K + 1) of K samples (Weibull); all numbers are in intervals.csv.\n"
     )
     return lines
 
 
 def _intervals(samples: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends, (regions, F), of samples (K, regions, F)."""
+    """Return both ends (regions, F) of the intervals over samples (K, regions, F)."""
     return sample_intervals(samples, widening=WIDENING, least=[least_value(name) for name in names])
 
 
 def _undefined(evaluation: Evaluation, distinct: np.ndarray) -> list[str]:
-    """How many features have no value, why, and how many are copies."""
-    counts, total = {}, len(evaluation.regions) * len(distinct)
+    """Return the lines on how many features have no value, why, and how many are copies."""
+    total = len(evaluation.regions) * len(distinct)
+    counts: dict[str, int] = {}
     for reasons in evaluation.undefined[evaluation.standard]:
         for reason in reasons.values():
             reason = re.sub(r"\b\d+(\.\d+)? %", "a share", reason)  # the same reason with different numbers
             counts[reason] = counts.get(reason, 0) + 1
     lines = [
         f"- {int((~distinct).sum())} of the {len(distinct):,} features repeat another by construction (in-plane GLCM3 "
-        "and GLCM25, Variance and ClusterTendency, quantiles and percentiles): `same_as` in features.csv. The distinct ones weigh "
+        "and GLCM25, Variance and ClusterTendency, quantiles and percentiles): `same_as` in features.csv. The distinct ones count "
         "every measurement once.",
         f"- Undefined in the standard: {sum(counts.values()):,} of {total:,} values"
         + ("." if not counts else ": " + "; ".join(f"{n:,} {reason}" for reason, n in counts.items()) + "."),
@@ -446,25 +447,25 @@ def _undefined(evaluation: Evaluation, distinct: np.ndarray) -> list[str]:
 
 def _notes(remarks: list[str], use_combat: bool) -> list[str]:
     notes = [
-        "Relative error is |value - standard| / |standard|; the published work divides by the signed value. A standard "
-        "of 0 gives none.",
-        "A feature without a relative error (undefined in one of both, or 0 in the standard) is neither reproducible nor "
-        "not, and is left out of shares, medians and counts. One that is undefined in more than half of the pairs has no "
-        "concordance.",
+        "Relative error is |value - standard| / |standard|; the published work divides by the signed value. It is not "
+        "defined for a standard of 0.",
+        "A feature without a relative error (undefined in either, or 0 in the standard) counts neither as reproducible nor "
+        "as irreproducible, and is left out of shares, medians and counts. One that is undefined in more than half of the "
+        "pairs has no concordance.",
         f"{REPRODUCIBLE:.0%} of an intensity feature are {REPRODUCIBLE:.0%} of a CT number, which is HU + "
-        f"{CT_NUMBER_OF_WATER:g}: {REPRODUCIBLE * 936:.0f} HU for the mean of a tumour at -64 HU, CT number 936. That such "
-        "features agree says little.",
+        f"{CT_NUMBER_OF_WATER:g}: {REPRODUCIBLE * 936:.0f} HU for the mean of a tumour at -64 HU, CT number 936. So the "
+        "agreement of such features means little.",
         "CCC is computed for each feature across regions and then averaged over the class. Eq. 2 of the published work "
-        "pools a class instead: the features with the largest numbers decide it, and it is near 1 for almost any "
-        "input. It stands in the detailed tables only.",
+        "pools a class instead: the features with the largest numbers dominate it, and it is near 1 for almost any "
+        "input. It is given in the detailed tables only.",
         "InverseDiffMomentNorm, InverseDiffNorm and the range of GOH agree almost always; InformationMeasureCorr1, "
         "ClusterShade, Skewness, the correlation at long offsets and local minima almost never do.",
     ]
     if use_combat:
         notes.append(
             "ComBat moves a system and the standard to a common mean and spread, feature by feature, with the "
-            "very regions that are then compared; it makes no image. Its rows compare both after it, and "
-            "leave out what is undefined, constant or a duplicate, of which their counts know nothing."
+            "same regions that are then compared; it makes no image. Its rows compare both after it, and their "
+            "counts leave out features that are undefined, constant or duplicates."
         )
     if remarks:
         remarks = ["## Remarks on this run\n", *(f"- {remark}" for remark in remarks), ""]
@@ -476,5 +477,5 @@ def _share(value: float) -> str:
 
 
 def _cell(value: float) -> str:
-    """A number for a CSV file: all digits, empty where undefined."""
+    """Return a number for a CSV file: all digits, empty where undefined."""
     return str(value) if isinstance(value, int) else "" if np.isnan(value) else f"{value:.10g}"

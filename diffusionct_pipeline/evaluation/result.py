@@ -1,4 +1,4 @@
-"""What was measured in the regions of all series of a comparison."""
+"""Hold what was measured in the regions of all series of a comparison."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .geometry import Series
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """One label of the mask, or one part of it where the series has a gap.
+    """Describe one label of the mask, or one part of it where the series has a gap.
 
     Attributes:
-        name: The label, with the position where it has several parts.
+        name: The label, with the position if it has several parts.
         label: Its name in the mask.
-        slices: First and one past the last slice of the standard series that it touches.
+        slices: Range of slices of the standard series that it touches.
         mask: (slices of that range, rows, columns) bool.
     """
 
@@ -29,20 +29,20 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Features of every region in the standard and in the other systems, and what a report says about them.
+    """Hold the features of every region in the standard and in the other systems, and what a report needs.
 
     Attributes:
-        standard, baseline: Names; `baseline` is None where none was given.
+        standard, baseline: Names; `baseline` is None if none was given.
         series: Name -> series, the standard first, then the baseline, then the candidates.
-        regions: What was measured.
+        regions: The measured regions.
         features: Name -> (regions, 1401); NaN is undefined.
         undefined: Name -> for each region, feature -> reason.
         images: Name -> (S, rows, columns) HU of the slices that hold a region.
         inside: (S, rows, columns) bool, the regions in these slices.
-        settings: Of the features.
+        settings: Settings of the features.
         remarks: What a reader must know: missing slices, split regions.
-        samples: Name of a candidate that samples were given of -> its features over them, (K, regions, 1401).
-        measured_before: How many regions of a series or sample an interrupted run had measured.
+        samples: Name of a candidate with samples -> its features over them, (K, regions, 1401).
+        measured_before: Number of regions of a series or sample that an interrupted run had measured.
     """
 
     standard: str
@@ -60,5 +60,5 @@ class Evaluation:
 
     @property
     def systems(self) -> dict[str, np.ndarray]:
-        """Features of all but the standard."""
+        """Return the features of all systems except the standard."""
         return {name: values for name, values in self.features.items() if name != self.standard}

@@ -1,1 +1,1 @@
-"""What the pipeline is made of: the step from a scan to its target, checks of what is sampled and reached, provenance."""
+"""Provide the parts of the pipeline: the step from a scan to its target, checks of samples and results, and provenance."""

@@ -1,4 +1,4 @@
-"""Checkpoints are only loaded whole, finite and made of this package's own classes; errors name the file or weight."""
+"""Check that a checkpoint is complete, finite and made of this package's own classes; errors name the file or weight."""
 
 from __future__ import annotations
 
@@ -15,55 +15,56 @@ from diffusers.schedulers.scheduling_utils import SCHEDULER_CONFIG_NAME
 from safetensors import safe_open
 
 from .. import models
+from ..models.network import Network
 from ..utils.registration import PACKAGE
 
-MOST_STEPS = 100_000  # of a scheduler; training takes 1,000
-MOST_BYTES = 10_000_000  # of its settings
-NETWORKS = ("autoencoder", "denoiser")  # components that have weights
+MOST_STEPS = 100_000  # of a scheduler; training uses 1,000
+MOST_BYTES = 10_000_000  # of its configuration file
+NETWORKS = ("autoencoder", "denoiser")  # the components that have weights
 
 
 @contextmanager
 def checkpoint_named(name: str) -> Iterator[None]:
-    """Whatever a damaged checkpoint makes diffusers raise becomes a ValueError that names the checkpoint.
+    """Turn any error that diffusers raises for a damaged checkpoint into a ValueError that names the checkpoint.
 
     Raises:
-        ValueError: Naming it.
-        OSError, MemoryError: As they came; an OSError names its file.
+        ValueError: naming the checkpoint.
+        OSError, MemoryError: unchanged; an OSError names its file.
     """
     try:
         yield
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # depends on the damage
+    except Exception as error:  # its type depends on the damage
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(f'checkpoint "{name}": {reason}') from error
 
 
 def require_own_components(index: Mapping[str, Any]) -> None:
-    """Refuse a model_index.json that names anything but this package's networks and a scheduler of diffusers.
+    """Refuse a model_index.json that names anything other than this package's networks and a scheduler of diffusers.
 
     Raises:
-        ValueError: naming the component and what is legal.
+        ValueError: naming the component and what is allowed.
     """
     for component in NETWORKS:
-        if index.get(component) not in ([PACKAGE, name] for name in models.__all__):
-            legal = f"{', '.join(models.__all__)} of {PACKAGE}"
-            raise ValueError(f"model_index.json names {index.get(component)!r} as {component}; legal are {legal}.")
+        if index.get(component) not in [[PACKAGE, name] for name in models.__all__]:
+            allowed = f"one of {', '.join(models.__all__)} of {PACKAGE}"
+            raise ValueError(f"`{component}` of model_index.json must be {allowed}, got {index.get(component)!r}.")
     match index.get("scheduler"):
         case ["diffusers", str(name)] if is_scheduler(getattr(diffusers, name, None)):
             return
         case found:
-            raise ValueError(f"model_index.json names {found!r} as scheduler; legal is a scheduler of diffusers.")
+            raise ValueError(f"`scheduler` of model_index.json must be a scheduler of diffusers, got {found!r}.")
 
 
 def require_modest_scheduler(folder: str | Path) -> None:
-    """Refuse a scheduler that would take memory beyond reason: it makes tables of all its steps.
+    """Refuse a scheduler that would take an unreasonable amount of memory: schedulers build tables of all their steps.
 
     Args:
-        folder: Of the checkpoint, on this machine; one without a scheduler passes.
+        folder: Local folder of the checkpoint; one without a scheduler passes.
 
     Raises:
-        ValueError: naming the setting, its value and what is legal.
+        ValueError: naming the setting, its value and what is allowed.
     """
     path = Path(folder, "scheduler", SCHEDULER_CONFIG_NAME)
     if not path.is_file():
@@ -72,46 +73,47 @@ def require_modest_scheduler(folder: str | Path) -> None:
         raise ValueError(f"{path.name} must have at most {MOST_BYTES} bytes, got {path.stat().st_size}.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):  # damaged; diffusers says so, and names the file
+    except (ValueError, RecursionError):  # damaged: diffusers reports it and names the file
         return
     for key, value in config.items() if isinstance(config, dict) else ():
         size = len(value) if isinstance(value, (list, str)) else value
-        if (
-            isinstance(size, (int, float)) and size > MOST_STEPS
-        ):  # whatever it is called: `solver_order` takes memory too
+        # Every setting is checked, whatever its name: `solver_order` takes memory, too.
+        if isinstance(size, (int, float)) and size > MOST_STEPS:
             raise ValueError(f"`{key}` of its scheduler must be at most {MOST_STEPS}, got {size}.")
 
 
 def is_scheduler(value: Any) -> bool:
-    """Whether a value is a class of schedulers."""
+    """Return whether a value is a class of schedulers."""
     return isinstance(value, type) and issubclass(value, SchedulerMixin)
 
 
 def weight_files(folder: str | Path, variant: str | None = None) -> list[Path]:
-    """The safetensors files of a model that diffusers reads: those of a variant, or those of none where it has none."""
+    """Return the safetensors files that diffusers reads for a model: those of the variant, else those of no variant."""
     files = sorted(Path(folder).glob("*.safetensors"))
     of_variant = [path for path in files if path.name.split(".")[1].partition("-")[0] == variant]
     return of_variant or [path for path in files if path.name.count(".") == 1]
 
 
-def require_whole(component: str, model: torch.nn.Module, variant: str | None = None) -> None:
-    """Refuse a model some weights of which are not in its files, which diffusers leaves as they were made.
+def require_whole(component: str, model: Network, variant: str | None = None) -> None:
+    """Refuse a model whose files lack weights, which diffusers would leave at their initial values.
 
     Args:
         component: Name of the model in messages.
-        model: As `from_pretrained` of diffusers gave it.
-        variant: That was asked for.
+        model: As `from_pretrained` of diffusers returned it.
+        variant: The variant that was requested.
 
     Raises:
-        ValueError: naming the first weight that is missing, or is no weight of the model.
+        ValueError: naming the first weight that is missing or does not belong to the model.
     """
-    stored = set()
+    stored: set[str] = set()
     for path in weight_files(model.config["_name_or_path"], variant):
         with safe_open(path, "pt") as file:
             stored |= set(file.keys())
     for names, problem in ((model.state_dict().keys() - stored, "lacks"), (stored - model.state_dict().keys(), "has")):
         if names:
-            raise ValueError(f"the file of {component} {problem} {min(names)!r}; legal are all weights and no others.")
+            raise ValueError(
+                f"the file of {component} must hold all its weights and no others; it {problem} {min(names)!r}."
+            )
 
 
 def require_finite(component: str, model: torch.nn.Module) -> None:
@@ -122,4 +124,4 @@ def require_finite(component: str, model: torch.nn.Module) -> None:
     """
     for name, weight in model.state_dict().items():
         if not torch.isfinite(weight).all():
-            raise ValueError(f"weight {name!r} of {component} holds values that are NaN or infinite.")
+            raise ValueError(f"weight {name!r} of {component} must be finite, got values that are NaN or infinite.")

@@ -1,5 +1,5 @@
-"""What derived images say of how they were made: their UIDs change whenever the method can change their pixels, and the
-hash of the source's pixels stands beside that of their own."""
+"""Record in derived images how they were made: their UIDs change whenever the method can change their pixels, and they
+carry hashes of the source's pixels and of their own."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ FULL_PRECISION = "float32"
 
 @dataclass(frozen=True)
 class Derivation:
-    """How a run makes its pixels; the derived UIDs depend on every attribute.
+    """Describe how a run makes its pixels; the derived UIDs depend on every attribute unless it says otherwise.
 
     Attributes:
         model_id: See `model_id`.
         target_name: Kernel whose texture the result has, or "reference".
-        num_inference_steps: Denoising steps.
+        num_inference_steps: Number of denoising steps.
         reference: Hash of the reference's pixels, name of the target kernel, or "standard".
-        precision: Type of the networks' weights.
-        source: Hash of what was known of the scan, see `ScanEstimate`; "" where nothing needs to be.
+        precision: Data type of the networks' weights.
+        source: Hash of the `ScanEstimate`; "" where none is used.
         noise: "keep", "target" or HU.
         label: Kernel that derived images name; "" for `target_name`. It follows from the results, and no UID depends on it.
-        measured: What results were measured to show, in words; "" where nothing was.
-        system: Name of the system of the comparison that made them; "" for DiffusionCT.
+        measured: What was measured on the results, in words; "" where nothing was.
+        system: Name of the system of the comparison that made the images; "" for DiffusionCT.
     """
 
     model_id: str
@@ -63,21 +63,21 @@ class Derivation:
     system: str = ""
 
     def of_source(self, source: ScanEstimate, noise: str | float, num_inference_steps: int) -> Derivation:
-        """Return the same for one scan, as it was estimated, to a noise level, in as many denoising steps as it took."""
+        """Return a copy for one scan, described by its estimate, a noise level and the denoising steps that it took."""
         level = noise if isinstance(noise, str) else f"{noise:g} HU"
         return replace(self, source=source.digest(), noise=level, num_inference_steps=num_inference_steps)
 
     def named(self, reached: Reached) -> Derivation:
-        """The same with the kernel that results were measured to have."""
+        """Return a copy that names the kernel measured on the results."""
         return replace(self, label=reached.label, measured=reached.in_words())
 
     def digest(self) -> str:
-        """Hash of all that the pixels of a scan depend on, but the seed."""
+        """Return a hash of everything that the pixels of a scan depend on, except the seed."""
         text = json.dumps([self.model_id, self.target_name, self.options(0)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
 
     def derive(self, hu: np.ndarray, source: CTSlice, seed: int) -> Dataset:
-        """Standardized HU (H, W) of a slice, made with a noise seed -> derived CT image."""
+        """Return the derived CT image for standardized HU (H, W) of a slice that were made with a noise seed."""
         options = self.options(seed)
         derived = derive_slice(
             source, hu, target_name=self.target_name, model_id=self.model_id, options=options, label=self.label,
@@ -87,31 +87,35 @@ class Derivation:
         return derived
 
     def options(self, seed: int) -> dict[str, Any]:
-        """What changes the result besides the model, with a noise seed."""
-        options = {"num_inference_steps": self.num_inference_steps, "reference": self.reference, "seed": seed}
+        """Return what changes the result besides the model, for a noise seed."""
+        options: dict[str, Any] = {
+            "num_inference_steps": self.num_inference_steps,
+            "reference": self.reference,
+            "seed": seed,
+        }
         if self.source:
             options |= {"source": self.source, "noise": self.noise}
-        if self.precision != FULL_PRECISION:  # named only then: images of a full one keep the UIDs that they always had
+        if self.precision != FULL_PRECISION:  # named only then, so that images in full precision keep their UIDs
             options["precision"] = self.precision
         return options
 
     def derive_volume(
         self, slices_hu: Sequence[np.ndarray], slices: Sequence[HUSlice], seeds: Sequence[int]
     ) -> CTVolume:
-        """Standardized HU (H, W) of all slices of a volume, each with its noise seed -> derived volume."""
-        derived = slices[0].volume.derived(slices_hu)
+        """Return the derived volume for standardized HU (H, W) of all slices of a volume, each with its noise seed."""
+        derived = volume_of(slices).derived(slices_hu)
         return replace(derived, description=self.describe_volume(derived, slices, seeds))
 
     def describe_volume(self, derived: CTVolume, slices: Sequence[HUSlice], seeds: Sequence[int]) -> str:
-        """What a derived volume says of itself in the 80 characters that NIfTI has: target and model, or system, and a hash.
+        """Return the description of a derived volume in the 80 characters that NIfTI has: target and model, or system, and a hash.
 
-        The hash is of its HU, those of its source and all that they were made with, so that a volume that was changed
-        since does not pass for what a run would write.
+        The hash covers its HU, those of its source and everything that they were made with, so that a volume that was
+        changed later is not mistaken for one that a run would write.
         """
         places = [[item.position_mm, item.thickness_mm, item.spacing_mm] for item in slices]
         made_with = [self.model_id, self.target_name, [self.options(seed) for seed in seeds], places]
         digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode())
-        digest.update(f"{slices[0].volume.uid} {derived.uid}".encode())
+        digest.update(f"{volume_of(slices).uid} {derived.uid}".encode())
         run = f"run {digest.hexdigest()[:ID_DIGITS]}"
         if self.system:
             return f"{MADE_BY}'s {self.system}; {run}"
@@ -119,11 +123,18 @@ class Derivation:
         return f"{MADE_BY} {kernel}; model {model}; {run}"
 
 
-def seal(derived: Dataset, source: CTSlice) -> None:
-    """Write hashes of the source's pixels and of its own into a derived image, in place of earlier ones.
+def volume_of(slices: Sequence[HUSlice]) -> CTVolume:
+    """Return the volume that slices belong to; slices of another kind have none."""
+    volume = slices[0].volume
+    assert volume is not None, "slices of a volume"
+    return volume
 
-    A file that an earlier run wrote can so be told from a damaged one, and from one of a source that has changed since
-    and kept its UID.
+
+def seal(derived: Dataset, source: CTSlice) -> None:
+    """Write hashes of the source's pixels and of its own into a derived image, replacing earlier ones.
+
+    They distinguish a file of an earlier run from a damaged one, and from one whose source has changed since but kept its
+    UID.
     """
     ours = derived.ContributingEquipmentSequence[-1]
     made_from = pixels_id([source.hu], [source.spacing_mm])
@@ -133,13 +144,13 @@ def seal(derived: Dataset, source: CTSlice) -> None:
 
 
 def model_id(components: Mapping[str, Any]) -> str:
-    """ "DiffusionCT" and a hash of all that pixels depend on but the input, the same on every machine.
+    """Return "DiffusionCT" and a hash of everything that pixels depend on except the input, the same on every machine.
 
     Args:
-        components: Name -> model, scheduler or None, as `DiffusionPipeline.components`. Their classes, registered
+        components: Name -> model, scheduler or None, as in `DiffusionPipeline.components`. Their classes, registered
             configs and weights are hashed, with the constants of the code (`pixel_constants`) and the package version.
     """
-    settings = {name: describe(component) for name, component in components.items()}
+    settings: dict[str, Any] = {name: describe(component) for name, component in components.items()}
     settings |= {"version": __version__, "constants": pixel_constants()}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name, component in sorted(components.items()):
@@ -151,7 +162,7 @@ def model_id(components: Mapping[str, Any]) -> str:
 
 
 def describe(component: Any) -> dict[str, Any] | None:
-    """Class and registered config of a component, without what diffusers notes about versions and places."""
+    """Return the class and registered config of a component, without the versions and paths that diffusers adds."""
     if component is None:
         return None
     config = {key: plain(value) for key, value in component.config.items() if not key.startswith("_")}
@@ -159,7 +170,7 @@ def describe(component: Any) -> dict[str, Any] | None:
 
 
 def pixel_constants() -> dict[str, list[Any]]:
-    """Constants of the modules that pixels pass through, see `constants_of`."""
+    """Return the constants of the modules that pixels pass through, see `constants_of`."""
     modules = [hounsfield, image_processor, kernel_estimate, padding, scan_noise, step]
     for found in pkgutil.walk_packages(models.__path__, f"{models.__name__}."):
         modules.append(importlib.import_module(found.name))
@@ -167,7 +178,7 @@ def pixel_constants() -> dict[str, list[Any]]:
 
 
 def constants_of(modules: Iterable[ModuleType]) -> dict[str, list[Any]]:
-    """NAME -> values, in order, that numeric constants of that name have in modules: which module does not count."""
+    """Return NAME -> sorted values of the numeric constants of that name in modules, whichever module they are in."""
     found: dict[str, set[str]] = {}
     for module in modules:
         for name, value in vars(module).items():
@@ -177,19 +188,19 @@ def constants_of(modules: Iterable[ModuleType]) -> dict[str, list[Any]]:
 
 
 def is_numeric(value: Any) -> bool:
-    """Whether a value is a number or a tuple of numbers."""
+    """Return whether a value is a number or a tuple of numbers."""
     if isinstance(value, tuple):
         return all(is_numeric(item) for item in value)
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON gives it back: tuples become lists, whatever JSON does not know text."""
+    """Return a value as it comes back from JSON: tuples become lists, types that JSON lacks become text."""
     return json.loads(json.dumps(value, default=str))
 
 
 def pixels_id(images: Sequence[np.ndarray], spacings_mm: Sequence[float]) -> str:
-    """Hash of HU arrays (H, W) and their pixel spacings."""
+    """Return a hash of HU arrays (H, W) and their pixel spacings."""
     digest = hashlib.sha256()
     for hu, spacing_mm in zip(images, spacings_mm, strict=True):
         digest.update(hu.tobytes() + str(spacing_mm).encode())

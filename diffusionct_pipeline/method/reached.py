@@ -1,4 +1,4 @@
-"""Whether results have the kernel that they are to be named after: measured on them, as on any scan."""
+"""Measure whether results have the kernel that they are to be named after, as on any scan."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ from ..estimation import KernelEstimate
 from .step import MTF
 
 TOLERANCE = 0.15  # of MTF50: results within it are named after their target
-BAND_TOLERANCE = (
-    0.25  # of the MTF over `BAND_LP_CM`: of a sharp kernel's peak skin shows a tenth less than there is, simulated too
-)
+# Of the MTF over `BAND_LP_CM`: skin shows a tenth less than a sharp kernel's true peak, in simulations, too.
+BAND_TOLERANCE = 0.25
 BAND_LP_CM = (2.0, 6.0)
-SOFTER = 0.95  # of the source's MTF50: below, a result became softer than it was
-LOWEST_MTF = 0.1  # of the target: what is less is no use to a comparison
-UNCERTAIN = "uncertain"  # named in place of a kernel that results do not have, or that they do not show
+SOFTER = 0.95  # of the source's MTF50: a result below it became softer
+LOWEST_MTF = 0.1  # of the target: lower values are useless for a comparison
+UNCERTAIN = "uncertain"  # named in place of a kernel that results do not have, or do not show
 
 
 @dataclass(frozen=True)
 class Reached:
-    """What some results of a scan show.
+    """Hold what was measured on some results of a scan.
 
     Attributes:
-        target: Kernel that was asked for.
-        wanted_mtf50: Of it, lp/cm; None where it is not known. Like all MTF50 here, no more than pixels can show: the Nyquist
-            frequency.
-        mtf50: At the skin before and after, lp/cm; None where too little bare skin is in view.
-        mtf_ratio: Geometric mean over 2 to 6 lp/cm, as far as pixels reach, of the results' MTF over that of the target; None
-            where either is not known.
-        noise_hu: In soft tissue before and after; None where there is too little of it.
+        target: Name of the requested kernel.
+        wanted_mtf50: MTF50 of that kernel in lp/cm; None where it is not known. Like all MTF50 here, it is limited to the
+            Nyquist frequency of the pixels.
+        mtf50: MTF50 at the skin before and after in lp/cm; None where too little bare skin is in view.
+        mtf_ratio: Geometric mean over 2 to 6 lp/cm, as far as pixels reach, of the ratio of the results' MTF to the target's;
+            None where either is not known.
+        noise_hu: Noise in soft tissue before and after; None where there is too little of it.
     """
 
     target: str
@@ -43,7 +42,7 @@ class Reached:
 
     @property
     def is_reached(self) -> bool:
-        """Whether the results were measured to have the target's kernel."""
+        """Return whether the results were measured to have the target's kernel."""
         after = self.mtf50[1]
         if after is None or self.wanted_mtf50 is None or self.mtf_ratio is None:
             return False
@@ -51,33 +50,36 @@ class Reached:
 
     @property
     def is_missed(self) -> bool:
-        """Whether the results were measured not to have it."""
+        """Return whether the results were measured not to have the target's kernel."""
         return self.mtf50[1] is not None and self.wanted_mtf50 is not None and not self.is_reached
 
     @property
     def label(self) -> str:
-        """The kernel that derived images name."""
+        """Return the kernel that derived images name."""
         return self.target if self.is_reached else UNCERTAIN
 
     @property
     def remark(self) -> str:
-        """One sentence for the user; "" where the target was reached."""
+        """Return one sentence for the user; "" where the target was reached."""
         before, after = self.mtf50
         if self.is_reached:
             return ""
         if after is None:
             return f"too little bare skin is in view to see whether the results have the kernel {self.target}"
         if self.wanted_mtf50 is None:
-            return f"the kernel {self.target} is not known, so that nothing tells whether the results have it"
+            return f"the kernel {self.target} is not known, so it cannot be checked whether the results have it"
         wanted = f"{self.target} has {self.wanted_mtf50:.1f}"
         if before is not None and after < SOFTER * before and after < self.wanted_mtf50:
             return f"became softer than it was: MTF50 {after:.1f} lp/cm, the source has {before:.1f}, {wanted}"
-        ratio = after / self.wanted_mtf50 if abs(after / self.wanted_mtf50 - 1) > TOLERANCE else self.mtf_ratio
+        ratio, compared = after / self.wanted_mtf50, ""
+        if self.mtf_ratio is not None:
+            ratio = ratio if abs(ratio - 1) > TOLERANCE else self.mtf_ratio
+            compared = f"; MTF {self.mtf_ratio:.2f} times the target's"
         side = "softer" if ratio < 1 else "sharper"
-        return f"stayed {side} than its target: MTF50 {after:.1f} lp/cm, {wanted}; MTF {self.mtf_ratio:.2f} times the target's"
+        return f"stayed {side} than its target: MTF50 {after:.1f} lp/cm, {wanted}{compared}"
 
     def in_words(self) -> str:
-        """What derived images say, for example "MTF50 3.3 to 6.6 lp/cm, noise 17 to 92 HU"."""
+        """Return the description for derived images, such as "MTF50 3.3 to 6.6 lp/cm, noise 17 to 92 HU"."""
         parts = [
             f"{name} {' to '.join('?' if value is None else f'{value:.{digits}f}' for value in values)} {unit}"
             for name, values, digits, unit in (("MTF50", self.mtf50, 1, "lp/cm"), ("noise", self.noise_hu, 0, "HU"))
@@ -91,18 +93,17 @@ class Reached:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Reached:
         """Read what `to_json` returned."""
-        pairs = {name: tuple(values[name]) for name in ("mtf50", "noise_hu")}
-        return cls(**values | pairs)
+        return cls(**{**values, "mtf50": tuple(values["mtf50"]), "noise_hu": tuple(values["noise_hu"])})
 
 
 def check_results(
     target: str, wanted: MTF | None, source: KernelEstimate | None, result: KernelEstimate | None
 ) -> Reached:
-    """Compare what a scan and its results show.
+    """Compare the kernel and the noise of a scan with those of its results.
 
     Args:
-        target: Name of the kernel that was asked for.
-        wanted: Its MTF.
+        target: Name of the requested kernel.
+        wanted: Its MTF; None where it is not known.
         source, result: Estimates of the scan and of its results.
     """
 

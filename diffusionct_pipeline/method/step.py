@@ -1,10 +1,10 @@
-"""The one rule for the step from a scan to a target: shape from the noise at places that look alike, level from the kernels.
+"""Compute the step from a scan to a target: its shape from noise at positions of similar anatomy, its level from the kernels.
 
 For two kernels of one scan, log NPS differs by 2 log(T_target / T_source). The difference of power between a scan and a target's
-texture at places that look alike is right in shape, and arrives at the target's power whatever the kernel of the scan; it holds
-one number besides, the ratio of the doses, constant over frequency. The MTFs tell that number, and it is taken out where the scan
-shall keep its dose. A slight tilt goes with it: scanners differ in how white their noise is, and at high dose anatomy outweighs
-noise where power is slow. Not in Selim et al. 2023.
+texture at positions of similar anatomy has the right shape, and leads to the target's power whatever the kernel of the scan; but
+it also contains the ratio of the doses, one number that is constant over frequency. That number follows from the MTFs and is
+removed where the scan is to keep its dose. A slight tilt goes with it: scanners differ in how white their noise is, and at high
+dose anatomy outweighs noise at low frequency. Not in Selim et al. 2023.
 """
 
 from __future__ import annotations
@@ -30,32 +30,31 @@ from ..models.texture.power_shift import (
 )
 from ..utils.seeds import derive_seed
 
-STANDARD_SPACING_MM = 0.7  # a target is what pixels of this size show, or smaller ones of the scan
-# For aliasing, the scanner's gain is taken to grow no further beyond: what reconstructions do there is not known.
+STANDARD_SPACING_MM = 0.7  # targets are evaluated with pixels of this size, or those of the scan if smaller
+# For aliasing, the scanner's gain is assumed constant beyond: what reconstructions do there is not known.
 ALIASED_LP_CM = 6.0
 ANGLES = 12
-# Deviation of the level from which on it counts as unknown: then the target's noise is the sounder choice.
+# A level with a larger standard deviation counts as unknown: then the target's noise is the safer choice.
 LARGEST_LEVEL_DEVIATION = 0.4
-NEGLIGIBLY_SMOOTHED = 0.01  # below, what is sampled changes no power by a thousandth
-SURELY_SMOOTHED = 0.5  # what is left of smoothed noise does not tell its dose
-USUAL_DOSE_DEVIATION = (
-    0.45  # log power, rms, by which the noise of seven real series differed from the standard's level
-)
-USUAL_LOG_DENSITY = 5.0  # of noise, beside which quantization counts little
+NEGLIGIBLY_SMOOTHED = 0.01  # below this probability, sampling changes no power by a thousandth
+SURELY_SMOOTHED = 0.5  # above this probability the noise does not show the dose
+# Log power, rms, by which the noise of seven real series differed from the standard's level.
+USUAL_DOSE_DEVIATION = 0.45
+USUAL_LOG_DENSITY = 5.0  # of noise, beside which quantization is small
 SMALLEST_SEEN_MTF = 1e-3
-SOFT_TISSUE_HU = (0.0, 130.0)  # local means, as of `estimation.noise`
+SOFT_TISSUE_HU = (0.0, 130.0)  # of local means, as in `estimation.noise`
 
 MTF = Callable[[np.ndarray], np.ndarray]
 
 
 class Target(NamedTuple):
-    """What a scan shall look like.
+    """Describe what a scan is to look like.
 
     Attributes:
-        tokens: Of a texture, (1, T, C), normalized.
-        texture_mtf: MTF of the kernel of that texture, at frequencies in lp/cm; None where it is not known.
-        mtf: That of the target, if it is another kernel than the texture's; None if not.
-        name: Kernel, for derived images.
+        tokens: Tokens of a texture, (1, T, C), normalized.
+        texture_mtf: MTF of that texture's kernel, as a function of frequencies in lp/cm; None where it is not known.
+        mtf: MTF of the target if it is another kernel than the texture's, for which `texture_mtf` is known; None if not.
+        name: Name of the kernel, for derived images.
         id: "standard", the name of another kernel, or a hash of the pixels of a reference.
     """
 
@@ -68,22 +67,22 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """How the slices of one scan are to change.
+    """Describe how the slices of one scan are to change.
 
     Attributes:
-        tokens: Of the target's texture, (1, T, C), normalized.
-        shift: Of power, (1, rings), normalized.
-        tails: Of the scan's noise, which tell whether it was smoothed; (1, 3), see `power_shift.tail_features`.
-        smoothed: How likely that is, 0 to 1.
-        coherent: Change of log power that the kernels ask for, (1, rings), or None where they are not known: so much of the
-            scan itself goes into the result, and what its power grows beyond that is new noise.
+        tokens: Tokens of the target's texture, (1, T, C), normalized.
+        shift: Shift of power, (1, rings), normalized.
+        tails: Tails of the scan's noise, which show whether it was smoothed; (1, 3), see `power_shift.tail_features`.
+        smoothed: The probability of that, 0 to 1.
+        coherent: Change of log power that the kernels imply, (1, rings), or None where they are not known: the scan itself is
+            amplified by this, and power that grows by more is new noise.
         log_mtf_power: 2 log T of the scan, (1, rings), or None where its kernel is not known.
-        noise: "keep" or "target", whichever was done.
-        level: Log ratio of the dose of the scan to that of the target's texture; None where it is not known.
+        noise: "keep" or "target", whichever was applied.
+        level: Log ratio of the scan's dose to that of the target's texture; None where it is not known.
         level_deviation: Its standard deviation.
-        noise_hu: Noise in soft tissue before, and after as expected; None where no soft tissue is in view.
+        noise_hu: Noise in soft tissue before, and expected after; None where no soft tissue is in view.
         remarks: Sentences for the user.
-        doubt: Of power, (1, rings), normalized: one standard deviation of the level, as far as the user's wish leaves it open.
+        doubt: One standard deviation of the level, as power (1, rings), normalized; None where the user fixed the noise.
     """
 
     tokens: torch.Tensor
@@ -100,7 +99,7 @@ class Step:
     doubt: torch.Tensor | None = None
 
     def of_sample(self, number: int, seed: int) -> Step:
-        """The step of a sample of the scan: the first is the likeliest, every other one draws its level of noise."""
+        """Return the step of a sample of the scan: the first is the most likely, every other one draws its level of noise."""
         if number == 0 or self.doubt is None:
             return self
         drawn = torch.randn((), generator=torch.Generator().manual_seed(derive_seed(seed, f"level of sample {number}")))
@@ -108,10 +107,10 @@ class Step:
 
 
 def require_noise(noise: str | float) -> None:
-    """Refuse what is no noise level.
+    """Refuse anything that is not a noise level.
 
     Raises:
-        ValueError: naming the argument.
+        ValueError: naming the argument, its value and what is allowed.
     """
     is_level = isinstance(noise, (int, float)) and not isinstance(noise, bool) and 0 < noise < math.inf
     if not is_level and noise not in ("keep", "target"):
@@ -121,42 +120,44 @@ def require_noise(noise: str | float) -> None:
 def make_step(
     source: ScanEstimate, target: Target, noise: str | float, mean: torch.Tensor, std: torch.Tensor, max_lp_cm: float
 ) -> Step:
-    """Apply the rule.
+    """Compute the step from a scan to a target.
 
     Args:
-        source: The scan.
-        target: Where to.
+        source: The estimate of the scan.
+        target: The target.
         noise: "keep" (the dose of the scan), "target" (the noise level of the target), or HU in soft tissue.
-        mean, std: Of the latent, (C,), by which it is normalized.
+        mean, std: Statistics (C,) by which the latent is normalized.
         max_lp_cm: Frequency of the last ring.
     """
     power = LatentChannels(len(mean) - LatentChannels.mean.stop).power
     tokens = (source.tokens.to(mean) - mean) / std
-    share, std = noise_share(power.stop - power.start, max_lp_cm).numpy(), std[power].cpu().numpy()
-    lp_cm, kernel, remarks = np.linspace(0, max_lp_cm, len(share)), source.kernel, []
-    shift = anatomy_matched_power_shift(tokens, target.tokens[0], max_lp_cm).cpu().numpy() * std  # log power
-    # 1. The level: what the shift holds beside the change that the kernels ask for.
-    level = deviation = asked = None
+    share, std_power = noise_share(power.stop - power.start, max_lp_cm).numpy(), std[power].cpu().numpy()
+    lp_cm, kernel = np.linspace(0, max_lp_cm, len(share)), source.kernel
+    remarks: list[str] = []
+    shift = anatomy_matched_power_shift(tokens, target.tokens[0], max_lp_cm).cpu().numpy() * std_power  # log power
+    # 1. The level: the part of the shift that the change of kernels does not explain.
+    excess, asked = None, None
     if kernel is not None and target.texture_mtf is not None:
         asked = _expected(kernel, target.texture_mtf, lp_cm) - _expected(kernel, kernel.mtf, lp_cm)
-        level, deviation, excess = _excess(shift - asked, kernel, lp_cm)
-    known = level is not None and deviation <= LARGEST_LEVEL_DEVIATION
+        excess = _excess(shift - asked, kernel, lp_cm)
+    known = excess is not None and excess.deviation <= LARGEST_LEVEL_DEVIATION
     if noise != "target" and not known:
         remarks.append(
-            "its kernel could not be told well enough to keep its dose; the target's noise level was taken over"
+            "its kernel could not be estimated well enough to keep its dose, so the target's noise level was used instead"
         )
     smoothed = source.smoothed > SURELY_SMOOTHED
     if noise == "keep" and known and smoothed:
         remarks.append(
-            "its noise was smoothed, which hides the dose; the target's noise level was taken over, so give the scans that are "
-            'compared with it the same, by noise="target" (--noise target)'
+            "its noise was smoothed, which hides the dose, so the target's noise level was used instead; use the same for the "
+            'scans that are compared with it, by noise="target" (--noise target)'
         )
-    keep = noise != "target" and known and not smoothed
-    if keep:
-        shift = shift - excess * share
-    # 2. To another kernel than that of the texture.
+    kept = excess if noise != "target" and known and not smoothed else None
+    if kept is not None:
+        shift = shift - kept.curve * share
+    # 2. To another kernel than the texture's.
     if target.mtf is not None:
-        if kernel is not None:
+        assert target.texture_mtf is not None, "a target with an MTF of its own has that of its texture, too"
+        if kernel is not None and asked is not None:
             change = _expected(kernel, target.mtf, lp_cm) - _expected(kernel, target.texture_mtf, lp_cm)
             asked = asked + change
         else:
@@ -164,31 +165,36 @@ def make_step(
         shift = shift + change * share
     # 3. To a noise level in HU.
     before = _noise_hu(source, shift * 0, power, max_lp_cm)
-    if not isinstance(noise, str) and before is not None:
-        wanted = 2 * np.log(noise / _noise_hu(source, shift, power, max_lp_cm))
-        if keep and wanted < 0:
+    if not isinstance(noise, str) and (so_far := _noise_hu(source, shift, power, max_lp_cm)) is not None:
+        wanted = 2 * np.log(noise / so_far)
+        if kept is not None and wanted < 0:
             remarks.append(
-                f"{noise:g} HU of noise is less than its dose has under the target's kernel, and no kernel can remove it; its "
+                f"{noise:g} HU of noise is less than its dose gives with the target's kernel, and no kernel can remove it, so its "
                 "dose was kept"
             )
             wanted = 0.0
         shift = shift + wanted * share
-    after = None if before is None else (before, _noise_hu(source, shift, power, max_lp_cm))
-    known_mtf = log_mtf_power(source, len(share), max_lp_cm)
-    shift = torch.from_numpy(shift / std).to(mean)[None]
-    coherent = None if asked is None else torch.from_numpy(asked).to(mean)[None]
-    done = "keep" if keep else "target"
-    log_mtf = None if known_mtf is None else known_mtf.to(mean)
-    tails = tails_of(source).to(mean)
-    spread = deviation if keep else USUAL_DOSE_DEVIATION
-    doubt = torch.from_numpy(spread * share / std).to(mean)[None] if noise == "keep" else None
+    after = _noise_hu(source, shift, power, max_lp_cm)
+    log_mtf = log_mtf_power(source, len(share), max_lp_cm)
+    spread = USUAL_DOSE_DEVIATION if kept is None else kept.deviation
     return Step(
-        target.tokens, shift, tails, source.smoothed, coherent, log_mtf, done, level, deviation, after, remarks, doubt
+        tokens=target.tokens,
+        shift=torch.from_numpy(shift / std_power).to(mean)[None],
+        tails=tails_of(source).to(mean),
+        smoothed=source.smoothed,
+        coherent=None if asked is None else torch.from_numpy(asked).to(mean)[None],
+        log_mtf_power=None if log_mtf is None else log_mtf.to(mean),
+        noise="target" if kept is None else "keep",
+        level=None if excess is None else excess.level,
+        level_deviation=None if excess is None else excess.deviation,
+        noise_hu=None if before is None or after is None else (before, after),
+        remarks=remarks,
+        doubt=torch.from_numpy(spread * share / std_power).to(mean)[None] if noise == "keep" else None,
     )
 
 
 def log_mtf_power(source: ScanEstimate, rings: int, max_lp_cm: float) -> torch.Tensor | None:
-    """2 log T of a scan, (1, rings) float32; None where its kernel is not known."""
+    """Return 2 log T of a scan, (1, rings) float32; None where its kernel is not known."""
     if source.kernel is None:
         return None
     lp_cm = np.linspace(0, max_lp_cm, rings)
@@ -196,19 +202,19 @@ def log_mtf_power(source: ScanEstimate, rings: int, max_lp_cm: float) -> torch.T
 
 
 def tails_of(source: ScanEstimate) -> torch.Tensor:
-    """Tails of the noise of a scan, (1, 3), see `power_shift.tail_features`."""
+    """Return the tails of the noise of a scan, (1, 3), see `power_shift.tail_features`."""
     known = None if source.kernel is None else source.kernel.tails
     return tail_features(torch.tensor([known or (math.nan, math.nan)]))
 
 
 def _expected(kernel: KernelEstimate, mtf: MTF, lp_cm: np.ndarray) -> np.ndarray:
-    """Log noise power (rings,) of the scan under another MTF, up to a constant, as its pixels sample it and round it."""
+    """Return the log noise power (rings,) of the scan under another MTF, up to a constant, sampled and rounded by its pixels."""
     spacing = min(kernel.spacing_mm, STANDARD_SPACING_MM)
     density = USUAL_LOG_DENSITY if kernel.noise_log_density is None else kernel.noise_log_density
     sampling = 10 / spacing
     angle = (np.arange(ANGLES) + 0.5) / ANGLES * np.pi / 2
     f = lp_cm.clip(0.3)[:, None]
-    total = 0.0
+    total = np.zeros_like(f)
     for mx in (-1, 0, 1):
         for my in (-1, 0, 1):
             radius = np.hypot(f * np.cos(angle) + mx * sampling, f * np.sin(angle) + my * sampling)
@@ -220,26 +226,30 @@ def _expected(kernel: KernelEstimate, mtf: MTF, lp_cm: np.ndarray) -> np.ndarray
     return curve
 
 
-def _excess(curve: np.ndarray, kernel: KernelEstimate, lp_cm: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """Fit a level and a tilt to what a shift holds beside the change of kernels.
+class _Excess(NamedTuple):
+    """Hold the level of a shift, its standard deviation, and level and tilt as a curve (rings,)."""
 
-    Returns:
-        The level, its standard deviation, and both as a curve (rings,).
-    """
+    level: float
+    deviation: float
+    curve: np.ndarray
+
+
+def _excess(curve: np.ndarray, kernel: KernelEstimate, lp_cm: np.ndarray) -> _Excess:
+    """Fit a level and a tilt to the part (rings,) of a shift that the change of kernels does not explain."""
     log_mtf_power = torch.from_numpy(2 * np.log(kernel.mtf(lp_cm).clip(SMALLEST_SEEN_MTF)))
     weights = level_weights(log_mtf_power, lp_cm[-1], 5 / kernel.spacing_mm * 0.97)
     covariance = torch.from_numpy(kernel.log_power_covariance(lp_cm))
     level, deviation, fitted = fit_level_and_tilt(torch.from_numpy(curve), weights, lp_cm[-1], covariance)
-    return level.item(), deviation.item(), fitted.numpy()
+    return _Excess(level.item(), deviation.item(), fitted.numpy())
 
 
 def _noise_hu(source: ScanEstimate, shift: np.ndarray, power: slice, max_lp_cm: float) -> float | None:
-    """Noise in soft tissue after a shift of log power (rings,); None where no soft tissue is in view."""
+    """Return the noise in soft tissue after a shift of log power (rings,); None where no soft tissue is in view."""
     f, kernel = np.linspace(0, max_lp_cm, len(shift)), source.kernel
     spacing = STANDARD_SPACING_MM if kernel is None else kernel.spacing_mm
     plane = 2 * np.pi * f * (f <= 5 / spacing)
-    measured = None if kernel is None else kernel.noise_hu.get("soft tissue")
-    if measured is not None:  # what the kernel left of the noise: tokens hold anatomy beside it
+    # Measured noise is preferred: tokens hold anatomy, too.
+    if kernel is not None and (measured := kernel.noise_hu.get("soft tissue")) is not None:
         density = np.exp(_expected(kernel, kernel.mtf, f)) * plane
         return float(measured * np.sqrt((density * np.exp(shift)).sum() / density.sum()))
     tokens = source.tokens.float()

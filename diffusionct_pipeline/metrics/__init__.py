@@ -1,1 +1,1 @@
-"""What is measured of images and features: agreement, texture, errors, uncertainty. Numbers in, numbers out."""
+"""Measure agreement, texture, errors and uncertainty of images and features, from numbers to numbers."""

@@ -1,7 +1,7 @@
-"""Agreement of radiomic features: relative error, reproducible features, concordance, intervals over tumours.
+"""Measure the agreement of radiomic features: relative error, reproducible features, concordance, intervals over tumours.
 
 Arrays are (samples, features): row i of `source` and of `target` is the same tumour in the two images. NaN marks an
-undefined feature; it is left out of its pair and counted, never replaced.
+undefined feature; its pair is left out and counted, never replaced.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from ..radiomics import FEATURE_CLASSES, feature_class
 
 REPRODUCIBLE = 0.15  # relative error below which the paper calls a feature reproducible
 ALL = "all"  # the key of the row over all classes
-DEFINED_SHARE = 0.5  # of the samples, in which a feature must be defined to have a concordance
-_CONSTANT = 1e-12  # spread relative to the magnitude that counts as rounding, not as variation
+DEFINED_SHARE = 0.5  # of the samples in which a feature must be defined to have a concordance
+_CONSTANT = 1e-12  # spread relative to the magnitude up to which it is rounding, not variation
 
 
 @dataclass(frozen=True)
 class ClassAgreement:
-    """Agreement of one feature class. Intervals are (low, high) over resampled tumours, or None.
+    """Hold the agreement of one feature class. Intervals are (low, high) over resampled tumours, or None.
 
-    With ten tumours or fewer the intervals lie low: a resample repeats tumours, spreads less, and so agrees less.
+    With ten tumours or fewer the intervals are too low: a resample repeats tumours, has less spread, and so agrees less.
 
     Attributes:
-        features: Features of the class.
-        undefined_features: Those without a concordance: defined in fewer than two pairs or half of them, or constant
-            in both images.
+        features: Number of features of the class.
+        undefined_features: Number of those without a concordance: defined in fewer than two pairs or half of them, or
+            constant in both images.
         undefined_pairs: Share of (sample, feature) pairs in which either value is undefined.
         zero_targets: Share of pairs with a target of 0, which have no relative error.
         attainable: Mean number of features per sample that have a relative error, and so can be reproducible.
         reproducible: Mean number of features per sample within the threshold of relative error.
-        reproducible_interval: Of `reproducible`.
+        reproducible_interval: Interval of `reproducible`.
         ccc_mean, ccc_std: Concordance of each feature across samples, mean and standard deviation over the class.
-        ccc_mean_interval: Of `ccc_mean`.
-        ccc_pooled: Eq. 2 of Selim et al. 2023 to the letter: all values of the class in one pool. The features with
-            the largest numbers decide it.
-        ccc_pooled_interval: Of `ccc_pooled`.
+        ccc_mean_interval: Interval of `ccc_mean`.
+        ccc_pooled: Eq. 2 of Selim et al. 2023 taken literally: all values of the class in one pool. The features with
+            the largest numbers dominate it.
+        ccc_pooled_interval: Interval of `ccc_pooled`.
     """
 
     features: int
@@ -58,9 +58,9 @@ class ClassAgreement:
 
 
 def relative_error(source: ArrayLike, target: ArrayLike) -> np.ndarray:
-    """|target - source| / |target|, elementwise; NaN where the target is 0 or either value is undefined.
+    """Return |target - source| / |target|, elementwise; NaN where the target is 0 or either value is undefined.
 
-    The paper divides by the target itself, which makes every negative feature reproducible; we divide by |target|.
+    The paper divides by the target itself, which makes every negative feature reproducible; this divides by |target|.
     """
     source, target = np.asarray(source, float), np.asarray(target, float)
     safe = np.where(target == 0, np.nan, np.abs(target))
@@ -78,7 +78,7 @@ def reproducible_fraction(source: ArrayLike, target: ArrayLike, threshold: Array
 def reproducible_fraction(
     source: ArrayLike, target: ArrayLike, threshold: ArrayLike = REPRODUCIBLE
 ) -> float | np.ndarray:
-    """Share of all (sample, feature) pairs whose relative error is below `threshold`; undefined ones are not.
+    """Return the share of all (sample, feature) pairs whose relative error is below `threshold`; undefined ones are not.
 
     Args:
         source, target: (samples, features) or (features,).
@@ -93,7 +93,7 @@ def reproducible_fraction(
 
 
 def ccc(x: ArrayLike, y: ArrayLike) -> np.ndarray | float:
-    """Lin's concordance correlation coefficient along the first axis, undefined pairs left out.
+    """Return Lin's concordance correlation coefficient along the first axis, without undefined pairs.
 
     2 s_xy / (s_x^2 + s_y^2 + (m_x - m_y)^2) with moments over n (Lin, Biometrics 45, 1989).
 
@@ -101,7 +101,7 @@ def ccc(x: ArrayLike, y: ArrayLike) -> np.ndarray | float:
         x, y: (samples,) or (samples, features).
 
     Returns:
-        float or (features,); NaN with fewer than two pairs, or where both are constant and alike.
+        float or (features,); NaN for fewer than two pairs, or where both are constant and equal.
     """
     x, y = _same_shape(x, y)
     result = _weighted_ccc(x.reshape(len(x), -1), y.reshape(len(y), -1), np.ones((1, len(x))))[0]
@@ -109,17 +109,17 @@ def ccc(x: ArrayLike, y: ArrayLike) -> np.ndarray | float:
 
 
 def feature_ccc(source: ArrayLike, target: ArrayLike) -> np.ndarray:
-    """Concordance of each feature across samples, (samples, F) and (samples, F) -> (F,), see `ccc`.
+    """Return the concordance of each feature across samples, (samples, F) and (samples, F) -> (F,), see `ccc`.
 
-    NaN also where a feature is defined in less than `DEFINED_SHARE` of the pairs: two pairs out of fourteen say nothing
-    about the other twelve.
+    It is NaN also where a feature is defined in less than `DEFINED_SHARE` of the pairs: two pairs out of fourteen do not
+    represent the other twelve.
     """
     source, target = _same_shape(source, target)
     return np.where(_mostly_defined(source, target), ccc(source, target), np.nan)
 
 
 def ccc_by_class(source: ArrayLike, target: ArrayLike, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
-    """class -> (mean, std, pooled): concordance per feature over the class, and of the class in one pool."""
+    """Return class -> (mean, std, pooled): concordance per feature over the class, and of the class in one pool."""
     return {
         name: (row.ccc_mean, row.ccc_std, row.ccc_pooled)
         for name, row in agreement_by_class(source, target, names).items()
@@ -138,28 +138,28 @@ def agreement_by_class(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, ClassAgreement]:
-    """Agreement of every class present in `names`, and of all features together under "all".
+    """Return the agreement of every class present in `names`, and of all features together under "all".
 
-    For the figures on distinct features only, pass the columns and names that `duplicate_features` does not hold.
+    For figures on distinct features only, pass the columns and names that are not in `duplicate_features`.
 
     Args:
         source, target: (samples, features).
         names: Names of the features, in the order of the columns.
         threshold: Relative error below which a feature is reproducible.
         tumours: One label per sample; samples of one tumour are resampled together. None: each is its own tumour.
-        resamples: Bootstrap resamples of the tumours; 0 gives no intervals.
+        resamples: Number of bootstrap resamples of the tumours; 0 gives no intervals.
         level: Coverage of the intervals (percentile method).
-        seed: Of the resampling.
+        seed: Seed of the resampling.
 
     Raises:
-        ValueError: Shapes, names or labels do not fit each other.
+        ValueError: if shapes, names or labels do not match.
     """
     source, target = _same_shape(source, target)
     if source.ndim != 2 or source.shape[1] != len(names):
-        raise ValueError(f"source has shape {source.shape}; must be (samples, {len(names)}), one column per name")
-    # 1. Row 0 weighs every sample once; the others are resampled tumours.
+        raise ValueError(f"`source` must be (samples, {len(names)}), one column per name, got shape {source.shape}")
+    # 1. Row 0 weights every sample once; the others are resampled tumours.
     weights = np.concatenate([np.ones((1, len(source))), _resample(len(source), tumours, resamples, seed)])
-    # 2. What does not depend on the class: concordance per feature, reproducible features per sample.
+    # 2. Independent of the class: concordance per feature, reproducible features per sample.
     per_feature = _weighted_ccc(source, target, weights)  # [1 + B, features]
     per_feature[:, ~_mostly_defined(source, target)] = np.nan
     error = relative_error(source, target)  # [samples, features]
@@ -195,24 +195,24 @@ def agreement_by_class(
 def _same_shape(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(x, float), np.asarray(y, float)
     if x.shape != y.shape or x.ndim == 0:
-        raise ValueError(f"the two sets have shapes {x.shape} and {y.shape}; they must be equal, samples first")
+        raise ValueError(f"the two sets must have equal shapes, samples first, got {x.shape} and {y.shape}")
     return x, y
 
 
 def _mostly_defined(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(features,) bool: defined in at least `DEFINED_SHARE` of the pairs of (samples, features) arrays."""
+    """Return whether features are defined in at least `DEFINED_SHARE` of the pairs of (samples, features) arrays."""
     return (~(np.isnan(source) | np.isnan(target))).mean(0) >= DEFINED_SHARE
 
 
 def _weighted_ccc(x: np.ndarray, y: np.ndarray, weights: np.ndarray, pooled: bool = False) -> np.ndarray:
-    """CCC of every column for every row of sample weights: (samples, F), (samples, F), (B, samples) -> (B, F).
+    """Return the CCC of every column for every row of sample weights: (samples, F), (samples, F), (B, samples) -> (B, F).
 
-    `pooled`: of all columns in one pool, (B, 1).
+    With `pooled`, that of all columns in one pool, (B, 1).
     """
     valid = ~(np.isnan(x) | np.isnan(y))
     axis = None if pooled else 0
     pairs = np.atleast_1d(valid.sum(axis))
-    # Centred on the column's (the pool's) own mean, so that the moments below do not cancel.
+    # Centred on the mean of the column (the pool), so that the moments below do not cancel.
     with np.errstate(invalid="ignore"):
         centre = (np.where(valid, x, 0).sum(axis) + np.where(valid, y, 0).sum(axis)) / (2 * pairs)
     size = np.max(np.where(valid, np.maximum(np.abs(x), np.abs(y)), 0), axis=axis, initial=0)
@@ -233,17 +233,17 @@ def _weighted_ccc(x: np.ndarray, y: np.ndarray, weights: np.ndarray, pooled: boo
 
 
 def _resample(samples: int, tumours: Sequence | None, resamples: int, seed: int) -> np.ndarray:
-    """(resamples, samples): how often each sample is drawn when tumours are drawn with replacement."""
+    """Return how often each sample is drawn, (resamples, samples), if tumours are drawn with replacement."""
     labels = np.arange(samples) if tumours is None else np.asarray(tumours)
     if len(labels) != samples:
-        raise ValueError(f"tumours has {len(labels)} labels; must have one for each of the {samples} samples")
+        raise ValueError(f"`tumours` must have one label for each of the {samples} samples, got {len(labels)}")
     unique, index = np.unique(labels, return_inverse=True)
     drawn = np.random.default_rng(seed).multinomial(len(unique), np.full(len(unique), 1 / len(unique)), resamples)
     return drawn[:, index].astype(float)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean of every row over what is defined; NaN where nothing is."""
+    """Return the mean of every row over its defined values; NaN where there are none."""
     defined = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         return np.where(defined, values, 0).sum(1) / defined.sum(1)

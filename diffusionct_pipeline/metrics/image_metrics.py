@@ -1,4 +1,4 @@
-"""How close two CT images are: error and bias in HU, PSNR and SSIM at a stated window, noise power, edge response.
+"""Measure how close two CT images are: error and bias in HU, PSNR and SSIM at a stated window, noise power, edge response.
 
 None of these replaces radiomic agreement: a blurred image has the lower RMSE and the wrong texture.
 """
@@ -15,17 +15,17 @@ _SUPERSAMPLING = 4  # bins per pixel of the edge profile, as in ISO 12233
 
 
 def rmse_hu(image: ArrayLike, reference: ArrayLike, mask: ArrayLike | None = None) -> float:
-    """Root mean squared difference in HU of two arrays of one shape, over `mask` (bool) or everywhere."""
+    """Return the root mean squared difference in HU of two arrays of one shape, over `mask` (bool) or everywhere."""
     return float(np.sqrt(np.mean(_difference(image, reference, mask) ** 2)))
 
 
 def bias_hu(image: ArrayLike, reference: ArrayLike, mask: ArrayLike | None = None) -> float:
-    """Mean of image - reference in HU, over `mask` (bool) or everywhere."""
+    """Return the mean of image - reference in HU, over `mask` (bool) or everywhere."""
     return float(np.mean(_difference(image, reference, mask)))
 
 
 def psnr(image: ArrayLike, reference: ArrayLike, window_hu: tuple[float, float] = SCORED_WINDOW_HU) -> float:
-    """Peak signal-to-noise ratio in dB inside a window: both are clipped to it and its width is the peak.
+    """Return the peak signal-to-noise ratio in dB inside a window: both are clipped to it and its width is the peak.
 
     Infinite for images that are equal inside the window.
     """
@@ -35,10 +35,10 @@ def psnr(image: ArrayLike, reference: ArrayLike, window_hu: tuple[float, float] 
 
 
 def ssim(image: ArrayLike, reference: ArrayLike, window_hu: tuple[float, float] = SCORED_WINDOW_HU) -> float:
-    """Structural similarity (Wang et al. 2004, Gaussian weights) of one slice (rows, columns) inside a window."""
+    """Return the structural similarity (Wang et al. 2004, Gaussian weights) of one slice (rows, columns) inside a window."""
     image, reference = _windowed(image, reference, window_hu)
     if image.ndim != 2:
-        raise ValueError(f"image has shape {image.shape}; must be one slice (rows, columns)")
+        raise ValueError(f"`image` must be one slice (rows, columns), got shape {image.shape}")
     width = window_hu[1] - window_hu[0]
     return float(
         structural_similarity(
@@ -50,13 +50,13 @@ def ssim(image: ArrayLike, reference: ArrayLike, window_hu: tuple[float, float] 
 def noise_power_spectrum(
     hu: ArrayLike, spacing_mm: float, mask: ArrayLike | None = None, patch: int = PATCH
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Radial noise power spectrum of square patches on half-overlapping positions, each freed of a fitted plane.
+    """Return the radial noise power spectrum of half-overlapping square patches, after removing a fitted plane from each.
 
     Args:
-        hu: (rows, columns) or (slices, rows, columns), HU. In uniform tissue this is the noise; elsewhere it holds
-            anatomy as well, which two reconstructions of one scan share.
+        hu: (rows, columns) or (slices, rows, columns), HU. In uniform tissue this is the noise; elsewhere it contains
+            anatomy, too, which two reconstructions of one scan share.
         spacing_mm: Pixel side in mm.
-        mask: bool, same shape: only patches entirely inside count. None: everywhere.
+        mask: bool, same shape: only patches entirely inside are used. None: everywhere.
         patch: Side of the patches in pixels.
 
     Returns:
@@ -64,7 +64,7 @@ def noise_power_spectrum(
         power: The same, in HU^2 mm^2; its integral over the frequency plane (in 1/mm) is the variance of the noise.
 
     Raises:
-        ValueError: No patch fits.
+        ValueError: if no patch fits.
     """
     hu = np.asarray(hu, float)
     hu = hu[None] if hu.ndim == 2 else hu  # [slices, rows, columns]
@@ -74,16 +74,16 @@ def noise_power_spectrum(
     patches = [hu[box] for box in boxes if mask[box].all()]
     if not patches:
         raise ValueError(f"no {patch} x {patch} patch lies inside the image {hu.shape} and its mask; lower `patch`")
-    # 1. Remove a plane, least squares, which is the slow trend of the tissue.
+    # 1. Remove a plane by least squares, the slow trend of the tissue.
     y, x = np.indices((patch, patch)).reshape(2, -1) - (patch - 1) / 2
     plane = np.column_stack([np.ones(patch * patch), y, x])
     flat = np.reshape(patches, (len(patches), -1)).T  # [patch^2, patches]
     flat = flat - plane @ np.linalg.lstsq(plane, flat, rcond=None)[0]
-    # 2. Periodogram with a Hann window, scaled by the window's own power.
+    # 2. Periodogram with a Hann window, scaled by the window's power.
     hann = np.outer(np.hanning(patch + 1)[:-1], np.hanning(patch + 1)[:-1])
     spectrum = np.abs(np.fft.fft2(flat.T.reshape(-1, patch, patch) * hann)) ** 2
     power = spectrum.mean(0) * spacing_mm**2 / (hann**2).sum()
-    # 3. Rings one frequency step wide; the lowest went with the plane.
+    # 3. Rings one frequency step wide, without the lowest, which the plane removed.
     step = np.fft.fftfreq(patch, 1 / patch)
     ring = np.round(np.hypot(step[:, None], step[None, :])).astype(int)
     radial = np.bincount(ring.ravel(), power.ravel()) / np.bincount(ring.ravel())
@@ -94,40 +94,40 @@ def noise_power_spectrum(
 def nps_distance(
     image: ArrayLike, reference: ArrayLike, spacing_mm: float, mask: ArrayLike | None = None, patch: int = PATCH
 ) -> float:
-    """Mean over frequency of |10 log10 of the ratio of noise power|, in dB; 0 for equal texture, 3 for a factor of 2.
+    """Return the mean over frequency of |10 log10 of the ratio of noise power|, in dB; 0 for equal texture, 3 for a factor of 2.
 
-    Arguments as in `noise_power_spectrum`. Frequencies up to Nyquist weigh alike.
+    Arguments are those of `noise_power_spectrum`. All frequencies up to Nyquist have the same weight.
     """
     frequency, power = noise_power_spectrum(image, spacing_mm, mask, patch)
     _, expected = noise_power_spectrum(reference, spacing_mm, mask, patch)
     if not (power > 0).all() or not (expected > 0).all():
-        raise ValueError("one of the images has no noise at some frequency; a ratio of powers is not defined")
+        raise ValueError("one of the images has no noise at some frequency, where the ratio of powers is not defined")
     return float(np.mean(np.abs(10 * np.log10(power / expected))))
 
 
 def edge_mtf(
     hu: ArrayLike, distance_mm: ArrayLike, spacing_mm: float, reach_mm: float = 10.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Modulation transfer across an edge of known position, straight or round (the latter: ASTM E1695).
+    """Return the modulation transfer across an edge of known position, straight or round (the latter: ASTM E1695).
 
     Args:
         hu: Pixels, any shape, HU; two flat sides and an edge that crosses the pixel grid at varying phases.
         distance_mm: Same shape: signed distance of each pixel's centre to the edge, e.g. for a disc the distance to its
             centre minus its radius.
-        spacing_mm: Pixel side in mm; sets the width of the bins, a quarter of it.
-        reach_mm: Half-length of the profile; only pixels nearer to the edge count. The other structures and the noise
-            of the sides must not be in it.
+        spacing_mm: Pixel side in mm; the bins are a quarter of it wide.
+        reach_mm: Half-length of the profile; only pixels nearer to the edge are used. It must not include other
+            structures.
 
     Returns:
         frequency: In lp/cm, up to the Nyquist frequency of the pixels.
         mtf: Same shape, 1 at frequency 0.
 
     Raises:
-        ValueError: Empty bins (too few pixels near the edge) or no step between the sides.
+        ValueError: for empty bins (too few pixels near the edge), or no step between the sides.
     """
     hu, distance_mm = np.asarray(hu, float), np.asarray(distance_mm, float)
     if hu.shape != distance_mm.shape:
-        raise ValueError(f"distance_mm has shape {distance_mm.shape}, hu {hu.shape}; they must be equal")
+        raise ValueError(f"`distance_mm` must have the shape of `hu`, {hu.shape}, got {distance_mm.shape}")
     # 1. Edge spread: mean HU in fine bins of distance.
     width = spacing_mm / _SUPERSAMPLING
     half = int(reach_mm / width)
@@ -136,16 +136,16 @@ def edge_mtf(
     pixels = np.bincount(index[near], minlength=2 * half)
     if (pixels == 0).any():
         raise ValueError(
-            f"{np.count_nonzero(pixels == 0)} of {2 * half} bins within reach_mm={reach_mm} of the edge hold no pixel; "
-            "lower reach_mm or give a longer edge"
+            f"{np.count_nonzero(pixels == 0)} of {2 * half} bins within `reach_mm` = {reach_mm} of the edge hold no pixel; "
+            "lower `reach_mm` or give a longer edge"
         )
     profile = np.bincount(index[near], hu[near], 2 * half) / pixels
     # 2. Line spread, windowed; its area is the step.
     line = np.diff(profile)
     line = line * np.hanning(len(line) + 2)[1:-1]
     if not line.any():
-        raise ValueError("hu has no step at the edge")
-    # 3. Transfer, undoing the low pass of the bins and of the difference.
+        raise ValueError("`hu` must have a step at the edge, got none")
+    # 3. Transfer, corrected for the low pass of the bins and of the difference.
     mtf = np.abs(np.fft.rfft(line))
     mtf = mtf / mtf[0]
     frequency = np.fft.rfftfreq(len(line), width)  # 1/mm
@@ -157,7 +157,7 @@ def edge_mtf(
 def _difference(image: ArrayLike, reference: ArrayLike, mask: ArrayLike | None) -> np.ndarray:
     image, reference = np.asarray(image, float), np.asarray(reference, float)
     if image.shape != reference.shape:
-        raise ValueError(f"image has shape {image.shape}, reference {reference.shape}; they must be equal")
+        raise ValueError(f"`image` must have the shape of `reference`, {reference.shape}, got {image.shape}")
     difference = image - reference
     return difference if mask is None else difference[np.asarray(mask, bool)]
 
@@ -165,6 +165,6 @@ def _difference(image: ArrayLike, reference: ArrayLike, mask: ArrayLike | None) 
 def _windowed(image: ArrayLike, reference: ArrayLike, window_hu: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     low, high = window_hu
     if not low < high:
-        raise ValueError(f"window_hu={window_hu!r}: the first must be below the second (HU)")
-    _difference(image, reference, None)  # shapes
+        raise ValueError(f"`window_hu` must be (low, high) in HU, got {window_hu!r}")
+    _difference(image, reference, None)  # checks the shapes
     return np.clip(np.asarray(image, float), low, high), np.clip(np.asarray(reference, float), low, high)

@@ -1,4 +1,4 @@
-"""Whether a network draws its stride: a pattern that repeats, which no figure of texture sees."""
+"""Detect whether a network leaves a pattern of its stride, which no measure of texture shows."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ CHANCES = 20
 
 
 def folded_ratio(difference: np.ndarray, period: int = PERIOD, seed: int = 0) -> float:
-    """How far an image repeats itself every `period` pixels: about 1 for chance, above for a lattice.
+    """Measure how much an image repeats itself every `period` pixels: about 1 for chance, above for a lattice.
 
-    The image is cut into tiles, their mean has a standard deviation, and so have the means of the same tiles, each
-    rolled by a random number of pixels: the first over the mean of the second. Of a series the mean slice is looked at:
-    what stands in the same place of all slices, a couch or a rib, would otherwise count once for every slice.
+    The image is cut into tiles. The result is the standard deviation of the mean tile over the mean standard deviation
+    of mean tiles whose members are rolled by random numbers of pixels. For a series, the mean slice is used: what is at
+    the same position in all slices, a couch or a rib, would otherwise count once for every slice.
 
     Args:
         difference: (H, W) or (N, H, W), output minus input of slices, H and W of at least `period`.
         period: Side of a tile in pixels.
-        seed: Of the rolls.
+        seed: Seed of the rolls.
 
     Raises:
-        ValueError: if the image holds less than two tiles.
+        ValueError: if the image holds fewer than two tiles.
     """
     image = np.asarray(difference, np.float64)
     image = image.mean(0) if image.ndim == 3 else image
@@ -30,7 +30,7 @@ def folded_ratio(difference: np.ndarray, period: int = PERIOD, seed: int = 0) ->
     tiles = image.transpose(0, 2, 1, 3).reshape(-1, period, period)
     if len(tiles) < 2:
         raise ValueError(
-            f"difference has shape {np.shape(difference)}; legal is room for two tiles of {period} pixels."
+            f"`difference` must have room for two tiles of {period} pixels, got shape {np.shape(difference)}."
         )
     tiles = tiles - tiles.mean((1, 2), keepdims=True)
     draw = np.random.default_rng(seed)

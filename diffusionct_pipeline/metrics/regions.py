@@ -1,4 +1,4 @@
-"""Where texture is measured: tumours of a mask, and squares of other tissue. Every choice of regions is made here."""
+"""Choose the regions where texture is measured: tumours of a mask, and squares of other tissue."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 TUMOUR_PIXELS, SQUARES_A_SLICE = 48, 12  # as large as a tumour of 3 cm
-AROUND_PATIENT_HU = -950.0  # squares of a lower mean are air around the patient: lung has a mean above it
+AROUND_PATIENT_HU = -950.0  # squares of a lower mean are air around the patient, lung has a higher mean
 
 Square = tuple[slice, slice]  # rows, columns
 T = TypeVar("T")
 
 
 class Tissue(NamedTuple):
-    """What counts as one tissue.
+    """Define what counts as one tissue.
 
     Attributes:
-        lowest_hu, highest_hu: Between these lies the mean of a square.
-        highest_std_hu: The standard deviation of a square is at most this; lower it for homogeneous squares.
+        lowest_hu, highest_hu: Limits of the mean of a square.
+        highest_std_hu: Limit of the standard deviation of a square; lower it for homogeneous squares.
     """
 
     lowest_hu: float
@@ -27,7 +27,7 @@ class Tissue(NamedTuple):
     highest_std_hu: float = np.inf
 
     def holds(self, hu: np.ndarray) -> bool:
-        """Whether the pixels of a square, HU of any shape, are of this tissue."""
+        """Return whether the pixels of a square, HU of any shape, are of this tissue."""
         return bool(self.lowest_hu < hu.mean() < self.highest_hu and hu.std() <= self.highest_std_hu)
 
 
@@ -35,14 +35,14 @@ PATIENT = Tissue(AROUND_PATIENT_HU, np.inf)
 
 
 def grid_squares(shape: tuple[int, int], side: int) -> Iterator[Square]:
-    """Squares of `side` pixels that tile an image of (H, W) = `shape` from its first pixel on, row by row."""
+    """Yield squares of `side` pixels that tile an image of (H, W) = `shape` from its first pixel on, row by row."""
     for top in range(0, shape[0] - side + 1, side):
         for left in range(0, shape[1] - side + 1, side):
             yield np.s_[top : top + side, left : left + side]
 
 
 def square_mask(square: Square, shape: tuple[int, int]) -> np.ndarray:
-    """(H, W) = `shape` bool, True in the square."""
+    """Return a mask (H, W) = `shape`, True in the square."""
     mask = np.zeros(shape, bool)
     mask[square] = True
     return mask
@@ -51,11 +51,11 @@ def square_mask(square: Square, shape: tuple[int, int]) -> np.ndarray:
 def tissue_squares(
     hu: np.ndarray, side: int, tissues: Mapping[str, Tissue], avoid: np.ndarray | None = None
 ) -> dict[str, list[Square]]:
-    """Name of each tissue -> the squares of a grid that it fills.
+    """Return the name of each tissue -> the squares of a grid that it fills.
 
     Args:
         hu: (H, W) HU by which squares are chosen.
-        side: Of a square, in pixels.
+        side: Side of a square in pixels.
         tissues: Name -> `Tissue`.
         avoid: (H, W) bool; squares that hold any of it are left out.
     """
@@ -66,12 +66,12 @@ def tissue_squares(
 def square_regions(
     hu: np.ndarray, side: int, tissue: Tissue = PATIENT, avoid: np.ndarray | None = None
 ) -> list[np.ndarray]:
-    """(H, W) masks of the squares of a grid that lie in a tissue, or anywhere in the patient.
+    """Return masks (H, W) of the squares of a grid that lie in a tissue, or anywhere in the patient.
 
     Args:
         hu: (H, W) HU by which squares are chosen.
-        side: Of a square, in pixels.
-        tissue: Which squares count.
+        side: Side of a square in pixels.
+        tissue: The tissue of the squares.
         avoid: (H, W) bool; squares that hold any of it are left out.
     """
     (squares,) = tissue_squares(hu, side, {"": tissue}, avoid).values()
@@ -79,26 +79,26 @@ def square_regions(
 
 
 def tumour_sized_squares(hu: np.ndarray, avoid: np.ndarray | None = None) -> list[np.ndarray]:
-    """(H, W) masks of some squares of a slice without tumours, as large as one, evenly spread over the patient."""
+    """Return masks (H, W) of some tumour-sized squares of a slice, evenly spread over the patient."""
     return spread(square_regions(hu, TUMOUR_PIXELS, avoid=avoid), SQUARES_A_SLICE)
 
 
 def tumour_masks(labels: np.ndarray, fewest_pixels: int = 1) -> list[np.ndarray]:
-    """(H, W) masks of the labels above 0 of (H, W) integers, in ascending order, that have at least `fewest_pixels`."""
+    """Return masks (H, W) of the labels above 0 of (H, W) integers, ascending, that have at least `fewest_pixels`."""
     masks = [labels == label for label in np.unique(labels[labels > 0])]
     return [mask for mask in masks if np.count_nonzero(mask) >= fewest_pixels]
 
 
 def every_nth(items: Sequence[T], count: int) -> list[T]:
-    """At most `count` items at equal distances, from the first on: the last ones may be passed over."""
+    """Return at most `count` items at equal distances from the first on, possibly without the last ones."""
     return list(items[:: max(len(items) // count, 1)][:count])
 
 
 def first_to_last(items: Sequence[T], count: int) -> list[T]:
-    """`count` items, evenly spread from the first to the last; items repeat where there are fewer."""
+    """Return `count` items, evenly spread from the first to the last; items repeat if there are fewer."""
     return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:
-    """At most `count` items, evenly spread from the first to the last, none of them twice."""
+    """Return at most `count` items, evenly spread from the first to the last, none of them twice."""
     return first_to_last(items, min(count, len(items))) if len(items) else []

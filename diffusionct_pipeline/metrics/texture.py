@@ -1,4 +1,4 @@
-"""Ten quick texture and histogram figures of a region: enough to watch training and to show at a glance.
+"""Compute ten fast texture and histogram figures of a region, to monitor training and for an overview.
 
 The full set of 1,401 features is in `diffusionct_pipeline.radiomics`.
 """
@@ -14,16 +14,16 @@ from skimage.feature import graycomatrix, graycoprops
 
 from .agreement import ccc, reproducible_fraction
 
-GREY_LIMITS_HU = (-1000.0, 400.0)  # fixed for source and target, or their scales would differ
+GREY_LIMITS_HU = (-1000.0, 400.0)  # fixed, as the scales of source and target would differ otherwise
 LEVELS = 64
-FEWEST_PIXELS = 16  # of a region: below, the figures are those of chance
+FEWEST_PIXELS = 16  # of a region: with fewer, the figures are due to chance
 GLCM_FIGURES = ("contrast", "dissimilarity", "homogeneity", "energy", "correlation", "entropy")
 TEXTURE_FIGURES = ("std", "mad", "p90-p10", "laplacian_std", *(f"glcm_{name}" for name in GLCM_FIGURES))
 
 
 @dataclass(frozen=True, eq=False)
 class TextureAgreement:
-    """Figures of the same R regions in two images, F = `TEXTURE_FIGURES`.
+    """Hold the figures of the same R regions in two images, F = `TEXTURE_FIGURES`.
 
     Attributes:
         output, target: (R, F).
@@ -34,20 +34,20 @@ class TextureAgreement:
 
     @property
     def mean_ccc(self) -> float:
-        """Concordance of each figure over the regions, mean over the figures."""
-        return float(ccc(self.output, self.target).mean())
+        """Return the concordance of each figure over the regions, mean over the figures."""
+        return float(np.mean(ccc(self.output, self.target)))
 
     @property
     def reproducible(self) -> float:
-        """Share of figures, 0 to 1, whose relative error is below `agreement.REPRODUCIBLE`."""
+        """Return the share of figures, 0 to 1, whose relative error is below `agreement.REPRODUCIBLE`."""
         return reproducible_fraction(self.output, self.target)
 
 
 def texture_agreement(images: Iterable[tuple[np.ndarray, np.ndarray, list[np.ndarray]]]) -> TextureAgreement:
-    """Agreement over all regions of (output, target, masks): two (H, W) in HU and (H, W) boolean masks.
+    """Measure the agreement over all regions of (output, target, masks): two (H, W) in HU and (H, W) boolean masks.
 
     Raises:
-        ValueError: for a mask that is too small, or no mask at all.
+        ValueError: for a mask that is too small, or if there is no mask.
     """
     images = list(images)
     output = texture_table((output, mask) for output, _, masks in images for mask in masks)
@@ -56,19 +56,19 @@ def texture_agreement(images: Iterable[tuple[np.ndarray, np.ndarray, list[np.nda
 
 
 def texture_table(regions: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """(R, F) `TEXTURE_FIGURES` of R regions, each (H, W) in HU with its (H, W) boolean mask.
+    """Return the `TEXTURE_FIGURES` (R, F) of R regions, each (H, W) in HU with its (H, W) boolean mask.
 
     Raises:
-        ValueError: for a mask that is too small, or no region at all.
+        ValueError: for a mask that is too small, or if there is no region.
     """
     rows = [list(texture_figures(hu, mask).values()) for hu, mask in regions]
     if not rows:
-        raise ValueError("regions is empty; texture is measured in at least one.")
+        raise ValueError("`regions` must hold at least one region, got none.")
     return np.array(rows)
 
 
 def texture_figures(hu: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """Texture of one region.
+    """Measure the texture of one region.
 
     Args:
         hu: (H, W) array in HU.
@@ -83,7 +83,7 @@ def texture_figures(hu: np.ndarray, mask: np.ndarray) -> dict[str, float]:
         ValueError: if the mask is too small.
     """
     if np.count_nonzero(mask) < FEWEST_PIXELS:
-        raise ValueError(f"the region has {np.count_nonzero(mask)} pixels; texture needs at least {FEWEST_PIXELS}.")
+        raise ValueError(f"`mask` must have at least {FEWEST_PIXELS} pixels, got {np.count_nonzero(mask)}.")
     rows, columns = np.nonzero(mask)
     box = np.s_[max(rows.min() - 1, 0) : rows.max() + 2, max(columns.min() - 1, 0) : columns.max() + 2]
     hu, mask = np.asarray(hu, np.float64)[box], np.asarray(mask, bool)[box]
@@ -96,7 +96,7 @@ def texture_figures(hu: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     ]
     low, high = GREY_LIMITS_HU
     grey = np.clip((hu - low) / (high - low) * LEVELS, 0, LEVELS - 1).astype(np.uint8)
-    grey[~mask] = LEVELS  # counted apart, then dropped
+    grey[~mask] = LEVELS  # counted separately, then dropped
     angles = [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4]
     counts = graycomatrix(grey, [1], angles, LEVELS + 1, symmetric=True)[:LEVELS, :LEVELS].astype(float)
     glcm = counts / np.maximum(counts.sum((0, 1)), 1)

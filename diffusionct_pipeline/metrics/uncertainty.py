@@ -1,9 +1,9 @@
-"""Intervals of features over samples of the same image, and how often they hold the true value.
+"""Compute intervals of features over samples of the same image, and how often they cover the true value.
 
-Percentiles are those of Weibull: p is taken at rank p (K + 1) of K sorted samples, between ranks by a straight line. If
-the truth is one more draw from where the samples come from, it lies below rank r with probability r / (K + 1), so 5 to
-95 % covers it in about 90 % of cases. The usual estimator, at rank 1 + p (K - 1), covers 81 % with K = 20. Both ends
-are ranks of samples only with K of 19 or more; this asks for 20.
+Percentiles are Weibull's: p is at rank p (K + 1) of K sorted samples, with linear interpolation between ranks. If the
+truth is one more draw from the distribution of the samples, it lies below rank r with probability r / (K + 1), so that 5
+to 95 % covers it in about 90 % of cases. The usual estimator, at rank 1 + p (K - 1), covers 81 % with K = 20. Both ends
+are within the ranks only for K of at least 19; 20 are required here.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from ..radiomics import FEATURE_CLASSES, feature_class
 from .agreement import ALL
 
 LEVEL = 0.9  # 5 to 95 %
-WIDENING = (
-    2.2  # of intervals about their median: what validation tumours needed, benchmarks/ablation.py --split validation
-)
-_ROUNDING = 1e-12  # relative, by which equal features may differ
+# Of intervals about their median, as needed on validation tumours (benchmarks/ablation.py --split validation).
+WIDENING = 2.2
+_ROUNDING = 1e-12  # relative difference of features that count as equal
 
 
 @dataclass(frozen=True)
 class ClassCoverage:
-    """Intervals of one feature class.
+    """Describe the intervals of one feature class.
 
     Attributes:
-        features: Features of the class.
-        pairs: (tumour, feature) pairs that have an interval and a true value.
+        features: Number of features of the class.
+        pairs: Number of (tumour, feature) pairs that have an interval and a true value.
         undefined: Share of all pairs that lack one of them.
-        covered: Share of `pairs` whose interval holds the true value, NaN without any.
-        median_width: Of the intervals, relative to the true value; over pairs where that is not 0, NaN without any.
+        covered: Share of `pairs` whose interval covers the true value, NaN without any.
+        median_width: Median width of the intervals relative to the true value, over pairs where that is not 0; NaN
+            without any.
     """
 
     features: int
@@ -45,28 +45,28 @@ class ClassCoverage:
 
 
 def fewest_samples(level: float = LEVEL) -> int:
-    """Number of samples that an interval needs: 20 for 90 %."""
+    """Return the number of samples that an interval needs: 20 for 90 %."""
     return math.ceil(round(2 / (1 - level), 6))
 
 
 def sample_intervals(
     samples: ArrayLike, level: float = LEVEL, widening: float = 1.0, least: ArrayLike = -np.inf
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Central intervals over samples.
+    """Return central intervals over samples.
 
     Args:
-        samples: (K, ...), of anything; NaN is undefined.
-        level: Share of draws that an interval shall hold, in (0, 1).
-        widening: Both ends' distances from the median are multiplied by this: a model errs in more than it samples, so
-            that the intervals over samples alone hold the truth less often than `level`.
-        least: The least value that there can be, (...) or one for all: no end lies below it, however much widened. Of
-            features: `radiomics.least_value`.
+        samples: (K, ...) of any quantity; NaN is undefined.
+        level: Share of draws that an interval is to cover, in (0, 1).
+        widening: Factor on both ends' distances from the median: a model has more errors than it samples, so that
+            intervals over samples alone cover the truth less often than `level`.
+        least: The lowest possible value, (...) or one for all: no end lies below it. For features:
+            `radiomics.least_value`.
 
     Returns:
         Lower and upper ends, (...); NaN where any sample is undefined.
 
     Raises:
-        ValueError: K is below `fewest_samples(level)`.
+        ValueError: if K is below `fewest_samples(level)`.
     """
     samples = np.asarray(samples, float)
     require_samples(len(samples), level)
@@ -79,9 +79,9 @@ def sample_intervals(
 
 
 def needed_widening(samples: ArrayLike, truth: ArrayLike, level: float = LEVEL) -> np.ndarray:
-    """The least `widening` with which each interval holds the true value, (...); NaN where anything is undefined.
+    """Return the smallest `widening` with which each interval covers the true value, (...); NaN where anything is undefined.
 
-    Its quantile at `level` over held-out pairs is what makes intervals of new pairs hold the truth as often (split
+    With its quantile at `level` over held-out pairs, intervals of new pairs cover the truth as often as `level` (split
     conformal prediction; Angelopoulos and Bates 2023, section 2.2).
     """
     low, high = sample_intervals(samples, level)
@@ -92,20 +92,20 @@ def needed_widening(samples: ArrayLike, truth: ArrayLike, level: float = LEVEL) 
 
 
 def require_samples(count: int, level: float = LEVEL) -> None:
-    """Raise ValueError if so many samples are too few for an interval."""
+    """Raise ValueError if there are too few samples for an interval."""
     if count < fewest_samples(level):
-        raise ValueError(f"{count} samples are too few for intervals of {level:.0%}; they need {fewest_samples(level)}")
+        raise ValueError(f"intervals of {level:.0%} need at least {fewest_samples(level)} samples, got {count}")
 
 
 def covers(low: ArrayLike, high: ArrayLike, truth: ArrayLike) -> np.ndarray:
-    """Whether each interval holds the true value, ends and rounding included; False where anything is undefined."""
+    """Return whether each interval covers the true value, including its ends; False where anything is undefined."""
     low, high, truth = (np.asarray(values, float) for values in (low, high, truth))
     slack = _ROUNDING * np.abs(truth)
     return (low - slack <= truth) & (truth <= high + slack)
 
 
 def relative_width(low: ArrayLike, high: ArrayLike, truth: ArrayLike) -> np.ndarray:
-    """(high - low) / |truth|; NaN where the truth is 0 or anything is undefined."""
+    """Return (high - low) / |truth|; NaN where the truth is 0 or anything is undefined."""
     truth = np.asarray(truth, float)
     return (np.asarray(high, float) - np.asarray(low, float)) / np.where(truth == 0, np.nan, np.abs(truth))
 
@@ -113,7 +113,7 @@ def relative_width(low: ArrayLike, high: ArrayLike, truth: ArrayLike) -> np.ndar
 def coverage_by_class(
     low: ArrayLike, high: ArrayLike, truth: ArrayLike, names: Sequence[str]
 ) -> dict[str, ClassCoverage]:
-    """Coverage and width of every class present in `names`, and of all features together under "all".
+    """Return coverage and width of every class present in `names`, and of all features together under "all".
 
     Args:
         low, high: (tumours, features), from `sample_intervals`.
@@ -121,13 +121,13 @@ def coverage_by_class(
         names: Names of the features.
 
     Raises:
-        ValueError: Shapes and names do not fit each other.
+        ValueError: if shapes and names do not match.
     """
     low, high, truth = (np.asarray(values, float) for values in (low, high, truth))
     if not low.shape == high.shape == truth.shape or truth.ndim != 2 or truth.shape[1] != len(names):
         raise ValueError(
-            f"low, high and truth have shapes {low.shape}, {high.shape} and {truth.shape}; all must be "
-            f"(tumours, {len(names)}), one column per name"
+            f"`low`, `high` and `truth` must be (tumours, {len(names)}), one column per name, got shapes "
+            f"{low.shape}, {high.shape} and {truth.shape}"
         )
     defined = np.isfinite(low) & np.isfinite(high) & np.isfinite(truth)
     held, width = covers(low, high, truth), relative_width(low, high, truth)

@@ -1,4 +1,4 @@
-"""The networks; none of them knows HU or DICOM. Beside the paper's two, `texture` holds what goes beyond it."""
+"""Define the networks, which know neither HU nor DICOM: the paper's two here, those that go beyond it in `texture`."""
 
 from .autoencoder_resnet18 import AutoencoderResNet18
 from .conditional_unet_1d import ConditionalUNet1DModel

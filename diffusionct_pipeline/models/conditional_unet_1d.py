@@ -1,30 +1,29 @@
-"""Phase two: the denoiser of the conditional latent DDPM, p(Z_B | Z_A)."""
+"""Define phase two of Selim et al. 2023: the denoiser of the conditional latent DDPM, p(Z_B | Z_A)."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.unets.unet_1d import UNet1DOutput
 from torch import nn
 
+from .network import Network
 
-class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
-    r"""1-D U-Net that predicts the noise in Z_B given Z_A (Selim et al. 2023).
 
-    Every residual block sees the time step. There is no positional table, so any length L works.
+class ConditionalUNet1DModel(Network):
+    r"""Predict the noise in Z_B given Z_A with a 1-D U-Net (Selim et al. 2023).
+
+    Every residual block receives the time step. There is no positional embedding, so any length L works.
 
     Args:
         latent_channels: C of the latent (B, C, L).
         block_out_channels: Widths at L, L / 2, L / 4, ...; multiples of `norm_groups` and `head_channels`.
         layers_per_block: Residual blocks at every length, on the way down and on the way up.
-        head_channels: Channels of an attention head; attention is left out at the full length.
+        head_channels: Channels of an attention head; there is no attention at the full length.
         norm_groups: Groups of every GroupNorm.
     """
-
-    config_name = "config.json"
 
     @register_to_config
     def __init__(
@@ -64,6 +63,7 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
         self.norm_out = nn.GroupNorm(norm_groups, width + widths.pop())
         self.conv_out = nn.Conv1d(self.norm_out.num_channels, latent_channels, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
+        assert self.conv_out.bias is not None
         nn.init.zeros_(self.conv_out.bias)
 
     def forward(
@@ -73,11 +73,11 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
         latent_a: torch.Tensor,
         return_dict: bool = True,
     ) -> UNet1DOutput | tuple[torch.Tensor]:
-        """Predict what the scheduler asks for (noise, v or Z_B).
+        """Predict what the scheduler's `prediction_type` asks for (noise, v or Z_B).
 
         Args:
             sample: Noisy Z_B, (B, C, L), normalized per channel.
-            timestep: Whole number, or tensor of shape () or (B,).
+            timestep: Integer, or tensor of shape () or (B,).
             latent_a: Z_A, (B, C, L), normalized.
             return_dict: Whether to return a `UNet1DOutput` rather than a tuple.
 
@@ -96,7 +96,7 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
         for level, layers in enumerate(self.down_blocks):
             if level:
                 hidden = F.avg_pool1d(hidden, 2)
-            for layer in layers:
+            for layer in layers.children():
                 hidden = layer(hidden, embedding)
                 skips.append(hidden)
         for layer in self.mid_block:
@@ -104,7 +104,7 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
         for level, layers in enumerate(self.up_blocks):
             if level:
                 hidden = F.interpolate(hidden, scale_factor=2.0, mode="nearest")
-            for layer in layers:
+            for layer in layers.children():
                 hidden = layer(torch.cat([hidden, skips.pop()], 1), embedding)
         hidden = torch.cat([hidden, skips.pop()], 1)
         predicted = self.conv_out(F.silu(self.norm_out(hidden)))[..., :length]  # [B,C,L]
@@ -112,7 +112,7 @@ class ConditionalUNet1DModel(ModelMixin, ConfigMixin):
 
 
 class Layer1D(nn.Module):
-    """A residual block modulated by time, and self-attention where `head_channels` is not 0."""
+    """Apply a residual block modulated by time, and self-attention unless `head_channels` is 0."""
 
     def __init__(
         self, in_channels: int, out_channels: int, embedding_channels: int, head_channels: int, norm_groups: int

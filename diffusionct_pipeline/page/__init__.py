@@ -1,1 +1,1 @@
-"""Before and after as a page: one HTML file that holds its slices and loads nothing."""
+"""Write before and after as a page: one HTML file that contains its slices and loads nothing."""

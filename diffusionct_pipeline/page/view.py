@@ -1,4 +1,4 @@
-"""What a viewer is told of a series, and which of its slices it is shown."""
+"""Describe a series for a viewer, and choose the slices to show."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy as np
 from ..metrics.regions import spread
 
 MOST_SLICES = 12
-MOST_PIXELS = MOST_SLICES * 512 * 512  # of a page, before and after: some 9 MB as base64 of what gzip leaves of noise
+MOST_PIXELS = MOST_SLICES * 512 * 512  # of a page, before and after: some 9 MB as base64, as noise hardly compresses
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A series as a viewer shows it, without its pixels. Nothing in it names a patient, a path or a date.
+    """Describe a series for a viewer, without its pixels. Nothing in it identifies a patient, a path or a date.
 
     Attributes:
-        slices: How many the series has.
-        indices: Of those that are shown.
+        slices: Number of slices of the series.
+        indices: Indices of the shown slices.
         shape: (rows, columns).
         spacing_mm: Side of a pixel.
-        kernels: Of source and result, as far as they look like the name of a kernel.
+        kernels: Kernels of source and result, as far as they look like the name of a kernel.
         facts: Short statements about the result.
-        missed: Whether the result was measured not to have the kernel that was asked for.
+        missed: Whether the result was measured not to have the requested kernel.
     """
 
     slices: int
@@ -36,7 +36,7 @@ class View:
     missed: bool
 
     def to_json(self) -> dict[str, Any]:
-        """What `viewer.js` wants to know, but for the pixels."""
+        """Return the data for `viewer.js`, except the pixels."""
         return {
             "count": len(self.indices), "slices": self.slices, "numbers": [index + 1 for index in self.indices],
             "rows": self.shape[0], "columns": self.shape[1], "spacing_mm": self.spacing_mm, "kernels": list(self.kernels),
@@ -44,11 +44,11 @@ class View:
 
 
 def shown_indices(count: int, shape: tuple[int, int]) -> list[int]:
-    """Indices of up to `MOST_SLICES` of `count` slices (rows, columns), evenly spread; fewer if they are large."""
+    """Return the indices of up to `MOST_SLICES` of `count` slices (rows, columns), evenly spread; fewer if they are large."""
     rows, columns = shape
     return spread(range(count), max(1, min(MOST_SLICES, MOST_PIXELS // (rows * columns))))
 
 
 def whole_hu(hu: np.ndarray) -> np.ndarray:
-    """HU of any shape -> rounded to int16, little-endian; what lies beyond is cut off."""
+    """Round HU of any shape to little-endian int16; values beyond are clipped."""
     return np.rint(hu).clip(-32768, 32767).astype("<i2")

@@ -1,1 +1,1 @@
-"""What physics says of a scan: the kernels by name with their MTF, and noise as a field in space."""
+"""Model the physics of a scan: kernels by name with their MTF, and noise as a field in space."""

@@ -1,7 +1,7 @@
-"""Reconstruction kernels as modulation transfer functions (MTF).
+"""Describe reconstruction kernels by modulation transfer functions (MTF).
 
 A kernel is described by four numbers, all in line pairs per cm (lp/cm) except the boost. The table with its sources is
-`data/kernels.json`; read the `confidence` of an entry before you rely on it.
+`data/kernels.json`; check the `confidence` of an entry before you rely on it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import torch
 
 @dataclass(frozen=True)
 class Kernel:
-    """Shape of one reconstruction kernel.
+    """Describe the shape of one reconstruction kernel.
 
     Attributes:
         name: Name as in ConvolutionKernel (0018,1210).
         mtf50, mtf10: Frequencies in lp/cm at which the MTF falls to .5 and .1.
         boost: Relative height of the mid-frequency enhancement, 0 for none.
         boost_peak: Frequency in lp/cm at which the enhancement is highest.
-        manufacturer: Vendor of the kernel this one stands for.
+        manufacturer: Vendor of the kernel.
         confidence: "measured", "interpolated" or "from memory, unverified".
-        source: Where the numbers come from.
+        source: Source of the numbers.
     """
 
     name: str
@@ -52,21 +52,21 @@ class Kernel:
             )
 
     def enhancement(self, frequency_lp_cm: float) -> float:
-        """1 + boost * g(f): unity at zero frequency, 1 + boost at `boost_peak`."""
+        """Return 1 + boost * g(f): 1 at frequency 0, 1 + boost at `boost_peak`."""
         square = (frequency_lp_cm / self.boost_peak) ** 2
         return 1 + self.boost * square * math.exp(1 - square)
 
     def roll_off(self) -> tuple[float, float]:
-        """(f0 in lp/cm, p) of exp(-(f / f0)^p), closed form, so that mtf50 and mtf10 are hit exactly."""
+        """Return f0 in lp/cm and p of exp(-(f / f0)^p), in closed form, so that mtf50 and mtf10 are met exactly."""
         decay50 = math.log(2 * self.enhancement(self.mtf50))
         decay10 = math.log(10 * self.enhancement(self.mtf10))
         power = math.log(decay10 / decay50) / math.log(self.mtf10 / self.mtf50)
         return self.mtf50 / decay50 ** (1 / power), power
 
     def jittered(self, fraction: float, generator: torch.Generator) -> Kernel:
-        """A neighbour of this kernel: both frequencies scaled by one factor in [1 - fraction, 1 + fraction].
+        """Return a neighbour of this kernel: all frequencies scaled by one factor in [1 - fraction, 1 + fraction].
 
-        One factor, because a vendor's kernel family is close to one curve at different scales.
+        It is one factor, as a vendor's kernel family is close to one curve at different scales.
         """
         if not 0 <= fraction < 1:
             raise ValueError(f"`kernel_jitter` must be at least 0 and below 1, got {fraction}")
@@ -84,21 +84,21 @@ def _load_table() -> Mapping[str, Kernel]:
 
 
 KERNELS = _load_table()
-# Family and index of a Siemens kernel; slice mode and iterative level do not count.
+# Family and index of a Siemens kernel, without slice mode and iterative level.
 SIEMENS_NAME = re.compile(r"([A-Z][a-z]?)(\d{2})[a-z]?(?:[_\\]\d)?")
 
 
 def find_kernel(name: str) -> Kernel | None:
-    """Look a kernel up by its name in the table or as scanners write it.
+    """Look up a kernel by its name in the table or as scanners write it.
 
-    Siemens names consist of family, index and suffixes ("Br40d", "Br40f_3", "B31f"): suffixes are ignored, and an index between two
-    of the family's in the table is interpolated. Those of GE have none of the table's prefix ("STANDARD").
+    Siemens names consist of family, index and suffixes ("Br40d", "Br40f_3", "B31f"): suffixes are ignored, and an index between
+    two of the family's in the table is interpolated. GE's names lack the table's prefix ("STANDARD").
 
     Args:
         name: Any text, such as the value of ConvolutionKernel (0018,1210).
 
     Returns:
-        None where the table says nothing about it.
+        The kernel, or None if the table does not cover it.
     """
     name = name.strip()
     for known in (name, f"GE_{name.upper()}"):
@@ -117,14 +117,24 @@ def find_kernel(name: str) -> Kernel | None:
         return None
     below, above = family[max(lower)], family[min(upper)]
     share = (index - max(lower)) / (min(upper) - max(lower))
-    between = lambda field: (1 - share) * getattr(below, field) + share * getattr(above, field)  # noqa: E731
-    numbers = {field: between(field) for field in ("mtf50", "mtf10", "boost", "boost_peak")}
-    source = f"between {below.name} and {above.name}"
-    return Kernel(name, **numbers, manufacturer=below.manufacturer, confidence="interpolated", source=source)
+
+    def between(low: float, high: float) -> float:
+        return (1 - share) * low + share * high
+
+    return Kernel(
+        name,
+        mtf50=between(below.mtf50, above.mtf50),
+        mtf10=between(below.mtf10, above.mtf10),
+        boost=between(below.boost, above.boost),
+        boost_peak=between(below.boost_peak, above.boost_peak),
+        manufacturer=below.manufacturer,
+        confidence="interpolated",
+        source=f"between {below.name} and {above.name}",
+    )
 
 
 def get_kernel(kernel: Kernel | str) -> Kernel:
-    """Return a `Kernel` for a name, see `find_kernel`; a `Kernel` passes through.
+    """Return a `Kernel` for a name, see `find_kernel`; a `Kernel` is returned as it is.
 
     Raises:
         ValueError: for a name that the table does not cover; the message lists the known ones.
@@ -161,10 +171,10 @@ def transfer(
     boost: torch.Tensor | float,
     boost_peak: torch.Tensor | float,
 ) -> torch.Tensor:
-    """The law of all kernels, (1 + boost g(f)) exp(-(f / f0)^power) with g(f) = s exp(1 - s), s = (f / boost_peak)^2.
+    """Evaluate the law of all kernels, (1 + boost g(f)) exp(-(f / f0)^power) with g(f) = s exp(1 - s), s = (f / boost_peak)^2.
 
     Args:
-        frequency_lp_cm: Frequencies, any shape that the others broadcast with.
+        frequency_lp_cm: Frequencies, of any shape that the others broadcast with.
         f0, power: Roll-off, see `Kernel.roll_off`; f0 in lp/cm.
         boost, boost_peak: Enhancement, see `Kernel`; the peak in lp/cm.
     """

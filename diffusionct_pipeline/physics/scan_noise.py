@@ -1,8 +1,7 @@
-"""Noise of a scan: white in a slice, correlated between slices as far as their profiles overlap.
+"""Generate the noise of a scan: white within a slice, correlated between slices as far as their profiles overlap.
 
-A field over x, y and z that depends on a seed and a position only, so that a slice gets the same noise alone, in a
-folder, in any order and in any batch; neither does texture flicker from slice to slice, nor does one pattern stand in
-all of them.
+The noise is a field over x, y and z that depends only on a seed and a position, so that a slice gets the same noise alone,
+in a folder, in any order and in any batch; texture neither flickers from slice to slice nor repeats in all of them.
 """
 
 from __future__ import annotations
@@ -18,27 +17,27 @@ from ..utils.seeds import derive_seed
 # Gaussian profile, full width at half maximum in units of the thickness: correlations of .75 half a thickness apart and
 # .32 one apart. Three real series have .72 (half a thickness), .37 and .38 (one), by benchmarks/series.py.
 PROFILE_WIDTH = 1.1
-PLANE_DISTANCE = 0.5  # of the planes that slices are a weighted sum of, in units of the thickness
+PLANE_DISTANCE = 0.5  # between the planes of which slices are a weighted sum, in units of the thickness
 PROFILE_REACH = 3.0  # standard deviations
 UNKNOWN_THICKNESS_MM = 1.0
-POSITION_DIGITS = 3  # micrometres: the same place reads -340.2 in one file and -340.20001 in another
+POSITION_DIGITS = 3  # micrometres: the same position is -340.2 in one file and -340.20001 in another
 
 
 def scan_position(position_mm: float) -> float:
-    """A position or distance in mm as the noise sees it, rounded to `POSITION_DIGITS`; never -0."""
+    """Return a position or distance in mm for the noise, rounded to `POSITION_DIGITS`; never -0."""
     return round(position_mm, POSITION_DIGITS) + 0.0
 
 
 def scan_noise(
     shape: Sequence[int], seed: int, position_mm: float = 0.0, thickness_mm: float | None = None
 ) -> torch.Tensor:
-    """Noise of one slice.
+    """Return the noise of one slice.
 
     Args:
-        shape: Of the slice, or of its latent.
-        seed: Of the scan.
-        position_mm: Along the normal of the slices.
-        thickness_mm: The same for all slices of a scan; None where it is not known, for 1 mm.
+        shape: Shape of the slice, or of its latent.
+        seed: Seed of the scan.
+        position_mm: Position along the normal of the slices.
+        thickness_mm: Slice thickness, the same for all slices of a scan; None for 1 mm where it is not known.
 
     Returns:
         float32 tensor on the CPU, independent standard normal values.
@@ -55,7 +54,7 @@ def scan_noise(
     return total / math.sqrt(sum(weight**2 for weight in weights))
 
 
-@lru_cache(maxsize=16)  # those of a slice and its latent: all but one or two are also those of the next slice
+@lru_cache(maxsize=16)  # the planes of a slice and its latent, of which the next slice shares all but one or two
 def _plane(shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """White noise of one plane; not to be changed in place."""
+    """Return the white noise of one plane; it must not be changed in place."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

@@ -1,1 +1,1 @@
-"""Tables, figures and pictures."""
+"""Make tables, figures and pictures."""

@@ -1,4 +1,4 @@
-"""Where the pictures of a slice look closely: the square that holds most lung, and the one that holds most soft tissue."""
+"""Choose the crops of a slice's pictures: the square that holds most lung, and the one that holds most soft tissue."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from ..image_processor import PREVIEW_WINDOW_HU
 
 CROP_PIXELS = 96  # side of a square: 66 mm at .7 mm
-LEAST_SHARE = 0.25  # of a square that is tissue; in noisy air a sixth of the pixels may have the HU of lung
+LEAST_SHARE = 0.25  # of a square that must be tissue; in noisy air a sixth of the pixels may have the HU of lung
 
 
 class CropKind(NamedTuple):
-    """What a crop is to show.
+    """Define what a crop shows.
 
     Attributes:
-        name: Of the tissue.
-        tissue_hu: Lowest and highest HU of the pixels that are it.
-        window_hu: Lowest and highest HU that are shown apart.
+        name: Name of the tissue.
+        tissue_hu: Lowest and highest HU of the tissue.
+        window_hu: Lowest and highest HU of the window.
     """
 
     name: str
@@ -33,16 +33,17 @@ CROP_KINDS = (
 
 
 def find_crops(hu: np.ndarray) -> list[tuple[CropKind, tuple[int, int]]]:
-    """Find the squares of `CROP_PIXELS` that hold most pixels of each tissue, the first one of several equals.
+    """Find the squares of `CROP_PIXELS` that hold most pixels of each tissue, the first of several equal ones.
 
     Args:
         hu: (H, W) slice in HU.
 
     Returns:
         Each kind with (top, left) of its square in pixels. A kind that fills less than `LEAST_SHARE` of every square is
-        left out, and so is every kind where the slice is smaller than a square.
+        left out, and so are all kinds if the slice is smaller than a square.
     """
-    found, side = [], CROP_PIXELS
+    side = CROP_PIXELS
+    found: list[tuple[CropKind, tuple[int, int]]] = []
     if min(hu.shape) < side:
         return found
     for kind in CROP_KINDS:

@@ -1,4 +1,4 @@
-"""Pictures for looking at, never for measuring: fixed windows, a scale bar, a colour bar; the same bytes every time."""
+"""Draw pictures for viewing, not for measuring: fixed windows, a scale bar, a colour bar; the same bytes every time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 DIFFERENCE_HU = 300.0  # sharp minus soft noise has a standard deviation of 50 to 100 HU
-SPREAD_HU = 100.0  # of samples: the noise of a sharp kernel, where all of it is drawn anew
+SPREAD_HU = 100.0  # of samples: the noise of a sharp kernel if all of it is synthesized
 BAR_MM = (100, 50, 20, 10, 5)  # lengths of a scale bar; the longest that takes up to a third of the width
 INK, PAPER = "#e8e8e8", "#101014"
 ACCENT, ALARM = "#ffb000", "#ff7a6b"
@@ -30,6 +30,7 @@ CROP_COLOURS = {"lung": ACCENT, "soft tissue": "#7fb3d5"}
 CROP_SCALE = 3  # pixels of the picture along a pixel of a crop
 DPI = 120
 SPECTRUM_PATCH = 32  # pixels: rings of .4 lp/cm at .7 mm, and small enough for the region around a tumour
+PADDING = {"w_pad": 0.05, "h_pad": 0.05, "wspace": 0.01, "hspace": 0.01}  # of panels
 
 
 def preview_png(
@@ -40,21 +41,21 @@ def preview_png(
     spread_hu: np.ndarray | None = None,
     warning: str = "",
 ) -> bytes:
-    """Input, output and their difference side by side, how far samples of the output spread, and crops without resampling.
+    """Draw input, output and their difference side by side, the spread of samples of the output, and crops without resampling.
 
     Args:
         before_hu, after_hu: (H, W) arrays in HU.
         spacing_mm: Side of a pixel.
         title: Line above the panels.
         spread_hu: (H, W) standard deviation over samples of the output, in HU; None for no such panel.
-        warning: What is wrong with the output, "" for nothing; it stands under the title.
+        warning: What is wrong with the output, shown under the title; "" for nothing.
 
     Returns:
-        Bytes of a PNG. Below the panels are the squares of `find_crops` before and after, each pixel of them
+        Bytes of a PNG. Below the panels are the squares of `find_crops` before and after, each of their pixels
         `CROP_SCALE` pixels wide and high.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ImportError: if matplotlib is not installed.
     """
     height, width = before_hu.shape
     figure, axes = panels(1, 3 if spread_hu is None else 4, aspect=0.92 * height / width, title=title, warning=warning)
@@ -77,7 +78,7 @@ def preview_png(
 def comparison_png(
     images: dict[str, np.ndarray], box: tuple[int, int, int, int], spacing_mm: float, title: str = ""
 ) -> bytes:
-    """Whole slices above, one region of them magnified below; below that its difference from the target and spectra.
+    """Draw whole slices above one magnified region, with its difference from the target and its spectra below.
 
     Args:
         images: Dict of name -> (H, W) array in HU: input, output and target.
@@ -89,7 +90,7 @@ def comparison_png(
         Bytes of a PNG.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ImportError: if matplotlib is not installed.
     """
     top, bottom, left, right = box
     target = list(images.values())[-1]
@@ -111,25 +112,27 @@ def comparison_png(
 def panels(
     rows: int, columns: int, aspect: float = 1.0, title: str = "", warning: str = ""
 ) -> tuple[Figure, np.ndarray]:
-    """A dark figure with a grid of empty panels; (rows, columns) array of axes.
+    """Return a dark figure with a grid of empty panels, and its (rows, columns) array of axes.
 
     Args:
-        rows, columns: Of the grid.
+        rows, columns: Size of the grid.
         aspect: Height of a panel over its width.
         title: Line above the panels.
-        warning: What goes on below the title in another colour than usual, wrapped to the width of the figure.
+        warning: Text below the title, which changes the colour of both, wrapped to the width of the figure.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ImportError: if matplotlib is not installed.
     """
-    new_figure = import_optional("matplotlib.figure").Figure  # without pyplot: no state, no window system
+    new_figure = import_optional(
+        "matplotlib.figure"
+    ).Figure  # not by pyplot, which has global state and a window system
     side = 3.6  # inches
     size = (side * columns + 0.7, side * rows * aspect + 0.7)
     lines = textwrap.wrap(warning, int(9 * size[0]))  # letters of this font are under a ninth of an inch wide
     size = (size[0], size[1] + 0.2 * len(lines))
     figure = new_figure(figsize=size, dpi=DPI, facecolor=PAPER, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
-    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0.01, hspace=0.01)
+    figure.set_layout_engine("constrained", **PADDING)
     if title or lines:
         figure.suptitle("\n".join([title, *lines]), color=ALARM if lines else INK, fontsize=11)
     return figure, axes
@@ -138,7 +141,7 @@ def panels(
 def show(
     axis: Axes, hu: np.ndarray, title: str, scale_spacing_mm: float | None = None, frame: str | None = None
 ) -> AxesImage:
-    """A slice through the lung window, with a scale bar if its pixel size is given."""
+    """Show a slice in the lung window, with a scale bar if its pixel size is given."""
     low, high = PREVIEW_WINDOW_HU
     image = axis.imshow(hu, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
     bare(axis, title, frame)
@@ -153,7 +156,7 @@ def show(
 
 
 def outline(axis: Axes, box: tuple[int, int, int, int], colour: str) -> None:
-    """The border of a region of an image; (top, bottom, left, right) in pixels."""
+    """Draw the border of a region of an image; (top, bottom, left, right) in pixels."""
     top, bottom, left, right = box
     corners = ([left, right, right, left, left], [top, top, bottom, bottom, top])
     axis.plot(*(np.array(side) - 0.5 for side in corners), color=colour, linewidth=1.2)
@@ -166,11 +169,11 @@ def show_crops(
     after_hu: np.ndarray,
     spacing_mm: float,
 ) -> None:
-    """Squares before and after side by side, below the panels, which the figure grows for.
+    """Show squares before and after side by side below the panels, extending the figure.
 
     Args:
-        figure: With its panels.
-        crops: Of `find_crops`.
+        figure: The figure with its panels.
+        crops: From `find_crops`.
         before_hu, after_hu, spacing_mm: As in `preview_png`.
     """
     if not crops:
@@ -179,7 +182,7 @@ def show_crops(
     width, panels_height = (round(inches * DPI) for inches in figure.get_size_inches())
     height = panels_height + above + side + below
     figure.set_size_inches(width / DPI, height / DPI)
-    figure.get_layout_engine().set(rect=(0, 1 - panels_height / height, 1, panels_height / height))
+    figure.set_layout_engine("constrained", rect=(0, 1 - panels_height / height, 1, panels_height / height), **PADDING)
     left = (width - len(crops) * (2 * side + near) - (len(crops) - 1) * far) // 2
     for kind, (row, column) in crops:
         low, high = kind.window_hu
@@ -191,7 +194,7 @@ def show_crops(
         )  # fmt: skip
         for name, hu in (("input", before_hu), ("output", after_hu)):
             crop = hu[row : row + CROP_PIXELS, column : column + CROP_PIXELS]
-            # Not by imshow, whose edges fall between pixels of the picture.
+            # imshow would place edges between pixels of the picture.
             pixels = crop.repeat(CROP_SCALE, 0).repeat(CROP_SCALE, 1)
             figure.figimage(pixels, left, below, cmap="gray", vmin=low, vmax=high, origin="upper")
             frame = ((left - 2) / width, (below - 2) / height, (side + 4) / width, (side + 4) / height)
@@ -201,18 +204,18 @@ def show_crops(
 
 
 def show_difference(axis: Axes, difference_hu: np.ndarray, title: str) -> AxesImage:
-    """A difference in HU, white at 0."""
+    """Show a difference in HU, white at 0."""
     image = axis.imshow(difference_hu, cmap="RdBu_r", vmin=-DIFFERENCE_HU, vmax=DIFFERENCE_HU, interpolation="nearest")
     bare(axis, title)
     return image
 
 
 def show_spectra(axis: Axes, images: dict[str, np.ndarray], spacing_mm: float) -> None:
-    """Power over frequency: texture at a glance."""
+    """Plot power over frequency, an overview of the texture."""
     for (name, hu), colour in zip(images.items(), LINES):
         frequency, power = noise_power_spectrum(hu, spacing_mm, patch=SPECTRUM_PATCH)
         axis.semilogy(frequency, power, color=colour, linewidth=2, label=name, linestyle="-" if colour != INK else "--")
-    axis.set_title("power of the region over lp/cm, a line a decade", color=INK, fontsize=10)
+    axis.set_title("power of the region over lp/cm, one line per decade", color=INK, fontsize=10)
     axis.grid(axis="y", color=INK, alpha=0.15)
     axis.tick_params(axis="y", which="both", left=False, labelleft=False)  # labels would push the columns apart
     axis.set_facecolor(PAPER)
@@ -224,7 +227,7 @@ def show_spectra(axis: Axes, images: dict[str, np.ndarray], spacing_mm: float) -
 
 
 def bare(axis: Axes, title: str, frame: str | None = None) -> None:
-    """No ticks, a title, and a frame only in a colour that is given."""
+    """Remove the ticks, set a title, and draw a frame if its colour is given."""
     axis.set_xticks([])
     axis.set_yticks([])
     axis.set_title(title, color=INK, fontsize=10)
@@ -235,7 +238,7 @@ def bare(axis: Axes, title: str, frame: str | None = None) -> None:
 
 
 def colour_bar(figure: Figure, axes: Iterable[Axes], image: AxesImage, unit: str) -> None:
-    """A bar to the right of some panels."""
+    """Draw a colour bar to the right of some panels."""
     bar = figure.colorbar(image, ax=list(axes), shrink=0.8, pad=0.01, aspect=30)
     bar.set_label(unit, color=INK, fontsize=8)
     bar.ax.tick_params(colors=INK, labelsize=8)
@@ -243,9 +246,9 @@ def colour_bar(figure: Figure, axes: Iterable[Axes], image: AxesImage, unit: str
 
 
 def png(figure: Figure) -> bytes:
-    """Bytes of a figure, without the version that matplotlib would write into it."""
+    """Return a figure as a PNG, without the version that matplotlib would write into it."""
     drawn, file = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI, facecolor=PAPER, pil_kwargs={"compress_level": 0})
-    # Nothing shines through: a tenth less without alpha.
+    # Nothing is transparent, and without alpha the file is a tenth smaller.
     Image.open(drawn).convert("RGB").save(file, format="PNG", dpi=(DPI, DPI))
     return file.getvalue()

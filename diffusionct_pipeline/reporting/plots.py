@@ -1,7 +1,7 @@
-"""Figures of comparisons. Every function returns a matplotlib figure; `save_figure` writes it byte for byte repeatably.
+"""Plot comparisons. Every function returns a matplotlib figure; `save_figure` writes the same bytes each time.
 
-Colours are Okabe and Ito's (colour-blind safe); line styles change with them, so that a grey print can be read too.
-Needs the extra "plots".
+Colours are Okabe and Ito's (colour-blind safe); line styles change with them, so that a grey print is readable, too.
+The extra "plots" is required.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
 
 Curves: TypeAlias = Mapping[str, tuple[np.ndarray, np.ndarray]]  # name -> x and y
 
-COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")  # Okabe-Ito, yellow left out
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")  # Okabe-Ito, without yellow
 LINE_STYLES = ("-", "--", "-.", ":")
 SHOWN_WINDOW_HU = (-800.0, 600.0)  # the paper's Figure 5
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 LIMITS_STD = 1.96  # standard deviations from the bias to a limit of agreement: 95 % of normal differences
-RESOLUTION_DPI = 200  # readable in print at one column
+RESOLUTION_DPI = 200  # readable in print in one column
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> Path:
-    """Write a figure as PNG, PDF or SVG by the name's suffix, without dates, and only under its name once complete."""
+    """Write a figure as PNG, PDF or SVG by the path's suffix, without dates; the file appears when it is complete."""
     matplotlib = import_optional("matplotlib")
     path = Path(path)
     dateless = {".png": {"Software": None}, ".pdf": {"CreationDate": None, "Producer": None}, ".svg": {"Date": None}}
     if path.suffix not in dateless:
-        raise ValueError(f'path="{path}": must end in .png, .pdf or .svg')
+        raise ValueError(f'`path` must end in .png, .pdf or .svg, got "{path}"')
     with whole_file(path) as part, matplotlib.rc_context({"svg.hashsalt": "diffusionct"}):
         figure.savefig(part, dpi=RESOLUTION_DPI, metadata=dateless[path.suffix], format=path.suffix[1:])
     return path
 
 
 def save_figures(figure: Figure, path: str | os.PathLike, suffixes: Sequence[str] = FIGURE_SUFFIXES) -> list[Path]:
-    """Write a figure once for each suffix, beside each other."""
+    """Write a figure once for each suffix, in the same folder."""
     return [save_figure(figure, Path(path).with_suffix(suffix)) for suffix in suffixes]
 
 
@@ -62,13 +62,13 @@ def plot_reproducible_features(
     maximum: float = 1.0,
     emphasized: Sequence[str] = (),
 ) -> Figure:
-    """Figure 4: how many features lie within a relative error, against that error; one line per system.
+    """Plot the paper's Figure 4: the number of features within a relative error, against that error; one line per system.
 
     Args:
         systems: name -> (samples, features) values of its images.
         target: (samples, features) values of the standard images.
         input_name: The unconverted image among `systems`, to which published gains refer.
-        published: Mark at .15 where the paper's gains over the input would lie, starting from our input.
+        published: Whether to mark the paper's gains over the input at .15, relative to the input given here.
         maximum: End of the axis of relative error.
         emphasized: Systems with a thick line.
     """
@@ -84,8 +84,9 @@ def plot_reproducible_features(
         label = "published gains over the input (other data)"
         axes.plot([REPRODUCIBLE] * len(counts), counts, "x", color="0.4", markersize=5, linestyle="none", label=label)
         for name, count in zip(PUBLISHED_GAIN, counts):
-            place = {"xytext": (3, 0), "textcoords": "offset points", "va": "center"}
-            axes.annotate(name, (REPRODUCIBLE, count), fontsize=6, color="0.4", **place)
+            axes.annotate(
+                name, (REPRODUCIBLE, count), (3, 0), textcoords="offset points", va="center", fontsize=6, color="0.4"
+            )
     axes.axvline(REPRODUCIBLE, color="0.6", linewidth=0.8)
     axes.set(xlabel="relative error", ylabel=f"features within it, of {features:,}", xlim=(0, maximum), ylim=(0, None))
     axes.legend(fontsize=7)
@@ -100,14 +101,14 @@ def plot_panel(
     columns: int = 4,
     window_hu: tuple[float, float] = SHOWN_WINDOW_HU,
 ) -> Figure:
-    """Figure 5: one slice per system in one window, the tumour magnified in a corner, a score below.
+    """Plot the paper's Figure 5: one slice per system in one window, the tumour magnified in a corner, a score below.
 
     Args:
         images: name -> (rows, columns) HU, all of one shape.
         box: (row, column, height, width) of the tumour in pixels.
         scores: name -> text below the image, e.g. the CCC of GLCM features.
         columns: Images per line.
-        window_hu: Black and white, HU.
+        window_hu: HU of black and white.
     """
     lines = -(-len(images) // columns)
     columns = min(columns, len(images))
@@ -141,40 +142,46 @@ def plot_bland_altman(
     logarithmic: bool = False,
     limits: tuple[tuple[float, float], tuple[float, float]] | None = None,
 ) -> Figure:
-    """Difference against mean of one feature over samples, with the bias and the limits of agreement (1.96 std).
+    """Plot the difference against the mean of one feature over samples, with bias and limits of agreement (1.96 std).
 
-    Bands are 95 % confidence intervals of the three lines (Bland and Altman, Lancet 327, 1986); a thin line is at 0.
+    Bands are 95 % confidence intervals of the three lines (Bland and Altman, Lancet 327, 1986); a thin line marks 0.
 
     Args:
         source, target: (samples,) values; undefined pairs are left out.
         label: Name of the feature.
         unit: Its unit, for the axes.
-        names: What source and target are called.
-        logarithmic: Ratios instead of differences, on logarithmic axes: for features above 0 that spread over decades.
-        limits: Of both axes, so that several figures can be compared; None: as the values need.
+        names: Names of source and target.
+        logarithmic: Whether to plot ratios instead of differences on logarithmic axes, for features above 0 that span
+            decades.
+        limits: Limits of both axes, to make several figures comparable; None for those of the values.
 
     Raises:
-        ValueError: fewer than two defined pairs, or values of 0 or less on logarithmic axes.
+        ValueError: for fewer than two defined pairs, or values of 0 or less on logarithmic axes.
     """
-    source, target = np.asarray(source, float), np.asarray(target, float)
-    defined = ~(np.isnan(source) | np.isnan(target))
-    source, target = source[defined], target[defined]
-    if len(source) < 2:
-        raise ValueError(f"{label}: {len(source)} defined pairs; limits of agreement need at least 2")
+    x, y = np.asarray(source, float), np.asarray(target, float)
+    defined = ~(np.isnan(x) | np.isnan(y))
+    x, y = x[defined], y[defined]
+    if len(x) < 2:
+        raise ValueError(f"{label}: limits of agreement need at least 2 defined pairs, got {len(x)}")
     if logarithmic:
-        if min(source.min(), target.min()) <= 0:
-            raise ValueError(f"{label}: values of 0 or less have no logarithm")
-        source, target = np.log(source), np.log(target)
-    shown = np.exp if logarithmic else np.asarray
-    difference, mean = source - target, (source + target) / 2
+        if min(x.min(), y.min()) <= 0:
+            raise ValueError(f"{label}: values must be above 0 on logarithmic axes, got {min(x.min(), y.min()):g}")
+        x, y = np.log(x), np.log(y)
+
+    def shown(value: float) -> float:
+        return float(np.exp(value)) if logarithmic else float(value)
+
+    difference, mean = x - y, (x + y) / 2
     figure, axes = new_figure(5.0, 3.6)
     axes.axhline(shown(0.0), color="0.6", linewidth=0.8)
-    axes.plot(shown(mean), shown(difference), "o", color=COLOURS[2], markersize=4)
+    points = (np.exp(mean), np.exp(difference)) if logarithmic else (mean, difference)
+    axes.plot(*points, "o", color=COLOURS[2], markersize=4)
     for value, error, style in limits_of_agreement(difference):
         axes.axhline(shown(value), color=COLOURS[0], linestyle=style, linewidth=0.9)
         axes.axhspan(shown(value - error), shown(value + error), color=COLOURS[5], alpha=0.25, linewidth=0)
-        place = {"xycoords": ("axes fraction", "data"), "fontsize": 7, "va": "center"}
-        axes.annotate(f"{shown(value):.3g}", (1.01, shown(value)), **place)
+        axes.annotate(
+            f"{shown(value):.3g}", (1.01, shown(value)), xycoords=("axes fraction", "data"), fontsize=7, va="center"
+        )
     unit = f" ({unit})" if unit and not logarithmic else ""
     between = "/" if logarithmic else "−"
     mean_of = "geometric mean of" if logarithmic else "mean of"
@@ -188,7 +195,7 @@ def plot_bland_altman(
 
 
 def limits_of_agreement(difference: np.ndarray) -> list[tuple[float, float, str]]:
-    """Bias, lower and upper limit of (samples,) differences: value, half of its 95 % interval, style of its line."""
+    """Return bias, lower and upper limit of (samples,) differences: value, half of its 95 % interval, style of its line."""
     n, bias, spread = len(difference), difference.mean(), difference.std(ddof=1)
     t = stats.t.ppf(0.975, n - 1)
     of_limit = t * spread * np.sqrt(1 / n + LIMITS_STD**2 / (2 * (n - 1)))
@@ -197,12 +204,12 @@ def limits_of_agreement(difference: np.ndarray) -> list[tuple[float, float, str]
 
 
 def plot_class_boxes(systems: Mapping[str, np.ndarray], target: np.ndarray, names: Sequence[str]) -> Figure:
-    """Box plots of the concordance of each feature, by class and system; the line is the median, whiskers 5 to 95 %.
+    """Plot boxes of the concordance of each feature, by class and system; the line is the median, whiskers 5 to 95 %.
 
     Args:
         systems: name -> (samples, features).
         target: (samples, features) of the standard.
-        names: Names of the features; classes without a defined concordance are left empty.
+        names: Names of the features; classes without a defined concordance stay empty.
     """
     figure, axes = new_figure(7.2, 3.8)
     classes = np.array([feature_class(name) for name in names])
@@ -227,13 +234,13 @@ def plot_class_boxes(systems: Mapping[str, np.ndarray], target: np.ndarray, name
 def plot_grids(
     grids: Mapping[str, np.ndarray], names: Sequence[str], label: str, *, rows: str = "source", columns: str = "target"
 ) -> Figure:
-    """Tables of shares as colours, side by side.
+    """Plot tables of shares as colours, side by side.
 
     Args:
         grids: title -> (len(names), len(names)), 0 to 1.
-        names: Of rows and columns.
-        label: What is shown.
-        rows, columns: What these are.
+        names: Names of rows and columns.
+        label: Quantity that is shown.
+        rows, columns: Labels of the axes.
     """
     figure, cells = _grid_of_axes(4.0 * len(grids) + 0.6, 3.9, 1, len(grids))
     for axes, (title, grid) in zip(np.ravel(cells), grids.items()):
@@ -252,7 +259,7 @@ def plot_grids(
 def plot_accuracy_and_seconds(
     rows: Mapping[str, tuple[float, float]], *, ylabel: str, best: float | None = None
 ) -> Figure:
-    """What a system costs and what it gives: name -> (seconds a slice, value); `best` is a line that none can pass."""
+    """Plot value against cost of systems: name -> (seconds per slice, value); `best` is a line that none can exceed."""
     figure, axes = new_figure(6.4, 4.4)
     for i, (name, (seconds, value)) in enumerate(rows.items()):
         colour = COLOURS[i % len(COLOURS)]
@@ -262,18 +269,18 @@ def plot_accuracy_and_seconds(
         axes.axhline(best, color="0.6", linewidth=0.8)
         axes.annotate("repeat scan", (1, best), (-2, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
                       fontsize=6, ha="right")  # fmt: skip
-    axes.set(xlabel="seconds a slice", ylabel=ylabel, xscale="log", ylim=(0, 1))
+    axes.set(xlabel="seconds per slice", ylabel=ylabel, xscale="log", ylim=(0, 1))
     axes.margins(x=0.15)
     return figure
 
 
 def plot_noise_power(spectra: Curves) -> Figure:
-    """Noise power spectra: name -> (frequency in lp/cm, power in HU^2 mm^2), see `noise_power_spectrum`."""
+    """Plot noise power spectra: name -> (frequency in lp/cm, power in HU^2 mm^2), see `noise_power_spectrum`."""
     return _plot_curves(spectra, "noise power (HU² mm²)", logarithmic=True)
 
 
 def plot_mtf(transfers: Curves) -> Figure:
-    """Modulation transfer functions: name -> (frequency in lp/cm, mtf), see `edge_mtf`; lines at 50 and 10 %."""
+    """Plot modulation transfer functions: name -> (frequency in lp/cm, mtf), see `edge_mtf`; lines at 50 and 10 %."""
     figure = _plot_curves(transfers, "modulation transfer")
     for value in (0.5, 0.1):
         figure.axes[0].axhline(value, color="0.6", linewidth=0.8, zorder=0)
@@ -293,19 +300,19 @@ def _plot_curves(curves: Curves, ylabel: str, logarithmic: bool = False) -> Figu
 
 
 def line_of(i: int) -> dict:
-    """Colour and style of the i-th line; 28 lines differ."""
+    """Return colour and style of the i-th line; 28 lines differ."""
     turn, colour = divmod(i, len(COLOURS))
     return dict(color=COLOURS[colour], linestyle=LINE_STYLES[(colour + turn) % len(LINE_STYLES)], linewidth=1.4)
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes, size in inches."""
+    """Return a figure with one pair of axes, size in inches."""
     figure, grid = _grid_of_axes(width, height, 1, 1)
     return figure, grid[0, 0]
 
 
 def _grid_of_axes(width: float, height: float, rows: int, columns: int) -> tuple[Figure, np.ndarray]:
-    """A figure outside pyplot's global state, size in inches, and its axes (rows, columns)."""
+    """Return a figure outside pyplot's global state, size in inches, and its axes (rows, columns)."""
     figure = import_optional("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 

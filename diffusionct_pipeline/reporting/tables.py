@@ -1,4 +1,4 @@
-"""Tables of comparisons as CSV, Markdown and LaTeX; `table1` is the paper's Table 1, the published rows beside ours."""
+"""Make tables of comparisons as CSV, Markdown and LaTeX; `table1` has the layout of the paper's Table 1, and its rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..metrics.agreement import ALL, REPRODUCIBLE, ClassAgreement
 from ..radiomics import FEATURE_CLASSES
 from ..utils.files import write_whole
 
-# Selim et al. 2023, Table 1: CCC of GOH, GLCM, GLRLM, ID, IH, NID. Their scans, not ours: for reference, not a bar.
+# Selim et al. 2023, Table 1: CCC of GOH, GLCM, GLRLM, ID, IH, NID. On other scans: for reference, not as a benchmark.
 PUBLISHED_CCC = {
     "Input": (0.90, 0.20, 0.59, 0.33, 0.35, 0.28),
     "GANai": (0.95, 0.50, 0.63, 0.59, 0.44, 0.65),
@@ -22,13 +22,13 @@ PUBLISHED_CCC = {
     "DDPM": (1.00, 0.81, 0.80, 0.85, 0.77, 0.82),
     "DiffusionCT": (1.00, 0.85, 0.79, 0.89, 0.41, 0.86),
 }
-# The same paper, Figure 4: how many more features than in the input are within a relative error of .15.
+# The same paper, Figure 4: relative gain in features within a relative error of .15 over the input.
 PUBLISHED_GAIN = {"GANai": 0.20, "STAN-CT": 0.32, "RadiomicGAN": 0.51, "DDPM": 0.58, "DiffusionCT": 0.64}
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text cells; every row has as many cells as `columns`."""
+    """Hold a table of text cells; every row has as many cells as `columns`."""
 
     title: str
     columns: tuple[str, ...]
@@ -37,22 +37,22 @@ class Table:
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row) != len(self.columns):
-                raise ValueError(f"row {row!r} has {len(row)} cells; must have {len(self.columns)}, one per column")
+                raise ValueError(f"row {row!r} must have {len(self.columns)} cells, one per column, got {len(row)}")
 
     def csv(self) -> str:
-        """Columns and rows as CSV; the title is left out."""
+        """Return columns and rows as CSV, without the title."""
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerows([self.columns, *self.rows])
         return out.getvalue()
 
     def markdown(self) -> str:
-        """A pipe table under its title in bold."""
+        """Return a pipe table under its title in bold."""
         lines = [self.columns, ["---"] + ["---:"] * (len(self.columns) - 1), *self.rows]
         body = ("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
         return f"**{self.title}**\n\n" + "\n".join(body) + "\n"
 
     def latex(self) -> str:
-        """A `table` environment; needs the package booktabs."""
+        """Return a `table` environment, which needs the package booktabs."""
         head, *body = (" & ".join(map(_latex, line)) + r" \\" for line in (self.columns, *self.rows))
         lines = [
             r"\begin{table}",
@@ -69,7 +69,7 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def write(self, folder: str | os.PathLike, stem: str) -> list[Path]:
-        """Write stem.csv, stem.md and stem.tex into a folder, each whole or not at all.
+        """Write stem.csv, stem.md and stem.tex to a folder, each completely or not at all.
 
         Returns:
             Their paths.
@@ -91,17 +91,17 @@ def table1(
     input_name: str = "Input",
     published: bool = True,
 ) -> Table:
-    """CCC by class and reproducible features of every system, in the layout of the paper's Table 1.
+    """Return CCC by class and reproducible features of every system, in the layout of the paper's Table 1.
 
     Args:
         systems: name -> the result of `agreement_by_class`; `input_name` is the unconverted image.
-        pooled: Eq. 2 to the letter (one pool per class) instead of mean and standard deviation over the features.
+        pooled: Whether to take Eq. 2 literally (one pool per class), not mean and standard deviation over the features.
         input_name: The row to which gains in reproducible features refer.
-        published: Append the paper's own rows.
+        published: Whether to append the paper's rows.
 
     Returns:
-        Table: cells with bootstrap intervals in brackets where the systems have them. Counts are of the features that
-        have a relative error, mean per sample.
+        The table, with bootstrap intervals in brackets where the systems have them. Counts are of the features that have
+        a relative error, mean per sample.
     """
     reading = "all features of a class in one pool" if pooled else "per feature, mean ± std over the class"
     columns = ("System", *FEATURE_CLASSES, f"RE < {REPRODUCIBLE:g}".replace("0.", "."), "gain over input", "undefined")
@@ -120,7 +120,7 @@ def table1(
 
 
 def class_table(classes: dict[str, ClassAgreement], title: str) -> Table:
-    """Everything known about one system, one row per class and one for all: both readings of CCC and the counts."""
+    """Return all figures of one system, one row per class and one for all: both readings of CCC and the counts."""
     columns = (
         "Class", "features", "CCC mean ± std", "CCC pooled", "reproducible", "no CCC", "undefined pairs", "zero targets"
     )  # fmt: skip
@@ -141,7 +141,7 @@ def class_table(classes: dict[str, ClassAgreement], title: str) -> Table:
 
 
 def count_cell(row: ClassAgreement, form: str = ".0f") -> str:
-    """Reproducible features and how many could be: "512 [498, 530] of 1240"."""
+    """Return the number of reproducible features of those that could be: "512 [498, 530] of 1240"."""
     return f"{row.reproducible:{form}}{_brackets(row.reproducible_interval, form)} of {row.attainable:{form}}"
 
 

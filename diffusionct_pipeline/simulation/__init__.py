@@ -1,4 +1,4 @@
-"""Simulated CT: kernels, a chest phantom, a scanner, and pairs of images that differ only in the kernel."""
+"""Simulate CT: kernels, a chest phantom, a scanner, and pairs of images that differ only in the kernel."""
 
 from ..physics.kernels import KERNELS, Kernel, mtf
 from .ct_series import write_series

@@ -1,4 +1,4 @@
-"""The numbers that make one chest differ from the next, and the surfaces that several of its layers share."""
+"""Draw the parameters of one chest, and define the surfaces that several of its layers share."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .shapes import Canvas
 
 
 class Anatomy:
-    """One chest: sizes in mm, HU, and signed distances (mm, negative inside) that accept any broadcastable x, y, z.
+    """Describe one chest: sizes in mm, HU, and signed distances (mm, negative inside) for any broadcastable x, y, z.
 
     Args:
         style: "human" or "lungman".
-        generator: CPU generator that the numbers are drawn from.
+        generator: CPU generator that the parameters are drawn from.
     """
 
     def __init__(self, style: str, generator: torch.Generator):
@@ -44,13 +44,13 @@ class Anatomy:
         self.lymph_node_radii = (1.5 + 4 * torch.rand(26, generator=generator) ** 2).tolist()
 
     def taper(self, z: torch.Tensor | float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Size of the cavity's section relative to its largest, and the backward shift of its centre in mm."""
+        """Return the size of the cavity's section relative to the largest, and the backward shift of its centre in mm."""
         rise = (torch.as_tensor(z) / 138).clamp(0, 1)
         scale = (1 - rise**2.4).clamp(min=0.03) ** 0.5
         return scale, 0.55 * self.cavity[1] * (1 - scale)
 
     def cavity_distance(self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor | float) -> torch.Tensor:
-        """Signed distance in mm to the wall of the chest cavity, negative inside."""
+        """Return the signed distance in mm to the wall of the chest cavity, negative inside."""
         scale, shift = self.taper(z)
         a, b = self.cavity[0] * scale, self.cavity[1] * scale
         r = ((x.abs() / a) ** 2.3 + ((y - shift).abs() / b) ** 2.3) ** (1 / 2.3)
@@ -59,7 +59,7 @@ class Anatomy:
     def heart_radius(
         self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor | float, growth_mm: float = 0.0
     ) -> torch.Tensor:
-        """1 on the heart's surface; the long axis lies turned in the axial plane."""
+        """Return the relative radius, 1 on the heart's surface; the long axis is turned in the axial plane."""
         dx, dy, dz = x - self.heart_centre[0], y - self.heart_centre[1], z - self.heart_centre[2]
         cos, sin = math.cos(self.heart_turn), math.sin(self.heart_turn)
         along, across = cos * dx - sin * dy, sin * dx + cos * dy
@@ -67,7 +67,7 @@ class Anatomy:
         return torch.sqrt((along / a) ** 2 + (across / b) ** 2 + (dz / c) ** 2)
 
     def dome_height(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Height in mm of the diaphragm above (x, y)."""
+        """Return the height in mm of the diaphragm above (x, y)."""
         right = x < 0
         top = torch.where(right, self.domes_mm[0], self.domes_mm[1])
         centre = torch.where(right, -0.5, 0.5) * self.cavity[0]
@@ -75,7 +75,7 @@ class Anatomy:
         return top - 30 * r2 - 12 * r2**2
 
     def lung_distance(self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor | float) -> torch.Tensor:
-        """Signed distance in mm to the lungs, negative inside."""
+        """Return the signed distance in mm to the lungs, negative inside."""
         z = torch.as_tensor(z, dtype=x.dtype, device=x.device)
         distance = self.cavity_distance(x, y, z) + 1.5
         _, shift = self.taper(z)
@@ -97,7 +97,7 @@ class Anatomy:
         return torch.maximum(distance, self.dome_height(x, y) - z)
 
     def around_chest(self, canvas: Canvas) -> torch.Tensor:
-        """Angle round the cavity, 0 at the spine and pi at the sternum, (M, M)."""
+        """Return the angle round the cavity, 0 at the spine and pi at the sternum, (M, M)."""
         scale, shift = self.taper(canvas.z)
         return torch.atan2(
             canvas.x.abs() / (self.cavity[0] * scale + 4.2), (canvas.y - shift) / (self.cavity[1] * scale + 4.2)

@@ -1,4 +1,4 @@
-"""Simulated pairs on disk: one CT series per kernel, all in one frame of reference, with the tumour masks beside.
+"""Write simulated pairs to disk: one CT series per kernel, all in one frame of reference, with the tumour masks.
 
 FOLDER/Br40/0001.dcm ...    FOLDER/Bl64/0001.dcm ...
 FOLDER/tumours.npz          `mask`: uint8 [slices,H,W], 0 or the tumour's label
@@ -46,13 +46,13 @@ def write_series(
 ) -> Path:
     """Write slices of one object as one CT series per kernel, with masks and a sidecar.
 
-    Everything goes to a temporary folder beside `folder` that is renamed at the end, so `folder` is whole or absent.
-    UIDs are derived from `about`, the options and the first slice: the same call writes the same bytes.
+    Everything is written to a temporary folder beside `folder` that is renamed at the end, so `folder` is complete or
+    absent. UIDs are derived from `about`, the options and the first slice: the same call writes the same bytes.
 
     Args:
-        folder: New folder; its parents are made.
+        folder: New folder; its parents are created.
         pairs: Iterable of `SimulatedPair` with the same options at evenly spaced heights, in ascending order. They
-            are written as they come, so a generator keeps memory small.
+            are written as they come, so a generator saves memory.
         about: JSON-serializable facts for the sidecar, for example the phantom's seed.
         temporaries: As in `whole_folder`.
 
@@ -67,7 +67,10 @@ def write_series(
     if folder.exists():
         raise FileExistsError(f'"{folder}" exists already; choose a new folder or remove it')
     with whole_folder(folder, temporaries=temporaries) as part:
-        first, masks, heights, seeds = None, [], [], []
+        first: SimulatedPair | None = None
+        masks: list[np.ndarray] = []
+        heights: list[float] = []
+        seeds: list[int] = []
         for pair in pairs:
             if first is None:
                 first, identity = pair, _identity(pair, about)
@@ -79,7 +82,7 @@ def write_series(
                 dataset = _dataset(pair, name, number, len(heights), identity)
                 write_slice(dataset, part / name / f"{len(heights):04d}.dcm")
         if first is None:
-            raise ValueError("pairs is empty; legal is at least one SimulatedPair")
+            raise ValueError("`pairs` must hold at least one SimulatedPair, got none")
         np.savez_compressed(part / MASK_FILE, mask=np.stack(masks))
         sidecar = _sidecar(first, heights, seeds, masks, about)
         (part / SIDECAR_FILE).write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")
@@ -90,12 +93,12 @@ def write_series(
 def is_written(
     folder: Path, options: ScanOptions, heights: list[float], seeds: list[int], about: dict[str, Any]
 ) -> bool:
-    """Whether `write_series` wrote just these slices there, of this version.
+    """Return whether `write_series` of this version wrote exactly these slices to a folder.
 
     Args:
-        folder: Where.
-        options: Of the scan, its kernels as they were drawn.
-        heights, seeds: Of its slices.
+        folder: The folder.
+        options: Options of the scan, with the kernels as they were drawn.
+        heights, seeds: Heights and seeds of its slices.
         about: As given to `write_series`.
     """
     try:
@@ -103,41 +106,42 @@ def is_written(
     except (OSError, ValueError):
         return False
     slices = [{"z_mm": z, "seed": seed} for z, seed in zip(heights, seeds)]
-    expected = {**about, "generator": GENERATOR, "options": _option_facts(options, options.kernels), "slices": slices}
+    kernels = options.kernel_objects
+    expected = {**about, "generator": GENERATOR, "options": _option_facts(options, kernels), "slices": slices}
     if any(found.get(key) != value for key, value in json.loads(json.dumps(expected)).items()):
         return False
-    names = [f"{kernel.name}/{number:04d}.dcm" for kernel in options.kernels for number in range(1, len(heights) + 1)]
+    names = [f"{kernel.name}/{number:04d}.dcm" for kernel in kernels for number in range(1, len(heights) + 1)]
     return all((folder / name).is_file() for name in [MASK_FILE, *names])
 
 
 def _identity(pair: SimulatedPair, about: dict[str, Any] | None) -> str:
-    """What the UIDs are derived from."""
+    """Return the text that the UIDs are derived from."""
     facts = {"about": about, "version": __version__, "z": pair.z_mm, "seed": pair.seed, "options": _facts(pair)}
     return json.dumps(facts, sort_keys=True)
 
 
 def _facts(pair: SimulatedPair) -> dict[str, Any]:
-    """The options of a pair as JSON values, its kernels as they were drawn."""
+    """Return the options of a pair as JSON values, with its kernels as they were drawn."""
     return _option_facts(pair.options, pair.kernels.values())
 
 
 def _option_facts(options: ScanOptions, kernels: Iterable[Kernel]) -> dict[str, Any]:
-    """Options as JSON values, with these kernels."""
+    """Return options as JSON values, with the given kernels."""
     drawn = {kernel.name: asdict(kernel) for kernel in kernels}
     return {**asdict(options), "kernels": drawn, "smoothing": dict(options.smoothing)}
 
 
 def _require_same_series(first: SimulatedPair, pair: SimulatedPair, heights: list[float]) -> None:
     if pair.options != first.options:
-        raise ValueError(f"pairs mixes options: {pair.options} after {first.options}; a series has one set")
+        raise ValueError(f"`pairs` must share one set of options, got {pair.options} after {first.options}")
     for name in pair.hu:
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,16}", name):
-            raise ValueError(f"kernel name is {name!r}; legal is up to 16 letters, digits, '-' and '_'")
+            raise ValueError(f"a kernel's name must be 1 to 16 letters, digits, '-' and '_', got {name!r}")
     if heights and pair.z_mm <= heights[-1]:
-        raise ValueError(f"pairs has z_mm {pair.z_mm} after {heights[-1]}; legal is ascending")
+        raise ValueError(f"`pairs` must have ascending z_mm, got {pair.z_mm} after {heights[-1]}")
     if len(heights) > 1 and abs((pair.z_mm - heights[-1]) - (heights[1] - heights[0])) > 1e-3:
         step = heights[1] - heights[0]
-        raise ValueError(f"pairs has z_mm {pair.z_mm} after {heights[-1]}; legal is even spacing, here {step} mm")
+        raise ValueError(f"`pairs` must have evenly spaced z_mm, here {step} mm, got {pair.z_mm} after {heights[-1]}")
 
 
 def _sidecar(
@@ -158,7 +162,7 @@ def _sidecar(
 
 
 def _dataset(pair: SimulatedPair, kernel: str, series_number: int, instance_number: int, identity: str) -> Dataset:
-    """One CT Image Storage object (DICOM PS3.3 A.3)."""
+    """Return one CT Image Storage object (DICOM PS3.3 A.3)."""
 
     def uid(*what: object) -> str:
         return generate_uid(entropy_srcs=[identity, *map(str, what)])

@@ -1,9 +1,9 @@
-"""What vendors and researchers do to noise: edge-preserving smoothing of several families.
+"""Smooth noise while preserving edges, as vendors and researchers do, by several families of methods.
 
-Two stand for reconstruction itself: statistical.py for iterative (ADMIRE, ASiR, SAFIRE, iDose), denoising_network.py
-for deep-learning reconstruction (TrueFidelity, AiCE). The others work on the image. Each is not linear, so that no
-linear filter turns the smoothed kernel into the other one. Three families are kept out of all training: they show
-whether a model knows smoothing, or the smoothers that it saw. One of them is statistical reconstruction with another
+Two represent reconstruction itself: statistical.py iterative (ADMIRE, ASiR, SAFIRE, iDose), denoising_network.py
+deep-learning reconstruction (TrueFidelity, AiCE). The others work on the image. None is linear, so that no linear filter
+turns the smoothed kernel into the other one. Three families are excluded from all training: they show whether a model
+has learnt smoothing, or only the smoothers that it was trained on. One of them is statistical reconstruction with another
 prior, as vendors' priors are not known.
 """
 
@@ -21,7 +21,7 @@ from .statistical import statistical, statistical_ggmrf
 
 REACH = 3  # pixels: 7 x 7 neighbourhoods
 SPATIAL_SIGMA = 1.6  # pixels
-EDGE_SIGMAS = 2.2  # differences beyond this many noise standard deviations count as edges, at threshold 1
+EDGE_SIGMAS = 2.2  # larger differences, in standard deviations of the noise, count as edges at threshold 1
 GUIDED_SIGMAS, DIFFUSION_SIGMAS = 1.5, 1.5  # the same for the other families
 SIGMA_SIGMAS, COSINE_MEDIANS = 1.8, 4.0
 SIGMA_REACH, SIGMA_STRIDE = 6, 2  # pixels: every second one of 13 x 13
@@ -39,7 +39,7 @@ def smooth(hu: torch.Tensor, family: str, strength: float = 1.0, threshold: floa
         hu: (H, W) HU.
         family: Name in `SMOOTHERS`.
         strength: Share of the smoothed image in the result, 0 to 1.
-        threshold: What counts as an edge, in units of the family's own, which follows the noise of the image.
+        threshold: Threshold of edges relative to the family's default, which follows the noise of the image.
 
     Returns:
         float32 (H, W) HU.
@@ -48,35 +48,35 @@ def smooth(hu: torch.Tensor, family: str, strength: float = 1.0, threshold: floa
         ValueError: for an unknown family or a strength outside [0, 1].
     """
     if family not in SMOOTHERS:
-        raise ValueError(f"smoothing family is {family!r}; legal are {', '.join(SMOOTHERS)}")
+        raise ValueError(f"`family` must be one of {', '.join(SMOOTHERS)}, got {family!r}")
     if not 0 <= strength <= 1:
-        raise ValueError(f"smoothing strength is {strength}; legal is 0 to 1")
+        raise ValueError(f"`strength` must be between 0 and 1, got {strength}")
     if strength == 0:
         return hu
     return hu + strength * (SMOOTHERS[family](hu, threshold) - hu)
 
 
 def smooth_like_iterative(hu: torch.Tensor, strength: float) -> torch.Tensor:
-    """`smooth` by the bilateral filter, the fastest that resembles iterative reconstruction (ADMIRE, SAFIRE, ASiR).
+    """Smooth by the bilateral filter, the fastest that resembles iterative reconstruction (ADMIRE, SAFIRE, ASiR).
 
-    `smooth` by "statistical" resembles it more: it makes noise coarser, too. Vendors' middle settings remove about half
-    of the noise, as a strength of .6 does.
+    The family "statistical" resembles it more closely: it makes noise coarser, too. Vendors' middle settings remove about
+    half of the noise, like a strength of .6.
     """
     return smooth(hu, "bilateral", strength)
 
 
 def bilateral(hu: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Tomasi and Manduchi 1998, its range width following the noise."""
+    """Filter as Tomasi and Manduchi 1998, with a range width that follows the noise."""
     return _mean_of_like(hu, EDGE_SIGMAS * threshold * noise_level(hu), REACH, 1, SPATIAL_SIGMA)
 
 
 def sigma_filter(hu: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Lee 1983: the mean of like pixels of a wide neighbourhood, near or far."""
+    """Filter as Lee 1983: the mean of similar pixels of a wide neighbourhood, whatever their distance."""
     return _mean_of_like(hu, SIGMA_SIGMAS * threshold * noise_level(hu), SIGMA_REACH, SIGMA_STRIDE, float("inf"))
 
 
 def cosine(hu: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Hard thresholds in the cosine transform of overlapping blocks (Yu and Sapiro 2011), by each coefficient's median."""
+    """Threshold the cosine transform of overlapping blocks (Yu and Sapiro 2011), by each coefficient's median."""
     n = torch.arange(COSINE_BLOCK)
     basis = torch.cos(torch.pi / COSINE_BLOCK * (n + 0.5) * n[:, None]) * (2 / COSINE_BLOCK) ** 0.5
     basis[0] /= 2**0.5
@@ -95,7 +95,7 @@ def cosine(hu: torch.Tensor, threshold: float) -> torch.Tensor:
 
 
 def guided(hu: torch.Tensor, threshold: float) -> torch.Tensor:
-    """The guided filter of He, Sun and Tang 2013, the image its own guide."""
+    """Apply the guided filter of He, Sun and Tang 2013 with the image as its own guide."""
     epsilon = (GUIDED_SIGMAS * threshold * noise_level(hu)) ** 2
     exact = hu.double()
     mean = _box(exact)
@@ -105,7 +105,7 @@ def guided(hu: torch.Tensor, threshold: float) -> torch.Tensor:
 
 
 def anisotropic_diffusion(hu: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Perona and Malik 1990."""
+    """Diffuse as Perona and Malik 1990."""
     edge = DIFFUSION_SIGMAS * threshold * noise_level(hu)
     for _ in range(DIFFUSION_STEPS):
         padded = F.pad(hu[None, None], (1,) * 4, mode="replicate")[0, 0]
@@ -116,14 +116,14 @@ def anisotropic_diffusion(hu: torch.Tensor, threshold: float) -> torch.Tensor:
 
 
 def non_local_means(hu: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Buades, Coll and Morel 2005."""
+    """Average as Buades, Coll and Morel 2005."""
     width = NON_LOCAL_SIGMAS * threshold * float(noise_level(hu))
     done = denoise_nl_means(hu.numpy(), patch_size=PATCH, patch_distance=PATCH_DISTANCE, h=width, fast_mode=True)
     return torch.from_numpy(done).float()
 
 
 def total_variation(hu: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Rudin, Osher and Fatemi 1992, by Chambolle's algorithm."""
+    """Minimize the total variation of Rudin, Osher and Fatemi 1992 by Chambolle's algorithm."""
     weight = VARIATION_SIGMAS * threshold * float(noise_level(hu))
     return torch.from_numpy(denoise_tv_chambolle(hu.numpy(), weight=weight)).float()
 
@@ -146,7 +146,7 @@ SMOOTHERS = TRAINING_SMOOTHERS | HELD_OUT_SMOOTHERS
 
 
 def _mean_of_like(hu: torch.Tensor, edge: torch.Tensor, reach: int, stride: int, sigma: float) -> torch.Tensor:
-    """Mean of neighbours up to `reach` pixels away, weighted by their likeness in HU and by their nearness."""
+    """Average neighbours up to `reach` pixels away, weighted by their similarity in HU and their distance."""
     height, width = hu.shape
     padded = _reflected(hu, reach)
     total, weights = torch.zeros_like(hu), torch.zeros_like(hu)

@@ -1,4 +1,4 @@
-"""A small denoising network that stands for deep-learning reconstruction (TrueFidelity, AiCE): like them, and no copy.
+"""Denoise with a small network that represents deep-learning reconstruction (TrueFidelity, AiCE) without being a copy.
 
 Trained on phantoms by training/train_denoising_stand_in.py; nothing here comes from a patient's image.
 """
@@ -16,15 +16,15 @@ from torch import nn
 from .noise_level import noise_level, noise_ratio
 
 LAYERS, CHANNELS = 6, 24
-CLIPPED_SIGMAS = 8.0  # a larger difference of neighbours is an edge, however large
+CLIPPED_SIGMAS = 8.0  # larger differences of neighbours are edges, whatever their size
 WEIGHTS = "data/denoising_stand_in.safetensors"
 
 
 class DenoisingStandIn(nn.Module):
-    """Finds the noise in the differences of neighbours.
+    """Estimate the noise from the differences of neighbours.
 
-    No layer has a bias and tanh is odd: brighter and darker are alike, and a flat slice has no noise. Differences do not
-    know the HU that they are of: air is denoised as soft tissue is. tanh has a scale: what exceeds the noise stays.
+    No layer has a bias and tanh is odd: brighter and darker are equivalent, and a flat slice has no noise. Differences do
+    not depend on the HU: air is denoised like soft tissue. tanh saturates: what exceeds the noise stays.
     """
 
     def __init__(self) -> None:
@@ -33,11 +33,11 @@ class DenoisingStandIn(nn.Module):
         self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, bias=False) for a, b in zip(widths, widths[1:], strict=False))
 
     def forward(self, hu: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        """Noise in HU of slices.
+        """Estimate the noise in HU of slices.
 
         Args:
             hu: (B, 1, H, W) HU, H and W above `LAYERS`.
-            sigma: (B, 1, H, W) level of the noise in HU.
+            sigma: (B, 1, H, W) noise level in HU.
 
         Returns:
             (B, 1, H, W) HU.
@@ -54,14 +54,14 @@ class DenoisingStandIn(nn.Module):
 
 @torch.no_grad()
 def network(hu: torch.Tensor, threshold: float) -> torch.Tensor:
-    """A slice (H, W) without the noise that the network finds; a higher threshold takes more for noise."""
+    """Remove the noise that the network finds from a slice (H, W); a higher threshold takes more as noise."""
     sigma = threshold * noise_level(hu) * noise_ratio(hu)
     return hu - _trained().to(hu.device)(hu[None, None], sigma[None, None])[0, 0]
 
 
 @cache
 def _trained() -> DenoisingStandIn:
-    """The packaged network; its weights are read at the first call."""
+    """Return the packaged network; its weights are read on the first call."""
     model = DenoisingStandIn().requires_grad_(False).eval()
     model.load_state_dict(load(resources.files(__package__).joinpath(WEIGHTS).read_bytes()))  # half to single precision
     return model

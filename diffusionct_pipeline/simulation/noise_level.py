@@ -1,4 +1,4 @@
-"""How noisy a slice is, measured in the body: what every smoother takes its thresholds from."""
+"""Measure the noise of a slice in the body, from which every smoother takes its thresholds."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import torch
 import torch.nn.functional as F
 
 LOWEST_BODY_HU = -300.0
-LAPLACIAN_SHARE = 2.2  # of the noise is not in the Laplacian, since CT noise is correlated
+LAPLACIAN_SHARE = 2.2  # noise over its Laplacian, which lacks some of it as CT noise is correlated
 MEDIAN_TO_SIGMA = 1.4826  # of a normal distribution
 LOWEST_MEDIAN_HU = 0.5
 CLIPPED_MEDIANS = 6.0  # a Laplacian beyond this many medians is an edge, not noise
-MAP_SIGMA = 24.0  # pixels: noise of CT varies slowly, as its rays do
-LOWEST_RATIO, HIGHEST_RATIO = 0.6, 1.6  # of the map to its level; beyond, anatomy is taken for noise
-LEAST_BODY = 0.02  # share of body below which a place takes the level of the whole slice
+MAP_SIGMA = 24.0  # pixels: noise of CT varies slowly, like the attenuation of its rays
+LOWEST_RATIO, HIGHEST_RATIO = 0.6, 1.6  # of the map to its level; beyond, anatomy is mistaken for noise
+LEAST_BODY = 0.02  # share of body below which a position takes the level of the whole slice
 
 
 def noise_level(hu: torch.Tensor) -> torch.Tensor:
-    """Robust noise estimate in HU from the Laplacian inside the body of a slice (H, W)."""
+    """Return a robust estimate of the noise in HU from the Laplacian inside the body of a slice (H, W)."""
     laplacian = _laplacian(hu)
     body = laplacian[hu[1:-1, 1:-1] > LOWEST_BODY_HU]
     return LAPLACIAN_SHARE * MEDIAN_TO_SIGMA * _median(body if len(body) else laplacian)
 
 
 def noise_ratio(hu: torch.Tensor) -> torch.Tensor:
-    """Where a slice (H, W) has more noise than elsewhere: the local level over `noise_level`, (H, W), smooth.
+    """Return the local noise level relative to `noise_level`, a smooth map (H, W) of a slice (H, W).
 
     Shoulders have more noise than the apex of a lung. Measured in soft tissue and bone, extended smoothly to the rest.
     """
@@ -49,7 +49,7 @@ def _median(values: torch.Tensor) -> torch.Tensor:
 
 
 def _blurred(maps: torch.Tensor) -> torch.Tensor:
-    """Gaussian blur of maps (N, H, W) in the Fourier domain; opposite borders meet in air."""
+    """Blur maps (N, H, W) by a Gaussian in the Fourier domain; opposite borders meet in air."""
     height, width = maps.shape[-2:]
     fy, fx = torch.fft.fftfreq(height, device=maps.device), torch.fft.rfftfreq(width, device=maps.device)
     transfer = torch.exp(-2 * (torch.pi * MAP_SIGMA) ** 2 * (fy[:, None] ** 2 + fx**2))

@@ -1,7 +1,7 @@
-"""Non-uniform fast Fourier transform between an image and its spectrum on arbitrary points.
+"""Compute the non-uniform fast Fourier transform between an image and its spectrum at arbitrary points.
 
 Kaiser-Bessel gridding: 6 taps, 2x oversampling (Fessler and Sutton 2003, Beatty et al. 2005). `forward` and `adjoint`
-use the same taps, so they are adjoint to each other to rounding; both are accurate to about 1e-5.
+use the same taps, so they are adjoint to each other up to rounding; both are accurate to about 1e-5.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import torch
 
 TAPS = 6
 OVERSAMPLING = 2
-TABLE = 4096  # entries of the window's look-up table; linear interpolation errs by less than 1e-7
+TABLE = 4096  # entries of the window's look-up table; the error of linear interpolation is below 1e-7
 
 
 class Nufft:
-    """Transform of (size, size) images for one set of frequencies.
+    """Transform (size, size) images for one set of frequencies.
 
     Args:
         size: Pixels along each side; the origin is pixel (size // 2, size // 2).
@@ -50,7 +50,7 @@ class Nufft:
         return torch.stack(weights), torch.stack(indices)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """image (size, size), rows are y -> (K,) complex: sum of image * exp(-2 pi i (fx x + fy y))."""
+        """Transform an image (size, size), rows are y, to (K,) complex: the sum of image * exp(-2 pi i (fx x + fy y))."""
         start = self.grid // 2 - self.size // 2
         padded = torch.zeros(self.grid, self.grid, device=image.device)
         padded[start : start + self.size, start : start + self.size] = self._corrected(image)
@@ -64,7 +64,7 @@ class Nufft:
         return values
 
     def adjoint(self, values: torch.Tensor) -> torch.Tensor:
-        """values (K,) complex -> image (size, size): real part of the sum of values * exp(+2 pi i (fx x + fy y))."""
+        """Return the image (size, size) of (K,) complex values: the real part of the sum of values * exp(2 pi i (fx x + fy y))."""
         spectrum = torch.zeros(self.grid**2, dtype=values.dtype, device=values.device)
         for a in range(TAPS):
             row = values * self.weight_y[a]

@@ -1,4 +1,4 @@
-"""Pairs of images that differ only in the kernel: both are reconstructed from one noisy sinogram."""
+"""Simulate pairs of images that differ only in the kernel: both are reconstructed from one noisy sinogram."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .scanner import DETECTOR_MM, LOWEST_STORED_HU, Scanner, hu_to_mu, quantize
 from .shapes import AIR_HU
 
 FADE_MM = 12.0  # a cut-off couch or arm would ring round the whole field of view
-MAX_GAIN = 1 / 0.35  # when a source kernel is divided out: more would mostly raise noise
-GAIN_LIMIT_LP_CM = 8.0  # and beyond this frequency nothing is raised
+MAX_GAIN = 1 / 0.35  # when a source kernel is divided out: a higher gain would mostly amplify noise
+GAIN_LIMIT_LP_CM = 8.0  # beyond this frequency nothing is amplified
 
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """How a slice is scanned and reconstructed.
+    """Describe how a slice is scanned and reconstructed.
 
     Attributes:
         kernels: Names from `KERNELS` or `Kernel` objects, with different names.
         thickness_mm: Slice thickness, above 0 to 10.
         mas: Tube load per turn; None for no noise.
         size, spacing_mm, centre_mm: Image grid; pixel (size // 2, size // 2) lies at `centre_mm` (x, y).
-        beam_hardening: Residual bone hardening, 0 for none, .01 is visible.
-        smoothing: Strength 0 to 1 of edge-preserving smoothing by kernel name, for those that get any.
-        lowest_hu: What the format can hold; below -1024, noise in air and lung is not cut off.
+        beam_hardening: Residual bone hardening, 0 for none; .01 is visible.
+        smoothing: Strength 0 to 1 of edge-preserving smoothing by kernel name, for those that are smoothed.
+        lowest_hu: Lowest value of the format; with values below -1024, noise in air and lung is not clipped.
         kernel_jitter: Each kernel's frequencies are scaled by a factor within this share of 1, drawn from the seed.
 
     Raises:
@@ -62,28 +62,33 @@ class ScanOptions:
             ("lowest_hu", self.lowest_hu, "-32768 to -1024", -32768 <= self.lowest_hu <= LOWEST_STORED_HU),
             ("kernel_jitter", self.kernel_jitter, "0 to below 1", 0 <= self.kernel_jitter < 1),
         ]
-        for name, value, legal, holds in checks:
+        for name, value, allowed, holds in checks:
             if not holds:
-                raise ValueError(f"{name} is {value}; legal is {legal}")
+                raise ValueError(f"`{name}` must be {allowed}, got {value}")
+
+    @property
+    def kernel_objects(self) -> tuple[Kernel, ...]:
+        """Return the kernels, looked up where they are given by name."""
+        return tuple(get_kernel(kernel) for kernel in self.kernels)
 
     def with_drawn_kernels(self, generator: torch.Generator) -> ScanOptions:
-        """The same options with `Kernel` objects instead of names, jittered if asked for."""
+        """Return the same options with `Kernel` objects instead of names, jittered if requested."""
         kernels = tuple(get_kernel(kernel).jittered(self.kernel_jitter, generator) for kernel in self.kernels)
         return replace(self, kernels=kernels, kernel_jitter=0.0)
 
 
 @dataclass(frozen=True)
 class SimulatedPair:
-    """One slice with several kernels.
+    """Hold one slice with several kernels.
 
     Attributes:
         hu: Kernel name -> float32 (H, W), whole HU in [`options.lowest_hu`, 3071].
-        mask: uint8 (H, W), 0 or the label of the tumour; all 0 where the object's tumours are not known.
+        mask: uint8 (H, W), 0 or the label of the tumour; all 0 if the object's tumours are not known.
         kernels: Kernel name -> `Kernel` as used, after jitter.
         spacing_mm, centre_mm, thickness_mm, z_mm: Geometry; rows go to posterior, columns to the patient's left.
         mas: Tube load, None without noise.
         seed: Seed of the noise (and of the jitter).
-        options: The options that the slice was made with.
+        options: The options of the simulation.
     """
 
     hu: dict[str, np.ndarray]
@@ -95,22 +100,22 @@ class SimulatedPair:
 
     @property
     def spacing_mm(self) -> float:
-        """Side of a pixel."""
+        """Return the side of a pixel."""
         return self.options.spacing_mm
 
     @property
     def centre_mm(self) -> tuple[float, float]:
-        """(x, y) of the centre of pixel (H // 2, W // 2)."""
+        """Return (x, y) of the centre of pixel (H // 2, W // 2)."""
         return self.options.centre_mm
 
     @property
     def thickness_mm(self) -> float:
-        """Of the slice."""
+        """Return the thickness of the slice."""
         return self.options.thickness_mm
 
     @property
     def mas(self) -> float | None:
-        """Dose in mAs; None without noise."""
+        """Return the tube load in mAs; None without noise."""
         return self.options.mas
 
 
@@ -127,9 +132,9 @@ def simulate_pair(
     Args:
         phantom: A `ChestPhantom`.
         z_mm: Height of the slice's middle.
-        options: `ScanOptions`; None takes the defaults.
-        seed: Seed of noise and jitter. Same seed and options, same images.
-        scanner: A `Scanner`; None makes one on the phantom's device. Pass one to reuse its tables.
+        options: `ScanOptions`; None for the defaults.
+        seed: Seed of noise and jitter. The same seed and options give the same images.
+        scanner: A `Scanner`; None creates one on the phantom's device. Pass one to reuse its tables.
 
     Returns:
         SimulatedPair.
@@ -157,9 +162,9 @@ def rekernel_slice(
     mask: np.ndarray | None = None,
     z_mm: float = 0.0,
 ) -> SimulatedPair:
-    """Scan a real slice as if it were the object: its anatomy and noise, our kernels and more noise.
+    """Scan a real slice as if it were the object: its anatomy and noise, with simulated kernels and more noise.
 
-    Take slices of sharp kernels and high dose: what the source kernel removed cannot come back.
+    Use slices of sharp kernels and high dose: what the source kernel removed cannot be restored.
 
     Args:
         hu: (H, W) HU, full field of view; values below air (padding) become air, the border fades to air.
@@ -175,16 +180,16 @@ def rekernel_slice(
     scanner = scanner or Scanner()
     hu = torch.as_tensor(hu, dtype=torch.float32)
     if hu.ndim != 2 or hu.shape[0] != hu.shape[1] or not hu.isfinite().all():
-        raise ValueError(f"hu has shape {tuple(hu.shape)}; legal is one square slice (H, H) of finite HU")
+        raise ValueError(f"`hu` must be one square slice (H, H) of finite HU, got shape {tuple(hu.shape)}")
     if mask is not None and tuple(np.shape(mask)) != tuple(hu.shape):
-        raise ValueError(f"mask has shape {np.shape(mask)}; legal is the shape of hu, {tuple(hu.shape)}")
+        raise ValueError(f"`mask` must have the shape of `hu`, {tuple(hu.shape)}, got {np.shape(mask)}")
     if spacing_mm <= 0:
-        raise ValueError(f"spacing_mm is {spacing_mm}; legal is above 0")
+        raise ValueError(f"`spacing_mm` must be above 0, got {spacing_mm}")
     needed = detectors_needed(hu, spacing_mm, scanner.detector_mm)
     if needed > scanner.n_detectors:
         raise ValueError(
-            f"hu reaches {needed // 2 * scanner.detector_mm:.0f} mm from the centre; this scanner covers "
-            f"{scanner.radius_mm:.0f} mm. Pass scanner=Scanner(n_detectors={needed})"
+            f"`hu` must lie within {scanner.radius_mm:.0f} mm of the centre, which this scanner covers, got "
+            f"{needed // 2 * scanner.detector_mm:.0f} mm. Pass scanner=Scanner(n_detectors={needed})"
         )
     axis = _pixel_axis(hu, spacing_mm)
     edge = axis.abs().max() - torch.maximum(axis.abs()[:, None], axis.abs()[None, :])
@@ -207,7 +212,7 @@ def rekernel_slice(
 
 
 def detectors_needed(hu: torch.Tensor, spacing_mm: float, detector_mm: float = DETECTOR_MM) -> int:
-    """Number of detectors (even) of a `Scanner` that covers the body on a slice (H, H); air around it cannot ring."""
+    """Return the number of detectors (even) of a `Scanner` that covers the body on a slice (H, H); air cannot ring."""
     axis = _pixel_axis(hu, spacing_mm)
     radius = torch.sqrt(axis[:, None] ** 2 + axis[None, :] ** 2)
     body = hu > -700
@@ -215,7 +220,7 @@ def detectors_needed(hu: torch.Tensor, spacing_mm: float, detector_mm: float = D
 
 
 def _pixel_axis(hu: torch.Tensor, spacing_mm: float) -> torch.Tensor:
-    """Positions (H,) in mm of the rows and columns of a square slice (H, H), 0 at pixel H // 2."""
+    """Return positions (H,) in mm of the rows and columns of a square slice (H, H), 0 at pixel H // 2."""
     return (torch.arange(hu.shape[0]) - hu.shape[0] // 2) * spacing_mm
 
 
@@ -227,25 +232,25 @@ def _scan(
     seed: int,
     object_transfer: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Kernel]]:
-    """({name: hu}, {name: kernel}) of a noise-free slab."""
+    """Return {name: hu} and {name: kernel} of a noise-free slab."""
     generator = torch.Generator().manual_seed(seed)
     options = options.with_drawn_kernels(generator)
-    # 1. One sinogram, with everything that all kernels share.
+    # 1. One sinogram, with everything that the kernels share.
     mu = hu_to_mu(slab_hu.to(scanner.device))
     sinogram = scanner.project(mu, slab_spacing_mm, object_transfer)
     if options.beam_hardening:
         sinogram = scanner.harden(sinogram, mu, slab_spacing_mm, options.beam_hardening)
     if options.mas is not None:
         sinogram = scanner.add_noise(sinogram, options.mas, options.thickness_mm, generator)
-    # 2. Every kernel from it.
-    images = {}
-    for kernel in options.kernels:
+    # 2. One image per kernel from it.
+    images, kernels = {}, options.kernel_objects
+    for kernel in kernels:
         hu = scanner.reconstruct(
             sinogram, kernel, size=options.size, spacing_mm=options.spacing_mm, centre_mm=options.centre_mm
         )
         hu = smooth_like_iterative(hu, options.smoothing.get(kernel.name, 0.0))
         images[kernel.name] = quantize(hu, options.lowest_hu).cpu().numpy()
-    return images, {kernel.name: kernel for kernel in options.kernels}
+    return images, {kernel.name: kernel for kernel in kernels}
 
 
 def _resample_labels(mask: np.ndarray, spacing_mm: float, options: ScanOptions) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A procedural chest: `ChestPhantom(seed).slice_hu(z_mm)` paints one axial slice in HU, layer upon layer.
+"""Generate a procedural chest: `ChestPhantom(seed).slice_hu(z_mm)` paints one axial slice in HU, layer upon layer.
 
 Coordinates are mm as in DICOM: x to the patient's left, y posterior, z cranial (0 near the lower pulmonary veins).
 Every structure is an implicit shape, so a slice can be evaluated at any height and on any grid. Anatomy is drawn from
@@ -23,18 +23,18 @@ SUBSLICE_MM = 1.0  # a slab is the mean of at least two point slices, at most th
 
 
 class ChestPhantom:
-    """A chest with bones, mediastinum, liver, vessel trees, airways and tumours.
+    """Generate a chest with bones, mediastinum, liver, vessel trees, airways and tumours.
 
     Args:
-        seed: Draws the whole anatomy; same seed, same phantom.
+        seed: Seed of the whole anatomy; the same seed gives the same phantom.
         style: "human" (parenchyma near -870 HU with texture, fat, half of them with contrast-enhanced blood) or
             "lungman" (a plastic phantom: air and vessels in the lungs, uniform soft tissue, round inserts).
         tumours: Number of lung tumours.
         size: Pixels along each side of the default grid. spacing_mm: Its pixel size.
-        device: Where slices are computed.
+        device: Device on which slices are computed.
 
     Raises:
-        ValueError: for an unknown style, or when the tumours do not fit.
+        ValueError: for an unknown style, or if the tumours do not fit.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class ChestPhantom:
         device: torch.device | str = "cpu",
     ):
         if style not in STYLES:
-            raise ValueError(f"style is {style!r}; legal is one of {', '.join(STYLES)}")
+            raise ValueError(f"`style` must be one of {', '.join(STYLES)}, got {style!r}")
         self.seed, self.style, self.device = seed, style, torch.device(device)
         self.size, self.spacing_mm, self.z_range_mm = size, spacing_mm, Z_RANGE_MM
         generator = torch.Generator().manual_seed(seed)
@@ -58,7 +58,7 @@ class ChestPhantom:
         self._grow_lungs(generator, tumours)
 
     def slice_hu(self, z_mm: float) -> torch.Tensor:
-        """Noise-free slice without thickness.
+        """Return a noise-free slice without thickness.
 
         Args:
             z_mm: Height in `z_range_mm`.
@@ -67,10 +67,10 @@ class ChestPhantom:
             float32 (size, size) HU on pixels of `spacing_mm`; the centre is pixel (size // 2, size // 2).
 
         Raises:
-            ValueError: when z_mm is outside `z_range_mm`.
+            ValueError: if z_mm is outside `z_range_mm`.
         """
         if not self.z_range_mm[0] <= z_mm <= self.z_range_mm[1]:
-            raise ValueError(f"z_mm is {z_mm}; this phantom reaches from {self.z_range_mm[0]} to {self.z_range_mm[1]}")
+            raise ValueError(f"`z_mm` must be between {self.z_range_mm[0]} and {self.z_range_mm[1]}, got {z_mm}")
         canvas, anatomy = Canvas(self._axis(), z_mm), self.anatomy
         tissue = 0.0 if self.style == "lungman" else 1.0  # no tissue texture in plastic
         fine, coarse = self._fine.plane(canvas.x[0], z_mm), self._coarse.plane(canvas.x[0], z_mm)  # [M,M]
@@ -93,9 +93,12 @@ class ChestPhantom:
         return canvas.hu
 
     def slab_hu(self, z_mm: float, thickness_mm: float) -> torch.Tensor:
-        """Noise-free slice of a thickness, centred on `z_mm`: the mean of point slices, float32 (size, size) HU."""
+        """Return a noise-free slice of a thickness, centred on `z_mm`: the mean of point slices, float32 (size, size) HU."""
         heights = self._subslices(z_mm, thickness_mm)
-        return sum(self.slice_hu(z) for z in heights) / len(heights)
+        total = torch.zeros((), device=self.device)
+        for z in heights:
+            total = total + self.slice_hu(z)
+        return total / len(heights)
 
     def tumour_mask(
         self,
@@ -106,10 +109,9 @@ class ChestPhantom:
         size: int | None = None,
         centre_mm: tuple[float, float] = (0.0, 0.0),
     ) -> torch.Tensor:
-        """Tumour labels on any grid: uint8 (size, size), 0 outside, 1.. inside the tumour of that label.
+        """Return tumour labels on any grid: uint8 (size, size), 0 outside, 1.. inside the tumour of that label.
 
-        A pixel belongs to a tumour when at least half of the slab's thickness at its centre does. Spicules do not
-        count.
+        A pixel belongs to a tumour if at least half of the slab's thickness at its centre does. Spicules do not count.
         """
         spacing_mm, size = spacing_mm or self.spacing_mm, size or self.size
         axis = (torch.arange(size, device=self.device) - size // 2) * spacing_mm

@@ -1,4 +1,4 @@
-"""Paired CT series of phantoms on disk: `OUT/phantom_<seed>/<kernel>/*.dcm`, each as `write_series` writes it."""
+"""Write paired CT series of phantoms to disk: `OUT/phantom_<seed>/<kernel>/*.dcm`, each by `write_series`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ NumberOrRange = float | tuple[float, float]
 
 @dataclass(frozen=True)
 class SeriesOptions:
-    """Which phantoms are scanned, and how.
+    """Describe which phantoms are scanned, and how.
 
     Attributes:
         kernels: Kernel names.
-        thickness_mm: Slice thickness and distance.
-        phantoms: How many; phantom i has seed `seed + i`, so ranges of seeds do not overlap.
+        thickness_mm: Slice thickness and distance between slices.
+        phantoms: Number of phantoms; phantom i has seed `seed + i`.
         seed: First seed.
-        slices: Slices per phantom, centred on its first tumour; None takes those that show all tumours.
+        slices: Slices per phantom, centred on its first tumour; None for those that show all tumours.
         style: "human" or "lungman".
         mas, spacing_mm: A number, or (low, high) to draw one per phantom.
         size, kernel_jitter, beam_hardening, smoothing: As in `ScanOptions`; jitter is drawn once per phantom.
@@ -56,22 +56,22 @@ class SeriesOptions:
 
     def __post_init__(self) -> None:
         if self.phantoms < 1:
-            raise ValueError(f"phantoms is {self.phantoms}; legal is at least 1")
+            raise ValueError(f"`phantoms` must be at least 1, got {self.phantoms}")
         if self.slices is not None and self.slices < 1:
-            raise ValueError(f"slices is {self.slices}; legal is at least 1, or None for all that show tumours")
+            raise ValueError(f"`slices` must be at least 1, or None for all that show tumours, got {self.slices}")
         for name in ("mas", "spacing_mm"):
             value = getattr(self, name)
             if isinstance(value, (tuple, list)) and not (len(value) == 2 and value[0] <= value[1]):
-                raise ValueError(f"{name} is {value}; legal is a number or (low, high)")
+                raise ValueError(f"`{name}` must be a number or (low, high), got {value}")
         self.scan_options(self.seed)  # checks the others
 
     @property
     def seeds(self) -> range:
-        """Seeds of the phantoms."""
+        """Return the seeds of the phantoms."""
         return range(self.seed, self.seed + self.phantoms)
 
     def scan_options(self, phantom_seed: int) -> ScanOptions:
-        """What is constant within the series of a phantom, drawn from its seed."""
+        """Return the options that are constant within the series of a phantom, drawn from its seed."""
         generator = torch.Generator().manual_seed(derive_seed(phantom_seed, "scan"))
         options = ScanOptions(
             kernels=tuple(self.kernels),
@@ -95,24 +95,25 @@ def simulate(
 ) -> list[Path]:
     """Simulate paired CT series of phantoms, with tumour masks.
 
-    An interrupted run is resumed: phantoms that an earlier one with the same options has finished stay as they are.
+    An interrupted run is resumed: phantoms that an earlier run with the same options has finished are kept.
 
     Args:
-        out: Folder to write to; folders of phantoms that are there and of anything else are refused before any work.
-        options: None takes the defaults.
-        device: Where to compute.
-        progress: Called as progress(done, total) after each slice, all phantoms together.
+        out: Folder to write to; an existing folder in the place of a phantom that is not of this run is refused first.
+        options: None for the defaults.
+        device: Device to compute on.
+        progress: Called as progress(done, total) after each slice, counting all phantoms.
 
     Returns:
         Paths of the phantoms' folders.
 
     Raises:
-        ValueError: if the slices do not fit into a phantom. FileExistsError: for a phantom of other options, or anything
-            else, in the place of one. BlockingIOError: another run is at a phantom.
+        ValueError: if the slices do not fit into a phantom.
+        FileExistsError: for a phantom of other options, or anything else, in the place of one.
+        BlockingIOError: if another run is writing a phantom.
     """
     options = options or SeriesOptions()
     folders = [Path(out) / f"phantom_{seed:04d}" for seed in options.seeds]
-    # 1. The phantoms, where they are cut, and which are finished.
+    # 1. The phantoms, the heights of their slices, and which are finished.
     phantoms = [ChestPhantom(seed, options.style, device=device) for seed in options.seeds]
     heights = [_heights(phantom, options.slices, options.thickness_mm) for phantom in phantoms]
     about = [_about(phantom, options.style) for phantom in phantoms]
@@ -122,7 +123,7 @@ def simulate(
     for folder, is_finished in zip(folders, finished):
         if folder.exists() and not is_finished:
             raise FileExistsError(
-                f'"{folder}" exists already and is not of this run; choose a new folder or another seed'
+                f'"{folder}" exists already and does not belong to this run; choose a new folder or another seed'
             )
     # 2. Scan and write slice by slice.
     scanner, done, total = Scanner(device), 0, sum(map(len, heights))
@@ -141,7 +142,7 @@ def simulate(
             if progress is not None:
                 progress(done, total)
             continue
-        work = folder.with_name(f".{folder.name}.part")  # what a killed run left there is of this phantom
+        work = folder.with_name(f".{folder.name}.part")  # leftovers of a killed run there belong to this phantom
         with locked_folder(work):
             for left in work.glob(".*.part"):
                 shutil.rmtree(left, ignore_errors=True)
@@ -151,7 +152,7 @@ def simulate(
 
 
 def _about(phantom: ChestPhantom, style: str) -> dict[str, Any]:
-    """What the sidecar says of a phantom."""
+    """Return the facts on a phantom for the sidecar."""
     tumours = [
         {"label": t.label, "kind": t.kind, "centre_mm": t.centre_mm, "radius_mm": t.radius_mm} for t in phantom.tumours
     ]
@@ -159,7 +160,7 @@ def _about(phantom: ChestPhantom, style: str) -> dict[str, Any]:
 
 
 def _slice_seed(phantom: ChestPhantom, index: int) -> int:
-    """Of the noise of a slice."""
+    """Return the seed of the noise of a slice."""
     return derive_seed(phantom.seed, f"slice {index}")
 
 
@@ -170,7 +171,7 @@ def _draw(value: NumberOrRange, generator: torch.Generator) -> float:
 
 
 def _heights(phantom: ChestPhantom, slices: int | None, thickness_mm: float) -> list[float]:
-    """Heights of the slices: round the first tumour, or over all tumours, inside the phantom."""
+    """Return the heights of the slices: round the first tumour, or over all tumours, inside the phantom."""
     low_limit, high_limit = (z + s * thickness_mm / 2 for z, s in zip(phantom.z_range_mm, (1, -1)))
     if slices is None:
         low = min(t.centre_mm[2] - t.radius_mm for t in phantom.tumours) - TUMOUR_MARGIN_MM
@@ -181,7 +182,7 @@ def _heights(phantom: ChestPhantom, slices: int | None, thickness_mm: float) -> 
         middle = phantom.tumours[0].centre_mm[2]
     if (slices - 1) * thickness_mm > high_limit - low_limit:
         most = int((high_limit - low_limit) / thickness_mm) + 1
-        raise ValueError(f"slices is {slices}; at {thickness_mm} mm this phantom has room for {most}")
+        raise ValueError(f"`slices` must be at most {most} for this phantom at {thickness_mm} mm, got {slices}")
     start = middle - (slices - 1) / 2 * thickness_mm
     start = min(max(start, low_limit), high_limit - (slices - 1) * thickness_mm)
     start = round(start, 1)  # tidy positions in the headers

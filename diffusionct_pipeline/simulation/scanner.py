@@ -1,7 +1,7 @@
-"""A CT scanner: HU object -> noisy sinogram -> one reconstruction per kernel.
+"""Simulate a CT scanner: HU object -> noisy sinogram -> one reconstruction per kernel.
 
 Parallel (rebinned) geometry. Projection and backprojection go through the Fourier slice theorem with exact adjoint
-NUFFTs, so no interpolation blurs the image and the measured MTF is the kernel's own.
+NUFFTs, so no interpolation blurs the image and the measured MTF is that of the kernel.
 Lengths in mm, frequencies in cycles/mm unless a name says lp/cm, attenuation in 1/mm.
 """
 
@@ -18,43 +18,43 @@ from .nufft import Nufft
 MU_WATER = 0.0192  # 1/mm, water near 70 keV, the effective energy of 120 kV
 LOWEST_STORED_HU, HIGHEST_STORED_HU = -1024, 3071  # 12 bit
 DETECTOR_MM = 0.35  # scaled to the isocentre
-# Transfer of the scanner below which nothing is divided out any more. Noise of a real B70f series falls beyond 6 lp/cm as it does with
-# 0.35 to 0.45; with less, sharp kernels would fold noise back on coarse pixels that no real series shows.
+# Transfer of the scanner below which blur is no longer divided out. With 0.35 to 0.45, noise falls beyond 6 lp/cm as in a real B70f
+# series; with less, sharp kernels would alias noise on coarse pixels that no real series shows.
 SMALLEST_BLUR = 0.35
-MIN_COUNT = 2.0  # a starved ray; below about 20 mAs this leaves a bias of some HU
+MIN_COUNT = 2.0  # of a starved ray; below about 20 mAs this leaves a bias of some HU
 CACHED_TRANSFORMS = 4  # one forward and up to three kernels; each takes about 50 MB
 
 
 def hu_to_mu(hu: torch.Tensor) -> torch.Tensor:
-    """HU -> attenuation in 1/mm; below air is air."""
+    """Convert HU to attenuation in 1/mm; values below air become air."""
     return MU_WATER * (1 + hu.clamp(min=-1000) / 1000)
 
 
 def mu_to_hu(mu: torch.Tensor) -> torch.Tensor:
-    """Attenuation in 1/mm -> HU."""
+    """Convert attenuation in 1/mm to HU."""
     return 1000 * (mu / MU_WATER - 1)
 
 
 def quantize(hu: torch.Tensor, lowest: float = LOWEST_STORED_HU) -> torch.Tensor:
-    """HU as a scanner stores them: whole numbers in 12 bit, still as float32; signed files go below -1024."""
+    """Round HU to whole numbers in 12 bits as a scanner stores them, still float32; signed files go below -1024."""
     return hu.round().clamp(lowest, HIGHEST_STORED_HU)
 
 
 class Scanner:
-    """Geometry and noise of an energy-integrating scanner, similar to a Siemens Force.
+    """Model the geometry and noise of an energy-integrating scanner, similar to a Siemens Force.
 
     Args:
-        device: Where everything but the random numbers is computed.
+        device: Device on which everything except the random numbers is computed.
         n_views: Views over half a turn. n_detectors, detector_mm: Detector, scaled to the isocentre; the object must
             lie inside the circle that it covers (403 mm across by default).
         aperture_mm, focal_mm: Effective widths of detector cell and focal spot at the isocentre. They blur the projections,
             not their noise, and the reconstruction divides them out within bounds: so edges have the MTF of the kernel, and
-            noise is whiter than edges are sharp, by exp(`whitening` f^2) in power at low frequency f in lp/cm. Real scanners
-            have a whitening of 0.045 to 0.07 cm^2 under filtered backprojection.
+            noise is whiter than that by exp(`whitening` f^2) in power at low frequency f in lp/cm. Real scanners have a
+            whitening of 0.045 to 0.07 cm^2 with filtered backprojection.
         photons: Counts per ray, mAs and mm of slice thickness without an object. Tuned so that 20 cm of water at
             200 mAs, 1 mm, give 17.6 HU with Br40 (published: 18.3; benchmarks/simulation_speed.py --noise).
         electronic: Standard deviation of the electronic noise, counts.
-        bowtie_radius_mm, bowtie: Water circle that the bowtie filter evens out, and how much of it.
+        bowtie_radius_mm, bowtie: Water circle that the bowtie filter compensates, and to what share.
     """
 
     def __init__(
@@ -84,27 +84,27 @@ class Scanner:
 
     @property
     def radius_mm(self) -> float:
-        """Radius of the circle the detector covers."""
+        """Return the radius of the circle that the detector covers."""
         return self.n_detectors // 2 * self.detector_mm
 
     @property
     def whitening(self) -> float:
-        """Growth of log(noise power / (f MTF^2)) with f^2 at low frequency, in cm^2."""
+        """Return the growth of log(noise power / (f MTF^2)) with f^2 at low frequency, in cm^2."""
         return math.pi**2 / 3 * (self.aperture_mm**2 + self.focal_mm**2) / 100
 
     def log_noise_gain(self, frequency: torch.Tensor) -> torch.Tensor:
-        """Logarithm of the noise power that dividing the blur out adds, at frequencies in 1/mm."""
+        """Return the logarithm of the gain in noise power from dividing out the blur, at frequencies in 1/mm."""
         return -2 * torch.log(self.blur(frequency).clamp(min=SMALLEST_BLUR))
 
     # 1. Projection ------------------------------------------------------------------------------------------------
     def project(
         self, mu: torch.Tensor, spacing_mm: float, object_transfer: Callable[[torch.Tensor], torch.Tensor] | None = None
     ) -> torch.Tensor:
-        """Noise-free line integrals of an object, blurred by detector and focal spot.
+        """Return noise-free line integrals of an object, blurred by detector and focal spot.
 
         Args:
             mu: (M, M) attenuation in 1/mm on square pixels of `spacing_mm`, air outside.
-            object_transfer: Optional function of frequency (1/mm) that multiplies the object's spectrum.
+            object_transfer: Function of frequency (1/mm) that multiplies the object's spectrum, or None.
 
         Returns:
             float32 (n_views, n_detectors).
@@ -120,13 +120,13 @@ class Scanner:
         return torch.fft.fftshift(torch.fft.irfft(spectrum, n=self.n_detectors, dim=-1), dim=-1)
 
     def blur(self, frequency: torch.Tensor) -> torch.Tensor:
-        """Transfer of detector cell and focal spot."""
+        """Return the transfer of detector cell and focal spot."""
         return torch.sinc(self.aperture_mm * frequency) * torch.sinc(self.focal_mm * frequency)
 
     def harden(self, sinogram: torch.Tensor, mu: torch.Tensor, spacing_mm: float, strength: float) -> torch.Tensor:
-        """Residual beam hardening of bone after a water correction: p - strength * p_bone^2.
+        """Add residual beam hardening of bone after a water correction: p - strength * p_bone^2.
 
-        Bone is what attenuates more than 200 HU. A strength of .01 darkens between the shoulders by tens of HU.
+        Bone is everything above 200 HU. A strength of .01 darkens the image between the shoulders by tens of HU.
         """
         bone = torch.where(mu > hu_to_mu(torch.tensor(200.0)).item(), mu - MU_WATER, 0.0)
         return sinogram - strength * self.project(bone, spacing_mm).clamp(min=0) ** 2
@@ -135,19 +135,19 @@ class Scanner:
     def add_noise(
         self, sinogram: torch.Tensor, mas: float, thickness_mm: float, generator: torch.Generator
     ) -> torch.Tensor:
-        """Poisson and electronic noise on the counts, then the logarithm again.
+        """Add Poisson and electronic noise to the counts, and take the logarithm.
 
         Args:
             sinogram: (n_views, n_detectors) line integrals.
             mas: Tube load per turn. thickness_mm: Slice thickness; counts grow with both.
-            generator: CPU generator; the noise is drawn on the CPU, so that every device gives the same.
+            generator: CPU generator; the noise is drawn on the CPU, so that it is the same on every device.
         """
         flux = (self.flux * mas * thickness_mm).cpu()
         expected = flux * torch.exp(-sinogram.cpu())
         counts = torch.poisson(expected, generator=generator)
         counts = counts + self.electronic * torch.randn(expected.shape, generator=generator)
         counts = counts.clamp(min=MIN_COUNT)
-        # The log of a noisy count is biased; this removes the second-order term.
+        # The logarithm of a noisy count is biased; this removes the second-order term.
         bias = (counts + self.electronic**2) / (2 * counts**2 + 8 * self.electronic**2)
         return (torch.log(flux) - torch.log(counts) - bias).to(self.device)
 
@@ -161,7 +161,7 @@ class Scanner:
         spacing_mm: float = 0.7,
         centre_mm: tuple[float, float] = (0.0, 0.0),
     ) -> torch.Tensor:
-        """Filtered backprojection with one kernel.
+        """Reconstruct by filtered backprojection with one kernel.
 
         Args:
             sinogram: (n_views, n_detectors) line integrals.
@@ -189,7 +189,7 @@ class Scanner:
         return mu_to_hu(self._transform(size, spacing_mm, frequency[:used]).adjoint(values.flatten()))
 
     def _filter(self, kernel: Kernel | str, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(frequency, response): band-limited ramp (Kak and Slaney 1988, Eq. 3.61) times kernel over scanner blur."""
+        """Return frequency and response: band-limited ramp (Kak and Slaney 1988, Eq. 3.61) times kernel over scanner blur."""
         frequency = torch.fft.rfftfreq(length, self.detector_mm).to(self.device)
         n = torch.arange(length, device=self.device, dtype=torch.float64)
         n = torch.minimum(n, length - n)

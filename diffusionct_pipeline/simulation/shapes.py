@@ -1,4 +1,4 @@
-"""Painting implicit shapes on one axial slice: signed distances in mm, one-pixel ramps at the borders."""
+"""Paint implicit shapes on one axial slice: signed distances in mm, one-pixel ramps at the borders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ AIR_HU = -1000.0
 
 
 class Canvas:
-    """One axial slice of HU that shapes are painted on.
+    """Hold one axial slice of HU that shapes are painted on.
 
     Attributes:
         x, y: Pixel centres in mm, (1, M) and (M, 1); x to the patient's left, y posterior.
@@ -22,36 +22,36 @@ class Canvas:
         self.hu = torch.full((len(axis_mm), len(axis_mm)), background_hu, device=axis_mm.device)
 
     def coverage(self, distance_mm: torch.Tensor) -> torch.Tensor:
-        """Covered share of each pixel in [0, 1], from a signed distance that is negative inside."""
+        """Return the covered share of each pixel in [0, 1] for a signed distance that is negative inside."""
         return (0.5 - distance_mm / self.spacing_mm).clamp(0, 1)
 
     def paint(
         self, value_hu: torch.Tensor | float, distance_mm: torch.Tensor, within: torch.Tensor | float = 1.0
     ) -> None:
-        """Replace the HU inside a shape; `within` (coverage) keeps the paint inside another one."""
+        """Replace the HU inside a shape; `within` (coverage) limits the paint to another shape."""
         self.blend(value_hu, self.coverage(distance_mm) * within)
 
     def blend(self, value_hu: torch.Tensor | float, weight: torch.Tensor) -> None:
-        """Mix `value_hu` in with a weight (M, M) of 0 to 1."""
+        """Blend in `value_hu` with a weight (M, M) of 0 to 1."""
         self.hu = self.hu + (value_hu - self.hu) * weight
 
     def disc(self, x_mm: float, y_mm: float, radius_mm: float) -> torch.Tensor:
-        """Signed distance (M, M) in mm to a circle."""
+        """Return the signed distance (M, M) in mm to a circle."""
         return torch.sqrt((self.x - x_mm) ** 2 + (self.y - y_mm) ** 2) - radius_mm
 
     def ellipse(self, x_mm: float, y_mm: float, half_width_mm: float, half_depth_mm: float) -> torch.Tensor:
-        """Signed distance (M, M) in mm, approximate, to an ellipse."""
+        """Return the approximate signed distance (M, M) in mm to an ellipse."""
         r = torch.sqrt(((self.x - x_mm) / half_width_mm) ** 2 + ((self.y - y_mm) / half_depth_mm) ** 2)
         return (r - 1) * min(half_width_mm, half_depth_mm)
 
     def ball(self, centre_mm: tuple[float, float, float], half_axes_mm: tuple[float, float, float]) -> torch.Tensor:
-        """Ellipsoid cut by the slice."""
+        """Return the approximate signed distance (M, M) in mm to an ellipsoid cut by the slice."""
         (cx, cy, cz), (a, b, c) = centre_mm, half_axes_mm
         r = torch.sqrt(((self.x - cx) / a) ** 2 + ((self.y - cy) / b) ** 2 + ((self.z - cz) / c) ** 2)
         return (r - 1) * min(a, b, c)
 
     def capsules(self, segments: torch.Tensor) -> torch.Tensor:
-        """Covered share of each pixel (M, M) by the union of capsules (n, 8): x0 y0 z0 x1 y1 z1 r0 r1 in mm."""
+        """Return the share of each pixel (M, M) covered by the union of capsules (n, 8): x0 y0 z0 x1 y1 z1 r0 r1 in mm."""
         size = self.hu.shape[0]
         flat = torch.zeros(size * size, device=self.hu.device)
         reach = segments[:, 6:8].amax(1) + self.spacing_mm
@@ -70,7 +70,7 @@ class Canvas:
         corner = ((torch.minimum(first, last)[:, :2] - reach[:, None] - origin) / self.spacing_mm).floor().long()
         extent = ((torch.maximum(first, last)[:, :2] + reach[:, None] - origin) / self.spacing_mm).ceil().long()
         side = (extent - corner).amax(1) + 1
-        # 2. Patches of similar size are drawn together; where they overlap the larger coverage counts.
+        # 2. Patches of similar size are drawn together; where they overlap, the larger coverage is used.
         bound = 4
         while True:
             members = ((side <= bound) & (side > (bound // 2 if bound > 4 else 0))).nonzero()[:, 0]
@@ -99,11 +99,11 @@ class Canvas:
 
 
 class SmoothNoise:
-    """Band-limited periodic noise in three dimensions with unit standard deviation.
+    """Generate band-limited periodic noise in three dimensions with unit standard deviation.
 
     Args:
-        grain_mm: Distance of the random nodes; structures are about twice as large.
-        generator: CPU generator the nodes are drawn from.
+        grain_mm: Distance between the random nodes; structures are about twice as large.
+        generator: CPU generator that the nodes are drawn from.
         nodes: Nodes along each side; the pattern repeats after `nodes * grain_mm`.
     """
 
@@ -117,7 +117,7 @@ class SmoothNoise:
         self.volume = (volume / volume.std()).to(device)
 
     def _weights(self, position_mm: torch.Tensor) -> torch.Tensor:
-        """Periodic linear interpolation as a matrix (len(position_mm), nodes)."""
+        """Return periodic linear interpolation as a matrix (len(position_mm), nodes)."""
         u = torch.remainder(position_mm / self.grain_mm, self.nodes)
         lower = u.floor()
         weights = torch.zeros(len(u), self.nodes, device=u.device)
@@ -127,7 +127,7 @@ class SmoothNoise:
         return weights
 
     def plane(self, axis_mm: torch.Tensor, z_mm: float) -> torch.Tensor:
-        """Noise (M, M) on the slice at `z_mm`."""
+        """Return the noise (M, M) on the slice at `z_mm`."""
         z_weights = self._weights(torch.tensor([float(z_mm)], device=axis_mm.device))[0]
         plane = torch.einsum("z,zyx->yx", z_weights, self.volume)
         in_plane = self._weights(axis_mm)

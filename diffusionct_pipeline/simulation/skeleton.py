@@ -1,4 +1,4 @@
-"""Ribs, spine, sternum, shoulder girdle and the table, painted on a slice from an `Anatomy`."""
+"""Paint ribs, spine, sternum, shoulder girdle and table of an `Anatomy` on a slice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .shapes import Canvas
 
 
 def paint_ribs(canvas: Canvas, anatomy: Anatomy, fine: torch.Tensor, body: torch.Tensor) -> None:
-    """Rib sections with cartilage in front; `body` is the skin's signed distance."""
+    """Paint sections of ribs with cartilage in front; `body` is the skin's signed distance."""
     z = canvas.z
     cavity = anatomy.cavity_distance(canvas.x, canvas.y, z)
     angle = anatomy.around_chest(canvas)
@@ -34,7 +34,7 @@ def paint_ribs(canvas: Canvas, anatomy: Anatomy, fine: torch.Tensor, body: torch
 
 
 def paint_spine_and_sternum(canvas: Canvas, anatomy: Anatomy, fine: torch.Tensor, coarse: torch.Tensor) -> None:
-    """Vertebra or disc, arch, spinal canal with cord, sternum."""
+    """Paint vertebra or disc, arch, spinal canal with cord, and sternum."""
     z, back = canvas.z, anatomy.cavity[1] - 12
     phase = ((z + anatomy.disc_phase) % anatomy.disc_spacing) / anatomy.disc_spacing
     vertebra = canvas.ellipse(0, back - 12, 17 - 1.5 * math.sin(math.pi * phase), 14.5)
@@ -57,7 +57,7 @@ def paint_spine_and_sternum(canvas: Canvas, anatomy: Anatomy, fine: torch.Tensor
 
 
 def paint_shoulder_girdle(canvas: Canvas, anatomy: Anatomy, body: torch.Tensor) -> None:
-    """Scapulae, clavicles and humeral heads."""
+    """Paint scapulae, clavicles and humeral heads."""
     z = canvas.z
     if -10 < z < 110:
         angle, cavity = anatomy.around_chest(canvas), anatomy.cavity_distance(canvas.x, canvas.y, z)
@@ -83,13 +83,13 @@ def paint_shoulder_girdle(canvas: Canvas, anatomy: Anatomy, body: torch.Tensor) 
 def paint_bone(
     canvas: Canvas, distance: torch.Tensor, cortex_mm: float, cortex_hu: float, marrow_hu: torch.Tensor | float
 ) -> None:
-    """A cortex of the given width around marrow."""
+    """Paint a cortex of the given width around marrow."""
     canvas.paint(cortex_hu, distance)
     canvas.paint(marrow_hu, distance + cortex_mm)
 
 
 def paint_table(canvas: Canvas, anatomy: Anatomy, body: torch.Tensor) -> None:
-    """Two carbon shells with foam between them, outside the body."""
+    """Paint two carbon shells with foam between them, outside the body."""
     x, y = canvas.x, canvas.y
     top = anatomy.body[1] + 7 - 0.0009 * x**2  # curved, like a couch
     outside = canvas.coverage(-body)

@@ -1,4 +1,4 @@
-"""Skin, fat, muscle, mediastinum, heart and abdomen, painted on a slice from an `Anatomy`.
+"""Paint skin, fat, muscle, mediastinum, heart and abdomen of an `Anatomy` on a slice.
 
 `fine` and `coarse` are noise planes (M, M) of unit standard deviation; they are zero in a plastic phantom.
 """
@@ -16,7 +16,7 @@ from .shapes import AIR_HU, Canvas
 def paint_body_wall(
     canvas: Canvas, anatomy: Anatomy, fine: torch.Tensor, coarse: torch.Tensor, texture: float
 ) -> torch.Tensor:
-    """Skin, subcutaneous fat, breasts and muscles; returns the skin's signed distance (M, M).
+    """Paint skin, subcutaneous fat, breasts and muscles; return the skin's signed distance (M, M).
 
     `texture` is 0 for plastic; the borders are uneven either way.
     """
@@ -58,7 +58,7 @@ def paint_body_wall(
 
 
 def paint_mediastinum(canvas: Canvas, anatomy: Anatomy, fine: torch.Tensor, coarse: torch.Tensor) -> None:
-    """Fills the cavity: fat with septa and lymph nodes, heart, great vessels, oesophagus. Lungs are painted over it."""
+    """Fill the cavity: fat with septa and lymph nodes, heart, great vessels, oesophagus. Lungs are painted over it."""
     x, y, z, blood = canvas.x, canvas.y, canvas.z, anatomy.blood_hu
     cavity = anatomy.cavity_distance(x, y, z)
     plastic = anatomy.style == "lungman"
@@ -73,7 +73,7 @@ def paint_mediastinum(canvas: Canvas, anatomy: Anatomy, fine: torch.Tensor, coar
     crura = canvas.ellipse(0, anatomy.cavity[1] - 34, 24, 12)
     canvas.paint(anatomy.muscle_hu + 3 * fine, crura, within=float(z < -60))
     wall = 42.0
-    # Great vessels. Names give the level: below the arch, at the arch, above it.
+    # Great vessels by level: below the arch, at the arch, above it.
     if z < 50:
         aorta = canvas.disc(22 if z > -60 else 22 + 0.12 * (z + 60), 38, 12.5)
         canvas.paint(wall, aorta - 1.2)
@@ -104,7 +104,7 @@ def paint_mediastinum(canvas: Canvas, anatomy: Anatomy, fine: torch.Tensor, coar
 
 
 def paint_heart(canvas: Canvas, anatomy: Anatomy, fine: torch.Tensor, coarse: torch.Tensor) -> None:
-    """Pericardial fat, muscle and the blood of four chambers."""
+    """Paint pericardial fat, muscle and the blood of four chambers."""
     x, y, z = canvas.x, canvas.y, canvas.z
     radius = anatomy.heart_radius(x, y, z)
     inside_cavity = canvas.coverage(anatomy.cavity_distance(x, y, z) + 2)
@@ -142,7 +142,7 @@ def paint_heart(canvas: Canvas, anatomy: Anatomy, fine: torch.Tensor, coarse: to
 def paint_abdomen(
     canvas: Canvas, anatomy: Anatomy, liver_vessels: torch.Tensor, fine: torch.Tensor, coarse: torch.Tensor
 ) -> None:
-    """Everything below the diaphragm's domes."""
+    """Paint everything below the diaphragm's domes."""
     x, y, z = canvas.x, canvas.y, canvas.z
     if z > max(anatomy.domes_mm) + 5:
         return

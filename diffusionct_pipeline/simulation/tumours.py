@@ -1,4 +1,4 @@
-"""Lung tumours as implicit shapes: lobulated spheres, optionally with spicules or a soft border."""
+"""Define lung tumours as implicit shapes: lobulated spheres, optionally with spicules or a soft border."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from .shapes import Canvas
 
 HUMAN_KINDS = ("solid", "ground-glass", "nodule")
 LUNGMAN_KINDS = ("insert+100", "insert-630", "insert+100")
-# Mean HU and range of radii in mm. The Lungman's own inserts are +100, -630 and -800 HU, 3 to 12 mm across; ours are
-# larger, so that texture features have voxels to work on.
+# Mean HU and range of radii in mm. The Lungman's inserts have +100, -630 and -800 HU and are 3 to 12 mm across; these are
+# larger, so that texture features have enough voxels.
 HU_AND_RADIUS = {
     "solid": (40.0, (9.0, 16.0)),
     "ground-glass": (-560.0, (8.0, 13.0)),
@@ -24,7 +24,7 @@ MIN_DISTANCE_MM = 34.0  # between centres: two of the largest do not touch
 
 @dataclass(frozen=True)
 class Tumour:
-    """One tumour.
+    """Describe one tumour.
 
     Attributes:
         label: Value in the mask, 1, 2, ...
@@ -44,7 +44,7 @@ class Tumour:
     spicules: torch.Tensor | None
 
     def distance(self, x: torch.Tensor, y: torch.Tensor, z: float) -> torch.Tensor:
-        """Signed distance in mm (approximate: along the ray from the centre), negative inside."""
+        """Return the signed distance in mm (approximate: along the ray from the centre), negative inside."""
         dx, dy, dz = x - self.centre_mm[0], y - self.centre_mm[1], z - self.centre_mm[2]
         r = torch.sqrt(dx**2 + dy**2 + dz**2).clamp(min=1e-3)
         if len(self.lobes) == 0:
@@ -55,7 +55,7 @@ class Tumour:
         return r - self.radius_mm * (1 + undulation)
 
     def paint(self, canvas: Canvas, fine: torch.Tensor, coarse: torch.Tensor, lung: torch.Tensor) -> None:
-        """Paint on a slice; `fine` and `coarse` are noise planes, `lung` the lung's coverage, all (M, M)."""
+        """Paint the tumour on a slice; `fine` and `coarse` are noise planes, `lung` the lung's coverage, all (M, M)."""
         if abs(canvas.z - self.centre_mm[2]) > 2.2 * self.radius_mm:
             return
         # 1. Only the pixels around the tumour.
@@ -70,7 +70,7 @@ class Tumour:
             canvas.hu[rows, columns] = torch.maximum(tissue, haze)
             return
         # 2b. A core, in solid tumours with texture and a darker centre.
-        core = self.hu
+        core: torch.Tensor | float = self.hu
         if self.kind == "solid":
             core = self.hu + 14 * coarse + 12 * fine
             core = core - 22 * canvas.coverage(distance + 0.55 * self.radius_mm + 1.5 * coarse)
@@ -81,7 +81,7 @@ class Tumour:
 
 
 def _span(axis_mm: torch.Tensor, centre_mm: float, reach_mm: float) -> slice:
-    """Index range of an axis within reach of a centre."""
+    """Return the index range of an axis within reach of a centre."""
     near = ((axis_mm - centre_mm).abs() <= reach_mm).nonzero()[:, 0]
     return slice(int(near[0]), int(near[-1]) + 1) if len(near) else slice(0, 0)
 
@@ -93,7 +93,7 @@ def place_tumours(
 
     Args:
         candidates_mm: (N, 3) points at least a tumour radius away from the pleura.
-        number: How many; the kinds of the style are taken in turn.
+        number: Number of tumours; the kinds of the style are used in turn.
 
     Raises:
         ValueError: if `number` tumours do not fit.
@@ -102,7 +102,9 @@ def place_tumours(
     tumours, free = [], candidates_mm
     for label in range(1, number + 1):
         if len(free) == 0:
-            raise ValueError(f"tumours is {number}; only {label - 1} fit into the lungs of this phantom")
+            raise ValueError(
+                f"`tumours` must be at most {label - 1}, which fit into this phantom's lungs, got {number}"
+            )
         kind = kinds[(label - 1) % len(kinds)]
         centre = free[int(torch.randint(len(free), (1,), generator=generator))]
         free = free[(free - centre).norm(dim=1) > MIN_DISTANCE_MM]

@@ -1,4 +1,4 @@
-"""Branching trees (arteries, veins, bronchi, liver vessels) that fill a cloud of target points."""
+"""Grow branching trees (arteries, veins, bronchi, liver vessels) that fill a cloud of target points."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def grow_tree(
 ) -> torch.Tensor:
     """Grow a binary tree from a root to every target.
 
-    Each branch runs about half way to the centroid of its targets and hands them to two children, split across
+    Each branch runs about half way to the centroid of its targets and passes them to two children, split across
     their longest axis. Radii follow Murray's law, parent^k = sum of children^k, so r = leaf * n^(1/k) for n targets.
 
     Args:
@@ -24,7 +24,7 @@ def grow_tree(
         leaf_radius_mm: Radius of the last branch. max_radius_mm: Cap for the trunk.
         exponent: k of Murray's law (3 in theory, 2.5 to 2.8 in lungs).
         generator: CPU generator.
-        bend: Sideways deviation of a branch's middle, as a share of its length.
+        bend: Lateral deviation of a branch's middle, as a share of its length.
 
     Returns:
         Capsules (n, 8): x0 y0 z0 x1 y1 z1 r0 r1 in mm, on the CPU.

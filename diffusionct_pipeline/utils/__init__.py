@@ -1,1 +1,1 @@
-"""What knows nothing of CT: files, paths, seeds, devices, optional packages."""
+"""Provide what is not specific to CT: files, paths, seeds, devices and optional packages."""

@@ -1,4 +1,4 @@
-"""What an .npz says of its arrays, before memory is taken for them."""
+"""Read the headers of the arrays in an .npz file before memory is allocated for them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import io
 
 import numpy as np
 
-HEADER_BYTES = 1 << 14  # numpy refuses longer ones too, but after it has read them
+HEADER_BYTES = 1 << 14  # numpy refuses longer headers too, but only after reading them
 
 
 def array_header(file: np.lib.npyio.NpzFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of the array of a name: its file may decompress to terabytes of zeros.
+    """Return the shape and the type of a named array without reading it: it may decompress to terabytes of zeros.
+
+    Args:
+        file: An open archive.
+        name: Name of the array.
 
     Raises:
-        ValueError: It is no array.
+        ValueError: if the entry is not an array.
     """
+    assert file.zip is not None, "the archive is closed"
     with file.zip.open(f"{name}.npy") as member:
         start = io.BytesIO(member.read(HEADER_BYTES))
     version = np.lib.format.read_magic(start)

@@ -1,4 +1,4 @@
-"""Where to compute."""
+"""Choose the device to compute on."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .usage import UsageError
 
 
 def usable_device(device: str | None) -> torch.device:
-    """A device by name; None is the first GPU, else the CPU.
+    """Return a device by name; None selects the first GPU, or the CPU if there is none.
 
     Raises:
-        UsageError: naming the device and the reason.
+        UsageError: naming the device and the reason why it cannot be used.
     """
     try:
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -28,11 +28,11 @@ def usable_device(device: str | None) -> torch.device:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread of the CPU while the block runs.
+    """Compute on a single CPU thread while the block runs.
 
-    PyTorch, and the BLAS of numpy and scipy, add up in another order with another number of threads, which they take from the
-    cores that they see: the last bits of a result would depend on the machine, or on what a batch system grants. Several
-    processes use several cores.
+    PyTorch, and the BLAS of numpy and scipy, sum in a different order with a different number of threads, which by default is the
+    number of visible cores: the last bits of a result would depend on the machine, or on what a batch system grants. Use several
+    processes to use several cores.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -44,6 +44,6 @@ def one_thread() -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """First line of an error's message, or its type."""
+    """Return the first line of an error's message, or the name of its type if the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent, also after a kill; and a folder that one process at a time writes to."""
+"""Write files and folders that are complete or absent, even after a kill, and lock a folder for one writing process."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # mypy has no other way to say that a module may be missing
 
 BUSY = "another run is writing to this folder"
 LOCK_FILE = ".diffusionct.lock"
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without them answer
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # returned by file systems without locks
 HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the next file cannot be written either
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary path in the folder of `path`, renamed to `path` when the block ends well, removed when it does not.
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that is renamed to `path` if the block succeeds and removed if it fails.
 
     Args:
-        path: Its folder is made if needed; an existing file is replaced.
+        path: The file to write. Its folder is created if needed; an existing file is replaced.
 
     Raises:
         OSError: naming `path`, if it cannot be written; nothing is left behind.
@@ -39,7 +39,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        with open(part, "rb+") as file:  # else a power failure may leave the name without the bytes
+        with open(part, "rb+") as file:  # otherwise a power failure may leave the name without the bytes
             os.fsync(file.fileno())
         part.replace(path)
     except Exception as error:
@@ -49,14 +49,14 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
             raise
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
-        with contextlib.suppress(OSError):  # it was renamed, or its folder never came to be
+        with contextlib.suppress(OSError):  # it was renamed, or its folder could not be created
             part.unlink()
 
 
 def full_disk(error: BaseException | None) -> OSError | None:
-    """What the operating system said, if an error comes from a disk that is full or may not be written to.
+    """Return the operating system's error if an exception comes from a full or read-only disk, else None.
 
-    pydicom, safetensors and PyTorch raise errors of their own for it, without its number.
+    pydicom, safetensors and PyTorch raise errors of their own in this case, without the error number.
     """
     for _ in range(10):  # a chain of causes
         if error is None:
@@ -70,28 +70,28 @@ def full_disk(error: BaseException | None) -> OSError | None:
     return None
 
 
-def write_whole(path: str | os.PathLike, data: bytes | str) -> None:
-    """Write bytes, or text as UTF-8, so that `path` is never half-written; arguments and errors as of `whole_file`."""
+def write_whole(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Write bytes, or text as UTF-8, so that `path` is never half-written; see `whole_file` for arguments and errors."""
     with whole_file(path) as part:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 @contextlib.contextmanager
 def whole_folder(
-    path: str | os.PathLike, replace: bool = False, temporaries: str | os.PathLike | None = None
+    path: str | os.PathLike[str], replace: bool = False, temporaries: str | os.PathLike[str] | None = None
 ) -> Iterator[Path]:
-    """A new temporary folder, renamed to `path` when the block ends well, removed when it does not.
+    """Yield a new temporary folder that is renamed to `path` if the block succeeds and removed if it fails.
 
-    Those that killed processes left beside it are removed first.
+    Temporary folders that killed processes left beside it are removed first.
 
     Args:
-        path: Its parents are made if needed. An empty folder is replaced.
-        replace: Whether a folder that is not empty is replaced too.
-        temporaries: Where the temporary folder is, on the same file system; None: beside `path`.
+        path: The folder to write. Its parents are created if needed. An empty folder is replaced.
+        replace: Whether a non-empty folder is replaced, too.
+        temporaries: Where to create the temporary folder, on the same file system; None for beside `path`.
 
     Raises:
-        FileExistsError: if `path` is there and may not be replaced; before the block is run.
-        OSError: if it cannot be written; nothing is left behind.
+        FileExistsError: if `path` exists and may not be replaced; raised before the block runs.
+        OSError: naming `path`, if it cannot be written; nothing is left behind.
     """
     path = Path(path)
     if not replace:
@@ -104,7 +104,7 @@ def whole_folder(
             if path.exists():
                 shutil.rmtree(path)
             part.replace(path)
-    except Exception as error:  # whatever the file within: what could not be made is the folder
+    except Exception as error:  # whichever file failed, it is the folder that could not be written
         if full := full_disk(error):
             raise OSError(full.errno, full.strerror, str(path)) from error
         raise
@@ -114,22 +114,22 @@ def whole_folder(
 
 @contextlib.contextmanager
 def _held_folder(folder: Path) -> Iterator[None]:
-    """Make a folder and lock it while the block runs, so that it can be told from one that a killed process left."""
+    """Create a folder and lock it while the block runs, which distinguishes it from one that a killed process left."""
     folder.mkdir(parents=True)
     with _locked_while_living(folder):
-        folder.mkdir(exist_ok=True)  # another process may have taken it for left over before it was locked
+        folder.mkdir(exist_ok=True)  # another process may have removed it as a leftover before it was locked
         yield
 
 
 @contextlib.contextmanager
 def _locked_while_living(folder: Path) -> Iterator[None]:
-    """Lock a folder of this process while the block runs; a killed process's lock is gone, see `_remove_unless_locked`."""
+    """Lock a folder of this process while the block runs; a lock ends with its process, see `_remove_unless_locked`."""
     if fcntl is None:
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks; nobody removes anything there
+        with contextlib.suppress(OSError):  # on a file system without locks nothing is ever removed
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -137,8 +137,8 @@ def _locked_while_living(folder: Path) -> Iterator[None]:
 
 
 def _remove_unless_locked(folder: Path) -> None:
-    """Remove a folder that no living process has locked."""
-    with contextlib.suppress(OSError):  # a living process holds it, or it only takes space
+    """Remove a folder unless a living process has locked it."""
+    with contextlib.suppress(OSError):  # a living process holds it, or it merely takes up space
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -148,7 +148,7 @@ def _remove_unless_locked(folder: Path) -> None:
 
 
 def _remove_left_folders(folder: Path) -> None:
-    """Remove what killed processes left of `whole_folder` in a folder: what no living one has locked."""
+    """Remove the temporary folders that killed processes left of `whole_folder`: those that no living process has locked."""
     for path in folder.glob(".*.part") if fcntl is not None else ():
         if TEMPORARY.fullmatch(path.name) and not path.is_symlink() and path.is_dir():
             _remove_unless_locked(path)
@@ -156,15 +156,15 @@ def _remove_left_folders(folder: Path) -> None:
 
 @contextlib.contextmanager
 def private_folder(name: str) -> Iterator[Path]:
-    """A temporary folder that only its owner may enter, removed with all that it holds when the block ends.
+    """Yield a temporary folder that only its owner can access, removed with its content when the block ends.
 
-    Those of the same name that killed processes of this user left are removed first.
+    Folders of the same name left by killed processes of this user are removed first.
 
     Args:
-        name: What it begins with, in the system's folder for temporary files.
+        name: Prefix of the folder's name in the system's folder for temporary files.
 
     Raises:
-        OSError: if it cannot be made.
+        OSError: if it cannot be created.
     """
     parent = Path(tempfile.gettempdir())
     for left in parent.glob(f"{name}.*") if fcntl is not None else ():
@@ -178,19 +178,19 @@ def private_folder(name: str) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def require_new(path: str | os.PathLike) -> None:
-    """Refuse a place where there is something else than an empty folder.
+def require_new(path: str | os.PathLike[str]) -> None:
+    """Refuse an existing path unless it is an empty folder.
 
     Raises:
-        FileExistsError: naming it.
+        FileExistsError: naming the path.
     """
     path = Path(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f'"{path}" exists already; choose a new folder or remove it.')
 
 
-def require_writable(folder: str | os.PathLike) -> None:
-    """Make a folder if needed and try a file in it, so that a long run does not find out at its end.
+def require_writable(folder: str | os.PathLike[str]) -> None:
+    """Create a folder if needed and try to write a file in it, so that a long run does not fail at its end.
 
     Raises:
         OSError: naming the folder and the reason.
@@ -200,40 +200,40 @@ def require_writable(folder: str | os.PathLike) -> None:
         probe.unlink()
 
 
-def remove_temporaries(folder: str | os.PathLike) -> None:
-    """Remove what killed processes left of `whole_file` below a folder that no other process writes to.
+def remove_temporaries(folder: str | os.PathLike[str]) -> None:
+    """Remove the temporary files that killed processes left of `whole_file` below a folder that no other process writes to.
 
-    A folder below it that has a lock of its own is left to whoever holds that.
+    A subfolder with a lock of its own is left to the holder of that lock.
     """
     for parent, folders, files in os.walk(folder):
         if LOCK_FILE in files and Path(parent) != Path(folder):
             folders.clear()
             continue
         for name in filter(TEMPORARY.fullmatch, files):
-            with contextlib.suppress(OSError):  # it only takes space
+            with contextlib.suppress(OSError):  # it merely takes up space
                 os.unlink(os.path.join(parent, name))
 
 
-def visible_names(folder: str | os.PathLike) -> Iterator[str]:
-    """Paths of the files below a folder, relative to it, without hidden files and those of hidden folders."""
+def visible_names(folder: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield the paths of the files below a folder, relative to it, except hidden files and files in hidden folders."""
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name[0] != "."]
         yield from (os.path.relpath(os.path.join(parent, name), folder) for name in files if name[0] != ".")
 
 
 @contextlib.contextmanager
-def locked_folder(folder: str | os.PathLike, shared: bool = False) -> Iterator[None]:
-    """Make a folder if needed and keep other processes that ask for the same lock out of it while the block runs.
+def locked_folder(folder: str | os.PathLike[str], shared: bool = False) -> Iterator[None]:
+    """Create a folder if needed and lock it while the block runs, against other processes that request the same lock.
 
-    The lock is the kernel's, on the file `LOCK_FILE`, so that a killed process holds none. The file is removed at the
-    end, but for a shared lock. There is no lock on Windows and on file systems that know none.
+    The operating system holds the lock, on the file `LOCK_FILE`, so that it ends with the process. The file is removed at the
+    end, except for a shared lock. There is no lock on Windows and on file systems without locks.
 
     Args:
-        folder: Which.
-        shared: Whether others that ask for a shared lock may be there, too.
+        folder: The folder to lock.
+        shared: Whether other processes may hold a shared lock at the same time.
 
     Raises:
-        BlockingIOError: naming the folder, which another process holds.
+        BlockingIOError: naming the folder, if another process holds the lock.
         OSError: naming the folder that cannot be written to, and the reason.
     """
     with _writable(folder) as folder:
@@ -242,14 +242,14 @@ def locked_folder(folder: str | os.PathLike, shared: bool = False) -> Iterator[N
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # the folder may be gone, and another one in its place
+        with contextlib.suppress(OSError):  # the folder may have been removed or replaced
             if not shared and os.path.samestat(os.fstat(descriptor), path.stat()):
                 path.unlink()
         os.close(descriptor)
 
 
 def _open_locked(path: Path, shared: bool) -> int:
-    """Descriptor of a file that is locked and is still called `path`; errors as of `locked_folder`."""
+    """Return the descriptor of a locked file that is still at `path`; see `locked_folder` for the errors."""
     while True:
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise FileExistsError(errno.EEXIST, f"{path.name} is there and is not a regular file")
@@ -262,7 +262,7 @@ def _open_locked(path: Path, shared: bool) -> int:
         except BlockingIOError as error:
             os.close(descriptor)
             raise BlockingIOError(error.errno, BUSY, str(path.parent)) from error
-        except FileNotFoundError:  # whoever held it removed it between our two calls
+        except FileNotFoundError:  # its holder removed it between the two calls above
             pass
         except OSError as error:
             if error.errno in NO_LOCKS:
@@ -273,8 +273,8 @@ def _open_locked(path: Path, shared: bool) -> int:
 
 
 @contextlib.contextmanager
-def _writable(folder: str | os.PathLike) -> Iterator[Path]:
-    """The folder, made if needed; an OSError in the block names it."""
+def _writable(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a folder, created if needed; an OSError raised in the block names it."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f'"{folder}" is a file; the output must be a folder.')
@@ -288,5 +288,5 @@ def _writable(folder: str | os.PathLike) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """A name that nobody else uses, short because `path` may be as long as the file system allows, and hidden."""
+    """Return a unique hidden path in the same folder, short because `path` may be as long as the file system allows."""
     return path.with_name(f".{uuid.uuid4().hex}.part")

@@ -1,11 +1,11 @@
-"""Packages that the package does without until they are needed."""
+"""Import optional dependencies when they are needed."""
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
 
-# Module -> distribution, extra of pyproject.toml that installs it, and what is missing without it.
+# Module -> distribution, the extra of pyproject.toml that installs it, and what needs it.
 OPTIONAL = {
     "jpeg_ls": ("pyjpegls", "dicom", "JPEG-LS"),
     "openjpeg": ("pylibjpeg-openjpeg", "dicom", "JPEG 2000"),
@@ -25,10 +25,10 @@ OPTIONAL = {
 
 
 def import_optional(module: str) -> ModuleType:
-    """Import a module of `OPTIONAL`, or of a package in it ("matplotlib.figure").
+    """Import a module listed in `OPTIONAL`, or a submodule of one ("matplotlib.figure").
 
     Raises:
-        ImportError: naming the extra that installs it.
+        ImportError: naming the extra that installs the module.
     """
     distribution, extra, use = OPTIONAL[module.split(".")[0]]
     try:

@@ -1,4 +1,4 @@
-"""Images continued beyond their border, and beyond the field of view within it."""
+"""Extend images beyond their border and beyond the circular field of view."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-SCALES = (16.0, 8.0, 4.0, 2.0, 1.0)  # pixels, sigmas at which a slice goes on, the finest nearest to what was measured
-RIM = 3  # pixels within the field of view: where all of them are air, air goes on
+SCALES = (16.0, 8.0, 4.0, 2.0, 1.0)  # pixels, sigmas of the extension, the finest nearest to the measured pixels
+RIM = 3  # width in pixels of the rim of the field of view; if all of it is air, the extension is air, too
 RIM_HU = -500.0
 
 
 def beyond_circle(hu: np.ndarray, air_hu: float) -> np.ndarray:
-    """Find where a slice was not reconstructed, though its file says air: outside the circle that its square holds.
+    """Find the pixels that were not reconstructed although their value is air: those outside the inscribed circle.
 
     Args:
         hu: (H, W) HU.
-        air_hu: HU of air; a constant above it is something else.
+        air_hu: HU of air; a constant above it does not count as air.
 
     Returns:
-        (H, W) bool; all False unless there is one value outside the circle, and a body or table reaches its rim.
+        (H, W) bool; all False unless the outside of the circle has a single value and a body or table reaches its rim.
     """
     height, width = hu.shape
     nowhere = np.zeros(hu.shape, bool)
@@ -35,11 +35,11 @@ def beyond_circle(hu: np.ndarray, air_hu: float) -> np.ndarray:
 
 
 def continued_into_padding(hu: np.ndarray, padding: np.ndarray, air_hu: float) -> np.ndarray:
-    """Continue a slice beyond its field of view, fading into air.
+    """Extend a slice beyond its field of view, fading into air.
 
-    A body or a table that the field of view cuts off would end in a step to air there, which is no anatomy: a sharpening filter
-    makes a rim of it within the field of view. What goes on is the mean of what was measured near by, the nearer the finer, so
-    that there is neither a step nor a pattern.
+    A body or table that the field of view cuts off would end there in a step to air that is not anatomy, and a sharpening filter
+    would turn the step into a rim within the field of view. The extension is the local mean of the measured pixels, the finer the
+    nearer to them, so that there is neither a step nor a pattern.
 
     Args:
         hu: (H, W) HU.
@@ -47,7 +47,7 @@ def continued_into_padding(hu: np.ndarray, padding: np.ndarray, air_hu: float) -
         air_hu: HU of air.
 
     Returns:
-        float32 (H, W); `hu` where it was measured.
+        float32 (H, W), equal to `hu` where it was measured.
     """
     hu = np.asarray(hu, np.float32)
     if not padding.any() or padding.all():
@@ -65,14 +65,14 @@ def continued_into_padding(hu: np.ndarray, padding: np.ndarray, air_hu: float) -
 
 
 def continued(image: torch.Tensor, left: int, right: int, top: int, bottom: int) -> torch.Tensor:
-    """Padded by reflection in the values at the border, 2 x border - mirrored, as often as a small image needs.
+    """Pad by odd reflection, 2 x border - mirrored, repeated as often as a small image needs.
 
-    Slopes go on as they are. A plain mirror folds them: the fold is sharper than any kernel, and a sharpening filter makes
-    a frame of it where the body is cut by the field of view.
+    Slopes continue unchanged. Plain mirroring folds them: the fold is sharper than any kernel, and a sharpening filter turns it
+    into a frame where the field of view cuts off the body.
 
     Args:
         image: (B, C, H, W), H and W at least 2.
-        left, right, top, bottom: Pixels.
+        left, right, top, bottom: Pixels to add.
 
     Returns:
         (B, C, top + H + bottom, left + W + right).

@@ -1,4 +1,4 @@
-"""Paths as reports, tables and messages give them: below a folder, which may be named after a patient."""
+"""Shorten paths for reports, tables and messages to what lies below a folder, as the folder's name may identify a patient."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from typing import Any
 
 
 def relative_path(path: Path, folder: Path) -> Path:
-    """Path of a file below a folder."""
+    """Return the path of a file relative to a folder."""
     return Path(os.path.relpath(path, folder))
 
 
 def without_folders(value: Any, folders: Mapping[str, Path]) -> Any:
-    """JSON values, or a text, with names for folders wherever a quoted path is one of them or begins with it."""
+    """Replace folders by names in a text or in JSON values, wherever a quoted path is a folder or begins with one.
+
+    Args:
+        value: A text, or JSON values.
+        folders: Name to show -> folder.
+    """
     if isinstance(value, dict):
         return {key: without_folders(inner, folders) for key, inner in value.items()}
     if isinstance(value, list):

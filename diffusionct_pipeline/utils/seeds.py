@@ -1,4 +1,4 @@
-"""Seeds for several purposes from one."""
+"""Derive seeds for several purposes from one."""
 
 import hashlib
 
@@ -6,5 +6,5 @@ MAX_SEED = 2**63 - 1
 
 
 def derive_seed(seed: int, purpose: str) -> int:
-    """A seed of 0 to `MAX_SEED` for one purpose, the same in every process; seeds of two purposes are independent."""
+    """Return a seed of 0 to `MAX_SEED` for a purpose, the same in every process; those of two purposes are independent."""
     return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:8], "big") >> 1

@@ -1,4 +1,4 @@
-"""Wrong usage of the command line: a path or a value that no run could have begun with. Nothing heavy is imported here."""
+"""Report wrong arguments: paths and values with which no run can start. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-CHECKPOINT_INDEX = "model_index.json"  # as diffusers calls it
+CHECKPOINT_INDEX = "model_index.json"  # diffusers' name for it
 
 
 class UsageError(ValueError):
-    """An argument is wrong: a ValueError in Python, exit code 2 on the command line."""
+    """Report a wrong argument: a ValueError in Python, exit code 2 on the command line."""
 
 
 @contextmanager
 def about_arguments() -> Iterator[None]:
-    """A ValueError raised inside is about an argument; one of a kind of its own, such as DicomError, is about a file.
+    """Turn a plain ValueError into a UsageError; a subclass, such as DicomError, is about a file and is left as it is.
 
     Raises:
-        UsageError: in its place, with the same words.
+        UsageError: in place of the ValueError, with the same message.
     """
     try:
         yield
@@ -30,13 +30,13 @@ def about_arguments() -> Iterator[None]:
 
 
 def require_paths(**paths: str | os.PathLike | Sequence[str | os.PathLike] | None) -> None:
-    """Refuse a path that is not there.
+    """Refuse paths that do not exist.
 
     Args:
-        **paths: What is shown in messages -> a path, several, or None.
+        **paths: Name in messages -> a path, several paths, or None.
 
     Raises:
-        UsageError: naming the first.
+        UsageError: naming the first path that does not exist.
     """
     for name, given in paths.items():
         for path in [given] if isinstance(given, (str, os.PathLike)) else given or ():
@@ -45,10 +45,10 @@ def require_paths(**paths: str | os.PathLike | Sequence[str | os.PathLike] | Non
 
 
 def require_new_folder(name: str, path: str | os.PathLike) -> None:
-    """Refuse a place for a new folder where something is already.
+    """Refuse an existing path for a new folder unless it is an empty folder.
 
     Raises:
-        UsageError: naming it.
+        UsageError: naming the path.
     """
     path = Path(path)
     if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
@@ -56,17 +56,17 @@ def require_new_folder(name: str, path: str | os.PathLike) -> None:
 
 
 def require_folder(name: str, path: str | os.PathLike) -> None:
-    """Refuse a place for an output folder where there is a file.
+    """Refuse an output folder that exists as a file.
 
     Raises:
-        UsageError: naming it.
+        UsageError: naming the path.
     """
     if os.path.lexists(path) and not os.path.isdir(path):
         raise UsageError(f'{name} "{path}" is a file; the output must be a folder.')
 
 
 def require_outside(output: str | os.PathLike, source: str | os.PathLike) -> None:
-    """Refuse an output folder in the input.
+    """Refuse an output folder that lies inside the input.
 
     Raises:
         UsageError: naming both.
@@ -76,15 +76,13 @@ def require_outside(output: str | os.PathLike, source: str | os.PathLike) -> Non
 
 
 def require_model(model: str | os.PathLike | None) -> None:
-    """Refuse what is neither the folder of a checkpoint nor the form of a name on the Hub.
+    """Refuse a model that is neither the folder of a checkpoint nor has the form of a name on the Hub.
 
     Raises:
-        UsageError: naming it and what is legal.
+        UsageError: naming the model and what is allowed.
     """
     if model is None or os.path.isfile(os.path.join(model, CHECKPOINT_INDEX)):
         return
     parts = str(model).split("/")
     if os.path.lexists(model) or len(parts) != 2 or not all(parts):
-        raise UsageError(
-            f'model "{model}" is no checkpoint; legal is a folder with {CHECKPOINT_INDEX}, or "user/repo" on the Hub.'
-        )
+        raise UsageError(f'model "{model}" must be a folder with {CHECKPOINT_INDEX}, or a name "user/repo" on the Hub.')

@@ -1,7 +1,7 @@
-"""CT volumes in one file, NIfTI and NRRD, in and out: axial slices in Hounsfield units, headers kept as they are.
+"""Read and write CT volumes in one file, NIfTI and NRRD: axial slices in Hounsfield units, headers kept as they are.
 
-nibabel and pynrrd read the headers (extra "volumes"); arrays need neither. SimpleITK, which reads masks, would not do:
-it takes the qform in silence where a sform is sheared, and writes neither extensions nor units back.
+nibabel and pynrrd read the headers (extra "volumes"); arrays need neither. SimpleITK, which reads masks, is not suitable: it
+silently uses the qform where the sform is sheared, and writes back neither extensions nor units.
 """
 
 from .errors import VolumeError

@@ -1,10 +1,10 @@
-"""What makes a volume unusable."""
+"""Define the error for a volume that cannot be used."""
 
 from ..dicom import SkippedKind
 
 
 class VolumeError(ValueError):
-    """A volume that cannot be used, with its name and the reason in the message.
+    """Report a volume that cannot be used, with its name and the reason in the message.
 
     Attributes:
         kind: What the file is instead.

@@ -1,14 +1,14 @@
-"""Volumes from files and into files, whole or not at all."""
+"""Read volumes from files and write them to files, completely or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -20,30 +20,34 @@ from .nifti import NiftiHeader
 from .nrrd import NrrdHeader
 from .volume import CTVolume, VolumeHeader
 
-FORMATS = {".nii.gz": NiftiHeader, ".nii": NiftiHeader, ".nrrd": NrrdHeader}
+FORMATS: dict[str, type[NiftiHeader] | type[NrrdHeader]] = {
+    ".nii.gz": NiftiHeader,
+    ".nii": NiftiHeader,
+    ".nrrd": NrrdHeader,
+}
 VOLUME_SUFFIXES = tuple(FORMATS)
 GZIP_MAGIC = b"\x1f\x8b"
-HEADER_BYTES = 1 << 20  # in which a header ends, extensions included: what parsing may take has an end
-COMPRESSION = 1  # of noise: a level of 6 takes 2.4 times as long and saves .2 % of a standardized chest
-MADE_BY = "DiffusionCT"  # what the description of a derived volume begins with
+HEADER_BYTES = 1 << 20  # limit of a header, extensions included, which also limits what parsing may take
+COMPRESSION = 1  # noise hardly compresses: level 6 takes 2.4 times as long and saves .2 % of a standardized chest
+MADE_BY = "DiffusionCT"  # prefix of the description of a derived volume
 
 
 def volume_suffix(path: str | os.PathLike) -> str:
-    """ ".nii.gz", ".nii" or ".nrrd", in whatever case; "" for other names."""
+    """Return ".nii.gz", ".nii" or ".nrrd" for names that end so in any case; "" for other names."""
     return next((suffix for suffix in FORMATS if Path(path).name.lower().endswith(suffix)), "")
 
 
 def is_volume(path: str | os.PathLike) -> bool:
-    """Whether a file is named like a volume."""
+    """Return whether a file is named like a volume."""
     return volume_suffix(path) != ""
 
 
 def read_volume_header(path: str | os.PathLike) -> VolumeHeader:
-    """Read what stands before the voxels, and check that they are axial slices.
+    """Read the header of a volume, and check that its voxels are axial slices.
 
     Raises:
         VolumeError: naming the file and the reason.
-        ImportError: naming the package that reads this format, which is not installed.
+        ImportError: naming the package that reads this format, if it is not installed.
     """
     path = Path(path)
     with _opened(path) as stream:
@@ -56,7 +60,7 @@ def read_volume(path: str | os.PathLike) -> CTVolume:
     Raises:
         VolumeError: naming the file and the reason: damaged or truncated, more or fewer than three dimensions, no
             affine, sheared, oblique, pixels that are not square, or no Hounsfield units.
-        ImportError: as of `read_volume_header`.
+        ImportError: as in `read_volume_header`.
     """
     volume = _read(Path(path))
     volume.require_hu(f'"{path}"')
@@ -64,40 +68,42 @@ def read_volume(path: str | os.PathLike) -> CTVolume:
 
 
 def write_volume(volume: CTVolume, path: str | os.PathLike) -> Path:
-    """Write a derived volume under the header of its source, so that `path` holds all of it or what it held before.
+    """Write a derived volume with the header of its source, so that `path` holds all of it or what it held before.
 
     An existing file is replaced only if it is an earlier result of this package.
 
     Args:
-        volume: Of `CTVolume.derived`, its source read from a file.
-        path: Of the format that the source has; .nii and .nii.gz are one.
+        volume: From `CTVolume.derived`, its source read from a file.
+        path: The file to write, in the format of the source; .nii and .nii.gz count as one.
 
     Raises:
-        VolumeError: the format is another, the volume comes from no file, or `path` is no earlier result.
-        OSError: it cannot be written; nothing is left behind.
+        VolumeError: if the format is another, the volume does not come from a file, or `path` is not an earlier result.
+        OSError: if it cannot be written; nothing is left behind.
     """
     path = Path(path)
     if volume.header is None:
-        raise VolumeError(f'"{path}" was not written: the volume comes from no file whose header could be kept.')
+        raise VolumeError(
+            f'"{path}" was not written: the volume does not come from a file, whose header would be kept.'
+        )
     fields = volume.header.fields
     if FORMATS.get(volume_suffix(path)) is not type(fields):
-        legal = " or ".join(suffix for suffix, kind in FORMATS.items() if kind is type(fields))
-        raise VolumeError(f'"{path}" was not written: a volume from "{volume.header.path}" can be {legal}.')
+        allowed = " or ".join(suffix for suffix, kind in FORMATS.items() if kind is type(fields))
+        raise VolumeError(f'"{path}" was not written: a volume from "{volume.header.path}" must be {allowed}.')
     if path.exists() and (path.samefile(volume.header.path) or not made_here(path)):
         raise VolumeError(f'"{path}" exists and is not a result of DiffusionCT; it is not overwritten.')
     head, stored = fields.for_voxels(volume.voxels.dtype, volume.description)
-    voxels = np.ascontiguousarray(volume.voxels.astype(stored, copy=False).T)  # x comes first in the file
+    voxels = np.ascontiguousarray(volume.voxels.astype(stored, copy=False).T)  # x varies fastest in the file
     is_zipped = volume_suffix(path) == ".nii.gz"
     with whole_file(path) as part, open(part, "wb") as file, _compressed(file, is_zipped) as whole:
         whole.write(head)
         with _compressed(whole, fields.compressed) as body:
-            for plane in voxels:  # one by one: what is compressed at once is in memory twice
+            for plane in voxels:  # one by one, as data compressed at once are in memory twice
                 body.write(plane)
     return path
 
 
 def made_here(path: Path) -> bool:
-    """Whether a file is a volume that this package derived."""
+    """Return whether a file is a volume that this package derived."""
     try:
         return is_result(read_volume_header(path))
     except (VolumeError, OSError):
@@ -105,15 +111,17 @@ def made_here(path: Path) -> bool:
 
 
 def is_result(header: VolumeHeader) -> bool:
-    """Whether a volume is a result of this package."""
+    """Return whether a volume is a result of this package."""
     return header.fields.made_by.startswith(MADE_BY)
 
 
 def written_volume(path: Path, source: CTVolume) -> CTVolume | None:
-    """What `write_volume` wrote of a source, with its description; None if the file is absent or of something else."""
+    """Return what `write_volume` wrote for a source, with its description; None if the file is absent or anything else."""
     try:
         volume = _read(path)
     except (VolumeError, OSError):
+        return None
+    if volume.header is None or source.header is None:
         return None
     fields = volume.header.fields
     if not fields.made_by.startswith(MADE_BY) or (fields.slope, fields.intercept) != (1, 0):
@@ -125,18 +133,18 @@ def written_volume(path: Path, source: CTVolume) -> CTVolume | None:
 
 
 def read_voxels(path: str | os.PathLike, most: int = MOST_VOXELS) -> tuple[np.ndarray, np.ndarray]:
-    """Read a file of any regular grid, a mask for example.
+    """Read a file with any regular grid, such as a mask.
 
     Args:
-        path: NIfTI or NRRD.
-        most: Voxels that it may have.
+        path: NIfTI or NRRD file.
+        most: Largest number of voxels.
 
     Returns:
         Scaled voxels (x, y, z) and the affine (4, 4), index -> mm to the left, to the back and to the head (LPS).
 
     Raises:
         VolumeError: naming the file and the reason: damaged or truncated, too large, or without an affine.
-        ImportError: as of `read_volume_header`.
+        ImportError: as in `read_volume_header`.
     """
     path = Path(path)
     with _opened(path) as stream:
@@ -148,45 +156,46 @@ def read_voxels(path: str | os.PathLike, most: int = MOST_VOXELS) -> tuple[np.nd
 
 
 def _read(path: Path) -> CTVolume:
-    """A file, whatever its values are."""
+    """Read a volume without checking its values."""
     with _opened(path) as stream:
         header = _header(stream, path)
         fields = header.fields
         return CTVolume(_voxels(stream, fields, path), header.grid, fields.slope, fields.intercept, header)
 
 
-def _voxels(stream: BinaryIO, fields: NiftiHeader | NrrdHeader, path: Path, most: int = MOST_VOXELS) -> np.ndarray:
-    """(x, y, z) as they are stored, whole."""
+def _voxels(
+    stream: io.BufferedIOBase, fields: NiftiHeader | NrrdHeader, path: Path, most: int = MOST_VOXELS
+) -> np.ndarray:
+    """Read all voxels (x, y, z) as they are stored."""
     if np.prod(fields.shape, dtype=float) > most:
-        raise VolumeError(f'"{path}" holds {fields.shape} voxels; legal are {most} in all.')
+        raise VolumeError(f'"{path}" must hold at most {most} voxels, got {fields.shape}.')
     stream.seek(len(fields.raw))
-    if fields.compressed:
-        stream = gzip.GzipFile(fileobj=stream)
+    body = gzip.GzipFile(fileobj=stream) if fields.compressed else stream
     expected = int(np.prod(fields.shape, dtype=np.int64)) * fields.dtype.itemsize
-    data = stream.read(expected + 1)  # to the end, where the checksum is
+    data = body.read(expected + 1)  # to the end, where the checksum is
     if len(data) != expected:
         found = "more" if len(data) > expected else f"{len(data)}"
-        raise VolumeError(f'"{path}" is damaged: it holds {found} of {expected} bytes of voxels.')
+        raise VolumeError(f'"{path}" is damaged: it must hold {expected} bytes of voxels, got {found}.')
     return np.frombuffer(data, fields.dtype).reshape(fields.shape, order="F")
 
 
-def _fields(stream: BinaryIO, path: Path) -> NiftiHeader | NrrdHeader:
-    """From the beginning of a file."""
+def _fields(stream: io.BufferedIOBase, path: Path) -> NiftiHeader | NrrdHeader:
+    """Read the header's fields at the beginning of a file."""
     return FORMATS[volume_suffix(path)].of(stream.read(HEADER_BYTES), f'"{path}"')
 
 
-def _header(stream: BinaryIO, path: Path) -> VolumeHeader:
-    """Of axial slices."""
+def _header(stream: io.BufferedIOBase, path: Path) -> VolumeHeader:
+    """Read the header and check that its voxels are axial slices."""
     fields = _fields(stream, path)
     return VolumeHeader(path, fields, AxialGrid.of(fields.shape, fields.affine, f'"{path}"'))
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """A file, decompressed if all of it is compressed; what reading it raises becomes a `VolumeError`."""
+def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
+    """Open a file, decompressing it if all of it is compressed; turn errors of reading it into a `VolumeError`."""
     if not is_volume(path):
-        raise VolumeError(f'"{path}" is no volume; legal are {", ".join(VOLUME_SUFFIXES)}.')
-    if path.exists() and not path.is_file():  # to open a pipe would wait for ever
+        raise VolumeError(f'"{path}" must be a volume, one of {", ".join(VOLUME_SUFFIXES)}.')
+    if path.exists() and not path.is_file():  # opening a pipe would wait forever
         raise VolumeError(f'"{path}" is not a regular file.', SkippedKind.NOT_REGULAR)
     try:
         with open(path, "rb") as file:
@@ -199,6 +208,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise VolumeError(f'"{path}" cannot be read: {error.strerror or error}.') from error
 
 
-def _compressed(stream: BinaryIO, really: bool) -> contextlib.AbstractContextManager[BinaryIO]:
-    """Writes to a stream as gzip, the same bytes each time; the stream itself if not `really`."""
-    return gzip.GzipFile("", "wb", COMPRESSION, stream, mtime=0) if really else contextlib.nullcontext(stream)
+def _compressed(stream: io.BufferedIOBase, really: bool) -> contextlib.AbstractContextManager[io.BufferedIOBase]:
+    """Return a gzip writer to a stream, the same bytes each time; the stream itself unless `really`."""
+    if really:
+        return gzip.GzipFile("", "wb", COMPRESSION, stream, mtime=0)
+    return contextlib.nullcontext(stream)

@@ -1,4 +1,4 @@
-"""What a run over a folder is to standardize: the CT series and the volumes of the input."""
+"""Find what a run is to standardize: the CT series and the volumes of the input."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from .files import is_result
 
 @dataclass(frozen=True)
 class Sources(FolderScan):
-    """What an input holds: what `FolderScan` says of DICOM, and volumes.
+    """Hold the content of an input: DICOM as in `FolderScan`, and volumes.
 
     Attributes:
-        volumes: NIfTI and NRRD files of axial slices. Whether they are CT is known when their voxels are read.
+        volumes: NIfTI and NRRD files of axial slices. Whether they are CT is known only when their voxels are read.
     """
 
     volumes: list[VolumeHeader] = field(default_factory=list)
 
     @property
     def slices(self) -> int:
-        """Of all series and volumes."""
+        """Return the number of slices of all series and volumes."""
         in_volumes = sum(volume.grid.slices_shape[0] for volume in self.volumes)
         return sum(len(series.paths) for series in self.series) + in_volumes
 
     @property
     def paths(self) -> Iterator[Path]:
-        """Files that will have a result."""
+        """Yield the files that will have a result."""
         for series in self.series:
             yield from series.paths
         for volume in self.volumes:
@@ -43,15 +43,15 @@ class Sources(FolderScan):
 
 
 def scan_source(source: Path, again: bool = False) -> Sources:
-    """The CT series and volumes of a folder, or the one slice or volume of a file.
+    """Find the CT series and volumes of a folder, or the one slice or volume of a file.
 
     Args:
         source: The folder or file.
-        again: Whether to take what this package has standardized.
+        again: Whether to include results of this package.
 
     Raises:
         FileNotFoundError, DicomError, VolumeError: if there is none.
-        ImportError: the one volume needs a reader that is not installed.
+        ImportError: if the reader of a single volume is not installed.
     """
     if not source.exists():
         raise FileNotFoundError(f'"{source}" does not exist.')
@@ -70,11 +70,11 @@ def scan_source(source: Path, again: bool = False) -> Sources:
 
 
 def volume_header(path: Path, again: bool) -> VolumeHeader:
-    """Header of a volume.
+    """Read the header of a volume.
 
     Raises:
-        VolumeError: as of `read_volume_header`; and for a result of this package, unless `again`.
-        ImportError: as of `read_volume_header`.
+        VolumeError: as in `read_volume_header`; and for a result of this package, unless `again`.
+        ImportError: as in `read_volume_header`.
     """
     header = read_volume_header(path)
     if is_result(header) and not again:
@@ -83,11 +83,12 @@ def volume_header(path: Path, again: bool) -> VolumeHeader:
 
 
 def with_volumes(scan: FolderScan, again: bool = True) -> Sources:
-    """Look for volumes among the files that are not DICOM; one that cannot be used is skipped for its own reason.
+    """Look for volumes among the files that are not DICOM; one that cannot be used is skipped with its own reason.
 
-    So is one whose reader is not installed: DICOM beside it needs none.
+    So is one whose reader is not installed, as DICOM beside it needs none.
     """
-    volumes, skipped = [], []
+    volumes: list[VolumeHeader] = []
+    skipped: list[Skipped] = []
     for item in scan.skipped:
         if item.kind not in (SkippedKind.NOT_DICOM, SkippedKind.EMPTY) or not is_volume(item.path):
             skipped.append(item)
@@ -102,23 +103,23 @@ def with_volumes(scan: FolderScan, again: bool = True) -> Sources:
 
 
 def require_apart(sources: Sources, source: Path, output: Path) -> None:
-    """Refuse to write into the folder that is read.
+    """Refuse to write to the folder that is read.
 
     Raises:
-        ValueError: naming both.
+        UsageError: naming both.
     """
     real_source, real_output = source.resolve(), output.resolve()
     require_outside(output, source)
     if source.is_dir() and real_source.is_relative_to(real_output):
-        raise UsageError(f'the output folder "{output}" holds the input "{source}"; choose one outside of it.')
+        raise UsageError(f'the output folder "{output}" contains the input "{source}"; choose one outside of it.')
     for path in sources.paths:
         target = real_output / relative_path(path, sources.folder)
         if target.resolve().is_relative_to(real_source):
-            raise UsageError(f'the result of "{path}" would lie in the input; choose another output folder.')
+            raise UsageError(f'the result of "{path}" would be written to the input; choose another output folder.')
 
 
 def arrivals(sources: Sources, source: Path) -> list[str]:
-    """A sentence about files that came into the input since it was searched, if there are any."""
+    """Return a sentence about files that were added to the input since it was searched, if there are any."""
     if not source.is_dir():
         return []
     known = {*sources.paths, *(item.path for item in sources.skipped)}
@@ -126,5 +127,5 @@ def arrivals(sources: Sources, source: Path) -> list[str]:
     if not new:
         return []
     return [
-        f'{len(new)} files came into the input while the run went on, "{new[0]}" for one; run it once more for them.'
+        f'{len(new)} file(s) were added to the input during the run, such as "{new[0]}"; run again to process them.'
     ]

@@ -1,10 +1,10 @@
-"""SimpleITK images as volumes: in as they are, out with the same geometry."""
+"""Convert SimpleITK images to volumes and back, with the same geometry."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -17,35 +17,34 @@ if TYPE_CHECKING:
     from SimpleITK import Image
 
 NAME = "The SimpleITK image"
-KEY = "DiffusionCT"  # of what a derived image says of its making
+KEY = "DiffusionCT"  # of the metadata in which a derived image says how it was made
 
 
 @dataclass(frozen=True, eq=False)
 class ITKVolume(CTVolume):
-    """A CT volume that was given as a SimpleITK image, or was derived from one.
+    """Hold a CT volume that was given as a SimpleITK image, or was derived from one.
 
     Attributes:
-        given: The image that was given.
+        given: The given image.
     """
 
     given: Image | None = None
 
     @classmethod
     def of(cls, image: Image) -> ITKVolume:
-        """The volume of an image.
+        """Convert an image to a volume.
 
         Raises:
-            VolumeError: It has not three axes and one value a voxel, is not axial with square pixels, or not in Hounsfield
-                units.
+            VolumeError: if it does not have three axes and one value per voxel, is not axial with square pixels, or is not in
+                Hounsfield units.
         """
         if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-            found = f"{image.GetDimension()} axes and {image.GetNumberOfComponentsPerPixel()} values a voxel"
-            raise VolumeError(f"{NAME} has {found}; legal are 3 and 1.")
-        voxels = (
-            import_optional("SimpleITK").GetArrayViewFromImage(image).T.copy(order="F")
-        )  # (x, y, z), x first in memory
+            found = f"{image.GetDimension()} axes and {image.GetNumberOfComponentsPerPixel()} values"
+            raise VolumeError(f"{NAME} must have 3 axes and 1 value per voxel, got {found}.")
+        # (x, y, z), x first in memory
+        voxels = import_optional("SimpleITK").GetArrayViewFromImage(image).T.copy(order="F")
         if voxels.dtype.kind not in "iuf":
-            raise VolumeError(f"{NAME} holds {voxels.dtype} values; legal are integers and floats.")
+            raise VolumeError(f"{NAME} must hold integers or floats, got {voxels.dtype}.")
         affine = np.eye(4)  # index -> mm, LPS as in DICOM
         affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
         affine[:3, 3] = image.GetOrigin()
@@ -54,10 +53,10 @@ class ITKVolume(CTVolume):
         return volume
 
     def to_image(self) -> Image:
-        """The voxels as an image where the given one lies, int16 or float32.
+        """Return the voxels, int16 or float32, as an image with the geometry of the given one.
 
-        Of what the given image says of itself nothing is kept: a kernel among it would be that of the source. The key
-        "DiffusionCT" says what it was made from.
+        The given image's metadata are not kept: a kernel among them would be that of the source. The key "DiffusionCT" says
+        how the image was made.
         """
         image = import_optional("SimpleITK").GetImageFromArray(self.voxels.T)
         image.CopyInformation(self.given)
@@ -67,12 +66,12 @@ class ITKVolume(CTVolume):
         return image
 
 
-def is_itk_image(value: Any) -> bool:
-    """Whether a value is a SimpleITK image; who has one has imported SimpleITK."""
+def is_itk_image(value: Any) -> TypeGuard[Image]:
+    """Return whether a value is a SimpleITK image; a caller that has one has imported SimpleITK."""
     module = sys.modules.get("SimpleITK")
     return module is not None and isinstance(value, module.Image)
 
 
 def as_given(volume: CTVolume) -> CTVolume | Image:
-    """A derived volume in the kind that its source had."""
+    """Return a derived volume in the kind of its source."""
     return volume.to_image() if isinstance(volume, ITKVolume) else volume

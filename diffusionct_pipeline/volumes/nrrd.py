@@ -1,7 +1,7 @@
-"""Headers of NRRD with its voxels in the same file: read by pynrrd, and given back for other voxels.
+"""Read headers of NRRD with the voxels in the same file with pynrrd, and adapt them to other voxels.
 
-What changes is changed in the text. pynrrd would leave out comments and letters that are not ASCII, make keys of fields
-that it does not know, and add the time, so that no two runs would write the same.
+Changes are made in the header's text. pynrrd would drop comments and non-ASCII letters, turn unknown fields into keys, and
+add the time, so that no two runs would write the same bytes.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ TO_LPS_OF = {
     "right-anterior-superior": TO_LPS, "RAS": TO_LPS,
     "left-anterior-superior": np.diag([1.0, -1.0, 1.0, 1.0]), "LAS": np.diag([1.0, -1.0, 1.0, 1.0]),
 }  # fmt: skip
-REFUSED_FIELDS = ("data file", "datafile", "line skip", "lineskip", "byte skip", "byteskip")  # voxels are elsewhere
+REFUSED_FIELDS = ("data file", "datafile", "line skip", "lineskip", "byte skip", "byteskip")  # voxels in another place
 
 
 @dataclass(frozen=True)
 class NrrdHeader:
-    """What stands before the voxels of a .nrrd file.
+    """Hold the header of a .nrrd file.
 
     Attributes:
-        raw: Its bytes.
-        compressed: Whether the voxels are.
+        raw: The bytes before the voxels.
+        compressed: Whether the voxels are compressed.
         shape, affine, dtype: As in `NiftiHeader`.
-        made_by: What its key `DiffusionCT` says.
+        made_by: Value of its key `DiffusionCT`.
     """
 
     raw: bytes
@@ -53,23 +53,23 @@ class NrrdHeader:
         """Read the header from the first bytes of a file.
 
         Raises:
-            VolumeError: It is none, or one of something else than a single grey volume that says where it lies.
-            ImportError: pynrrd is not installed.
+            VolumeError: if it is not a header of a single grey volume with a known position.
+            ImportError: if pynrrd is not installed.
         """
         fields, raw = _fields(data, name)
         encoding, sizes = fields.get("encoding"), tuple(map(int, fields.get("sizes", ())))
         elsewhere = [key for key in REFUSED_FIELDS if fields.get(key, 0) != 0]
         if encoding not in ("raw", *GZIP) or elsewhere:
             found = elsewhere[0] if elsewhere else f"encoding {encoding}"
-            raise VolumeError(f"{name} has {found}; legal are voxels in the file itself, encoding raw or gzip.")
+            raise VolumeError(f"{name} must hold its voxels itself, with encoding raw or gzip, got {found}.")
         if fields.get("dimension") != 3 or len(sizes) != 3:
             found = f"{fields.get('dimension')} dimensions of {sizes} voxels"
-            raise VolumeError(f"{name} has {found}; legal is one volume, 3 dimensions.")
+            raise VolumeError(f"{name} must hold one volume of 3 dimensions, got {found}.")
         dtype, affine = _dtype(fields, name), _affine(fields, name)
         return cls(raw, encoding in GZIP, sizes, affine, dtype, fields.get(KEY, ""))
 
     def for_voxels(self, dtype: np.dtype, description: str) -> tuple[bytes, np.dtype]:
-        """The same header for voxels of another type, which are HU, with another description; and how to store them."""
+        """Return this header for HU voxels of another type with another description, and the type to store them in."""
         replaced = (b"type", b"endian", KEY.lower().encode())
         kept = [line for line in self.raw.rstrip().split(b"\n") if line.split(b":")[0].strip().lower() not in replaced]
         added = f"type: {TYPES[dtype.str[1:]]}\nendian: little\n{KEY}:={description}\n\n"
@@ -77,8 +77,9 @@ class NrrdHeader:
 
 
 def _fields(data: bytes, name: str) -> tuple[dict[str, Any], bytes]:
-    """The header, parsed and as it is."""
-    nrrd, stream = import_optional("nrrd"), io.StringIO(data.decode("latin-1"))  # of bytes it drops what is not ASCII
+    """Return the header parsed, and its bytes."""
+    # As text, because pynrrd drops non-ASCII letters of bytes.
+    nrrd, stream = import_optional("nrrd"), io.StringIO(data.decode("latin-1"))
     try:
         fields = nrrd.read_header(stream)
     except (nrrd.NRRDError, ValueError, IndexError, StopIteration) as error:
@@ -90,25 +91,25 @@ def _fields(data: bytes, name: str) -> tuple[dict[str, Any], bytes]:
 
 
 def _dtype(fields: dict[str, Any], name: str) -> np.dtype:
-    """Of a stored value, in the byte order of the file: pynrrd tells it of what it reads, here a single zero."""
+    """Return the type of a stored value, in the byte order of the file: the type of a single zero read by pynrrd."""
     nrrd, one = import_optional("nrrd"), {"dimension": 1, "sizes": np.ones(1, int), "encoding": "raw"}
     try:
         return nrrd.read_data({**fields, **one}, io.BytesIO(bytes(8))).dtype
     except (nrrd.NRRDError, ValueError, KeyError) as error:
         found = f"NRRD type {fields.get('type')} and endian {fields.get('endian')}"
-        raise VolumeError(f"{name} has {found}; legal are integers and floats, little or big.") from error
+        raise VolumeError(f"{name} must hold integers or floats, little- or big-endian, got {found}.") from error
 
 
 def _affine(fields: dict[str, Any], name: str) -> np.ndarray:
-    """(4, 4), index -> mm, LPS."""
+    """Return the affine (4, 4), index -> mm, LPS."""
     space, units = fields.get("space"), set(fields.get("space units", ()))
     directions, origin = np.array(fields.get("space directions")), np.array(fields.get("space origin"))
     if space not in TO_LPS_OF or directions.shape != (3, 3) or origin.shape != (3,):
-        found = f"its space is {space}, its space directions {directions.tolist()}, its space origin {origin.tolist()}"
-        legal = f"space (legal: {', '.join(TO_LPS_OF)}), space directions and space origin, of 3 numbers each"
-        raise VolumeError(f"{name} does not say where it lies: {found}. Needed are {legal}.")
+        found = f"space {space}, space directions {directions.tolist()} and space origin {origin.tolist()}"
+        needed = f"a space ({', '.join(TO_LPS_OF)}), and space directions and a space origin of 3 numbers each"
+        raise VolumeError(f"{name} has no position: it must have {needed}, got {found}.")
     if not units <= {"mm", ""}:
-        raise VolumeError(f"{name} has space units {sorted(units)}; legal is mm.")
+        raise VolumeError(f"{name} must have space units of mm, got {sorted(units)}.")
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = directions.T, origin
     return TO_LPS_OF[space] @ affine

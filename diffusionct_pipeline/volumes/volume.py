@@ -1,4 +1,4 @@
-"""A CT volume: voxels as a file stores them, seen as axial slices in Hounsfield units."""
+"""Define a CT volume: voxels as a file stores them, accessed as axial slices in Hounsfield units."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ID_DIGITS = 16  # hexadecimal, of SHA-256
 
 @dataclass(frozen=True, eq=False)
 class VolumeHeader:
-    """What is known of a volume before its voxels are read.
+    """Hold what is known of a volume before its voxels are read.
 
     Attributes:
         path: The file.
         fields: Its header.
-        grid: Where its voxels lie.
+        grid: The position of its voxels.
     """
 
     path: Path
@@ -39,15 +39,15 @@ class VolumeHeader:
 
 @dataclass(frozen=True, eq=False)
 class CTVolume:
-    """A CT volume of axial slices.
+    """Hold a CT volume of axial slices.
 
     Attributes:
         voxels: (x, y, z) as they are stored: HU = voxels * slope + intercept.
-        grid: Where they lie.
-        slope, intercept: See there.
-        header: Of the file; None for a volume that has none.
-        description: What a derived volume says of its making, "" for a source.
-        clipped_pixels: Voxels of a derived volume beyond what 16 bits hold.
+        grid: The position of the voxels.
+        slope, intercept: The scaling of the voxels.
+        header: Header of the file; None for a volume without a file.
+        description: How a derived volume was made, "" for a source.
+        clipped_pixels: Number of voxels of a derived volume beyond the range of 16 bits.
     """
 
     voxels: np.ndarray
@@ -60,21 +60,21 @@ class CTVolume:
 
     @classmethod
     def of_array(cls, voxels: np.ndarray, affine: np.ndarray, name: str = "The given volume") -> CTVolume:
-        """A volume that is in no file.
+        """Return a volume without a file.
 
         Args:
             voxels: (x, y, z) in HU.
             affine: (4, 4), index -> mm to the right, to the front and to the head (RAS), as in nibabel, MONAI, TorchIO.
-            name: What messages call it.
+            name: Its name in messages.
 
         Raises:
-            VolumeError: it has not three axes, is not axial with square pixels, or not in Hounsfield units.
+            VolumeError: if it does not have three axes, is not axial with square pixels, or is not in Hounsfield units.
         """
         voxels = np.asarray(voxels)
         if voxels.ndim != 3 or voxels.dtype.kind not in "iuf":
-            raise VolumeError(f"{name} has shape {voxels.shape} and dtype {voxels.dtype}; legal are numbers (x, y, z).")
+            raise VolumeError(f"{name} must hold numbers (x, y, z), got shape {voxels.shape} and dtype {voxels.dtype}.")
         if np.shape(affine) != (4, 4):
-            raise VolumeError(f"{name} has an affine of shape {np.shape(affine)}; legal is (4, 4).")
+            raise VolumeError(f"{name} must have an affine of shape (4, 4), got {np.shape(affine)}.")
         volume = cls(voxels, AxialGrid.of(voxels.shape, TO_LPS @ np.asarray(affine, np.float64), name))
         volume.require_hu(name)
         return volume
@@ -83,31 +83,31 @@ class CTVolume:
         return self.grid.slices_shape[0]
 
     def slice_hu(self, index: int) -> np.ndarray:
-        """Of an axial slice, counted from the feet: (H, W) float32, rows to the left, columns to the back."""
+        """Return an axial slice, counted from the feet: (H, W) float32 HU, rows to the left, columns to the back."""
         stored = self.grid.slices(self.voxels)[index].astype(np.float64)
         return np.ascontiguousarray(stored * self.slope + self.intercept, dtype=np.float32)
 
     @property
     def hu(self) -> np.ndarray:
-        """All slices, (N, H, W)."""
+        """Return all slices, (N, H, W) float32 HU."""
         return np.stack([self.slice_hu(index) for index in range(len(self))])
 
     @cached_property
     def uid(self) -> str:
-        """Names the scan by its HU: in any file, format and orientation the same."""
+        """Return an identifier of the scan by its HU, the same in any file, format and orientation."""
         digest = hashlib.sha256()
         for index in range(len(self)):
             digest.update(self.slice_hu(index) + np.float32(0))  # no negative zeros
         return digest.hexdigest()[:ID_DIGITS]
 
     def derived(self, slices_hu: Sequence[np.ndarray]) -> CTVolume:
-        """The same volume with other HU.
+        """Return this volume with other HU.
 
-        Integers without scaling, or scaled by whole intercepts, become int16; other volumes float32. Voxels below
-        -1500 HU, where nothing was measured, keep their value.
+        Integers without scaling, or with integer intercepts only, become int16; other volumes become float32. Voxels
+        below -1500 HU, where nothing was measured, keep their value.
 
         Args:
-            slices_hu: One (H, W) for each slice.
+            slices_hu: HU (H, W) of each slice.
         """
         is_whole = self.voxels.dtype.kind in "iu" and self.slope == 1 and self.intercept == round(self.intercept)
         voxels = np.empty(self.grid.shape, np.int16 if is_whole else np.float32, order="F")
@@ -123,10 +123,10 @@ class CTVolume:
         return replace(self, voxels=voxels, slope=1.0, intercept=0.0, clipped_pixels=clipped)
 
     def require_hu(self, name: str) -> None:
-        """Refuse what is no CT in Hounsfield units, as far as its values tell.
+        """Refuse a volume that is not CT in Hounsfield units, as far as its values show.
 
         Raises:
-            VolumeError: of kind `NOT_CT` for a mask.
+            VolumeError: naming the volume and its values; of kind `NOT_CT` for a mask.
         """
         ends = [float(end) * self.slope + self.intercept for end in (self.voxels.min(), self.voxels.max())]
         low, high = min(ends), max(ends)

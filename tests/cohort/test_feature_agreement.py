@@ -126,5 +126,5 @@ class TestReferenceComBat:
         np.testing.assert_allclose(moved.std(0), reference.std(0), rtol=0.1)
 
     def test_what_does_not_vary_is_refused(self):
-        with pytest.raises(ValueError, match="batch has features that do not vary"):
+        with pytest.raises(ValueError, match="`batch` must not have constant features"):
             ReferenceComBat.fit(np.ones((4, 3)), np.random.default_rng(0).normal(size=(4, 3)))

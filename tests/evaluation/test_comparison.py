@@ -174,7 +174,7 @@ class TestReport:
             and "soft + ComBat" in text
             and f"{len(duplicate_features())} of the 1,401" in text
         )
-        assert "With 4 tumours the concordance is rough" in text
+        assert "With 4 tumours the concordance is imprecise" in text
         for name in names:
             assert not name.endswith(".png") or f"]({name})" in text
         # Identity in the tables.
@@ -191,7 +191,7 @@ class TestReport:
     def test_one_tumour_has_relative_errors_but_no_concordance(self, folders, mask, out):
         evaluate_series(folders[0], [folders[2]], mask, out, labels=[1], use_combat=True)
         text = (out / "report.md").read_text()
-        assert "With 1 region it is not defined" in text and "CCC of" not in text
+        assert "With 1 region it is not meaningful" in text and "CCC of" not in text
         assert "ComBat of soft was not possible" in text
         assert not (out / "class_boxes.png").exists()
         rows = rows_of(out / "agreement.csv")
@@ -319,7 +319,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"out": "standard/out"}, "inside the input"),
+            ({"out": "standard/out"}, "outside of the inputs"),
             ({"out": "copy"}, "exists already"),
             ({"candidate": "nowhere"}, "nowhere"),
             ({"mask": "nowhere.npz"}, "nowhere.npz"),

@@ -82,7 +82,7 @@ class TestNpz:
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
         with zipfile.ZipFile(tmp_path / "mask.npz", "w") as file:
             file.writestr("mask.npy", header.getvalue() + bytes(100))
-        with pytest.raises(ValueError, match=r"mask.npz.*has shape \(.*the image series \(5, 40, 48\)"):
+        with pytest.raises(ValueError, match=r"mask.npz.*the image series, \(5, 40, 48\).*got \("):
             read_mask(tmp_path / "mask.npz", geometry)
 
     def test_long_texts_are_no_labels(self, tmp_path, geometry):
@@ -102,7 +102,7 @@ def test_a_huge_image_is_refused_by_its_header(name, whole, geometry):
     }[name]()
     assert huge != data
     path.write_bytes(huge)
-    with pytest.raises(ValueError, match=f"{name}.*holds .* voxels"):
+    with pytest.raises(ValueError, match=f"{name}.*(must hold at most .* voxels|holds .* voxels)"):
         read_mask(path, geometry)
 
 
@@ -136,7 +136,7 @@ class TestBombs:
         block = bytes(1 << 20)
         data = deflate.compress(gzip.decompress(path.read_bytes()))
         path.write_bytes(data + b"".join(deflate.compress(block) for _ in range(1000)) + deflate.flush())
-        with memory_of_at_most(16), pytest.raises(ValueError, match="mask.nii.gz.*more of 9600 bytes"):
+        with memory_of_at_most(16), pytest.raises(ValueError, match="mask.nii.gz.*9600 bytes of voxels, got more"):
             read_mask(path, geometry)
 
     def test_an_archive_whose_arrays_have_a_header_without_end(self, tmp_path, geometry):

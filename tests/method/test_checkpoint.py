@@ -94,7 +94,7 @@ class TestCode:
             path.unlink()
         (folder / "autoencoder/diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Marker(tmp_path / "run")))
         refused(folder, "safetensors")
-        with pytest.raises(ValueError, match="`use_safetensors` is False; legal is True"):
+        with pytest.raises(ValueError, match="`use_safetensors` must be True"):
             DiffusionCTPipeline.from_pretrained(folder, use_safetensors=False)
         assert not (tmp_path / "run").exists()
 
@@ -113,7 +113,7 @@ class TestCode:
         for place in (folder, folder / component):
             (place / "foreign.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
         with_index(folder, **{component: entry})
-        refused(folder, "model_index.json", component, "legal")
+        refused(folder, "model_index.json", component, "must be")
         assert not (tmp_path / "run").exists()
 
     def test_a_foreign_pipeline_class(self, folder, tmp_path):

@@ -76,7 +76,7 @@ class TestKeep:
     def test_a_kernel_that_is_not_known_takes_over_the_targets_noise_and_says_so(self):
         unknown = scan("Br40", kernel=False)
         kept, target = (moved(unknown, to_standard(), noise)[1] for noise in ("keep", "target"))
-        assert kept.noise == "target" and "kernel could not be told" in kept.remarks[0] and target.remarks == []
+        assert kept.noise == "target" and "kernel could not be estimated" in kept.remarks[0] and target.remarks == []
         torch.testing.assert_close(kept.shift, target.shift)
         assert kept.level is None and kept.log_mtf_power is None
 
@@ -93,7 +93,7 @@ class TestKeep:
     def test_nor_is_the_dose_kept_where_the_level_is_not_sure(self, doubt):
         source = scan("Br40", deviation=2.0) if doubt == "source" else scan("Br40")
         step = moved(source, to_standard(known=doubt == "source"))[1]
-        assert step.noise == "target" and "kernel could not be told" in step.remarks[0]
+        assert step.noise == "target" and "kernel could not be estimated" in step.remarks[0]
 
 
 class TestSamples:
@@ -167,7 +167,7 @@ class TestNoiseInHU:
         kept, step = (moved(scan("Br40"), to_standard(), noise)[1] for noise in ("keep", 5.0))
         torch.testing.assert_close(step.shift, kept.shift)
         (remark,) = step.remarks
-        assert remark.startswith("5 HU of noise is less than its dose has") and step.noise == "keep"
+        assert remark.startswith("5 HU of noise is less than its dose gives") and step.noise == "keep"
 
     def test_the_noise_before_is_the_measured_one(self):
         source = scan("Br40", noise_hu={"soft tissue": 17.0})

@@ -168,5 +168,5 @@ class TestBootstrap:
         assert naive[1] - naive[0] < 0.7 * (one[1] - one[0])
 
     def test_labels_that_do_not_fit_are_refused(self):
-        with pytest.raises(ValueError, match="tumours has 2 labels"):
+        with pytest.raises(ValueError, match="`tumours` must have one label .*, got 2"):
             agreement_by_class(*samples(), NAMES, tumours=[0, 1])

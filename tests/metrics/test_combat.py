@@ -81,13 +81,13 @@ def test_equals_neurocombat(with_covariate):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(features=np.full((20, 30), np.nan)), "30 columns hold undefined values"),
-        (dict(features=np.ones((20, 30))), "30 columns do not vary, the first is 0"),
+        (dict(features=np.full((20, 30), np.nan)), "must be finite, got 30 columns"),
+        (dict(features=np.ones((20, 30))), "got 30 constant columns, such as 0"),
         (dict(features=np.ones((20, 1))), "at least two features"),
-        (dict(batch=np.zeros(20)), "must be 2 batches"),
-        (dict(batch=np.arange(20)), "must be 2 batches"),
+        (dict(batch=np.zeros(20)), "at least 2 batches"),
+        (dict(batch=np.arange(20)), "at least 2 batches"),
         (dict(batch=np.zeros(3)), "one label for each of the 20 samples"),
-        (dict(covariates=np.arange(20) % 2), "cannot be told from the batches"),
+        (dict(covariates=np.arange(20) % 2), "linearly independent of the batches"),
     ],
 )
 def test_what_leaves_the_model_undefined_is_refused(change, message):

@@ -32,7 +32,7 @@ class TestSampleIntervals:
 
     def test_too_few_samples_are_refused(self):
         assert (fewest_samples(), fewest_samples(0.5)) == (20, 4)
-        with pytest.raises(ValueError, match="19 samples are too few for intervals of 90%; they need 20"):
+        with pytest.raises(ValueError, match="intervals of 90% need at least 20 samples, got 19"):
             sample_intervals(np.zeros((19, 3)))
 
     def test_no_end_lies_below_the_least_value(self):

@@ -68,5 +68,5 @@ def test_files_are_written_whole(systems, tmp_path):
 
 
 def test_a_short_row_is_refused():
-    with pytest.raises(ValueError, match="has 1 cells; must have 2"):
+    with pytest.raises(ValueError, match="must have 2 cells, one per column, got 1"):
         Table("t", ("a", "b"), (("1",),))

@@ -99,12 +99,12 @@ def test_nothing_is_left_of_a_failed_series(pairs, tmp_path):
 
 
 def test_series_that_are_none_are_refused(pairs, tmp_path):
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match="at least one"):
         write_series(tmp_path / "a", [])
     with pytest.raises(ValueError, match="ascending"):
         write_series(tmp_path / "a", [pairs[1], pairs[0]])
-    with pytest.raises(ValueError, match="even spacing"):
+    with pytest.raises(ValueError, match="evenly spaced"):
         write_series(tmp_path / "a", [pairs[0], pairs[1], replace(pairs[2], z_mm=pairs[2].z_mm + 1)])
-    with pytest.raises(ValueError, match="mixes options"):
+    with pytest.raises(ValueError, match="share one set of options"):
         write_series(tmp_path / "a", [pairs[0], replace(pairs[1], options=replace(pairs[1].options, mas=7.0))])
     assert list(tmp_path.iterdir()) == []

@@ -72,11 +72,11 @@ def test_phantoms_without_tumours_have_an_empty_mask():
 
 
 def test_bad_arguments_are_named(phantom):
-    with pytest.raises(ValueError, match="style is 'dog'.*human"):
+    with pytest.raises(ValueError, match="`style` must be .*human.*, got 'dog'"):
         ChestPhantom(0, style="dog")
-    with pytest.raises(ValueError, match="z_mm is 500"):
+    with pytest.raises(ValueError, match="`z_mm` must be .*, got 500"):
         phantom.slice_hu(500)
-    with pytest.raises(ValueError, match="tumours is 500"):
+    with pytest.raises(ValueError, match="`tumours` must be .*, got 500"):
         ChestPhantom(0, tumours=500)
 
 

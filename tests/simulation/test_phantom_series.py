@@ -57,7 +57,7 @@ class TestSimulate:
         [{"phantoms": 0}, {"slices": 0}, {"slices": 1000}, {"mas": (9, 1)}, {"kernels": ("Q",)}, {"style": "dog"}],
     )
     def test_bad_options_are_refused_before_anything_is_written(self, bad, tmp_path):
-        with pytest.raises(ValueError, match="legal|room|must be"):
+        with pytest.raises(ValueError, match="must be"):
             simulate(tmp_path / "out", SeriesOptions(**{"phantoms": 1, "slices": 1, **bad}))
         assert not (tmp_path / "out").exists()
 

@@ -68,7 +68,7 @@ class TestSimpleITK:
         ("image", "reason"),
         [
             (lambda: sitk.Image(40, 40, sitk.sitkInt16), "2 axes"),
-            (lambda: sitk.Image([40, 40, 2], sitk.sitkVectorFloat32), "values a voxel"),
+            (lambda: sitk.Image([40, 40, 2], sitk.sitkVectorFloat32), "1 value per voxel, got"),
             (lambda: sitk.Image([40, 40, 2], sitk.sitkComplexFloat32), "complex"),
             (lambda: image_of(phantom(COUNT) + 32000), "holds values"),
         ],

@@ -199,9 +199,9 @@ class TestWriting:
 
     def test_refuses_another_format_and_a_volume_without_header(self, tmp_path):
         result = derived(read_volume(saved(tmp_path, nifti(VOXELS, AFFINE))))
-        with pytest.raises(VolumeError, match="out.nrrd.*can be .nii.gz or .nii"):
+        with pytest.raises(VolumeError, match="out.nrrd.*must be .nii.gz or .nii"):
             write_volume(result, tmp_path / "out.nrrd")
-        with pytest.raises(VolumeError, match="no file whose header"):
+        with pytest.raises(VolumeError, match="not come from a file"):
             write_volume(derived(CTVolume.of_array(VOXELS, AFFINE)), tmp_path / "out.nii")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.nii"]
 
@@ -227,27 +227,27 @@ class TestRefusals:
             (nifti(VOXELS, rotated(0.5)), "oblique"),
             (nifti(VOXELS, affine_ras((0.7, 0.8, 2))), r"pixels of \(0.8, 0.7\) mm.*square"),
             (nifti(VOXELS, affine_ras((0.7, 3.0, 0.7))), "longest front-back"),
-            (nifti(VOXELS, affine_ras((0.0, 0.7, 2))), "places no voxels"),
-            (nifti(VOXELS, affine_ras((70, 70, 2))), "legal are"),
-            (nifti(VOXELS, affine_ras((0.7, 0.7, 0.001))), "0.001 mm apart"),
+            (nifti(VOXELS, affine_ras((0.0, 0.7, 2))), "invertible affine"),
+            (nifti(VOXELS, affine_ras((70, 70, 2))), "must have pixels of"),
+            (nifti(VOXELS, affine_ras((0.7, 0.7, 0.001))), "apart, got 0.001 mm"),
             (nifti(VOXELS, AFFINE, at_252=("hh", 0, 0)), "sform_code and qform_code are 0"),
             (nifti(VOXELS, AFFINE, at_40=("8h", 4, 48, 40, 1, 3, 1, 1, 1)), r"4 dimensions of \(48, 40, 1, 3\)"),
             (nifti(VOXELS, AFFINE, at_40=("8h", 2, 48, 120, 1, 1, 1, 1, 1)), "2 dimensions"),
-            (nifti(VOXELS, AFFINE, at_40=("8h", 3, 48, -40, 3, 1, 1, 1, 1)), "legal are 1 to 8192"),
+            (nifti(VOXELS, AFFINE, at_40=("8h", 3, 48, -40, 3, 1, 1, 1, 1)), "must have 1 to 8192 voxels"),
             (nifti(VOXELS, AFFINE, at_40=("8h", 3, 8000, 8000, 8000, 1, 1, 1, 1)), "at most"),
             (nifti(VOXELS, AFFINE, at_70=("h", 128)), "data type 128"),
             (nifti(VOXELS, AFFINE, at_70=("h", 77)), "data type 77"),
             (nifti(VOXELS, AFFINE, at_108=("f", 3)), "voxels begin at byte 3"),
             (nifti(VOXELS, AFFINE, at_108=("f", np.nan)), "voxels begin at byte nan"),
             (nifti(VOXELS, AFFINE, at_344=("4s", b"ni1\0")), "not NIfTI in one file"),
-            (nifti(VOXELS, AFFINE, units=7), "unit 7"),
+            (nifti(VOXELS, AFFINE, units=7), "got 7"),
             (nifti(VOXELS, AFFINE, scale=(1.0, np.nan)), "invalid intercept nan"),
             (nifti(VOXELS, AFFINE, quaternion=(0, 1, 1)), "qform.*w2 should be positive"),
-            (nifti(VOXELS, AFFINE)[:-1], r"holds 11519 of 11520 bytes"),
-            (nifti(VOXELS, AFFINE) + b"\0", "holds more"),
+            (nifti(VOXELS, AFFINE)[:-1], r"11520 bytes of voxels, got 11519"),
+            (nifti(VOXELS, AFFINE) + b"\0", "got more"),
             (nifti(VOXELS, AFFINE)[:200], "truncated"),
             (b"", "not a NIfTI file"),
-            (nifti(VOXELS + np.int16(2000), AFFINE), "none below 0.*no Hounsfield units"),
+            (nifti(VOXELS + np.int16(2000), AFFINE), "none below 0.*not Hounsfield units"),
             (nifti((VOXELS / 1000).astype("<f4"), AFFINE), "span more than 100"),
         ],
     )
@@ -261,16 +261,16 @@ class TestRefusals:
         "data, message",
         [
             (nrrd(VOXELS, sheared()), "sheared"),
-            (nrrd(VOXELS, AFFINE, space=None), "does not say where it lies"),
-            (nrrd(VOXELS, AFFINE, space="scanner-xyz"), "space is scanner-xyz"),
-            (nrrd(VOXELS, AFFINE, space_origin=None), "does not say where it lies"),
-            (nrrd(VOXELS, AFFINE, space_directions="none (1,0,0) (0,1,0)"), "places no voxels"),
+            (nrrd(VOXELS, AFFINE, space=None), "has no position"),
+            (nrrd(VOXELS, AFFINE, space="scanner-xyz"), "got space scanner-xyz"),
+            (nrrd(VOXELS, AFFINE, space_origin=None), "has no position"),
+            (nrrd(VOXELS, AFFINE, space_directions="none (1,0,0) (0,1,0)"), "invertible affine"),
             (nrrd(VOXELS, AFFINE, space_units='"cm" "cm" "cm"'), "space units"),
             (nrrd(VOXELS, AFFINE, dimension=4), "4 dimensions"),
             (nrrd(VOXELS, AFFINE, sizes="48 40"), r"3 dimensions of \(48, 40\)"),
             (nrrd(VOXELS, AFFINE, type="block"), "type block"),
             (nrrd(VOXELS, AFFINE, "bzip2"), "encoding bzip2"),
-            (nrrd(VOXELS, AFFINE, data_file="/etc/passwd"), "has data file"),
+            (nrrd(VOXELS, AFFINE, data_file="/etc/passwd"), "got data file"),
             (nrrd(VOXELS, AFFINE, endian=None), "endian None"),
             (nrrd(VOXELS, AFFINE, space_directions="(1,0,0)"), r"space directions \[\[1.0, 0.0, 0.0\]\]"),
             (nrrd(VOXELS, AFFINE, space_origin="(1)"), r"space origin \[1.0\]"),
@@ -278,7 +278,7 @@ class TestRefusals:
             (nrrd(VOXELS, AFFINE, lines=["no field"]), "damaged"),
             (nrrd(VOXELS, AFFINE)[: nrrd(VOXELS, AFFINE).index(b"\n\n")], "has no end"),
             (b"", "not an NRRD file"),
-            (nrrd(VOXELS, AFFINE)[:-1], "holds 11519 of 11520 bytes"),
+            (nrrd(VOXELS, AFFINE)[:-1], "11520 bytes of voxels, got 11519"),
             (nrrd(VOXELS, AFFINE, "gzip")[:-20], "damaged"),
             (nrrd(VOXELS, AFFINE)[:100], "truncated"),
         ],
@@ -303,7 +303,7 @@ class TestRefusals:
     def test_other_names_and_absent_files(self, tmp_path):
         assert [is_volume(name) for name in ("a.nii", "a.NII.GZ", "a.nrrd", "a.gz", "a.dcm", "a.nhdr")] == [
             True, True, True, False, False, False]  # fmt: skip
-        with pytest.raises(VolumeError, match="legal are .nii.gz, .nii, .nrrd"):
+        with pytest.raises(VolumeError, match="must be a volume, one of .nii.gz, .nii, .nrrd"):
             read_volume(saved(tmp_path, nifti(VOXELS, AFFINE), "scan.img"))
         with pytest.raises(VolumeError, match="absent.nii.*cannot be read: No such file"):
             read_volume(tmp_path / "absent.nii")

@@ -209,7 +209,7 @@ class TestRefusals:
         [
             ({"num_samples": 2}, "samples are written for DICOM only"),
             ({"series_uid": "1.2"}, "2 volumes and 0 DICOM series"),
-            ({"slice_thickness": 0.0}, "`slice_thickness` is 0.0; legal is above 0"),
+            ({"slice_thickness": 0.0}, "`slice_thickness` must be above 0 mm, got 0.0"),
         ],
     )
     def test_options(self, folder, tmp_path, model, options, message):

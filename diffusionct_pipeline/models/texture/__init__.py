@@ -1,4 +1,4 @@
-"""What goes beyond Selim et al. 2023: a latent that holds the local noise power, and a decoder that obeys it."""
+"""Define the networks that go beyond Selim et al. 2023: the latent is the local noise power, which the decoder realizes."""
 
 from .autoencoder import TextureAutoencoder
 from .reference_unet_1d import ReferenceUNet1DModel

@@ -1,11 +1,10 @@
-"""An autoencoder whose latent is the local texture and whose skips are the slice itself."""
+"""Define an autoencoder whose latent is the local texture and whose skips are the slice itself."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils.accelerate_utils import apply_forward_hook
 
@@ -17,7 +16,7 @@ from .synthesis import TextureSynthesis
 
 
 class TextureSkips(NamedTuple):
-    """What `decode` needs to know of the slices A besides a latent.
+    """Hold what `decode` needs of the slices A besides a latent.
 
     Attributes:
         sample: (B, 1, H, W), model range.
@@ -30,32 +29,31 @@ class TextureSkips(NamedTuple):
     latent: torch.Tensor
 
 
-class TextureAutoencoder(ModelMixin, ConfigMixin, LatentStatistics):
-    r"""`decode(latent_a, skips_a)` returns slice A; `decode(latent_b, skips_a)` returns A with the texture of B.
+class TextureAutoencoder(LatentStatistics):
+    r"""Separate texture from anatomy: `decode(latent_a, skips_a)` returns A, `decode(latent_b, skips_a)` A with the texture of B.
 
     The latent is what `LocalSpectrum` measures, one position for 32 x 32 pixels. The decoder (`TextureSynthesis`) keeps
-    what of A is still true under the target's kernel and synthesizes the rest, so that the local power becomes what the
-    latent says. How much is still true is the one thing that is learnt (`IncoherentShare`).
+    the part of A that is still valid under the target's kernel and synthesizes the rest, so that the local power becomes
+    that of the latent. Only the size of the valid part is learnt (`IncoherentShare`).
 
     Not in Selim et al. 2023, whose network is `AutoencoderResNet18`. The ResNet and its decoder of an earlier
-    checkpoint, on top of a linear filter, lowered the error, moved no figure of texture and drew a lattice of their
-    stride over real slices (docs/paper.md); on top of this decoder they were not tried.
+    checkpoint, on top of a linear filter, lowered the error, but improved no measure of texture and left a lattice of their
+    stride on real slices (docs/paper.md); they were not tried on top of this decoder.
 
     Args:
         rings: Channels of the latent that hold log power, at frequencies from 0 to `max_lp_cm`.
-        max_lp_cm: The last of them: Nyquist of 0.42 mm pixels, by which the sharpest kernels have fallen to 10 %.
-        power_floor: Added to the power, model range^2 mm^2; the quantization to 1 HU leaves 1.6e-7 at 0.7 mm.
-        kept_lp_cm: What is slower keeps its HU.
+        max_lp_cm: The highest of these: the Nyquist frequency of 0.42 mm pixels, where the sharpest kernels have fallen to 10 %.
+        power_floor: Added to the power, model range^2 mm^2; quantization to 1 HU alone gives 1.6e-7 at 0.7 mm.
+        kept_lp_cm: Content of lower frequency keeps its HU.
         trusted_from_lp_cm, trusted_to_lp_cm: See `TextureSynthesis`.
-        hidden, blocks: Of `IncoherentShare`.
+        hidden, blocks: See `IncoherentShare`.
         linear_quantile, linear_margin: See `least_incoherent_share`. Chosen on two real series (B19f, Philips D), smoothed by
-            three families, and on validation phantoms: tighter ones gain more there on smoothed slices and cost on plain ones.
+            three families, and on validation phantoms: tighter values gain more there on smoothed slices and cost on plain ones.
         coherent_margin: See `share_beyond`.
     """
 
-    config_name = "config.json"
     _supports_gradient_checkpointing = False
-    # Gains need more digits than half precision has.
+    # Gains need more precision than float16 has.
     _keep_in_fp32_modules = ["spectrum", "incoherent_share", "synthesis", "latent_mean", "latent_std"]
 
     @register_to_config
@@ -82,7 +80,7 @@ class TextureAutoencoder(ModelMixin, ConfigMixin, LatentStatistics):
         self.synthesis = TextureSynthesis(rings, max_lp_cm, kept_lp_cm, trusted_from_lp_cm, trusted_to_lp_cm)
         self.register_latent_statistics(self.channels.total)
 
-    @apply_forward_hook  # `enable_model_cpu_offload` brings the model back for it
+    @apply_forward_hook  # so that `enable_model_cpu_offload` loads the model before the call
     def encode(self, sample: torch.Tensor, pixel_spacing: torch.Tensor) -> tuple[torch.Tensor, TextureSkips]:
         """Measure the texture of slices.
 
@@ -94,10 +92,11 @@ class TextureAutoencoder(ModelMixin, ConfigMixin, LatentStatistics):
             Z, (B, C, L) with L = H / 32 * W / 32, float32, and the skips for `decode`.
 
         Raises:
-            ValueError: if H or W is no multiple of 32.
+            ValueError: if H or W is not a multiple of 32.
         """
         if sample.shape[-2] % STRIDE or sample.shape[-1] % STRIDE:
-            raise ValueError(f"`sample` has shape {tuple(sample.shape)}; legal are multiples of {STRIDE} for H and W.")
+            found = tuple(sample.shape)
+            raise ValueError(f"`sample` must have a height and width that are multiples of {STRIDE}, got {found}.")
         with torch.autocast(sample.device.type, enabled=False):
             texture = self.spectrum(sample, pixel_spacing)
             spacing = scaled_spacing(pixel_spacing.float()).view(-1, 1, 1, 1).expand_as(texture.mean)
@@ -112,15 +111,14 @@ class TextureAutoencoder(ModelMixin, ConfigMixin, LatentStatistics):
         noise: torch.Tensor | None,
         coherent: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Draw the anatomy of A with the texture of `latent`.
+        """Decode the anatomy of A with the texture of `latent`.
 
         Args:
-            latent: (B, C, L), of the target's texture, not normalized; only its power counts.
+            latent: (B, C, L), of the target's texture, not normalized; only its power is used.
             skips: What `encode` returned for A.
-            noise: White, of unit variance, (B, 1, H, W). None: no power counts as new and nothing is synthesized, a mere
-                filter.
-            coherent: Change of log power that the kernels ask for, (B, rings) or (1, rings); None where they are not known.
-                Power that grows by more than that is new.
+            noise: White, of unit variance, (B, 1, H, W). None synthesizes nothing: all power is taken from A, by a filter.
+            coherent: Change of log power that the kernels imply, (B, rings) or (1, rings); None where they are not known.
+                Power that grows by more than that is synthesized.
 
         Returns:
             (B, 1, H, W), model range, float32.

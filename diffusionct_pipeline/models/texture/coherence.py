@@ -1,4 +1,4 @@
-"""How much of a slice's local noise is still true under another kernel."""
+"""Estimate how much of a slice's local noise is still valid under another kernel."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch import nn
 
 from .channels import LatentChannels
 
-CHANGE_UNIT = 0.02  # mean square of a change of log power from which on it counts as a change of texture
-FIRST_LOGIT = -1.5  # an untrained network takes a fifth of the power for new
-SERIES_TERMS = 60  # of the hypergeometric series below; its error is under 1e-3 up to a coherence of 0.99
+CHANGE_UNIT = 0.02  # mean square of a change of log power above which it counts as a change of texture
+FIRST_LOGIT = -1.5  # with it an untrained network takes a fifth of the power as new
+SERIES_TERMS = 60  # of the hypergeometric series below; its error is below 1e-3 up to a coherence of 0.99
 LOG_POWER_UNIT = 4.0  # log power spans about 16
 
 
 class IncoherentShare(nn.Module):
-    """Share of the target's local power that is not in the source: gone in the smoothing, or below its quantization.
+    """Predict the share of the target's local power that is not in the source: smoothed away, or below its quantization.
 
     For spectra A and B of one window, jointly Gaussian with coherence c, B given A has mean c sqrt(P_B / P_A) A and
-    power (1 - c^2) P_B: this network says 1 - c^2 for every position and ring, from the two latents.
+    power (1 - c^2) P_B: this network predicts 1 - c^2 for every position and ring from the two latents.
 
     Args:
-        rings: Of the latent's power.
+        rings: Number of rings of the latent's power.
         hidden: Width.
         blocks: Residual blocks of two 3 x 3 convolutions over the grid of positions.
     """
@@ -41,10 +41,11 @@ class IncoherentShare(nn.Module):
         )  # fmt: skip
         self.last = nn.Conv2d(hidden, rings, 1)
         nn.init.zeros_(self.last.weight)
+        assert self.last.bias is not None
         nn.init.constant_(self.last.bias, FIRST_LOGIT)
 
     def forward(self, latent_a: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
-        """The share, above 0 to below 1, and 0 where nothing changes.
+        """Predict the share, between 0 and 1, and 0 where nothing changes.
 
         Args:
             latent_a: Z_A on its grid, (B, C, h, w), not normalized.
@@ -62,20 +63,20 @@ class IncoherentShare(nn.Module):
 
 
 def least_incoherent_share(change: torch.Tensor, inside: torch.Tensor, quantile: float, margin: float) -> torch.Tensor:
-    """Share of the target's power that is new for want of a filter that could have kept it.
+    """Return the share of the target's power that must be new because no filter could have kept it.
 
-    Two kernels differ by one gain for the whole slice. What a smoother left alone (edges, vessels) tells that gain: it
-    changes least. Where power must grow by more, the rest is not in the source, whatever a network says of a smoother
-    that it does not know; multiplied up, what is left there would be drawn as clouds.
+    Two kernels differ by one gain for the whole slice. Structures that smoothing spared (edges, vessels) show that gain: they
+    change least. Where power must grow by more, the rest is not in the source, whatever the network predicts for a smoother
+    that it was not trained on; amplifying what is left there would produce clouds.
 
     Args:
         change: Log power of the target minus that of the source, (B, rings, h, w).
         inside: (B, 1, h, w) bool, positions in the patient.
-        quantile: Share of these, of least change, that tells the gain.
-        margin: Log power that a position may differ from it.
+        quantile: The share of these positions with the least change that determines the gain.
+        margin: Log power by which a position may differ from the gain.
 
     Returns:
-        (B, rings, h, w), 0 to below 1; 0 where the patient is nowhere.
+        (B, rings, h, w), 0 to below 1; 0 for slices without a patient.
     """
     known = torch.where(inside, change, torch.nan).flatten(2)  # [B,rings,h*w]
     bound = torch.nanquantile(known, quantile, dim=2).nan_to_num(torch.inf)[..., None, None] + margin
@@ -83,12 +84,12 @@ def least_incoherent_share(change: torch.Tensor, inside: torch.Tensor, quantile:
 
 
 def share_beyond(change: torch.Tensor, coherent: torch.Tensor, margin: float) -> torch.Tensor:
-    """Share of the target's power that kernels cannot explain: edges are to change by their MTFs, and noise is added to the rest.
+    """Return the share of the target's power that kernels do not explain: edges change by their MTFs, noise is added for the rest.
 
     Args:
         change: Log power of the target minus that of the source, (B, rings, h, w).
-        coherent: What the kernels ask for, (B, rings) or (1, rings), log power.
-        margin: Log power by which that may be off.
+        coherent: The change that the kernels imply, (B, rings) or (1, rings), log power.
+        margin: Log power by which it may be wrong.
 
     Returns:
         (B, rings, h, w), 0 to below 1.
@@ -97,7 +98,7 @@ def share_beyond(change: torch.Tensor, coherent: torch.Tensor, margin: float) ->
 
 
 def coherence_of(phase_agreement: torch.Tensor) -> torch.Tensor:
-    """Coherence (any shape, -1 to 1) from the mean cosine of the phase difference of two complex Gaussians.
+    """Return the coherence (any shape, -1 to 1) for the mean cosine of the phase difference of two complex Gaussians.
 
     The mean is pi/4 c 2F1(1/2, 1/2; 2; c^2) (Goodman, "Statistical Optics", section 2.9); inverted by a table.
     """
@@ -116,14 +117,14 @@ def coherence_of(phase_agreement: torch.Tensor) -> torch.Tensor:
 
 
 def incoherence_loss(share: torch.Tensor, coherence: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Negative log likelihood of B given A, both Gaussian with the power that their latents say.
+    """Return the negative log likelihood of B given A, both Gaussian with the power of their latents.
 
     With u the share and c the measured coherence it is log u + (1 + s^2 - 2 s c) / u with s^2 = 1 - u; its minimum lies
     at u = 1 - c^2.
 
     Args:
-        share: (B, rings, h, w), what the network says.
-        coherence: Measured, same shape; single windows may be anything from -1 to 1.
+        share: (B, rings, h, w), predicted by the network.
+        coherence: Measured, same shape; single windows may have any value from -1 to 1.
         weight: (B, 1, h, w).
     """
     share = share.clamp(1e-4, 1 - 1e-4)

@@ -1,4 +1,4 @@
-"""Frequency axes in lp/cm: reconstruction kernels are defined there, not in cycles per pixel."""
+"""Compute frequency axes in lp/cm, in which reconstruction kernels are defined, not in cycles per pixel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def radial_frequency(height: int, width: int, pixel_spacing: torch.Tensor) -> torch.Tensor:
-    """Radius of every bin of `torch.fft.rfft2`, in lp/cm.
+    """Return the radius of every bin of `torch.fft.rfft2` in lp/cm.
 
     Args:
         height, width: Size of the image in pixels.
@@ -23,15 +23,15 @@ def radial_frequency(height: int, width: int, pixel_spacing: torch.Tensor) -> to
 
 
 def ring_weights(frequency: torch.Tensor, rings: int, max_lp_cm: float) -> torch.Tensor:
-    """Linear interpolation between `rings` frequencies from 0 to `max_lp_cm`: (...) lp/cm -> (..., rings), sum 1.
+    """Return the weights of linear interpolation between `rings` frequencies from 0 to `max_lp_cm`.
 
-    Beyond the last ring its weight stays 1.
+    Frequencies (...) in lp/cm give weights (..., rings) of sum 1. Beyond the last ring its weight stays 1.
     """
     position = (frequency / max_lp_cm * (rings - 1)).clamp(0, rings - 1)[..., None]
     return (1 - (position - torch.arange(rings, device=frequency.device)).abs()).clamp(min=0)
 
 
 def ramp(rings: int, from_lp_cm: float, to_lp_cm: float, max_lp_cm: float) -> torch.Tensor:
-    """Weights (rings,) over 0 to `max_lp_cm` that grow from 0 at `from_lp_cm` to 1 at `to_lp_cm`."""
+    """Return weights (rings,) over 0 to `max_lp_cm` that grow from 0 at `from_lp_cm` to 1 at `to_lp_cm`."""
     lp_cm = torch.linspace(0, max_lp_cm, rings)
     return ((lp_cm - from_lp_cm) / (to_lp_cm - from_lp_cm)).clamp(0, 1)

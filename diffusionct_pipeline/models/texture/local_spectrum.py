@@ -1,4 +1,4 @@
-"""The local noise-power spectrum on a frequency axis in lp/cm: what a kernel leaves in an image."""
+"""Measure the local noise power spectrum on a frequency axis in lp/cm: the signature of a kernel in an image."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .frequency import radial_frequency, ring_weights
 
 WINDOW = 64  # pixels; at 0.7 mm 45 mm, a frequency resolution of 0.22 lp/cm
 STRIDE = 32  # one window for each position of the latent
-EULER_GAMMA = 0.5772157  # what the mean of the log of an exponential variable, a bin of a noise spectrum, falls short
-FEWEST_BINS = 1.0  # a ring with a total weight of bins up to this is not reached by the pixel spacing
-SMALLEST_PRODUCT = 1e-20  # of two bins: below, they have no phase to compare
+EULER_GAMMA = 0.5772157  # by which the mean log of exponential variables, as bins of noise are, is below the log mean
+FEWEST_BINS = 1.0  # the pixel spacing does not reach a ring whose bins have a total weight up to this
+SMALLEST_PRODUCT = 1e-20  # two bins of a smaller product have no phase to compare
 
 
 class LocalTexture(NamedTuple):
-    """Texture around every latent position.
+    """Describe the texture around every latent position.
 
     Attributes:
-        log_power: (B, rings, h, w) log power density, model range^2 mm^2; in rings that the pixel spacing does not
-            reach that of the last one it reaches.
+        log_power: (B, rings, h, w) log power density, model range^2 mm^2; rings that the pixel spacing does not reach
+            repeat the last one that it reaches.
         mean: (B, 1, h, w) local mean, model range.
     """
 
@@ -31,14 +31,14 @@ class LocalTexture(NamedTuple):
 
 
 class LocalSpectrum(nn.Module):
-    """Log power in rings of physical frequency, of a Hann window around every latent position.
+    """Measure the log power in rings of physical frequency, in a Hann window around every latent position.
 
-    The mean over a ring is taken of the logarithms: an edge fills few directions of a ring and hardly changes it, so
-    that it tells the noise; and where the power falls steeply the value belongs to the middle of the ring. (Means of
-    the power: vessels and walls gave quiet tissue beside them their power, and gains of steep kernels came out 5 %
-    low.)
+    The mean over a ring is that of the logarithms: an edge fills few directions of a ring and hardly changes the mean,
+    which therefore shows the noise; and where the power falls steeply, the value is that of the middle of the ring. (With
+    means of the power, vessels and walls raised the power of quiet tissue beside them, and gains of steep kernels came out
+    5 % low.)
 
-    Not in Selim et al. 2023: a ResNet sees cycles per pixel and must learn the spectrum from scratch.
+    Not in Selim et al. 2023: a ResNet works in cycles per pixel and must learn the spectrum from scratch.
 
     Args:
         rings: Number of frequencies from 0 to `max_lp_cm`.
@@ -54,7 +54,7 @@ class LocalSpectrum(nn.Module):
         self.register_buffer("window", hann[:, None] * hann[None], persistent=False)
 
     def forward(self, sample: torch.Tensor, pixel_spacing: torch.Tensor) -> LocalTexture:
-        """Describe the texture of slices.
+        """Measure the texture of slices.
 
         Args:
             sample: (B, 1, H, W), model range, H and W multiples of 32.
@@ -67,21 +67,21 @@ class LocalSpectrum(nn.Module):
         return LocalTexture(log_power, mean)
 
     def phase_agreement(self, a: torch.Tensor, b: torch.Tensor, pixel_spacing: torch.Tensor) -> torch.Tensor:
-        """Mean cosine of the phase differences of two images of one object, by position and ring.
+        """Return the mean cosine of the phase differences of two images of one object, by position and ring.
 
         Args:
             a, b: (B, 1, H, W), model range.
             pixel_spacing: (B,) in mm.
 
         Returns:
-            (B, rings, h, w), -1 to 1; `coherence_of` makes a coherence of it. Every bin counts alike, so that edges,
-            which every kernel keeps, do not hide what became of the noise.
+            (B, rings, h, w), -1 to 1; `coherence_of` converts it to a coherence. All bins have the same weight, so that
+            edges, which every kernel keeps, do not hide the change of the noise.
         """
         product = self._windows(a)[0] * self._windows(b)[0].conj()
         return self._ring_means(product.real / product.abs().clamp(min=SMALLEST_PRODUCT), pixel_spacing)
 
     def _windows(self, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Spectra (B, h, w, 64, 33) of windows of unit noise power, and their means (B, 1, h, w)."""
+        """Return spectra (B, h, w, 64, 33) of windows of unit noise power, and the windows' means (B, 1, h, w)."""
         margin = (WINDOW - STRIDE) // 2
         padded = F.pad(sample.float(), (margin,) * 4, mode="reflect")
         windows = padded[:, 0].unfold(1, WINDOW, STRIDE).unfold(2, WINDOW, STRIDE)  # [B,h,w,64,64]
@@ -90,7 +90,7 @@ class LocalSpectrum(nn.Module):
         return spectrum, mean[..., 0, 0][:, None]
 
     def _ring_means(self, values: torch.Tensor, pixel_spacing: torch.Tensor) -> torch.Tensor:
-        """Means over rings of values (B, h, w, 64, 33) at the bins: (B, rings, h, w)."""
+        """Average values (B, h, w, 64, 33) at the bins over rings: (B, rings, h, w)."""
         frequency = radial_frequency(WINDOW, WINDOW, pixel_spacing).flatten(1)  # [B,64*33]
         weights = ring_weights(frequency, self.rings, self.max_lp_cm) * (frequency <= self.max_lp_cm)[..., None]
         coverage = weights.sum(1)  # [B,rings]

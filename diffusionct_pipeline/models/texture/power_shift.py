@@ -1,11 +1,11 @@
-"""What is known of a whole scan: how its power differs from another's, how white its noise is, and how heavy its tails.
+"""Describe a whole scan: how its power differs from another's, how white its noise is, and how heavy its tails are.
 
-A scan is described by tokens: positions of its latents, (T, C). The noise power of one scan under a kernel of MTF T(f) is
+A scan is described by tokens, positions of its latents (T, C). The noise power of one scan under a kernel of MTF T(f) is
 
     log NPS(f) = log C + log f + 2 log T(f) + log gain(f),
 
-where C falls with dose, and the gain is that of the scanner's blur, which the reconstruction divides out: kernels of the same
-scan differ in T alone. Not in Selim et al. 2023.
+where C falls with dose and the gain comes from dividing out the scanner's blur in the reconstruction: kernels of one scan
+differ in T only. Not in Selim et al. 2023.
 """
 
 from __future__ import annotations
@@ -16,27 +16,24 @@ from .channels import IN_PATIENT, LatentChannels, patient_weight
 from .frequency import ramp
 
 SCAN_TOKENS = 256  # positions that describe a scan
-SLOW_LP_CM = 1.25  # up to here power is anatomy, by which places look alike, as by their local mean
-LIKE_MEAN, LIKE_POWER = 0.15, 0.4  # how far these may differ, normalized
-FEW_MATCHES = 0.002  # share of a reference's positions; a place with fewer of its like hardly counts
-UNMATCHED = 0.1  # positions' worth of the plain difference of means, for a reference that is alike nowhere
-ANATOMY_LP_CM, NOISE_LP_CM = (
-    0.75,
-    1.5,
-)  # slower power is anatomy, which differs from slice to slice; faster power is noise
-LEVEL_LP_CM = (
-    2.0,
-    6.0,
-)  # where the level of noise (dose) is read: slower is anatomy, faster is where soft kernels leave little
+SLOW_LP_CM = 1.25  # up to here power is anatomy, by which positions are matched, as by their local mean
+LIKE_MEAN, LIKE_POWER = 0.15, 0.4  # how far these may differ in a match, normalized
+FEW_MATCHES = 0.002  # share of a reference's positions; a position with fewer matches has little weight
+UNMATCHED = 0.1  # weight in positions of the plain difference of means, for a reference without any match
+# Power of lower frequency is anatomy, which differs from slice to slice; power of higher frequency is noise.
+ANATOMY_LP_CM, NOISE_LP_CM = (0.75, 1.5)
+# Where the level of noise (dose) is measured: below is anatomy, above soft kernels leave little.
+LEVEL_LP_CM = (2.0, 6.0)
 LEAST_TAIL, HEAVIEST_TAIL, TAIL_FEATURES = -0.5, 10.0, 3  # excess kurtosis
-SHAPE_ERROR = 0.15  # of the shift at places that look alike, log power, at `SHAPE_ERROR_LP_CM`; half of it at 0
-SHAPE_ERROR_LP_CM, SHAPE_REACH_LP_CM = 6.0, 1.5  # rings this near to each other err alike
-USUAL_LEVEL = 2.0  # log power; how far doses differ
-# Log power over `TILT_PER_LP_CM`, about `TILT_ABOUT_LP_CM`; how far whiteness and anatomy tilt a shift. Chosen on simulated scans of
-# validation phantoms (smaller errors with more) and on two re-kernelled real series (reconstructions of one scan agree with less).
+SHAPE_ERROR = 0.15  # of the shift at matching positions, log power, at `SHAPE_ERROR_LP_CM`; half of it at 0
+SHAPE_ERROR_LP_CM, SHAPE_REACH_LP_CM = 6.0, 1.5  # errors of rings this near to each other are correlated
+USUAL_LEVEL = 2.0  # log power, by which doses usually differ
+# Log power over `TILT_PER_LP_CM`, about `TILT_ABOUT_LP_CM`, by which whiteness and anatomy tilt a shift. Chosen on simulated scans of
+# validation phantoms (larger values lower the error) and two re-kernelled real series (smaller ones improve the agreement of
+# reconstructions of one scan).
 USUAL_TILT, TILT_ABOUT_LP_CM, TILT_PER_LP_CM, TILT_REACH = 0.2, 4.0, 2.0, 1.6
-UNUSED = 1e6  # variance of a ring where no level is read
-SMALLEST_MTF = 0.08  # and where the MTF is above
+UNUSED = 1e6  # variance of a ring where no level is measured
+SMALLEST_MTF = 0.08  # the level is measured only where the MTF is above
 
 
 def evenly_spaced_indices(length: int, count: int) -> torch.Tensor:
@@ -57,22 +54,22 @@ def select_tokens(latent: torch.Tensor, count: int = SCAN_TOKENS) -> torch.Tenso
     positions = latent.transpose(1, 2).flatten(0, 1)  # [N*L,C]
     weight = patient_weight(latent).transpose(1, 2).flatten()
     inside = (weight > IN_PATIENT).nonzero()[:, 0]
-    if len(inside) == 0:  # no patient in sight: what comes closest
+    if len(inside) == 0:  # no patient in view: take the positions nearest to it
         inside = weight.topk(min(count, len(weight))).indices.sort().values
     return positions[inside[evenly_spaced_indices(len(inside), count).to(inside.device)]]
 
 
 def noise_share(rings: int, max_lp_cm: float) -> torch.Tensor:
-    """Weights (rings,) from 0, where power is anatomy, to 1, where it is noise."""
+    """Return weights (rings,) from 0, where power is anatomy, to 1, where it is noise."""
     return ramp(rings, ANATOMY_LP_CM, NOISE_LP_CM, max_lp_cm)
 
 
 def anatomy_matched_power_shift(source: torch.Tensor, target: torch.Tensor, max_lp_cm: float) -> torch.Tensor:
-    """Estimate the mean difference of power between two scans at places that look alike.
+    """Estimate the mean difference of power between two scans at positions of similar anatomy.
 
-    Scans differ in how much bone, lung and edges they show, by more than kernels do at low frequency. So every position of the
-    source is compared with positions of the target of like local mean and slow power (Nadaraya-Watson), which hardly depend
-    on the kernel; positions without their like count less.
+    At low frequency, scans differ more in the bone, lung and edges that they show than in their kernels. So every position of
+    the source is compared with positions of the target of similar local mean and low-frequency power (Nadaraya-Watson), which
+    hardly depend on the kernel; positions without matches have less weight.
 
     Args:
         source, target: Tokens (S, C) and (T, C), normalized.
@@ -97,15 +94,15 @@ def anatomy_matched_power_shift(source: torch.Tensor, target: torch.Tensor, max_
 
 
 def level_weights(log_mtf_power: torch.Tensor, max_lp_cm: float, nyquist_lp_cm: torch.Tensor | float) -> torch.Tensor:
-    """Weights of the rings where the level of noise is read.
+    """Return the weights of the rings where the level of noise is measured.
 
     Args:
         log_mtf_power: 2 log T, (..., rings).
         max_lp_cm: Frequency of the last ring.
-        nyquist_lp_cm: Of the pixels; broadcasts with (..., 1).
+        nyquist_lp_cm: Nyquist frequency of the pixels; broadcasts with (..., 1).
 
     Returns:
-        (..., rings), 0 or 1; at least one of them 1.
+        (..., rings), 0 or 1; at least one of them is 1.
     """
     lp_cm = torch.linspace(0, max_lp_cm, log_mtf_power.shape[-1], device=log_mtf_power.device)
     used = (
@@ -120,7 +117,7 @@ def level_weights(log_mtf_power: torch.Tensor, max_lp_cm: float, nyquist_lp_cm: 
 
 
 def level(curve: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return the mean of curves (..., rings) where the level of noise is read, (..., 1)."""
+    """Return the mean of curves (..., rings) where the level of noise is measured, (..., 1)."""
     return (curve * weights).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True)
 
 
@@ -130,13 +127,13 @@ def fit_level_and_tilt(
     """Fit a level and a slight tilt to curves over frequency, by generalized least squares with priors.
 
     Args:
-        curve: What a shift of power holds beside the change of kernels, (..., rings), log power.
-        weights: Of `level_weights`.
+        curve: A shift of power less the change of kernels, (..., rings), log power.
+        weights: From `level_weights`.
         max_lp_cm: Frequency of the last ring.
-        covariance: (rings, rings) of the change of kernels, beside the error of the shift itself.
+        covariance: (rings, rings) of the change of kernels, in addition to the error of the shift itself.
 
     Returns:
-        Level (...,), its standard deviation (...,), and both as curves (..., rings).
+        Level (...,), its standard deviation (...,), and the sum of level and tilt as curves (..., rings).
     """
     f = torch.linspace(0, max_lp_cm, curve.shape[-1], device=curve.device, dtype=torch.float64)
     shape = SHAPE_ERROR * (1 + (f / SHAPE_ERROR_LP_CM) ** 2) / 2
@@ -156,18 +153,18 @@ def fit_level_and_tilt(
 def whitening(
     log_power: torch.Tensor, log_mtf_power: torch.Tensor, weights: torch.Tensor, max_lp_cm: float
 ) -> torch.Tensor:
-    """Measure how much whiter noise is than its edges are sharp, whatever the kernel and the dose.
+    """Measure how much whiter the noise is than the kernel's MTF explains, independent of kernel and dose.
 
-    Filtered backprojection leaves the scanner's gain, which rises with f^2; what smoothing removed is missing.
+    Filtered backprojection leaves the scanner's gain, which rises with f^2; smoothing removes noise from it.
 
     Args:
         log_power: Mean of a slice, (..., rings), natural logarithm, any units.
         log_mtf_power: 2 log T, same shape.
-        weights: Of `level_weights`.
+        weights: From `level_weights`.
         max_lp_cm: Frequency of the last ring.
 
     Returns:
-        (..., rings), natural logarithm; of mean 0 where the level is read, 0 where power is anatomy.
+        (..., rings), natural logarithm; of mean 0 where the level is measured, 0 where power is anatomy.
     """
     rings = log_power.shape[-1]
     lp_cm = torch.linspace(0, max_lp_cm, rings, device=log_power.device).clamp(min=max_lp_cm / (rings - 1))
@@ -177,7 +174,7 @@ def whitening(
 
 
 def tail_features(tails: torch.Tensor) -> torch.Tensor:
-    """Turn tails of noise (..., 2), see `TissueNoise`, NaN where unknown, into what the network sees (..., 3)."""
+    """Convert tails of noise (..., 2), see `TissueNoise`, NaN where unknown, to the network's input (..., 3)."""
     known = tails.isfinite().all(-1, keepdim=True)
     kurtosis = torch.where(known, tails, 0.0).clamp(LEAST_TAIL, HEAVIEST_TAIL) + 3
     return torch.cat([torch.log(kurtosis / 3), known.to(kurtosis)], -1)

@@ -1,50 +1,49 @@
-"""The latent DDPM's network that sees the target itself: p(Z_B | Z_A, target), place by place."""
+"""Define the denoiser that is also conditioned on the target: p(Z_B | Z_A, target), position by position."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.unets.unet_1d import UNet1DOutput
 from torch import nn
 
+from ..network import Network
 from .channels import LatentChannels, patient_mean
 from .power_shift import SCAN_TOKENS, TAIL_FEATURES
 
-SMALLEST_DEVIATION = 1e-2  # of a channel of what is sampled
+SMALLEST_DEVIATION = 1e-2  # of a channel of the residual
 
 
-class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
-    r"""One-dimensional U-Net over the positions of the latent, with cross-attention to positions of the target.
+class ReferenceUNet1DModel(Network):
+    r"""Predict the residual of Z_B with a 1-D U-Net over positions of the latent and cross-attention to positions of the target.
 
-    As `ConditionalUNet1DModel`, the paper's, and beyond it: tokens of the target's texture in every block. A position's
-    neighbours are those of its row and, by convolutions whose taps are a row apart, those above and below.
+    It extends the paper's `ConditionalUNet1DModel` by tokens of the target's texture in every block. A position's neighbours
+    are those in its row and, by convolutions whose taps are a row apart, those above and below.
 
-    What is diffused is the normalized residual of Z_B from `baseline`: Z_A, its power moved by one curve for the whole scan,
-    which follows from kernels and doses (see `power_shift.py`). The network sees the power of slice and target only as it
-    differs from their means, and two signs of smoothing that no kernel and no dose leaves: how white the slice's noise is for
-    its kernel, and how heavy its tails are. So kernels unlike any of the training are followed by construction, and what the
-    network adds is what place, smoothing and anatomy change.
+    The diffused variable is the normalized residual of Z_B from `baseline`, which is Z_A with its power shifted by one curve for
+    the whole scan that follows from kernels and doses (see `power_shift.py`). The network receives the power of slice and target
+    only relative to their means, and two signs of smoothing that neither kernel nor dose explains: how white the slice's noise is
+    for its kernel, and how heavy its tails are. So the model follows kernels unlike any in training by construction, and the
+    network adds what depends on position, smoothing and anatomy.
 
     Args:
-        rings: Of the latent's power, see `LatentChannels`.
+        rings: Number of rings of the latent's power, see `LatentChannels`.
         block_out_channels: Widths at L, L / 2, L / 4, ...; multiples of `norm_groups` and `head_channels`.
         layers_per_block: Residual blocks at every length, on the way down and on the way up.
         head_channels: Channels of an attention head.
         norm_groups: Groups of every GroupNorm.
         standard_tokens: Number of tokens of the checkpoint's own standard.
-        token_channels: Width of tokens inside the network.
+        token_channels: Width of tokens in the network.
         max_lp_cm: Frequency of the last ring.
-        calibrated_shift, calibrated_residual, calibrated_weight: What pairs of a site say, by ring (adapt/pairs.py): the true mean
-            shift of power, normalized; the mean of what was sampled beside it; and the share of the sampled change, place by
-            place about its mean, that is believed. Empty without pairs.
+        calibrated_shift, calibrated_residual, calibrated_weight: Measured on pairs of a site, by ring (adapt/pairs.py): the true
+            mean shift of power, normalized; the mean sampled residual beside it; and the share of the sampled change at each
+            position, relative to its mean, that is applied. Empty without pairs.
     """
 
-    config_name = "config.json"
     _supports_gradient_checkpointing = False
-    _keep_in_fp32_modules = ["standard", "deviation"]  # gains follow from them
+    _keep_in_fp32_modules = ["standard", "deviation"]  # gains follow from these
 
     @register_to_config
     def __init__(
@@ -63,9 +62,8 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
     ):
         super().__init__()
         calibration = torch.tensor([calibrated_shift, calibrated_residual, calibrated_weight])
-        self.register_buffer(
-            "calibration", calibration[..., None], persistent=False
-        )  # [3,rings,1]; [3,0,1] without pairs
+        # [3,rings,1]; [3,0,1] without pairs
+        self.register_buffer("calibration", calibration[..., None], persistent=False)
         self.channels = LatentChannels(rings)
         total, width = self.channels.total, block_out_channels[0]
         self.register_buffer("standard", torch.zeros(standard_tokens, total))  # normalized
@@ -105,11 +103,12 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         self.norm_out = nn.GroupNorm(norm_groups, width + widths.pop())
         self.conv_out = nn.Conv1d(self.norm_out.num_channels, total, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
+        assert self.conv_out.bias is not None
         nn.init.zeros_(self.conv_out.bias)
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether pairs of a site say the mean shift of power."""
+        """Return whether the mean shift of power was calibrated on pairs of a site."""
         return self.calibration.numel() > 0
 
     def forward(
@@ -124,16 +123,16 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         row_length: int | None = None,
         return_dict: bool = True,
     ) -> UNet1DOutput | tuple[torch.Tensor]:
-        """Predict what the scheduler asks for (noise, v or the residual itself).
+        """Predict what the scheduler's `prediction_type` asks for (noise, v or the residual itself).
 
         Args:
             sample: Noisy residual of Z_B from `baseline`, (B, C, L), in units of `deviation`.
-            timestep: Whole number, or tensor of shape () or (B,).
+            timestep: Integer, or tensor of shape () or (B,).
             latent_a: Z_A, (B, C, L), normalized.
-            tokens: Of the target, (1, T, C) or (B, T, C), normalized, see `select_tokens`.
-            shift: Of power between scan and target, (1, rings) or (B, rings), normalized.
-            whitening: Of the slices, (B, rings), natural logarithm, see `power_shift.whitening`.
-            tails: Of their noise, (1, 3) or (B, 3), see `power_shift.tail_features`.
+            tokens: The target's, (1, T, C) or (B, T, C), normalized, see `select_tokens`.
+            shift: Shift of power from scan to target, (1, rings) or (B, rings), normalized.
+            whitening: The slices', (B, rings), natural logarithm, see `power_shift.whitening`.
+            tails: Tails of their noise, (1, 3) or (B, 3), see `power_shift.tail_features`.
             row_length: Positions in a row of the slice; None for square slices.
             return_dict: Whether to return a `UNet1DOutput` rather than a tuple.
 
@@ -141,14 +140,14 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
             `UNet1DOutput` with `sample` (B, C, L).
 
         Raises:
-            ValueError: if L is no multiple of `row_length`.
+            ValueError: if L is not a multiple of `row_length`.
         """
         batch, _, length = sample.shape
         row = row_length or round(length**0.5)
         if length % row:
             raise ValueError(f"`row_length` must divide L = {length}, got {row}.")
-        # 1. What is known of the whole slice: local mean and spacing beside the target's, scatter of power beside the target's,
-        #    whitening, shift and tails; and each position's power as it differs from its mean.
+        # 1. What is known of the whole slice: local mean and spacing relative to the target's, scatter of power relative to the
+        #    target's, whitening, shift and tails; and each position's power relative to its mean.
         tokens = tokens.expand(batch, -1, -1).to(sample.dtype)
         power, others = self.channels.power, slice(0, self.channels.power.start)
         mean_a, mean_b = patient_mean(latent_a), tokens.mean(1)  # [B,C]
@@ -163,7 +162,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         tokens = self.token_embedding(tokens - (level * mean_b)[:, None])  # [B,T,D]
         hidden = torch.cat([sample, latent_a - (level * mean_a)[..., None]], 1)  # [B,2C,L]
 
-        # 2. Rows of a length that can be halved.
+        # 2. Pad rows to a length that can be halved.
         halvings = len(self.down_blocks) - 1
         rows = hidden.unflatten(2, (-1, row))
         rows = F.pad(rows, (0, -row % 2**halvings, 0, 0), mode="replicate")
@@ -175,14 +174,14 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         for depth, layers in enumerate(self.down_blocks):
             if depth:
                 hidden = F.avg_pool1d(hidden, 2)
-            for layer in layers:
+            for layer in layers.children():
                 hidden = layer(hidden, embedding, tokens, padded_row >> depth)
                 skips.append(hidden)
         hidden = self.mid_block(hidden, embedding, tokens, padded_row >> halvings)
         for depth, layers in zip(range(halvings, -1, -1), self.up_blocks):
             if depth < halvings:
                 hidden = F.interpolate(hidden, scale_factor=2.0, mode="linear")
-            for layer in layers:
+            for layer in layers.children():
                 hidden = layer(torch.cat([hidden, skips.pop()], 1), embedding, tokens, padded_row >> depth)
         hidden = torch.cat([hidden, skips.pop()], 1)
         predicted = self.conv_out(F.silu(self.norm_out(hidden)))
@@ -190,11 +189,11 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         return UNet1DOutput(sample=predicted) if return_dict else (predicted,)
 
     def baseline(self, latent_a: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-        """Move the power of Z_A (B, C, L), normalized, by a shift (1, rings) or (B, rings)."""
+        """Shift the power of Z_A (B, C, L), normalized, by (1, rings) or (B, rings)."""
         return latent_a.float() + F.pad(shift.float(), (self.channels.power.start, 0))[..., None]
 
     def to_residual(self, latent_b: torch.Tensor, latent_a: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-        """Express Z_B (B, C, L) as what is diffused."""
+        """Convert Z_B (B, C, L) to the residual that is diffused."""
         return (latent_b - self.baseline(latent_a, shift)) / self.deviation[:, None]
 
     def from_residual(
@@ -204,16 +203,16 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
         shift: torch.Tensor,
         smoothed: float = 1.0,
     ) -> torch.Tensor:
-        """Turn what was sampled into Z_B, as far as smoothing removed something that it puts back.
+        """Convert a sampled residual to Z_B, as far as it restores what smoothing removed.
 
-        Only how power changes from place to place is followed: its mean is that of the shift.
+        Only the residual's change of power from position to position is used: the mean is that of the shift.
 
         Args:
             residual: (B, C, L).
             latent_a: Z_A, (B, C, L), normalized.
             shift: (1, rings) or (B, rings), normalized.
-            smoothed: How likely it is that the scan was smoothed, 0 to 1: two kernels of one scan differ by the shift alone.
-                Calibrated by pairs, the mean is followed as far as it differs from theirs, and places by the share of the pairs.
+            smoothed: Probability that the scan was smoothed, 0 to 1: two kernels of one scan differ by the shift alone. With a
+                calibration, the mean is used as far as it differs from that of the pairs, and positions by the calibrated weight.
         """
         change = residual.float() * self.deviation[:, None]
         power = change[:, self.channels.power]
@@ -228,7 +227,7 @@ class ReferenceUNet1DModel(ModelMixin, ConfigMixin):
 
 
 class ReferenceLayer1D(nn.Module):
-    """A residual block modulated by time and means, self-attention over the slice, cross-attention to the reference."""
+    """Apply a residual block modulated by time and means, self-attention over the slice and cross-attention to the reference."""
 
     def __init__(
         self,
@@ -257,7 +256,7 @@ class ReferenceLayer1D(nn.Module):
     def forward(
         self, hidden: torch.Tensor, embedding: torch.Tensor, tokens: torch.Tensor, row_length: int
     ) -> torch.Tensor:
-        """(B, in, L), (B, E), (B, T, D), positions in a row -> (B, out, L)."""
+        """Map (B, in, L), (B, E), (B, T, D) and the positions in a row to (B, out, L)."""
         scale, shift = self.modulation(F.silu(embedding))[..., None].chunk(2, 1)
         inner = self.conv1(F.silu(self.norm1(hidden)))
         inner = F.silu(self.norm2(inner) * (1 + scale) + shift)
@@ -270,6 +269,6 @@ class ReferenceLayer1D(nn.Module):
         return hidden + self.attention_out(torch.cat([own, other], 1))
 
     def _attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """(B, out, L), (B, out, S), (B, out, S) -> (B, out, L)."""
+        """Attend from (B, out, L) to (B, out, S) with values (B, out, S): (B, out, L)."""
         query, key, value = (x.unflatten(1, (self.heads, -1)).transpose(2, 3) for x in (query, key, value))
         return F.scaled_dot_product_attention(query, key, value).transpose(2, 3).flatten(1, 2)

@@ -83,6 +83,18 @@ class HUSlice:
     series_uid: str = ""
 
     @property
+    def ct_slice(self) -> CTSlice:
+        """Return the DICOM slice, for a slice that is one."""
+        assert self.source is not None
+        return self.source
+
+    @property
+    def file(self) -> Path:
+        """Return the file of a DICOM slice that was read from one."""
+        assert self.ct_slice.path is not None
+        return self.ct_slice.path
+
+    @property
     def kernel(self) -> str:
         """Return the name of the reconstruction kernel, "" where it is unknown."""
         return "" if self.source is None else kernel_name(self.source.dataset, self.source.name)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import torch
@@ -302,15 +302,15 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 inputs, step = [slices[i] for i in batch], steps[batch[0]]
                 encoded = self.encode_batch(inputs)
                 for number, results in enumerate(samples):
-                    results += self.standardize_batch(
-                        inputs,
-                        [sample_seed(seeds[i], number) for i in batch],
-                        num_inference_steps,
-                        step and step.of_sample(number, seeds[batch[0]]),
-                        latents_only=output_type == "latent",
-                        on_step_end=on_step_end,
-                        encoded=encoded,
-                    )
+                    of_sample = [sample_seed(seeds[i], number) for i in batch]
+                    of_step = step and step.of_sample(number, seeds[batch[0]])
+                    if output_type == "latent":
+                        count = num_inference_steps or self.recommended_steps(step)
+                        results += self.sample_batch(inputs, of_sample, count, of_step, on_step_end, encoded)
+                    else:
+                        results += self.standardize_batch(
+                            inputs, of_sample, num_inference_steps, of_step, on_step_end=on_step_end, encoded=encoded
+                        )
         self.maybe_free_model_hooks()
 
         # 5. To the caller's kind; of several samples the first.
@@ -363,10 +363,10 @@ class DiffusionCTPipeline(DiffusionPipeline):
         seeds: Sequence[int],
         num_inference_steps: int | None = None,
         step: Step | None = None,
-        latents_only: bool = False,
+        *,
         on_step_end: StepCallback | None = None,
         encoded: EncodedBatch | None = None,
-    ) -> list[np.ndarray] | list[torch.Tensor]:
+    ) -> list[np.ndarray]:
         """Standardize the slices of one batch, see `batches`: the method of `__call__`.
 
         Args:
@@ -374,37 +374,46 @@ class DiffusionCTPipeline(DiffusionPipeline):
             seeds: Noise seed of each slice, see `noise_seeds`.
             num_inference_steps: Number of denoising steps; None: see `recommended_steps`.
             step: What `step` returned for the scan; None for a denoiser whose target is fixed.
-            latents_only: Whether to stop at the standardized latents.
             on_step_end: See `denoise`.
             encoded: What `encode_batch` returned for the slices, to share it between samples; None encodes them.
 
         Returns:
-            B standardized slices, float32 HU (H, W); or B latents Z_A', (C, L), normalized.
+            B standardized slices, float32 HU (H, W).
         """
-        if num_inference_steps is None:
-            num_inference_steps = self.recommended_steps(step)
         # 1. HU -> model range on a padded grid; the latent holds the texture, the skips the anatomy.
-        latent_a, skips, shape = encoded or self.encode_batch(slices)  # [B,C,L]
+        encoded = encoded or self.encode_batch(slices)
 
         # 2. p(Z_B | Z_A, target): the latent DDPM.
-        start = self.noise(slices, seeds, "latent", latent_a.shape[1:])  # [B,C,L]
-        generators = [step_generator(seed, item) for seed, item in zip(seeds, slices)]
-        row_length = shape[-1] // GRID
-        # [B,C,L]
-        latent_b = self.denoise(latent_a, step, num_inference_steps, start, generators, row_length, on_step_end)
-        if latents_only:
-            return list(latent_b)
+        steps = num_inference_steps or self.recommended_steps(step)
+        latent_b = self.sample_batch(slices, seeds, steps, step, on_step_end, encoded)  # [B,C,L]
 
         # 3. The standardized slices, back to HU and the original grid.
-        texture = self.noise(slices, seeds, "texture", shape)  # [B,1,H,W]
-        standardized = self.decode(latent_b, skips, texture, None if step is None else step.coherent)  # [B,1,H,W]
+        texture = self.noise(slices, seeds, "texture", encoded.shape)  # [B,1,H,W]
+        coherent = None if step is None else step.coherent
+        standardized = self.decode(latent_b, encoded.skips, texture, coherent)  # [B,1,H,W]
         results = self.image_processor.postprocess(standardized, slices)  # B x [H,W]
-        require_plausible(results, slices, described(self.scheduler, num_inference_steps))
+        require_plausible(results, slices, described(self.scheduler, steps))
         return results
+
+    @torch.no_grad()
+    def sample_batch(
+        self,
+        slices: Sequence[HUSlice],
+        seeds: Sequence[int],
+        num_inference_steps: int,
+        step: Step | None = None,
+        on_step_end: StepCallback | None = None,
+        encoded: EncodedBatch | None = None,
+    ) -> torch.Tensor:
+        """Sample the latents Z_A' of one batch, (B, C, L), normalized; arguments as of `standardize_batch`."""
+        latent_a, _, shape = encoded or self.encode_batch(slices)  # [B,C,L]
+        start = self.noise(slices, seeds, "latent", latent_a.shape[1:])  # [B,C,L]
+        generators = [step_generator(seed, item) for seed, item in zip(seeds, slices)]
+        return self.denoise(latent_a, step, num_inference_steps, start, generators, shape[-1] // GRID, on_step_end)
 
     def check_inputs(
         self,
-        num_inference_steps: int,
+        num_inference_steps: int | None,
         generator: torch.Generator | list[torch.Generator] | None,
         batch_size: int | None,
         output_type: str,
@@ -412,7 +421,7 @@ class DiffusionCTPipeline(DiffusionPipeline):
         num_samples: int = 1,
     ) -> None:
         """Raise ValueError or TypeError for a wrong argument; `image` and `reference` are checked when they are read."""
-        with scheduler_named(self.scheduler, num_inference_steps):
+        with scheduler_named(self.scheduler, num_inference_steps or 0):
             train_steps = self.scheduler.config.num_train_timesteps
         if not is_integer(num_inference_steps) or not 1 <= num_inference_steps <= train_steps:
             raise ValueError(f"`num_inference_steps` must be between 1 and {train_steps}, got {num_inference_steps!r}.")
@@ -750,7 +759,7 @@ def step_generator(seed: int, item: HUSlice) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(seed, f"steps at {item.position_mm:.3f} mm"))
 
 
-def is_integer(value: Any) -> bool:
+def is_integer(value: Any) -> TypeGuard[int]:
     """Return whether a value is an integer; a bool is not."""
     return isinstance(value, int) and not isinstance(value, bool)
 

@@ -225,7 +225,8 @@ def _sampled_residual(pipe: DiffusionCTPipeline, item: HUSlice) -> torch.Tensor:
         last.update(tensors)
         return {}
 
-    _standardized(pipe, item, latents_only=True, on_step_end=on_step_end)
+    step = pipe.step(pipe.estimate([item]), pipe.resolve_target(), "target")
+    pipe.sample_batch([item], [SEED], pipe.config.default_num_inference_steps, step, on_step_end)
     return last["latents"][0] * pipe.denoiser.deviation[:, None]
 
 

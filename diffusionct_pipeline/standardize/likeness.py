@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ class Likeness:
     shows_lung: bool
 
 
-def has_texture_latent(pipe: object) -> bool:
+def has_texture_latent(pipe: object) -> TypeGuard[DiffusionCTPipeline]:
     """Whether the latents of a pipeline are noise power, as `SliceLatent` needs it."""
     return (
         isinstance(pipe, DiffusionCTPipeline)
@@ -85,7 +86,7 @@ def seen_rings(pipe: DiffusionCTPipeline, spacing_mm: float) -> tuple[np.ndarray
     Pixels so coarse that none is within reach leave the first one from `FROM_LP_CM` on, to which such latents repeat what
     lies below.
     """
-    config = pipe.autoencoder.config
+    config: Any = pipe.autoencoder.config
     lp_cm = np.linspace(0, config.max_lp_cm, config.rings)
     first = lp_cm[lp_cm >= FROM_LP_CM][0]
     return lp_cm, (lp_cm >= first) & (lp_cm <= max(first, 5 / spacing_mm))

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,17 @@ def standardize_listed(
             before = shown
             of_series = run_of_series(run, item, scan, listed.index(item))
             if progress is not None:
-                of_series.progress = lambda done, _, before=before: progress(before + done, total)
+                of_series.progress = partial(count_from, progress, before, total)
             reports.append(run_alone(of_series))
             shown += scan.slices * settings.num_samples
             if of_series.stopped:
                 break
     return {key: value for key, value in joined(reports).items() if key != "results"}
+
+
+def count_from(progress: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
+    """Tell the progress of a series within that of its job."""
+    progress(before + done, total)
 
 
 def run_of_series(run: FolderRun, listed: ListedSeries, scan: Sources, before: int) -> FolderRun:

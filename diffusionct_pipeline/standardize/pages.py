@@ -33,9 +33,9 @@ def write_volume_page(run: FolderRun, header: VolumeHeader) -> None:
         return
     with run.record_failures(run.entries[-1], [header.path], slices=0):
         before, after = read_volume(header.path), read_volume(run.output / name)
-        count, *shape = header.grid.slices_shape
-        chosen = shown_indices(count, tuple(shape))
-        _write(run, chosen, [(before.slice_hu(index), after.slice_hu(index)) for index in chosen], tuple(shape))
+        count, rows, columns = header.grid.slices_shape
+        chosen = shown_indices(count, (rows, columns))
+        _write(run, chosen, [(before.slice_hu(index), after.slice_hu(index)) for index in chosen], (rows, columns))
 
 
 def _write(run: FolderRun, indices: list[int], pairs: list, shape: tuple[int, int]) -> None:
@@ -57,9 +57,7 @@ def view_of(entry: SeriesEntry, indices: list[int], shape: tuple[int, int]) -> V
         indices: Of the slices that are shown.
         shape: (rows, columns).
     """
-    kernels = tuple(
-        kernel if WORD.fullmatch(kernel or "") else UNKNOWN for kernel in (entry.kernel_in, entry.kernel_out)
-    )
+    kernels = shown_name(entry.kernel_in), shown_name(entry.kernel_out)
     facts = [
         f"{kernels[0]} to {kernels[1]}",
         f"{len(indices)} of {entry.slices} slices",
@@ -68,6 +66,11 @@ def view_of(entry: SeriesEntry, indices: list[int], shape: tuple[int, int]) -> V
     if entry.reached is not None:
         facts += reached_facts(entry.reached)
     return View(entry.slices, indices, shape, entry.spacing_mm, kernels, facts, entry.missed)
+
+
+def shown_name(kernel: str | None) -> str:
+    """Return the name of a kernel if it looks like one."""
+    return kernel if kernel and WORD.fullmatch(kernel) else UNKNOWN
 
 
 def reached_facts(reached: dict[str, Any]) -> list[str]:

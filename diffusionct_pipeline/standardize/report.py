@@ -176,7 +176,8 @@ def make_report(
 
 def split_skipped(skipped: list[Skipped], folder: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """What a scan of a folder left out -> what need not have been standardized, and what should have been."""
-    junk, unusable = [], []
+    junk: list[dict[str, str]] = []
+    unusable: list[dict[str, str]] = []
     for item in skipped:
         line = {"path": str(relative_path(item.path, folder)), "kind": item.kind.value, "reason": item.reason}
         (junk if is_junk(item) else unusable).append(line)

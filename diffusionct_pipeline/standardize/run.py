@@ -17,8 +17,10 @@ from typing import Any
 import torch
 
 from ..dicom.sample_files import SAMPLES_FOLDER
+from ..image_processor import HUSlice
 from ..method.provenance import Derivation
 from ..method.step import Target, require_noise
+from ..pipeline import DiffusionCTPipeline
 from ..utils.files import full_disk, visible_names, write_whole
 from ..utils.paths import relative_path
 from ..utils.seeds import MAX_SEED
@@ -227,13 +229,13 @@ def make_run(
     output: Path,
     options: FolderOptions,
     progress: Callable[[int, int], None] | None,
-    pipe: Standardizer | None = None,
+    loaded: Standardizer | None = None,
 ) -> FolderRun:
     """Load the model, unless it is loaded already, check the options and measure the texture of the reference.
 
     Args:
         scan, output, options, progress: As of `FolderRun`.
-        pipe: What is loaded already; None loads what the options name.
+        loaded: What is loaded already; None loads what the options name.
 
     Raises:
         ValueError, OSError: naming the option and the reason.
@@ -241,13 +243,9 @@ def make_run(
     started = time.time()
     with about_arguments():
         require_noise(options.noise)
-    is_given = pipe is not None
-    if is_given:
+    if loaded is not None:
         options.require_nothing_to_load()
-    else:
-        pipe = load_pipeline(options.model, options.device)
-        if options.fast:
-            make_fast(pipe)
+    pipe: Standardizer = make_pipeline(options) if loaded is None else loaded
     steps = options.num_inference_steps
     steps = pipe.config.default_num_inference_steps if steps is None else steps
     with about_arguments():
@@ -256,12 +254,12 @@ def make_run(
         pipe.image_processor.place([], thickness_mm=options.slice_thickness)
         if options.target is not None:  # known before a reference is read
             pipe.resolve_target(options.target)
-    references = []
+    references: list[HUSlice] = []
     if options.reference is not None:
         stage("measuring the reference")
         references = pipe.image_processor.load(options.reference, None, "reference")
     target = pipe.resolve_target(options.target, references, options.batch_size)
-    derivation = pipe.derivation(steps, target)
+    derivation = pipe.derivation(steps or 0, target)
     with about_arguments():
         known = given_scans(options.known_source, derivation.model_id)
     if target is None:
@@ -281,8 +279,14 @@ def make_run(
         progress=progress or (lambda done, total: None),
         started=started,
         begun=time.time(),
-        loaded=named_as_loaded(derivation) if is_given else {},
+        loaded=named_as_loaded(derivation) if loaded is not None else {},
     )
+
+
+def make_pipeline(options: FolderOptions) -> DiffusionCTPipeline:
+    """Load the pipeline that options name."""
+    pipe = load_pipeline(options.model, options.device)
+    return make_fast(pipe) if options.fast else pipe
 
 
 def named_as_loaded(derivation: Derivation) -> dict[str, str]:

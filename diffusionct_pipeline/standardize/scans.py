@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -40,7 +41,15 @@ class ScanTask:
     warning: str = ""
 
 
-class SeriesSlices(Sequence):
+class Slices(Protocol):
+    """The slices of a scan, in memory or not."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> HUSlice: ...
+
+
+class SeriesSlices:
     """The slices of a DICOM series, each read when it is asked for."""
 
     def __init__(self, series: CTSeries):
@@ -49,7 +58,7 @@ class SeriesSlices(Sequence):
     def __len__(self) -> int:
         return len(self.series.paths)
 
-    def __getitem__(self, index: int) -> HUSlice:
+    def __getitem__(self, index: int, /) -> HUSlice:
         """Read a slice.
 
         Raises:
@@ -58,9 +67,7 @@ class SeriesSlices(Sequence):
         return from_dicom(read_slice(self.series.paths[index]))
 
 
-def begin_scan(
-    run: FolderRun, entry: SeriesEntry, slices: Sequence[HUSlice], seed_of: Callable[[HUSlice], int]
-) -> ScanTask:
+def begin_scan(run: FolderRun, entry: SeriesEntry, slices: Slices, seed_of: Callable[[HUSlice], int]) -> ScanTask:
     """Estimate a scan, or take what an earlier run knows of it, and measure what some of its results show.
 
     Args:
@@ -71,6 +78,8 @@ def begin_scan(
     """
     if run.target is None:
         return ScanTask(None, run.derivation, {})
+    pipe = run.pipe
+    assert isinstance(pipe, DiffusionCTPipeline)  # nothing else has a target
     known = run.known.get(entry.uid)
     if known is None or known.reached is None:
         stage("estimating kernel and noise of a series, and what results of it show")
@@ -79,18 +88,16 @@ def begin_scan(
         few = readable(slices)
         if not few:  # each is listed with its own reason as it is read for its result
             return ScanTask(None, run.derivation, {})
-    source = (
-        known.source if known else estimate_scan(run.pipe, slices, [item for _, item in few], run.options.batch_size)
-    )
-    step = run.pipe.step(source, run.target, run.options.noise)
-    taken = run.steps or run.pipe.recommended_steps(step)
+    source = known.source if known else estimate_scan(pipe, slices, [item for _, item in few], run.options.batch_size)
+    step = pipe.step(source, run.target, run.options.noise)
+    taken = run.steps or pipe.recommended_steps(step)
     derivation = run.derivation.of_source(source, run.options.noise, taken)
     trial: dict[int, np.ndarray] = {}
     if known and known.reached and known.derivation == derivation.digest():
         reached = known.reached
     else:
         few = few or readable(slices)
-        trial, reached = try_step(run.pipe, source, run.target, step, few, run.steps, seed_of)
+        trial, reached = try_step(pipe, source, run.target, step, few, run.steps, seed_of)
     entry.source, entry.derivation, entry.reached = source.to_json(), derivation.digest(), reached.to_json()
     entry.told_by, entry.noise = source.told_by, step.noise
     not_reached = [*filter(None, [reached.remark]), *step.remarks]
@@ -100,7 +107,7 @@ def begin_scan(
 
 
 def estimate_scan(
-    pipe: DiffusionCTPipeline, slices: Sequence[HUSlice], few: Sequence[HUSlice], batch_size: int | None = None
+    pipe: DiffusionCTPipeline, slices: Slices, few: Sequence[HUSlice], batch_size: int | None = None
 ) -> ScanEstimate:
     """Estimate a scan; of a DICOM series only as many slices are read as it takes.
 
@@ -113,7 +120,7 @@ def estimate_scan(
     kernel = (
         estimate_kernel_of_series(slices.series)
         if isinstance(slices, SeriesSlices)
-        else estimate_kernel_of_slices(slices)
+        else estimate_kernel_of_slices([slices[i] for i in range(len(slices))])
     )
     return ScanEstimate(kernel, pipe.scan_tokens(few, batch_size))
 
@@ -145,9 +152,10 @@ def try_step(
     return results, pipe.check(source, target, [item for _, item in few], list(results.values()))
 
 
-def readable(slices: Sequence[HUSlice]) -> list[tuple[int, HUSlice]]:
+def readable(slices: Slices) -> list[tuple[int, HUSlice]]:
     """Read the slices of a scan that are to be checked, or any other one if none of them can be read; with their indices."""
-    chosen, found = checked_indices(len(slices)), []
+    chosen = checked_indices(len(slices))
+    found: list[tuple[int, HUSlice]] = []
     for index in [*chosen, *sorted(set(range(len(slices))) - set(chosen))]:
         if found and index not in chosen:
             break

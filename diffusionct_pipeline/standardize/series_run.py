@@ -65,18 +65,18 @@ class SeriesRun:
                 values.add(hu_slice.hu, hu_slice.padding)
                 airless += lacks_air(hu_slice.hu, hu_slice.padding)
             if values.problem:
-                with run.record_failures(entry, [hu_slice.source.path for hu_slice in slices]):
+                with run.record_failures(entry, [hu_slice.file for hu_slice in slices]):
                     raise DicomError(f"This series {values.problem}")
                 slices = []
             if slices and of_header is None:
-                of_header = header_remarks(slices[0].source.dataset, slices[0].thickness_mm, series.spacing_mm)
+                of_header = header_remarks(slices[0].ct_slice.dataset, slices[0].thickness_mm, series.spacing_mm)
             reading = (time.perf_counter() - begun) / len(paths)
             # 2. Standardize those that go through the networks together, and write each.
             for batch in run.pipe.batches(slices, run.options.batch_size):
                 inputs = [slices[i] for i in batch]
                 missing = [False] * len(inputs)
                 for i, hu_slice in enumerate(inputs):
-                    with run.record_failures(entry, [hu_slice.source.path]):
+                    with run.record_failures(entry, [hu_slice.file]):
                         missing[i] = not self.is_finished(hu_slice)
                 if any(missing):
                     begun = time.perf_counter()
@@ -88,7 +88,7 @@ class SeriesRun:
                 entry.seconds_per_slice = round(seconds / entry.written, 3)
             # 3. What no training scan had.
             entry.unlike_training = of_header or []
-            if self.latents:
+            if has_texture_latent(run.pipe) and self.latents:
                 where = likeness(run.pipe, self.latents, series.spacing_mm)
                 entry.unlike_training = entry.unlike_training + latent_remarks(where, len(self.latents))
         if airless == len(series.paths):
@@ -100,7 +100,7 @@ class SeriesRun:
         for path, uid in zip(paths, uids):
             with self.run.record_failures(self.entry, [path]):
                 loaded = self.run.pipe.image_processor.load(path, judge=False)
-                self.require_unchanged(loaded[0].source, uid)
+                self.require_unchanged(loaded[0].ct_slice, uid)
                 slices += loaded
         return slices
 
@@ -125,7 +125,7 @@ class SeriesRun:
         run = self.run
         if run.options.overwrite:
             return False
-        source, name = hu_slice.source, run.name(hu_slice.source.path)
+        source, name = hu_slice.ct_slice, run.name(hu_slice.file)
         seeds = self.seeds([hu_slice])[0]
         derived = finished_slice(run.output / name, source, seeds[0], self.task.derivation)
         record = None
@@ -146,10 +146,10 @@ class SeriesRun:
         """
         run, entry = self.run, self.entry
         wanted = [hu_slice for hu_slice, is_missing in zip(slices, missing) if is_missing]
-        with run.record_failures(entry, [hu_slice.source.path for hu_slice in wanted]):
+        with run.record_failures(entry, [hu_slice.file for hu_slice in wanted]):
             for hu_slice, (samples, seeds), is_missing in zip(slices, self.samples(slices), missing):
                 if is_missing and not run.stopped:
-                    with run.record_failures(entry, [hu_slice.source.path]):
+                    with run.record_failures(entry, [hu_slice.file]):
                         derived, record = self.write(hu_slice, samples, seeds)
                         self.finish_slice(hu_slice, derived, record)
                         entry.written += 1
@@ -163,8 +163,8 @@ class SeriesRun:
         encoded = run.pipe.encode_batch(slices)
         if has_texture_latent(run.pipe):
             self.latents += slice_latents(run.pipe, encoded.latent_a, encoded.shape[-1] // GRID)
-        trial = [task.trial.get(self.series.paths.index(item.source.path)) for item in slices]
-        samples = []
+        trial = [task.trial.get(self.series.paths.index(item.file)) for item in slices]
+        samples: list[Sequence[np.ndarray | None]] = []
         for number, of_sample in enumerate(zip(*seeds)):
             if number:
                 run.show(number * len(slices))
@@ -187,13 +187,13 @@ class SeriesRun:
         """
         run = self.run
         run.require_output()
-        derived = self.task.derivation.derive(samples[0], hu_slice.source, seeds[0])
-        name = run.name(hu_slice.source.path)
+        derived = self.task.derivation.derive(samples[0], hu_slice.ct_slice, seeds[0])
+        name = run.name(hu_slice.file)
         run.claim(derived.SOPInstanceUID, name)
         if len(samples) == 1:
             write_slice(derived, run.output / name)
             return derived, None
-        record = SliceSamples.of(samples, hu_slice.source, derived.SOPInstanceUID, seeds)
+        record = SliceSamples.of(samples, hu_slice.ct_slice, derived.SOPInstanceUID, seeds)
         with whole_file(samples_path(run.output, name)) as part:  # there only if the derived file is
             part.write_bytes(record.to_bytes())
             write_slice(derived, run.output / name)
@@ -202,7 +202,7 @@ class SeriesRun:
     def finish_slice(self, hu_slice: HUSlice, derived: Dataset, record: SliceSamples | None) -> None:
         """Enter a slice whose files are there, and draw its picture from what they hold if one is asked for."""
         run, series, entry = self.run, self.series, self.entry
-        path = hu_slice.source.path
+        path = hu_slice.file
         name, index = run.name(path), series.paths.index(path)
         run.results.add(str(name))
         if record is not None:

@@ -23,8 +23,14 @@ class Standardizer(Protocol):
     """
 
     image_processor: CTImageProcessor
-    config: Any
-    device: torch.device
+
+    @property
+    def config(self) -> Any:
+        """See above."""
+
+    @property
+    def device(self) -> torch.device:
+        """See above."""
 
     def check_inputs(
         self,
@@ -46,10 +52,10 @@ class Standardizer(Protocol):
             ValueError: naming the argument.
         """
 
-    def require_no_target(self, target: str | None, noise: str | float, source: object) -> None:
+    def require_no_target(self, target: str | None, noise: str | float, source: Any) -> None:
         """Raise ValueError on options that have no effect where the target is fixed."""
 
-    def derivation(self, num_inference_steps: int | None, target: Target | None = None) -> Derivation:
+    def derivation(self, num_inference_steps: int, target: Target | None = None) -> Derivation:
         """What derived images say of how they were made."""
 
     def batches(self, slices: Sequence[HUSlice], batch_size: int | None) -> list[list[int]]:

@@ -102,7 +102,9 @@ class VolumeRun:
         """Return what an earlier run wrote, if it says of itself what this run would; else None."""
         if self.run.options.overwrite:
             return None
-        derived = written_volume(self.run.output / self.result, slices[0].volume)
+        source = slices[0].volume
+        assert source is not None  # they were read from one
+        derived = written_volume(self.run.output / self.result, source)
         if derived is None or derived.description != self.task.derivation.describe_volume(derived, slices, seeds):
             return None
         return derived

@@ -99,7 +99,7 @@ class SystemPipeline:
         if noise != "keep" or source is not None:
             raise ValueError("`noise` and `source` have no effect with `system`; leave them out.")
 
-    def derivation(self, num_inference_steps: int | None, target: None = None) -> SystemDerivation:
+    def derivation(self, num_inference_steps: int, target: None = None) -> SystemDerivation:
         """What derived DICOM says."""
         name = self.system.target_kernel or "reference"
         return SystemDerivation(system_id(self.name, self.folder, self.system), name, 0, "standard", system=self.name)

@@ -1,1 +1,1 @@
-"""What is done to folders: every CT series and volume standardized, resumed, checked and reported."""
+"""Standardize folders: every CT series and volume, resumed where a run was interrupted, checked and reported."""

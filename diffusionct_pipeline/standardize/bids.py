@@ -40,7 +40,7 @@ def require_dataset(folder: Path) -> None:
 
 
 def derivative_name(name: Path) -> Path:
-    """Name of the result of a volume: with `desc-standardized` as its last entity, the rest as it was.
+    """Return the name of the result of a volume: with `desc-standardized` as its last entity, the rest as it was.
 
     It does not name the target: whether that was reached is measured and said in the sidecar.
 
@@ -57,12 +57,12 @@ def derivative_name(name: Path) -> Path:
 
 
 def is_named(name: Path) -> bool:
-    """Whether a volume is named as BIDS wants."""
+    """Tell whether a volume is named as BIDS wants."""
     return derivative_name(name) != name
 
 
 def sidecar_name(name: Path) -> Path:
-    """Name of the JSON file beside a volume."""
+    """Return the name of the JSON file beside a volume."""
     return name.with_name(name.name[: len(name.name) - len(volume_suffix(name))] + ".json")
 
 
@@ -136,7 +136,7 @@ def require_ours(path: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a JSON file holds, nothing where it cannot be read."""
+    """Read a JSON file; an empty dict where it cannot be read."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What an earlier run over a folder knows of its scans, read from its report: so a later run makes the same of them."""
+"""Read from the report of an earlier run what it knew of its scans, so that a later run treats them alike."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .report import REPORT_FILE
 
 @dataclass(frozen=True)
 class KnownScan:
-    """What an earlier run says of a scan.
+    """Hold what an earlier run says of a scan.
 
     Attributes:
         source: As it was estimated.

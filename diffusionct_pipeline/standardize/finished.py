@@ -1,4 +1,4 @@
-"""What an earlier run has finished: told by what its files hold, never by their names or times."""
+"""Recognize what an earlier run has finished by the content of its files, never by their names or times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..method.provenance import Derivation, seal
 
 
 def finished_slice(path: Path, source: CTSlice, seed: int, derivation: Derivation) -> Dataset | None:
-    """The derived image in a file, if a run would write this very file; None if it must be made.
+    """Return the derived image in a file if a run would write this very file; None if it has to be computed.
 
     A header is made as for a new image: from the source as it is now, the model, the options and the noise seed, with
     the hash of the source's pixels. Before the pixels of the file, whose hash it holds too, it must give every byte of
@@ -46,7 +46,7 @@ def finished_slice(path: Path, source: CTSlice, seed: int, derivation: Derivatio
 
 
 def finished_samples(path: Path, derived: Dataset, source: CTSlice, seeds: tuple[int, ...]) -> SliceSamples | None:
-    """The samples in a file, if they are those of a derived image; None if they must be made.
+    """Return the samples in a file if they belong to a derived image; None if they have to be computed.
 
     Args:
         path: Where they would be.

@@ -37,7 +37,7 @@ def standardize_folder(
     depend on the slice, the estimate of its scan and the options: not on its neighbours, nor on how many cores there are.
 
     A run that was interrupted is resumed: what an earlier one with the same input, model and options has finished stays as it is, see
-    `finished_slice`. Results of another model, of other options or of a source that has changed are made anew.
+    `finished_slice`. Results of another model, of other options or of a source that has changed are recomputed.
 
     Args:
         source: DICOM, NIfTI or NRRD file, or folder with any number of series, volumes and other files.

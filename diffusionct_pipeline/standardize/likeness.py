@@ -1,4 +1,4 @@
-"""How far a series lies from what a checkpoint was trained on, by its header and the latents of some slices."""
+"""Measure how far a series lies from what a checkpoint was trained on, by its header and the latents of some slices."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENCLOSED_HU = -700.0  # local means below it that others enclose are a lung, wha
 
 @dataclass(frozen=True, eq=False)
 class SliceLatent:
-    """What of a slice's latent these measures need.
+    """Hold the part of a slice's latent that these measures need.
 
     Attributes:
         mean: (rings,) mean log power over the patient, in units of the training data.
@@ -41,7 +41,7 @@ class SliceLatent:
 
 @dataclass(frozen=True)
 class Likeness:
-    """Where a series lies.
+    """Describe how a series differs from the training data.
 
     Attributes:
         deviations: Largest distance of its mean log power from that of training over frequency, signed, in standard
@@ -56,7 +56,7 @@ class Likeness:
 
 
 def has_texture_latent(pipe: object) -> TypeGuard[DiffusionCTPipeline]:
-    """Whether the latents of a pipeline are noise power, as `SliceLatent` needs it."""
+    """Tell whether the latents of a pipeline are noise power, as `SliceLatent` needs it."""
     return (
         isinstance(pipe, DiffusionCTPipeline)
         and isinstance(pipe.autoencoder, TextureAutoencoder)
@@ -81,7 +81,7 @@ def slice_latents(pipe: DiffusionCTPipeline, latent: torch.Tensor, row_length: i
 
 
 def seen_rings(pipe: DiffusionCTPipeline, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies of the rings in lp/cm, (rings,), and which of them are noise and within reach of the pixels.
+    """Return the frequencies of the rings in lp/cm, (rings,), and which of them are noise and within reach of the pixels.
 
     Pixels so coarse that none is within reach leave the first one from `FROM_LP_CM` on, to which such latents repeat what
     lies below.
@@ -93,7 +93,7 @@ def seen_rings(pipe: DiffusionCTPipeline, spacing_mm: float) -> tuple[np.ndarray
 
 
 def likeness(pipe: DiffusionCTPipeline, latents: Sequence[SliceLatent], spacing_mm: float) -> Likeness:
-    """Where a series lies, by the latents of some of its slices, at least one, which have one pixel spacing."""
+    """Compare a series with the training data by the latents of at least one of its slices, all of one pixel spacing."""
     lp_cm, seen = seen_rings(pipe, spacing_mm)
     mean = np.median([latent.mean for latent in latents], axis=0)[seen]
     farthest = int(np.abs(mean).argmax())
@@ -105,7 +105,7 @@ def likeness(pipe: DiffusionCTPipeline, latents: Sequence[SliceLatent], spacing_
 
 
 def header_remarks(header: Dataset, thickness_mm: float | None, spacing_mm: float) -> list[str]:
-    """What the header of a slice says that no training scan had, a sentence each."""
+    """Return, a sentence each, what the header of a slice says that no training scan had."""
     remarks = []
     if compression := lossy_compression(header):
         remarks.append(f"compressed with loss ({compression}): its noise is not that of the scan")
@@ -123,7 +123,7 @@ def header_remarks(header: Dataset, thickness_mm: float | None, spacing_mm: floa
 
 
 def latent_remarks(where: Likeness, slices: int) -> list[str]:
-    """What the latents of `slices` slices say that no training scan had, a sentence each."""
+    """Return, a sentence each, what the latents of `slices` slices show that no training scan had."""
     remarks = []
     if abs(where.deviations) > FAR:
         more = "more noise, or a sharper kernel," if where.deviations > 0 else "less noise (denoised?)"
@@ -137,7 +137,7 @@ def latent_remarks(where: Likeness, slices: int) -> list[str]:
 
 
 def _shows_lung(local_hu: np.ndarray) -> bool:
-    """Whether local means (h, w) in HU hold a lung: air that is enclosed, or a place among places that are all lung."""
+    """Tell whether local means (h, w) in HU hold a lung: air that is enclosed, or a place among places that are all lung."""
     low = local_hu < ENCLOSED_HU
     enclosed = binary_fill_holes(~low) & low
     is_lung = (local_hu > LUNG_HU[0]) & (local_hu < LUNG_HU[1])

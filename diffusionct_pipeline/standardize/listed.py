@@ -1,4 +1,4 @@
-"""Some series of a list, as one of several jobs that share an output folder; and one report of all of them at the end.
+"""Standardize some series of a list, as one of several jobs that share an output folder, and merge their reports.
 
 Each series has a folder of its own below `SERIES_FOLDER` with its lock and its report, which keeps its estimate.
 """
@@ -96,7 +96,7 @@ def count_from(progress: Callable[[int, int], None], before: int, total: int, do
 
 
 def run_of_series(run: FolderRun, listed: ListedSeries, scan: Sources, before: int) -> FolderRun:
-    """The run over one series, with the model and the target of a run."""
+    """Make the run over one series, with the model and the target of another run."""
     report_file = Path(SERIES_FOLDER, listed.id, REPORT_FILE)
     known = run.known
     if not run.options.overwrite and run.options.known_source is None and run.target is not None:
@@ -108,7 +108,7 @@ def run_of_series(run: FolderRun, listed: ListedSeries, scan: Sources, before: i
 
 
 def run_alone(run: FolderRun) -> dict[str, Any]:
-    """Run a job of one series while nobody else does that series, nor a run the whole output folder."""
+    """Run one series while nobody else works on it, and no run on the whole output folder."""
     with locked_folder(run.output, shared=True), locked_folder((run.output / run.report_file).parent):
         return standardize_all(run)
 
@@ -116,7 +116,7 @@ def run_alone(run: FolderRun) -> dict[str, Any]:
 def merge_reports(
     output: str | os.PathLike, source: str | os.PathLike | None = None, again: bool = False
 ) -> dict[str, Any]:
-    """Make one `run_report.json` of those of the series, as a run over all of them would have written it.
+    """Merge the reports of the series into one `run_report.json`, as a run over all of them would have written it.
 
     Args:
         output: Folder that the jobs wrote to.
@@ -166,7 +166,7 @@ def merge_reports(
 
 
 def without_masks(scan: Sources, skipped: Sequence[dict[str, str]]) -> tuple[Sources, list[dict[str, str]]]:
-    """What is left of an input without the volumes that jobs found to be no CT, and what they say of these."""
+    """Return an input without the volumes that jobs found to be no CT, and what the jobs say of these."""
     names = {str(relative_path(header.path, scan.folder)): header for header in scan.volumes}
     no_ct = [item for item in skipped if item["path"] in names]
     masks = [names[item["path"]] for item in no_ct]
@@ -174,7 +174,7 @@ def without_masks(scan: Sources, skipped: Sequence[dict[str, str]]) -> tuple[Sou
 
 
 def joined(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Reports of single series as one.
+    """Join reports of single series.
 
     Raises:
         ValueError: there is none, or they are of different runs.

@@ -1,4 +1,4 @@
-"""A checkpoint as a pipeline on its device, and what `--fast` does to it."""
+"""Load a checkpoint as a pipeline on its device, and prepare it for `--fast`."""
 
 from __future__ import annotations
 

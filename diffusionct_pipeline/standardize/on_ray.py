@@ -1,6 +1,6 @@
-"""All series of an input on the workers of a Ray cluster, or of this machine: each as a job of a list, then one report.
+"""Standardize all series of an input on the workers of a Ray cluster, or of this machine: each as a job of a list, then one report.
 
-A worker is an actor that loads the model once. One that dies is started anew and goes on where it was, since a series keeps its
+A worker is an actor that loads the model once. One that dies is restarted and goes on where it was, since a series keeps its
 estimate and its finished slices.
 """
 
@@ -89,7 +89,7 @@ def standardize_on_ray(
 
 
 class SeriesWorker:
-    """Standardizes series in a process of its own."""
+    """Standardize series in a process of its own."""
 
     def __init__(self, source: Path, output: Path, options: FolderOptions) -> None:
         logging.disable(logging.CRITICAL)  # its log is a file of Ray's, where values of headers do not belong
@@ -119,7 +119,7 @@ def _run_all(
     listed: Sequence[ListedSeries],
     progress: Callable[[int, int], None],
 ) -> list[Exception]:
-    """Give series to workers as they become free -> what went wrong, beside what reports of series say.
+    """Give series to workers as they become free; return what went wrong, beside what reports of series say.
 
     Raises:
         UsageError: an option is wrong, so that no series could be begun. ChildProcessError: no worker could be started.
@@ -159,14 +159,14 @@ def _run_all(
 
 
 def _worker_count(ray: ModuleType, series: int) -> int:
-    """As many as there are series, cores and memory for; at least one."""
+    """Return how many workers there are series, cores and memory for; at least one."""
     found = ray.cluster_resources()
     return max(1, min(series, int(found.get("CPU", 1)), int(found.get("memory", WORKER_BYTES) // WORKER_BYTES)))
 
 
 @contextmanager
 def _connected(address: str) -> Iterator[ModuleType]:
-    """Ray, connected to a cluster while the block runs; one of this machine ends with the block, and leaves no file."""
+    """Connect Ray to a cluster while the block runs; one of this machine ends with the block, and leaves no file."""
     with private_folder("dct_ray") if address == LOCAL else nullcontext() as folder:
         ray = _imported(address)
         here = {} if folder is None else {**OF_THIS_MACHINE, "_temp_dir": str(folder)}
@@ -192,5 +192,5 @@ def _imported(address: str) -> ModuleType:
 
 
 def _absolute(path: str | os.PathLike | None) -> str | os.PathLike | None:
-    """A path as workers find it, whose working folder is another; what is none, such as "user/repo", as it is."""
+    """Return a path as workers find it, whose working folder is another; what is none, such as "user/repo", as it is."""
     return os.path.abspath(path) if path is not None and os.path.exists(path) else path

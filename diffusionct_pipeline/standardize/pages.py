@@ -1,4 +1,4 @@
-"""Pages of a run over a folder, `OUT/page_01.html` and so on, made from its input and from what it wrote."""
+"""Write the pages of a run over a folder, `OUT/page_01.html` and so on, made from its input and from what it wrote."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def shown_name(kernel: str | None) -> str:
 
 
 def reached_facts(reached: dict[str, Any]) -> list[str]:
-    """What was measured before and after, from the report's `Reached`; figures that are not known are left out."""
+    """Return what was measured before and after, from the report's `Reached`; unknown figures are left out."""
     facts = []
     for name, digits, unit in (("mtf50", 1, "lp/cm"), ("noise_hu", 0, "HU")):
         before, after = reached[name]

@@ -1,4 +1,4 @@
-"""Pictures of a run over a folder: `OUT/preview`."""
+"""Write the pictures of a run over a folder, `OUT/preview`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PREVIEW_SLICES = 3  # the middle of each series and a quarter to either side
 
 
 def preview_indices(count: int) -> list[int]:
-    """Up to `PREVIEW_SLICES` of `count` slices, evenly spaced, the middle one among them."""
+    """Return the indices of up to `PREVIEW_SLICES` of `count` slices, evenly spaced, the middle one among them."""
     return sorted({(i + 1) * count // (PREVIEW_SLICES + 1) for i in range(PREVIEW_SLICES)} & set(range(count)))
 
 
@@ -31,7 +31,7 @@ def write_preview(
     spread_hu: np.ndarray | None = None,
     warning: str = "",
 ) -> None:
-    """Write the picture of a slice of the series that the run is at, titled with what is wrong with that.
+    """Write the picture of a slice of the series that the run is at, titled with its first warning.
 
     Args:
         run: The run.

@@ -1,4 +1,4 @@
-"""What a run over a folder says about itself: `run_report.json`."""
+"""Describe a run over a folder in its `run_report.json`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")  # such a file was meant to be DICOM
 
 @dataclass(kw_only=True)
 class SeriesEntry:
-    """What became of one series.
+    """Describe what became of one series.
 
     Attributes:
         path: Of a volume, below IN; None for a DICOM series.
@@ -88,7 +88,7 @@ class SeriesEntry:
 
     @classmethod
     def of(cls, series: CTSeries) -> SeriesEntry:
-        """The entry of a series of which nothing is written yet."""
+        """Make the entry of a series of which nothing is written yet."""
         return cls(
             uid=series.uid,
             description=series.description,
@@ -102,7 +102,7 @@ class SeriesEntry:
 
     @classmethod
     def of_volume(cls, path: str, slices: int, spacing_mm: float) -> SeriesEntry:
-        """The entry of a volume that is not read yet."""
+        """Make the entry of a volume that is not read yet."""
         return cls(
             path=path, uid="", description="", slices=slices, spacing_mm=spacing_mm, thickness_mm=None, gaps=[],
             duplicates=[],
@@ -127,7 +127,7 @@ def make_report(
     begun: float,
     ended: float | None,
 ) -> dict[str, Any]:
-    """Everything about a run, as JSON values.
+    """Return everything about a run as JSON values.
 
     Args:
         folder, output: Input and output folder. Paths in the report are relative to them, and IN and OUT stand for them
@@ -175,7 +175,7 @@ def make_report(
 
 
 def split_skipped(skipped: list[Skipped], folder: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """What a scan of a folder left out -> what need not have been standardized, and what should have been."""
+    """Split what a scan of a folder left out: what need not have been standardized, and what should have been."""
     junk: list[dict[str, str]] = []
     unusable: list[dict[str, str]] = []
     for item in skipped:
@@ -185,12 +185,12 @@ def split_skipped(skipped: list[Skipped], folder: Path) -> tuple[list[dict[str, 
 
 
 def utc(seconds: float) -> str:
-    """`time.time()` as text."""
+    """Format a `time.time()`."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def is_junk(skipped: Skipped) -> bool:
-    """Whether a file that the scan left out is none that should have been standardized."""
+    """Tell whether a file that the scan left out is one that nobody wanted standardized."""
     if skipped.kind in JUNK_KINDS_BY_NAME:
         return skipped.path.suffix.lower() not in DICOM_SUFFIXES
     return skipped.kind in JUNK_KINDS

@@ -1,4 +1,4 @@
-"""What stays the same for all slices of a run over a folder, and how far the run has come."""
+"""Hold what stays the same for all slices of a run over a folder, and how far the run has come."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NOT_ENDED = "not ended: it still runs, or was killed"
 
 @dataclass
 class FolderRun:
-    """A run over a folder.
+    """Hold a run over a folder.
 
     Attributes:
         scan: What there is to do, and what was left out.
@@ -99,44 +99,44 @@ class FolderRun:
 
     @property
     def is_shared(self) -> bool:
-        """Whether other runs may write to the output folder meanwhile."""
+        """Tell whether other runs may write to the output folder meanwhile."""
         return self.report_file != Path(REPORT_FILE)
 
     @property
     def total(self) -> int:
-        """Slices to standardize."""
+        """Return the number of slices to standardize."""
         return self.scan.slices
 
     def count(self, slices: int) -> None:
-        """Tell the progress of slices that are dealt with, with all their samples, and the report now and then."""
+        """Count slices that are done, with all their samples, show the progress, and write the report now and then."""
         self.done += slices
         self.show()
         if time.monotonic() - self.reported > REPORT_SECONDS:
             self.report()
 
     def show(self, samples: int = 0) -> None:
-        """Tell the progress of so many samples of slices that are not dealt with; it never goes back."""
+        """Show the progress with so many samples of unfinished slices; it never goes back."""
         self.shown = max(self.shown, self.done * self.options.num_samples + samples)
         self.progress(self.shown, self.total * self.options.num_samples)
 
     def name(self, path: Path) -> Path:
-        """What the report and OUT call a file of IN."""
+        """Return what the report and OUT call a file of IN."""
         return relative_path(path, self.scan.folder)
 
     def volume_name(self, path: Path) -> Path:
-        """What OUT calls the result of a volume of IN."""
+        """Return what OUT calls the result of a volume of IN."""
         name = self.name(path)
         return derivative_name(name) if self.options.bids else name
 
     def has_output(self) -> bool:
-        """Whether the output folder is still the one that the run began with."""
+        """Tell whether the output folder is still the one that the run began with."""
         try:
             return self.folder is None or os.path.samestat(self.folder, self.output.stat())
         except OSError:
             return False
 
     def require_output(self) -> None:
-        """Writing would make the output folder anew, without what it held; or fill the disk that it was mounted over.
+        """Refuse to write if the output folder was removed or unmounted: writing would create another one in its place.
 
         Raises:
             FileNotFoundError: naming the folder, if it is not the one that the run began with.
@@ -166,7 +166,7 @@ class FolderRun:
             self.count(len(paths) if slices is None else slices)
 
     def claim(self, uid: str, name: Path) -> None:
-        """Take note of the UID of a result.
+        """Register the UID of a result.
 
         Raises:
             ValueError: naming both files, if another result of this run has it: a source was replaced meanwhile.
@@ -290,16 +290,16 @@ def make_pipeline(options: FolderOptions) -> DiffusionCTPipeline:
 
 
 def named_as_loaded(derivation: Derivation) -> dict[str, str]:
-    """What the report says in place of the options of loading."""
+    """Return what the report says in place of the options of loading."""
     return {"model": "as loaded"} | ({"system": derivation.system} if derivation.system else {})
 
 
 def generator_for(seed: int) -> torch.Generator:
-    """A generator of a seed.
+    """Make a generator from a seed.
 
     Raises:
         ValueError: naming the seed.
     """
     if not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"`seed` is {seed}; legal is an integer of 0 to 2^63 - 1.")
+        raise ValueError(f"`seed` must be an integer of 0 to 2^63 - 1, got {seed}.")
     return torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Each scan of a run over a folder: estimated once, the same in every later run, and its results checked before they are named."""
+"""Estimate each scan of a run once, the same in every later run, and check its results before they are named."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class ScanTask:
-    """How the slices of the present scan become results.
+    """Hold how the slices of a scan become results.
 
     Attributes:
         step: None for a system of the comparison, and for a denoiser whose target is fixed.
@@ -42,7 +42,7 @@ class ScanTask:
 
 
 class Slices(Protocol):
-    """The slices of a scan, in memory or not."""
+    """Give the slices of a scan by index, from memory or from files."""
 
     def __len__(self) -> int: ...
 
@@ -50,7 +50,7 @@ class Slices(Protocol):
 
 
 class SeriesSlices:
-    """The slices of a DICOM series, each read when it is asked for."""
+    """Read each slice of a DICOM series when it is asked for."""
 
     def __init__(self, series: CTSeries):
         self.series = series
@@ -153,7 +153,7 @@ def try_step(
 
 
 def readable(slices: Slices) -> list[tuple[int, HUSlice]]:
-    """Read the slices of a scan that are to be checked, or any other one if none of them can be read; with their indices."""
+    """Read the slices of a scan that are to be checked, or any other if none of them can be read; return them with their indices."""
     chosen = checked_indices(len(slices))
     found: list[tuple[int, HUSlice]] = []
     for index in [*chosen, *sorted(set(range(len(slices))) - set(chosen))]:

@@ -1,4 +1,4 @@
-"""The list of series that several jobs share: a line each, told apart by an id that does not change."""
+"""List the series that several jobs share: a line for each, identified by an id that does not change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ID_DIGITS = 16  # hexadecimal, of SHA-256
 
 @dataclass(frozen=True)
 class ListedSeries:
-    """One series or volume of an input.
+    """Describe one series or volume of an input.
 
     Attributes:
         id: Hash of its SeriesInstanceUID; of its place in the input where it has none.
@@ -55,12 +55,12 @@ def list_series(sources: Sources) -> list[ListedSeries]:
 
 
 def series_id(sources: Sources, series: CTSeries) -> str:
-    """Id of a DICOM series."""
+    """Return the id of a DICOM series."""
     return _digest("series", series.uid or _folder_of(sources, series))
 
 
 def volume_id(sources: Sources, header: VolumeHeader) -> str:
-    """Id of a volume."""
+    """Return the id of a volume."""
     return _digest("volume", _name(sources, header.path))
 
 
@@ -116,10 +116,10 @@ def read_list(path: str | os.PathLike) -> list[ListedSeries]:
 
 
 def chosen(listed: Sequence[ListedSeries], index: int, chunk: int = 1) -> Sequence[ListedSeries]:
-    """The `index`-th `chunk` of a list, counted from 1.
+    """Return the `index`-th `chunk` of a list, counted from 1.
 
     Raises:
-        UsageError: naming the argument and what is legal.
+        UsageError: naming the argument and what is allowed.
     """
     chunks = -(-len(listed) // chunk)
     if not 1 <= index <= chunks:

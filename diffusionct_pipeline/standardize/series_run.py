@@ -1,4 +1,4 @@
-"""One DICOM series of a run: what an earlier run has not finished is standardized and written, slice by slice."""
+"""Standardize and write what an earlier run has not finished of one DICOM series, slice by slice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .scans import ScanTask, SeriesSlices, begin_scan
 
 
 class SeriesRun:
-    """A series in a run over a folder.
+    """Standardize one series of a run over a folder.
 
     Args:
         run: The run.
@@ -105,7 +105,7 @@ class SeriesRun:
         return slices
 
     def require_unchanged(self, source: CTSlice, uid: str) -> None:
-        """Refuse a file that is not the one any more that the input was searched for.
+        """Refuse a file that was replaced since the input was searched.
 
         Raises:
             DicomError: naming it.
@@ -157,7 +157,7 @@ class SeriesRun:
                         run.count(1)
 
     def samples(self, slices: list[HUSlice]) -> list[tuple[np.ndarray, tuple[int, ...]]]:
-        """Slices that go through the networks together -> list of (K samples in HU (K, H, W), their noise seeds)."""
+        """Standardize slices together; return K samples in HU (K, H, W) and their K noise seeds for each slice."""
         run, task = self.run, self.task
         seeds = self.seeds(slices)  # [B][K]
         encoded = run.pipe.encode_batch(slices)

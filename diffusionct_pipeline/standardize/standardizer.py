@@ -1,4 +1,4 @@
-"""What a run over a folder asks of that which standardizes: `DiffusionCTPipeline`, or a system of the comparison."""
+"""Define what a run over a folder needs of `DiffusionCTPipeline`, or of a system of the comparison in its place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..method.step import Step, Target
 
 
 class Standardizer(Protocol):
-    """Slices in HU -> slices in HU, and what their headers say of it.
+    """Standardize slices in HU, and say what their headers note about it.
 
     Attributes:
         image_processor: Reads slices and places them in their scan.
@@ -26,7 +26,7 @@ class Standardizer(Protocol):
 
     @property
     def config(self) -> Any:
-        """See above."""
+        """Return it, see the class."""
 
     @property
     def device(self) -> torch.device:
@@ -56,16 +56,16 @@ class Standardizer(Protocol):
         """Raise ValueError on options that have no effect where the target is fixed."""
 
     def derivation(self, num_inference_steps: int, target: Target | None = None) -> Derivation:
-        """What derived images say of how they were made."""
+        """Return what derived images say about how they were made."""
 
     def batches(self, slices: Sequence[HUSlice], batch_size: int | None) -> list[list[int]]:
-        """Indices of slices that go through the networks together."""
+        """Return the indices of slices that go through the networks together."""
 
     def noise_seeds(self, slices: Sequence[HUSlice], generator: torch.Generator) -> list[int]:
-        """One noise seed for each slice."""
+        """Return one noise seed for each slice."""
 
     def encode_batch(self, slices: Sequence[HUSlice]) -> Any:
-        """What the samples of a batch share; `standardize_batch` takes it as `encoded`."""
+        """Encode what the samples of a batch share; `standardize_batch` takes it as `encoded`."""
 
     def standardize_batch(
         self,
@@ -76,4 +76,4 @@ class Standardizer(Protocol):
         *,
         encoded: Any = None,
     ) -> list[np.ndarray]:
-        """Slices and their noise seeds -> (H, W) float32 HU each."""
+        """Standardize slices with their noise seeds: (H, W) float32 HU each."""

@@ -1,4 +1,4 @@
-"""One volume of a run: one file, whole or not at all, under the header of its source."""
+"""Standardize one volume of a run: one file, whole or not at all, under the header of its source."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .scans import ScanTask, begin_scan
 
 
 class VolumeRun:
-    """A volume in a run over a folder.
+    """Standardize one volume of a run over a folder.
 
     Args:
         run: The run.

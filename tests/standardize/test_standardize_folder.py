@@ -90,7 +90,7 @@ class TestAFolder:
     def test_seed_steps_and_reference_each_change_the_result(self, scans, tmp_path, model):
         standardize_folder(scans / "a", tmp_path / "0", model=model)
         standardize_folder(scans / "a", tmp_path / "1", model=model, seed=1)
-        standardize_folder(scans / "a", tmp_path / "2", model=model, num_inference_steps=1)
+        standardize_folder(scans / "a", tmp_path / "2", model=model, num_inference_steps=2)
         report = standardize_folder(scans / "a", tmp_path / "3", model=model, reference=str(scans / "b"))
         results = [tuple(dicom_tree(tmp_path / str(i)).values()) for i in range(4)]
         assert len(set(results)) == 4

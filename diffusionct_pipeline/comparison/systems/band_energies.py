@@ -10,19 +10,10 @@ from scipy.ndimage import gaussian_filter
 from .fitted import FittedSystem
 from .protocol import FittingPair
 
-SCALES_MM = (
-    0.7,
-    1.4,
-    2.8,
-    5.6,
-    11.2,
-)  # sigmas of 1 to 16 pixels of 0.7 mm; in mm, so that pixel spacing is respected [G]
+SCALES_MM = (0.7, 1.4, 2.8, 5.6, 11.2)  # sigmas of 1 to 16 pixels of 0.7 mm; in mm to respect pixel spacing [G]
 LUNG_HU = (-980.0, -600.0)  # of the slice at the second coarsest scale: the paper measures energies in the lungs
 FEWEST_PIXELS = 256  # of lung; in slices with fewer, energies are those of the whole slice [G]
-MOST_ROUNDS, TOLERANCE = (
-    50,
-    1e-3,
-)  # scaling a band changes its neighbours a little: repeat until all have their energies
+MOST_ROUNDS, TOLERANCE = 50, 1e-3  # scaling a band changes its neighbours a little: repeat until all are right
 
 
 class BandEnergies(FittedSystem):

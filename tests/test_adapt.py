@@ -195,8 +195,18 @@ class TestFolders:
             ([], ["sharp"], {}, "0 sources and 1 targets"),
             (["soft"], ["sharp"], {"unpaired": True}, "targets and no sources"),
             (["soft"], ["elsewhere"], {}, "share no slice position"),
-            (["soft"], ["soft"], {}, r'"\S+/soft" and "\S+/soft" must be two series of one scan, but both hold series \S+'),
-            (["soft"], ["copy"], {}, r'"\S+/soft" and "\S+/copy" must be two series of one scan, but both hold series \S+'),
+            (
+                ["soft"],
+                ["soft"],
+                {},
+                r'"\S+/soft" and "\S+/soft" must be two series of one scan, but both hold series \S+',
+            ),
+            (
+                ["soft"],
+                ["copy"],
+                {},
+                r'"\S+/soft" and "\S+/copy" must be two series of one scan, but both hold series \S+',
+            ),
         ],
     )
     def test_what_cannot_be_a_pair_is_refused(self, folders, checkpoint, tmp_path, sources, targets, options, message):

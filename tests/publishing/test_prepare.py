@@ -83,13 +83,18 @@ class TestContents:
             DiffusionCTPipeline.from_pretrained(folder, variant="fp16")
 
     def test_no_checkpoint_is_refused(self, tmp_path):
-        with pytest.raises(ValueError, match=r"`checkpoint` must be a folder with model_index.json, .* got \".*nowhere\""):
+        with pytest.raises(
+            ValueError, match=r"`checkpoint` must be a folder with model_index.json, .* got \".*nowhere\""
+        ):
             prepare(tmp_path / "nowhere", tmp_path, "user/tiny")
 
     @pytest.mark.parametrize("name", ["noslash", "a/b/c", "user/my repo", "/x"])
     def test_no_name_of_a_repository_is_refused_before_anything_is_written(self, whole, tmp_path, capsys, name):
         assert main(["publish", str(whole), name, "--dry-run", str(tmp_path / "new/out")]) == 2
-        assert f'`repo_id` must be "user/repo" of letters, digits, "-", "_" and ".", got "{name}".' in capsys.readouterr().err
+        assert (
+            f'`repo_id` must be "user/repo" of letters, digits, "-", "_" and ".", got "{name}".'
+            in capsys.readouterr().err
+        )
         assert not (tmp_path / "new").exists()
         with pytest.raises(ValueError, match="`repo_id` must be"):
             prepare(whole, tmp_path, name)

@@ -1,4 +1,4 @@
-"""Time of one feature extraction on one core, beside pyradiomics where it is installed.
+"""Measure the time of one feature extraction on one core, beside pyradiomics where it is installed.
 
     OMP_NUM_THREADS=1 python benchmarks/radiomics_speed.py
 
@@ -17,7 +17,7 @@ REPEATS = 21
 
 
 def regions():
-    """The two regions of the goal: a box in space and a disc in a full slice, correlated noise in integer HU."""
+    """Return two regions with correlated noise in integer HU: a box in space, and a disc in a full slice."""
     rng = np.random.default_rng(0)
 
     def texture(shape):
@@ -40,7 +40,7 @@ def milliseconds(call):
 
 
 def pyradiomics_call(hu, mask):
-    """A closure that extracts with pyradiomics, or None where it is not installed."""
+    """Return a function that extracts with pyradiomics, or None where it is not installed."""
     try:
         import SimpleITK
         from radiomics import featureextractor, setVerbosity

@@ -181,7 +181,7 @@ def _with_denoiser(
     denoiser = ReferenceUNet1DModel(**config | changed)
     denoiser.load_state_dict(weights)
     made = DiffusionCTPipeline(
-        pipe.autoencoder, denoiser.to(pipe.denoiser.device).eval(), pipe.scheduler,
+        pipe.autoencoder, denoiser.to(pipe.denoiser.device).eval(), pipe.components["scheduler"],
         pipe.config["default_num_inference_steps"], name, standard_mtf,
     )  # fmt: skip
     made.set_progress_bar_config(disable=True)

@@ -25,7 +25,7 @@ SHARP_FROM_LP_CM = 4.9  # MTF50 between GE_STANDARD and D45 of kernels.json; sof
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """What `standardize` achieves on a series by default: to the checkpoint's standard, with the dose kept.
+    """Result of `standardize` on a series by default: to the checkpoint's standard, with the dose kept.
 
     Attributes:
         source: Estimate of the series.

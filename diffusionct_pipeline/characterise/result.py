@@ -11,7 +11,7 @@ from .same_scan import SameScan
 
 @dataclass(frozen=True, eq=False)
 class Characterisation:
-    """What `characterise_folder` found.
+    """Result of `characterise_folder`.
 
     Attributes:
         measured: Every series that could be measured.

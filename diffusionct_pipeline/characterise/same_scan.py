@@ -22,7 +22,7 @@ TIMES = ("AcquisitionDate", "AcquisitionTime")
 
 @dataclass(frozen=True, eq=False)
 class Acquisition:
-    """What identifies the acquisition of a series.
+    """Header values that identify the acquisition of a series.
 
     Attributes:
         frame: FrameOfReferenceUID, "" where there is none.

@@ -27,7 +27,7 @@ TEXTS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """Which series a rule applies to, and what is done with them.
+    """A rule: the series that it applies to, and their treatment.
 
     Attributes:
         name: Name in the log.

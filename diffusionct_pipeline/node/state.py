@@ -1,4 +1,4 @@
-"""What the node knows about a series. It is stored with the series in Orthanc, so that nothing is lost if the node is killed."""
+"""State of a series in the node. It is stored with the series in Orthanc, so that nothing is lost if the node is killed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class SeriesState:
 
 @dataclass
 class Record:
-    """What later slices of a series need: its estimate, and which slices are done.
+    """Data for later slices of a series: its estimate, and the slices that are done.
 
     Attributes:
         settings: Settings of the run, see `settings_of`.

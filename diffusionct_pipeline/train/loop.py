@@ -25,7 +25,7 @@ PLACES = ("output", "scans", "objects", "autoencoder", "init", "resume", "vgg")
 
 
 class Phase(Protocol):
-    """What `train` needs of a phase."""
+    """Interface of a phase for `train`."""
 
     @property
     def objective(self) -> nn.Module:

@@ -18,7 +18,7 @@ AIR_WEIGHT = 0.1  # in a loss, of a position in air, which shows texture too; 1 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What the losses of phase one depend on.
+    """Input of the losses of phase one.
 
     Attributes:
         drawn, target: (B, 1, H, W), model range.

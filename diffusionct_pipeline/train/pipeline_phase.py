@@ -1,4 +1,4 @@
-"""What both kinds of phase two share: the denoiser is validated and saved as part of a pipeline."""
+"""Base of both kinds of phase two: the denoiser is validated and saved as part of a pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What systems are tested on: tumours in the source's and in the target's kernel, simulated from seeds or read."""
+"""The test sets: tumours in the source's and in the target's kernel, simulated from seeds or read."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from .protocol import System
 
 @dataclass(frozen=True)
 class SystemDerivation(Derivation):
-    """What derived images say that a system of the comparison made."""
+    """Description of how a system of the comparison made its images."""
 
     def derive(self, hu: np.ndarray, source: CTSlice, seed: int) -> Dataset:
         """Build the derived CT image from standardized HU (H, W) of a slice that were made with a noise seed."""
@@ -42,7 +42,7 @@ class SystemDerivation(Derivation):
 
 
 class SystemPipeline:
-    """What `standardize_folder` needs of a pipeline, see `Standardizer`.
+    """A system of the comparison with the interface of a pipeline that `standardize_folder` needs, see `Standardizer`.
 
     Args:
         name: Name of the system.

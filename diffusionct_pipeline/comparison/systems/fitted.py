@@ -1,4 +1,4 @@
-"""What systems that are fitted on a few pairs have in common: arrays in one JSON file."""
+"""Base of systems that are fitted on a few pairs, and stored as arrays in one JSON file."""
 
 from __future__ import annotations
 

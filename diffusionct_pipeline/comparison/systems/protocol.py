@@ -1,4 +1,4 @@
-"""What every system of the comparison can do."""
+"""The interface of all systems of the comparison."""
 
 from __future__ import annotations
 

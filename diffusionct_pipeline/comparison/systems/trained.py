@@ -1,4 +1,4 @@
-"""What systems that are networks have in common: how they process slices, and how they are trained."""
+"""Base of systems that are networks: how they process slices, and how they are trained."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ CT_RANGE = HURange(LOWEST_HU, HIGHEST_HU)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a system is trained where the command line does not override it.
+    """Defaults for the training of a system.
 
     Attributes:
         crop: Side of a training image in pixels.
@@ -102,7 +102,7 @@ class TrainedSystem(ModelMixin, ConfigMixin, System):  # type: ignore[misc]  # C
 
     @property
     def remark(self) -> str:
-        """What its row must mention besides its name; "" for nothing."""
+        """Remark that its row adds to the name; "" for none."""
         return ""
 
     def translate(self, hu: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What each part of the pipeline adds: rows with parts taken out, on simulated tumours and on a real pair.
+"""Measure what each part of the pipeline adds: rows with parts removed, on simulated tumours and on a real pair.
 
     python benchmarks/ablation.py --pairs 30
     python benchmarks/ablation.py --pairs 30 --regression runs/regression --real SOFT_DIR SHARP_DIR --json ablation.json
@@ -77,7 +77,7 @@ class Rows:
 
     @torch.no_grad()
     def of(self, source, target, spacing_mm, seed, goal_texture=None, samples=MEAN_OF, scan=None):
-        """Row -> standardized HU (H, W) of a source; and `samples` samples (K, H, W).
+        """Return row -> standardized HU (H, W) of a source, and `samples` samples (K, H, W).
 
         `goal_texture` is a `Target`, the checkpoint's standard by default; `scan` are HU of all slices that tell the kernel,
         the source alone by default.
@@ -116,13 +116,13 @@ class Rows:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=30, help="simulated slices")
-    parser.add_argument("--split", choices=("test", "validation"), default="test", help="validation: to choose by")
-    parser.add_argument("--offset", type=int, default=0, help="number of the first of them in the split")
+    parser.add_argument("--split", choices=("test", "validation"), default="test", help="validation is for choices")
+    parser.add_argument("--offset", type=int, default=0, help="number of the first slice in the split")
     parser.add_argument("--model", help="checkpoint; the embedded one by default")
     parser.add_argument("--regression", help="checkpoint of the same network as a regression")
     parser.add_argument("--real", type=Path, nargs=2, metavar=("SOFT_DIR", "SHARP_DIR"), help="a real pair")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="numbers of denoising steps")
-    parser.add_argument("--noise", default="keep", choices=("keep", "target"), help="whose dose the results have")
+    parser.add_argument("--noise", default="keep", choices=("keep", "target"), help="noise level of the results")
     parser.add_argument("--features", action="store_true", help="also the 1,401 features of the plain tumours")
     parser.add_argument("--json", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
@@ -151,7 +151,7 @@ def shown(value):
 
 
 def simulated(rows, seeds, features):
-    """Case -> row -> figures, over tumours of held-out phantoms."""
+    """Measure case -> row -> figures over tumours of held-out phantoms."""
     images = {name: {} for name in SOURCES}
     needed = {name: [] for name in SOURCES}
     scans = zip(tumour_pairs(seeds), tumour_pairs(seeds, repeat=1))
@@ -181,7 +181,7 @@ def simulated(rows, seeds, features):
 
 
 def real(rows, soft_folder, sharp_folder):
-    """The same for both directions of a real pair, over squares; the reference is a far slice."""
+    """Measure the same for both directions of a real pair, over squares; the reference is a distant slice."""
     scans, hu, masks = read_pair(soft_folder, sharp_folder)
     table = {}
     for title, source, target, sources in (
@@ -207,7 +207,7 @@ def real(rows, soft_folder, sharp_folder):
 
 
 def figures(images):
-    """Of (output, target, masks): agreement over all regions, with intervals over resampled regions."""
+    """Measure agreement over all regions of (output, target, masks), with intervals over resampled regions."""
     ours, theirs = (texture_table((made[side], mask) for made in images for mask in made[2]) for side in (0, 1))
     within = relative_error(ours, theirs) < REPRODUCIBLE
     draw = np.random.default_rng(0)
@@ -229,7 +229,7 @@ def interval(values, level=95):
 
 
 def widenings(samples, target, masks):
-    """For every tumour and figure, how far 90 % intervals of samples (K, H, W) must be widened to hold the truth."""
+    """Measure by how much 90 % intervals of samples (K, H, W) must be widened to contain the truth, per tumour and figure."""
     if not masks:
         return []
     tables = np.stack([texture_table((one, mask) for mask in masks) for one in samples])  # [K,tumours,figures]
@@ -237,7 +237,7 @@ def widenings(samples, target, masks):
 
 
 def features_by_class(compared):
-    """Row and class -> concordance and share of features within 15 %, over all tumours of each row's images."""
+    """Measure concordance and share of features within 15 % by row and class, over all tumours of each row's images."""
     extracted = {
         row: [extract(made[0], mask) for made in images for mask in made[2]] for row, images in compared.items()
     }

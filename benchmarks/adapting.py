@@ -1,4 +1,4 @@
-"""What `diffusionct adapt` gains from 1, 5 and 20 pairs of slices, beside linear filters fitted on the same pairs.
+"""Measure the gain of `diffusionct adapt` by 1, 5 and 20 pairs of slices, beside linear filters fitted on the same pairs.
 
     python benchmarks/adapting.py
     python benchmarks/adapting.py --real SOFT_DIR SHARP_DIR --json adapting.json
@@ -36,7 +36,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="checkpoint; the embedded one by default")
     parser.add_argument("--pairs", type=int, nargs="+", default=[1, 5, 20])
-    parser.add_argument("--tumours", type=int, default=12, help="to judge by")
+    parser.add_argument("--tumours", type=int, default=12, help="tumours for the evaluation")
     parser.add_argument("--real", type=Path, nargs=2, metavar=("SOFT_DIR", "SHARP_DIR"))
     parser.add_argument("--json", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
@@ -54,7 +54,7 @@ def main():
 
 
 def simulated(pipe, counts, tumours):
-    """Case -> row -> figures."""
+    """Measure case -> row -> figures."""
     scanner, table = Scanner(), {}
     known = [scan(scanner, seed, i) for i, seed in enumerate(tqdm(take(IMAGE_PAIRS, max(counts)), desc="pairs"))]
     tested = [scan(scanner, seed, i) for i, seed in enumerate(tqdm(take(TEST, tumours, TEST_OFFSET), desc="tumours"))]
@@ -81,7 +81,7 @@ def scan(scanner, seed, index):
 
 
 def real(pipe, soft, sharp):
-    """Both directions of a real pair, adapted to its first slice."""
+    """Measure both directions of a real pair, adapted to its first slice."""
     scans, hu, masks = read_pair(soft, sharp)
     table = {}
     for name, source, target in (("soft to sharp", soft, sharp), ("sharp to soft", sharp, soft)):
@@ -91,7 +91,7 @@ def real(pipe, soft, sharp):
 
 
 def rows_of(pipe, fitting, judged):
-    """Row -> figures."""
+    """Measure row -> figures."""
 
     def load(hu, spacing_mm):
         return pipe.image_processor.load(hu, spacing_mm)[0]

@@ -1,4 +1,4 @@
-"""Agreement of texture figures with the target, of every system of the comparison.
+"""Measure the agreement of texture figures with the target for every system of the comparison.
 
     python benchmarks/agreement.py simulated                  # held-out phantoms, Br40 -> Bl64, tumours and other regions
     python benchmarks/agreement.py pair SOFT_DIR SHARP_DIR    # a real pair: same file name, same slice
@@ -59,7 +59,7 @@ def main():
 
 
 def make_systems(arguments, target_kernel):
-    """Name -> new system, for those that can give the target kernel."""
+    """Return new systems by name, for those that can produce the target kernel."""
     systems = {}
     for name in arguments.systems or SYSTEMS:
         wished = {"model": arguments.model, "num_inference_steps": arguments.steps}
@@ -71,7 +71,7 @@ def make_systems(arguments, target_kernel):
 
 
 def on_simulated(arguments):
-    """Held-out phantoms, plain and with an edge-preservingly smoothed source; systems are fitted on training phantoms."""
+    """Measure held-out phantoms, plain and with a smoothed source; systems are fitted on training phantoms."""
     table = {}
     systems = make_systems(arguments, TARGET)
     for name, smoothing in SMOOTHING.items():
@@ -95,13 +95,13 @@ def on_simulated(arguments):
 
 
 def pairs(seeds, smoothing):
-    """Pairs of phantoms, the source smoothed or, with None, as it is."""
+    """Return pairs of phantoms with a smoothed source or, with None, a plain one."""
     for pair in tumour_pairs(seeds):
         yield pair if smoothing is None else with_smoothed_source(pair, *smoothing)
 
 
 def read_pair(soft, sharp):
-    """A real pair: folder -> slices, folder -> HU of each with air where nothing was measured, and squares of each slice.
+    """Read a real pair: folder -> slices, folder -> HU of each with air where nothing was measured, and squares of each slice.
 
     Slices of equal file names are one; no square reaches out of the field of view.
     """
@@ -112,12 +112,12 @@ def read_pair(soft, sharp):
 
 
 def far_from(i, count):
-    """Number of the slice to learn from for slice `i` of `count`."""
+    """Return the index of the slice to learn from for slice `i` of `count`."""
     return (i + count // 2) % count
 
 
 def on_pair(arguments):
-    """A real pair both ways; for every slice systems are fitted on another one, far from it where there is one."""
+    """Measure a real pair in both directions; for every slice, systems are fitted on another slice, distant if possible."""
     scans, measured, masks = read_pair(arguments.soft, arguments.sharp)
     table = {}
     for name, source, target in (
@@ -136,7 +136,7 @@ def on_pair(arguments):
 
 
 def agreement(images):
-    """Figures over (output, target, masks) triples, the output clipped at the lowest HU that the target's file holds."""
+    """Measure figures over (output, target, masks), with the output clipped at the lowest HU of the target's file."""
     images = [(output.clip(min=target.min()), target, masks) for output, target, masks in images]
     texture = texture_agreement(images)
     difference = [output - target for output, target, _ in images]

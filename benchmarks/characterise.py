@@ -1,7 +1,7 @@
-"""Kernel and noise that `diffusionct characterise` measures, beside the truth of the simulator.
+"""Compare kernel and noise that `diffusionct characterise` measures with the truth of the simulator.
 
     python benchmarks/characterise.py
-    python benchmarks/characterise.py --scans scans.npz    # keeps the simulated scans; made anew if the file is not there
+    python benchmarks/characterise.py --scans scans.npz    # keeps the simulated scans in a file
 
 A phantom of the test seeds, on a grid fine enough that its skin is sharp, is projected once; noise of three doses is drawn
 twice, and all kernels are reconstructed from each sinogram. Truth of the resolution is the kernel's MTF50. Truth of the
@@ -31,7 +31,7 @@ TOLERANCE = 0.05
 
 
 def simulate(seed, heights):
-    """ "z/mas/repeat/kernel" -> (slices, H, W) int16 HU; "clean" without noise, "neighbour" the slices above."""
+    """Simulate "z/mas/repeat/kernel" -> (slices, H, W) int16 HU; "clean" without noise, "neighbour" the slices above."""
     phantom = ChestPhantom(seed, size=PHANTOM_SIZE, spacing_mm=PHANTOM_SPACING_MM)
     scanner, scans = Scanner(), {}
 
@@ -57,7 +57,7 @@ def simulate(seed, heights):
 
 
 def measure(scans, mas, kernel):
-    """The estimate of the kernel, and for each tissue the noise: measured, true there, true in the tissue."""
+    """Return the estimate of the kernel, and for each tissue the noise: measured, true there, true in the tissue."""
     first, second = (scans[f"{mas}/{repeat}/{kernel}"].astype(np.float32) for repeat in range(REPEATS))
     edges = [
         EdgeSlice(hu, SPACING_MM, neighbour_hu=above.astype(np.float32), neighbour_mm=THICKNESS_MM)
@@ -78,7 +78,7 @@ def measure(scans, mas, kernel):
 
 
 def off(measured, true):
-    """Error as text, marked where it is beyond the tolerance."""
+    """Format an error, marked where it exceeds the tolerance."""
     error = measured / true - 1
     return f"{error:+7.1%}{'*' if abs(error) > TOLERANCE else ' '}"
 

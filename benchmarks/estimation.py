@@ -1,4 +1,4 @@
-"""How well the kernel of a series is estimated: beside simulated truth, beside itself, beside another kernel of the same scan.
+"""Test the kernel estimate of a series against simulated truth, parts of itself, and another kernel of the same scan.
 
     python benchmarks/estimation.py                              # simulated scans of two scanners, about three minutes
     python benchmarks/estimation.py scans/a scans/b              # series: all slices, either half, single slices
@@ -41,7 +41,7 @@ SOFT_TISSUE = Tissue(-120.0, 200.0)
 
 
 def simulated(seed):
-    """(scanner, kernel, spacing, two slices) of one phantom."""
+    """Yield (scanner, kernel, spacing, two slices) of one phantom."""
     phantom = ChestPhantom(seed, size=PHANTOM_SIZE, spacing_mm=PHANTOM_SPACING_MM)
     slabs = [[hu_to_mu(phantom.slab_hu(z + up, THICKNESS_MM)) for up in (0.0, THICKNESS_MM)] for z in HEIGHTS_MM]
     for name, (aperture_mm, focal_mm) in SCANNERS.items():
@@ -70,7 +70,7 @@ def simulated(seed):
 
 
 def estimates(slices, kernel):
-    """Evidence -> estimate of slices that were made under a kernel; None where it tells nothing."""
+    """Return evidence -> estimate for slices of a known kernel; None where the evidence is inconclusive."""
     whole = Evidence(THICKNESS_MM, LOWEST_STORED_HU)
     for item in slices:
         whole.add(item)
@@ -87,7 +87,7 @@ def estimates(slices, kernel):
 
 
 def print_simulated(seed):
-    """Errors of MTF50 and level by evidence and scanner."""
+    """Print errors of MTF50 and level by evidence and scanner."""
     errors = {}
     for scanner, kernel, slices in simulated(seed):
         true = KERNELS[kernel]
@@ -111,13 +111,13 @@ def print_simulated(seed):
 
 
 def load(folder):
-    """Slices of the series in a folder, at most 48."""
+    """Read at most 48 slices of the series in a folder."""
     series = scan_folder(folder).require_one_series()
     return [from_dicom(read_slice(path)) for path in series.paths[:48]]
 
 
 def words(found):
-    """An estimate on one line."""
+    """Format an estimate on one line."""
     if found is None:
         return "nothing tells it"
     low, high = found.mtf50_interval()
@@ -126,7 +126,7 @@ def words(found):
 
 
 def print_series(folder):
-    """One series beside its halves and single slices."""
+    """Print estimates of one series, its halves and single slices."""
     slices = load(folder)
     print(Path(folder).name, f"header {slices[0].kernel!r}")
     print("  as it is    ", words(estimate_kernel_of_slices(slices)))
@@ -141,7 +141,7 @@ def print_series(folder):
 
 
 def cross_spectrum_ratio(soft, sharp):
-    """(frequencies in lp/cm, T of sharp over T of soft) of two reconstructions of one scan."""
+    """Measure (frequencies in lp/cm, T of sharp over T of soft) of two reconstructions of one scan."""
     window = np.outer(np.hanning(SQUARE + 1)[:-1], np.hanning(SQUARE + 1)[:-1])
     y, x = np.indices((SQUARE, SQUARE)).reshape(2, -1)
     plane = np.linalg.qr(np.column_stack([np.ones(SQUARE**2), y, x]))[0]
@@ -164,7 +164,7 @@ def cross_spectrum_ratio(soft, sharp):
 
 
 def print_pair(soft_folder, sharp_folder):
-    """The step in level between two kernels of one scan, as estimated and as their slices show it."""
+    """Print the difference in level between two kernels of one scan, as estimated and as measured from their slices."""
     soft, sharp = load(soft_folder), load(sharp_folder)
     first, second = (estimate_kernel_of_slices(slices, "") for slices in (soft, sharp))
     frequency, ratio = cross_spectrum_ratio(soft, sharp)

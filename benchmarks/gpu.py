@@ -1,7 +1,7 @@
-"""What a GPU makes of the pipeline: seconds and memory by batch, a whole series, and what bfloat16 costs in agreement.
+"""Measure the pipeline on a GPU: time and memory by batch size, a whole series, and the agreement of bfloat16.
 
     python benchmarks/gpu.py --device cuda
-    python benchmarks/gpu.py --device cpu --quick                        # minutes of nothing: whether the script runs
+    python benchmarks/gpu.py --device cpu --quick                        # only tests whether the script runs
     python benchmarks/gpu.py --device cpu --parts agreement --pairs 6
 
 batches: milliseconds a slice of 512 x 512 in each stage (see stages.py) and the largest memory, for float32 and for what
@@ -71,13 +71,13 @@ def main():
 
 
 def load(arguments, fast):
-    """A pipeline on the device, fast or not."""
+    """Load a pipeline on the device, fast or not."""
     pipe = load_pipeline(arguments.model, arguments.device)
     return make_fast(pipe) if fast else pipe
 
 
 def on_batches(arguments, fast):
-    """Batch size -> median milliseconds a slice in each stage, and the largest memory in GiB."""
+    """Measure batch size -> median milliseconds per slice in each stage, and the peak memory in GiB."""
     pipe, table = load(arguments, fast), {}
     steps, on_gpu = pipe.config.default_num_inference_steps, pipe.device.type == "cuda"
     for batch in arguments.batches:
@@ -91,7 +91,7 @@ def on_batches(arguments, fast):
 
 
 def on_series(arguments, fast):
-    """Seconds of a run over a series, without loading, and of its parts one after the other in batches of a GPU."""
+    """Measure the seconds of a run over a series, without loading, and of its parts in sequence in batches of a GPU."""
     with tempfile.TemporaryDirectory() as work:
         source, output = Path(work, "in"), Path(work, "out")
         write_noise(source, range(arguments.slices), arguments.size)
@@ -111,7 +111,7 @@ def on_series(arguments, fast):
 
 
 def in_parts(pipe, source, output):
-    """Seconds of each part of the work on a series, one after the other."""
+    """Measure the seconds of each part of the work on a series, in sequence."""
     seconds = dict.fromkeys(SERIES_STAGES, 0.0)
 
     def done(name, begun):
@@ -134,7 +134,7 @@ def in_parts(pipe, source, output):
         inputs = [slices[i] for i in batch]
         seeds = pipe.noise_seeds(inputs)
         begun = time.perf_counter()
-        results = pipe.standardize_batch(inputs, seeds, steps, step)  # ends on the CPU, so that the GPU is waited for
+        results = pipe.standardize_batch(inputs, seeds, steps, step)  # ends on the CPU, which waits for the GPU
         done("networks", begun)
         begun = time.perf_counter()
         derived = [derivation.derive(hu, item.source, seed) for hu, item, seed in zip(results, inputs, seeds)]
@@ -147,7 +147,7 @@ def in_parts(pipe, source, output):
 
 
 def on_agreement(arguments, fast):
-    """(output, target, masks) of every pair."""
+    """Return (output, target, masks) of every pair."""
     pipe, images = load(arguments, fast), []
     for source, target, spacing_mm, masks in (
         noise_pairs(arguments.size) if arguments.quick else phantoms(arguments.pairs)
@@ -159,7 +159,7 @@ def on_agreement(arguments, fast):
 
 @cache
 def phantoms(count):
-    """HU of source and target, spacing and masks of held-out phantoms; simulated once for both precisions."""
+    """Simulate HU of source and target, spacing and masks of held-out phantoms, once for both precisions."""
     pairs = []
     for plain in tumour_pairs(take(TEST, count)):
         pair = with_smoothed_source(plain, *SMOOTHING)
@@ -169,14 +169,14 @@ def phantoms(count):
 
 
 def noise_pairs(size):
-    """As `phantoms`, of noise."""
+    """Return the same as `phantoms`, of noise."""
     sharp = np.random.default_rng(0).normal(0, 200, (size, size)).astype(np.float32)
     soft = gaussian_filter(sharp, 1)
     yield soft, sharp, SPACING_MM, square_regions(soft, 16)
 
 
 def compared(images):
-    """Agreement of each precision with the target, and with each other."""
+    """Measure the agreement of each precision with the target, and with each other."""
     exact, fast = images.values()
     between = [(one[0], other[0], one[2]) for one, other in zip(fast, exact)]
     triples = {**images, "fast against float32": between}

@@ -1,4 +1,4 @@
-"""Simulated scans under several kernels, all to the checkpoint's standard: agreement with the same scan under that kernel.
+"""Standardize simulated scans under several kernels, and measure their agreement with the same scan under the standard.
 
     python benchmarks/kernels_to_standard.py --phantoms 8
     python benchmarks/kernels_to_standard.py --phantoms 8 --target Br40 --noise keep
@@ -34,12 +34,14 @@ BESIDE_MM = 4.0  # the second slice
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="checkpoint; the embedded one by default")
-    parser.add_argument("--split", choices=("test", "validation"), default="test", help="validation: to choose by")
+    parser.add_argument("--split", choices=("test", "validation"), default="test", help="validation is for choices")
     parser.add_argument("--phantoms", type=int, default=8)
     parser.add_argument("--offset", type=int, default=OFFSET)
     parser.add_argument("--target", default="Bl64")
     parser.add_argument("--noise", default="keep", choices=("keep", "target"))
-    parser.add_argument("--smoothing", nargs=2, metavar=("FAMILY", "STRENGTH"), help="of the sources, in the image")
+    parser.add_argument(
+        "--smoothing", nargs=2, metavar=("FAMILY", "STRENGTH"), help="smoothing of the sources, in the image domain"
+    )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     pipe = DiffusionCTPipeline.from_pretrained(arguments.model)

@@ -1,4 +1,4 @@
-"""Pictures in which a pattern, a seam or flicker would show; look at them before you believe a figure.
+"""Draw pictures that would show a pattern, a seam or flicker; look at them before trusting figures.
 
     python benchmarks/pictures.py docs --real FC13_DIR --reference FC51_SLICE
 
@@ -30,8 +30,8 @@ DIFFERENCE_HU = 300
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--real", type=Path, help="a slice whose picture may be shown")
-    parser.add_argument("--reference", type=Path, help="the slice whose texture it gets")
+    parser.add_argument("--real", type=Path, help="a slice that may be published")
+    parser.add_argument("--reference", type=Path, help="slice of the target texture")
     parser.add_argument("--model", help="checkpoint; the embedded one by default")
     arguments = parser.parse_args()
     pipe = DiffusionCTPipeline.from_pretrained(arguments.model)
@@ -83,7 +83,7 @@ def main():
 
 
 def fold(image, rolled_by=None):
-    """Mean of the tiles of an image (H, W), each rolled at random if a generator is given."""
+    """Average the tiles of an image (H, W), each rolled at random if a generator is given."""
     side = PERIOD
     height, width = (size // side for size in image.shape)
     tiles = (

@@ -1,8 +1,8 @@
-"""What becomes of real scans: resolution and noise of results, groups of a cohort, small fields of view, noise beside bone.
+"""Measure results on real scans: resolution and noise, groups of a cohort, small fields of view, noise beside bone.
 
     python benchmarks/real_scans.py series DIR [DIR ...] --target Br40      # MTF50 and noise before and after
     python benchmarks/real_scans.py cohort --group STANDARD DIR DIR --group SOFT DIR DIR   # ratio of group means of three figures
-    python benchmarks/real_scans.py fields DIR [DIR ...]                    # noise of the middle of cut slices beside the whole's
+    python benchmarks/real_scans.py fields DIR [DIR ...]                    # noise in the middle of cropped slices and of whole ones
     python benchmarks/real_scans.py bone DIR [DIR ...]                      # change of local power beside bone and elsewhere
 
 Each DIR holds one DICOM series. "cohort" measures squares of soft tissue: standard deviation, deviation of the Laplacian and GLCM
@@ -36,7 +36,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("series", "cohort", "fields", "bone"))
     parser.add_argument("folders", nargs="*", type=Path, metavar="DIR")
-    parser.add_argument("--group", nargs="+", action="append", default=[], metavar="NAME DIR", help="of a cohort")
+    parser.add_argument(
+        "--group",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="NAME DIR",
+        help="name and folders of a group of the cohort",
+    )
     parser.add_argument("--model", help="checkpoint; the embedded one by default")
     parser.add_argument("--target", help="kernel; the checkpoint's standard by default")
     parser.add_argument("--noise", default="keep", help='"keep", "target" or HU')
@@ -51,7 +58,7 @@ def main():
 
 
 def read(pipe, folder):
-    """A series: its estimate, and the slices that are checked."""
+    """A series with its estimate and the slices that are measured."""
     found = scan_folder(folder).require_one_series()
     few = [CTImageProcessor().load(found.paths[i])[0] for i in checked_indices(len(found.paths))]
     return ScanEstimate(estimate_kernel_of_series(found), pipe.scan_tokens(few)), few
@@ -75,7 +82,7 @@ def series(pipe, folder, arguments):
 
 
 def soft_squares(hu):
-    """Masks of flat squares of soft tissue."""
+    """Return masks of flat squares of soft tissue."""
     smooth = gaussian_filter(hu.clip(-1024, 1500), 3)
     draw, masks, tries = np.random.default_rng(0), [], 0
     high, low = (uniform_filter(smooth, SIDE), smooth)

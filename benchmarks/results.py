@@ -1,7 +1,7 @@
 """Fill the measured tables of README.md and docs/results.md from the record of the embedded checkpoint.
 
     python benchmarks/results.py            # or: make results
-    python benchmarks/results.py --check    # exit code 1 if a page does not say what the record says
+    python benchmarks/results.py --check    # exit code 1 if a page differs from the record
 
 The record is `metrics.json` beside the weights. A table stands between `<!-- measured: NAME -->` and `<!-- end -->`,
 NAME being one of `TABLES`; everything outside of these marks is written by hand. A test runs `--check`.
@@ -18,7 +18,7 @@ RECORD = ROOT / "diffusionct_pipeline/pretrained/metrics.json"
 PAGES = (ROOT / "README.md", ROOT / "docs/results.md")
 MARKS = re.compile(r"(<!-- measured: ([a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-# What a scan of the record is, for those who do not know its folder; a scan that is not listed goes by its own name.
+# Descriptions of the scans in the record; scans that are not listed keep their own names.
 SCANS = {
     "soft and sharp": "FC13 and FC51, two kernels of one phantom scan",
     "soft": "FC13 (phantom)",
@@ -41,7 +41,7 @@ SCANS = {
 }
 RECONSTRUCTIONS = "two_reconstructions_to_"
 BESIDE = "plain and "
-README_SCANS = 3  # the rows of real scans in README.md; the fourth is the simulated ones
+README_SCANS = 3  # rows of real scans in README.md; the fourth row is for simulated scans
 
 
 def main():
@@ -67,7 +67,7 @@ def main():
 
 
 def filled(text, record):
-    """A page with every table made from the record.
+    """Return a page with every table generated from the record.
 
     Raises:
         KeyError: if the page asks for a table that there is not.
@@ -76,14 +76,14 @@ def filled(text, record):
 
 
 def is_shown(name):
-    """Whether a part of the record's scores has a table."""
+    """Return whether a part of the record's scores has a table."""
     others = ("kernels_to_standard", "ablation", "smoothed", "real_series", "commands")
     return name.startswith(RECONSTRUCTIONS) or name in others
 
 
 # ---------------------------------------------------------------- tables, each from the whole record
 def readme_rows(record):
-    """Four rows: real scans first, then the mean over simulated ones."""
+    """Return four rows: real scans first, then the mean over simulated ones."""
     header, rows = agreement_of_two(record)
     table = record["scores"].get("kernels_to_standard", {})
     if table:
@@ -95,12 +95,12 @@ def readme_rows(record):
 
 
 def two_reconstructions(record):
-    """How alike two reconstructions of one scan are, before and after, for every target that was measured."""
+    """Tabulate the similarity of two reconstructions of one scan, before and after, for every measured target."""
     return with_commands(markdown(*agreement_of_two(record)), record, *targets(record))
 
 
 def estimates(record):
-    """What was estimated of each reconstruction, and what its result measures, on the way to the first target."""
+    """Tabulate the estimate of each reconstruction, and measurements of its result for the first target."""
     rows = []
     for scan, parts in record["scores"][targets(record)[0]].items():
         for name, part in parts.items():
@@ -111,7 +111,7 @@ def estimates(record):
 
 
 def kernels(record):
-    """Simulated scans under several kernels against the true standard."""
+    """Tabulate simulated scans under several kernels against the true standard."""
     rows = []
     for name, row in record["scores"]["kernels_to_standard"].items():
         rows.append([
@@ -128,7 +128,7 @@ def kernels(record):
 
 
 def ablation(record):
-    """What each part adds: one row for a test, one column for a system."""
+    """Tabulate what each part adds: one row per test, one column per system."""
     tests = record["scores"]["ablation"]
     systems = list(dict.fromkeys(name for test in tests.values() for name, row in test.items() if "CCC" in row))
     rows = []
@@ -140,7 +140,7 @@ def ablation(record):
 
 
 def coverage(record):
-    """How often 90 % intervals over samples hold the target's value, and how much wider they would have to be."""
+    """Tabulate how often 90 % intervals over samples contain the target's value, and the widening that they would need."""
     rows = []
     for name, test in record["scores"]["ablation"].items():
         row = test.get("90 % intervals")
@@ -151,7 +151,7 @@ def coverage(record):
 
 
 def smoothed(record):
-    """Real series after programs that smooth, beside themselves or another reconstruction: before, and standardized."""
+    """Tabulate smoothed real series against themselves or another reconstruction, before and after standardization."""
     table = record["scores"]["smoothed"]
     families = [name.removeprefix(BESIDE) for name in next(iter(table.values())) if name.startswith(BESIDE)]
     rows = []
@@ -163,7 +163,7 @@ def smoothed(record):
 
 
 def real_series(record):
-    """Resolution and noise of real series before and after."""
+    """Tabulate resolution and noise of real series before and after."""
     rows = []
     for name, row in record["scores"]["real_series"].items():
         before, after = (
@@ -175,7 +175,7 @@ def real_series(record):
 
 
 def training(record):
-    """What the checkpoint was trained on, and for how long."""
+    """Tabulate training data and training time of the checkpoint."""
     facts = record["training"]
     lines = [f"- Hardware: {facts['hardware']}."]
     for stage in facts.get("stages", ()):
@@ -204,12 +204,12 @@ TABLES = {
 
 # ---------------------------------------------------------------- parts of tables
 def targets(record):
-    """Names of the scores of two reconstructions, a target each."""
+    """Return the names of the scores of two reconstructions, one per target."""
     return [name for name in record["scores"] if name.startswith(RECONSTRUCTIONS)]
 
 
 def agreement_of_two(record):
-    """Header and rows: scan, as they are, and standardized to every target."""
+    """Return header and rows: scan, unchanged, and standardized to every target."""
     names, rows = targets(record), {}
     for name in names:
         for scan, parts in record["scores"][name].items():
@@ -223,47 +223,47 @@ def agreement_of_two(record):
 
 
 def estimate(kernel):
-    """Cells of an estimated kernel: MTF50 with its interval, and noise."""
+    """Return the cells of an estimated kernel: MTF50 with its interval, and noise."""
     low, high = kernel["90 %"]
     noise = kernel["noise HU"]
     return f"{kernel['MTF50']:.1f} ({low:.1f} to {high:.1f}) lp/cm", "–" if noise is None else f"{noise:.0f} HU"
 
 
 def mean_over(table, share, concordance):
-    """Agreement, mean over the rows of a table."""
+    """Average the agreement over the rows of a table."""
     return agreement(*(sum(row[key] for row in table.values()) / len(table) for key in (share, concordance)))
 
 
 def agreement(share, concordance):
-    """A cell: share of figures within 15 %, and mean CCC."""
+    """Format a cell: share of figures within 15 %, and mean CCC."""
     return f"{percent(share)}, {short(concordance)}"
 
 
 def percent(share):
-    """0.957 -> "96 %"."""
+    """Format 0.957 as "96 %"."""
     return f"{100 * share:.0f} %"
 
 
 def short(value):
-    """0.931 -> ".93", 0.999 -> "1.00"."""
+    """Format 0.931 as ".93" and 0.999 as "1.00"."""
     return f"{value:.2f}".replace("0.", ".", 1) if abs(round(value, 2)) < 1 else f"{value:.2f}"
 
 
 def number_word(count):
-    """Small numbers as words."""
+    """Return small numbers as words."""
     words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     return words[count] if count < len(words) else str(count)
 
 
 def with_commands(table, record, *names):
-    """A table, and below it the commands that measured it."""
+    """Return a table, and below it the commands that measured it."""
     commands = record["scores"].get("commands", {})
     lines = [commands[name].rstrip(".") for name in names if name in commands]
     return "\n\n".join([table, "Measured by: " + "; ".join(lines) + "."] if lines else [table])
 
 
 def markdown(header, rows):
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -31,7 +31,7 @@ from diffusionct_pipeline.standardize.folder import standardize_folder
 
 TISSUES = {"air": (-1024, -950), "lung": (-940, -780), "fat": (-130, -70), "soft tissue": (0, 100), "bone": (250, 1500)}
 SIDE, CORE = 21, 11  # pixels
-FINE_PIXELS = 2.0  # standard deviation of the blur that is taken off
+FINE_PIXELS = 2.0  # standard deviation of the blur that is subtracted
 QUIET_SIDE, QUIETEST, FEWEST_PIXELS = 15, 50, 500  # pixels, per cent of soft tissue, pixels
 MAX_STD_HU = {"air": 25, "lung": 45, "fat": 30, "soft tissue": 30, "bone": 80}
 
@@ -64,13 +64,13 @@ def main():
 
 
 def written(source, output):
-    """HU of every slice and of its standardized file, by position."""
+    """Read HU of every slice and of its standardized file, by position."""
     for path in scan_folder(source).series[0].paths:
         yield read_slice(path).hu, read_slice(output / path.relative_to(source)).hu
 
 
 def before_cut(source, model):
-    """HU of some slices and what the pipeline makes of them."""
+    """Return HU of some slices and of their results."""
     pipe = DiffusionCTPipeline.from_pretrained(model)
     pipe.set_progress_bar_config(disable=True)
     for path in scan_folder(source).series[0].paths[::14]:
@@ -78,14 +78,14 @@ def before_cut(source, model):
 
 
 def mean_shifts(slices):
-    """Tissue -> mean of output - input over its homogeneous squares, their largest shift in 95 %, and their number."""
+    """Measure by tissue the mean shift of homogeneous squares, its 95 % quantile, and the number of squares."""
     shifts = {name: [] for name in TISSUES}
     for before, after in slices:
         mean = uniform_filter(before, SIDE)
         std = np.sqrt(np.maximum(uniform_filter(before**2, SIDE) - mean**2, 0))
         shift = uniform_filter(after - before, CORE)
         inside = np.zeros(mean.shape, bool)
-        inside[SIDE // 2 :: SIDE, SIDE // 2 :: SIDE] = True  # squares that do not overlap
+        inside[SIDE // 2 :: SIDE, SIDE // 2 :: SIDE] = True  # squares must not overlap
         for name, (low, high) in TISSUES.items():
             shifts[name] += list(shift[inside & (mean > low) & (mean < high) & (std < MAX_STD_HU[name])])
     return {
@@ -100,7 +100,7 @@ def mean_shifts(slices):
 
 
 def noise_correlation(slices, sources):
-    """Median correlation of the fine structure of neighbours, where both sources show quiet soft tissue."""
+    """Measure the median correlation of the fine structure of neighbouring slices where both sources show quiet soft tissue."""
     found = []
     low, high = TISSUES["soft tissue"]
     fine = [hu - gaussian_filter(hu, FINE_PIXELS) for hu in slices]
@@ -118,7 +118,7 @@ def noise_correlation(slices, sources):
 
 
 def count_errors(folder):
-    """Lines of dciodvfy with "Error" over all files; None without the tool."""
+    """Count lines of dciodvfy with "Error" over all files; None without the tool."""
     if not shutil.which("dciodvfy"):
         return None
     texts = [subprocess.run(["dciodvfy", p], capture_output=True, text=True) for p in sorted(folder.rglob("*.dcm"))]

@@ -1,8 +1,8 @@
-"""Seconds per simulated pair, the scanner's noise, and the hardware they were measured on.
+"""Measure the seconds per simulated pair or the scanner's noise, and print the hardware.
 
 python benchmarks/simulation_speed.py
 python benchmarks/simulation_speed.py --device cuda --repeats 20
-python benchmarks/simulation_speed.py --noise          # noise of 20 cm of water, the figure the dose is tuned to
+python benchmarks/simulation_speed.py --noise          # noise of 20 cm of water, which the dose is tuned to
 """
 
 import argparse
@@ -28,7 +28,7 @@ def hardware(device):
 
 
 def timed(device, step):
-    """(wall seconds, CPU seconds); they differ where other work runs on the machine."""
+    """Return (wall seconds, CPU seconds); they differ where other work runs on the machine."""
     if device == "cuda":
         torch.cuda.synchronize()
     wall, cpu = time.perf_counter(), time.process_time()
@@ -58,7 +58,7 @@ def measure_speed(device, repeats, thickness_mm):
 
 
 def measure_noise(device):
-    """Standard deviation in the middle of 20 cm of water at 200 mAs, 1 mm, .7 mm pixels."""
+    """Print the standard deviation in the middle of 20 cm of water at 200 mAs, 1 mm, and pixels of 0.7 mm."""
     scanner, spacing = Scanner(device), 0.35
     axis = (torch.arange(640, device=device) - 320) * spacing
     radius = torch.sqrt(axis[:, None] ** 2 + axis[None, :] ** 2)

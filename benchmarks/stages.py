@@ -1,4 +1,4 @@
-"""Milliseconds of a 512 x 512 slice in each stage, from its file to the derived file.
+"""Measure the milliseconds of a 512 x 512 slice in each stage, from its file to the derived file.
 
     python benchmarks/stages.py                                        # CPU, one slice
     python benchmarks/stages.py --dtype bfloat16                       # as `--fast`
@@ -62,7 +62,7 @@ def main():
 
 @torch.no_grad()
 def timed(pipe, folder, run, batch, size, steps):
-    """Stage -> milliseconds a slice, of the `run`-th batch of a series."""
+    """Measure the milliseconds per slice of each stage for the `run`-th batch of a series."""
     seconds = {}
 
     def clock(name, work):
@@ -94,14 +94,14 @@ def timed(pipe, folder, run, batch, size, steps):
         "derive", lambda: [derivation.derive(one, item.source, seed) for one, item, seed in zip(hu, slices, seeds)]
     )
     clock("write", lambda: [write_slice(one, folder / "out" / path.name) for one, path in zip(derived, paths)])
-    # 2. All of the method on the slices after them, whose noise is not made yet.
+    # 2. The whole method on the next slices, whose noise is not cached yet.
     following = processor.load(paths[batch:])
     clock("all", lambda: pipe.standardize_batch(following, seeds, steps, step))
     return {name: value / batch * 1000 for name, value in seconds.items()}
 
 
 def write_noise(folder, numbers, size):
-    """Slices of a series of noise: the one that pydicom brings along, with other pixels, at other places; their paths."""
+    """Write a series of noise, from the slice of pydicom with other pixels and positions; return the paths of its slices."""
     template = read_slice(get_testdata_file("CT_small.dcm"))
     paths = []
     folder.mkdir(exist_ok=True)

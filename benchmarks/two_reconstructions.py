@@ -1,4 +1,4 @@
-"""Two reconstructions of one scan, both standardized: do they become the same image? This needs no true target.
+"""Standardize two reconstructions of one scan, and measure whether they become alike. This needs no true target.
 
     python benchmarks/two_reconstructions.py --pair SOFT_DIR SHARP_DIR
     python benchmarks/two_reconstructions.py --rekernel B70f DIR --rekernel GE_LUNG DIR --target Br40 --noise keep
@@ -54,8 +54,8 @@ def main():
     parser.add_argument("--smoothed", type=Path, nargs="+", action="append", default=[], metavar="DIR")
     parser.add_argument("--target", help="kernel; the checkpoint's standard by default")
     parser.add_argument("--noise", default="keep", help='"keep", "target" or HU')
-    parser.add_argument("--slices", type=int, default=4, help="of each series")
-    parser.add_argument("--compared", type=int, default=2, help="of them, standardized and compared")
+    parser.add_argument("--slices", type=int, default=4, help="slices of each series")
+    parser.add_argument("--compared", type=int, default=2, help="slices of these that are standardized and compared")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     pipe = DiffusionCTPipeline.from_pretrained(arguments.model)
@@ -78,7 +78,7 @@ def main():
 
 
 def read(folder, count):
-    """Slices of a series: `count` evenly spread, each followed by its neighbour, and without their headers."""
+    """Read `count` evenly spaced slices of a series, each followed by its neighbour, without their headers."""
     series = scan_folder(folder).require_one_series()
     last = len(series.paths) - 1
     chosen = np.linspace(0, last, min(count, last + 1)).round().astype(int)
@@ -87,11 +87,11 @@ def read(folder, count):
 
 
 def rekernelled(slices, old, new):
-    """The slices as if kernel `new` had been used instead of `old`: one linear filter."""
+    """Filter slices linearly as if kernel `new` had been used instead of `old`."""
     before, after = (kernel_mtf(get_kernel(name)) for name in (old, new))
 
     def one(item):
-        whole = continued_into_padding(item.hu, item.padding, UNMEASURED_HU)  # no step that is no anatomy
+        whole = continued_into_padding(item.hu, item.padding, UNMEASURED_HU)  # without a step that is not anatomy
         padded = np.pad(np.clip(whole, -1500, 3071), MARGIN, mode="reflect")
         rows, columns = padded.shape
         f = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None]) * 10 / item.spacing_mm
@@ -103,12 +103,12 @@ def rekernelled(slices, old, new):
 
 
 def smoothed(slices, family, strength):
-    """The slices as if a program had smoothed them."""
+    """Smooth slices as an external program would."""
     return [replace(item, hu=smooth(torch.from_numpy(item.hu), family, strength).round().numpy()) for item in slices]
 
 
 def compare(pipe, scans, goal, noise, compared):
-    """Print and return figures of scans (name -> slices) of one acquisition, standardized."""
+    """Print and return figures of standardized scans (name -> slices) of one acquisition."""
     done, rows = {}, {}
     for name, slices in scans.items():
         source = pipe.estimate(slices)
@@ -145,7 +145,7 @@ def compare(pipe, scans, goal, noise, compared):
 
 
 def described(kernel):
-    """MTF50 in lp/cm with its deviation, and noise in soft tissue in HU."""
+    """Format MTF50 in lp/cm with its deviation, and noise in soft tissue in HU."""
     if kernel is None:
         return None
     low, high = kernel.mtf50_interval()
@@ -159,7 +159,7 @@ def described(kernel):
 
 
 def squares_of(hu):
-    """Masks of squares, half of them soft tissue and half lung, as far as there are any."""
+    """Return masks of squares, half in soft tissue and half in lung, as far as there are any."""
     draw, smooth, masks, tries = np.random.default_rng(0), uniform_filter(hu, 15), [], 0
     while len(masks) < SQUARES and tries < 20000:
         tries += 1
@@ -174,7 +174,7 @@ def squares_of(hu):
 
 
 def agreement(squares, one, two):
-    """Share of figures within 15 % of each other, and mean concordance."""
+    """Measure the share of figures within 15 % of each other, and the mean concordance."""
     a, b = (
         texture_table((hu.clip(-1024), mask) for hu, masks in zip(side, squares) for mask in masks)
         for side in (one, two)

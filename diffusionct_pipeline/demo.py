@@ -1,4 +1,4 @@
-"""The whole job on a simulated scan: Br40 in, standardized out, compared with the Bl64 image of the same scan.
+"""A complete run on a simulated scan: Br40 is standardized and compared with the Bl64 image of the same scan.
 
 OUT/phantom_80000/       the scan as DICOM, kernels Br40 and Bl64, and its tumour masks
 OUT/standardized/        the Br40 series, standardized, as derived DICOM, and run_report.json
@@ -29,7 +29,7 @@ from .utils.optional import import_optional
 PHANTOM_SEED = DEMO[0]
 SLICES, THICKNESS_MM = 5, 3.0  # through the first tumour; well under two minutes on two cores
 SQUARE_MM = 20.0  # side of the other regions
-SQUARES = 8  # of each tissue in a slice, evenly chosen: measuring all would take longer than standardizing
+SQUARES = 8  # of each tissue in a slice, evenly spaced: measuring all would take longer than standardizing
 TISSUES = {"lung": Tissue(-950.0, -600.0), "soft tissue": Tissue(-150.0, 150.0)}
 TUMOUR_MARGIN_MM = 15.0
 
@@ -42,22 +42,22 @@ def demo(
     """Run the demo.
 
     Args:
-        out: Folder to write to. A scan that is there from an earlier run is used again.
+        out: Output folder. The scan of an earlier run is used again.
         model: Checkpoint folder or Hub name; None for the embedded checkpoint.
-        progress: Called as progress(done, total) after each slice that was simulated or standardized.
+        progress: Called as progress(done, total) after each simulated or standardized slice.
 
     Returns:
         The table and the paths of the results, as Markdown text.
 
     Raises:
         ValueError, OSError: if the folder cannot be written to or a slice fails.
-        ImportError: without matplotlib.
+        ImportError: if matplotlib is not installed.
     """
     out = Path(out)
-    import_optional("matplotlib")  # now: the picture comes last
+    import_optional("matplotlib")  # checked now, as the picture comes last
     require_writable(out)
 
-    # 1. A scan with two kernels, and the standardized version of one.
+    # 1. Simulate a scan with two kernels, and standardize one of them.
     scan = out / f"phantom_{PHANTOM_SEED}"
 
     def tell(done: int) -> None:
@@ -75,7 +75,7 @@ def demo(
     if report["failures"] or report["stopped"]:
         raise ValueError(f"the demo could not standardize its own scan: {report}")
 
-    # 2. How closely does the texture agree with the target?
+    # 2. Measure how closely the texture agrees with the target.
     folders = (scan / SOURCE, scan / TARGET, out / "standardized")
     source, target, output = (read_hu(folder) for folder in folders)  # [N,H,W]
     masks = np.load(scan / "tumours.npz")["mask"]  # [N,H,W]
@@ -83,7 +83,7 @@ def demo(
     groups = regions(target, masks, spacing_mm)
     figures = {name: [measure(images, where) for images in (source, output, target)] for name, where in groups.items()}
 
-    # 3. A picture and a table.
+    # 3. Write a picture and a table.
     table = agreement_table(figures)
     middle = SLICES // 2
     label = masks[middle][masks[middle] > 0].min()
@@ -96,27 +96,27 @@ def demo(
     write_whole(out / "agreement.md", table)
     seconds = report["series"][0]["seconds_per_slice"]
     return (
-        f"{table}\n{report['model_id']}, {seconds} s a slice. Research use, not a medical device.\n"
+        f"{table}\n{report['model_id']}, {seconds} s per slice. Research use, not a medical device.\n"
         f"picture       {out / 'demo.png'}\nDICOM in      {scan / SOURCE}\nDICOM out     {out / 'standardized'}\n"
         f"table         {out / 'agreement.md'}"
     )
 
 
 def read_hu(folder: Path) -> np.ndarray:
-    """The one series of a folder as HU (N, H, W) float32, other files left aside."""
+    """Read the only series of a folder as HU (N, H, W) float32, ignoring other files."""
     return np.stack([read_slice(path).hu for path in scan_folder(folder).series[0].paths])
 
 
 def regions(target_hu: np.ndarray, masks: np.ndarray, spacing_mm: float) -> dict[str, list[tuple[int, np.ndarray]]]:
-    """Region group -> list of (slice, (H, W) mask): the tumours, and squares of lung and of soft tissue.
+    """Return the tumours and squares of lung and soft tissue: region group -> list of (slice, (H, W) mask).
 
     Args:
-        target_hu: (N, H, W) array in HU, by which squares are chosen.
+        target_hu: (N, H, W) array in HU that squares are chosen by.
         masks: (N, H, W) tumour labels.
         spacing_mm: Side of a pixel.
     """
     side = round(SQUARE_MM / spacing_mm)
-    groups = {"tumour": [], **{name: [] for name in TISSUES}}
+    groups: dict[str, list[tuple[int, np.ndarray]]] = {"tumour": [], **{name: [] for name in TISSUES}}
     for index, (hu, labels) in enumerate(zip(target_hu, masks)):
         groups["tumour"] += [(index, mask) for mask in tumour_masks(labels)]
         for name, squares in tissue_squares(hu, side, TISSUES, avoid=labels > 0).items():
@@ -125,12 +125,12 @@ def regions(target_hu: np.ndarray, masks: np.ndarray, spacing_mm: float) -> dict
 
 
 def measure(images: np.ndarray, where: list[tuple[int, np.ndarray]]) -> np.ndarray:
-    """Figures (R, F) of R regions, as of `regions`, of images (N, H, W) in HU."""
+    """Measure figures (R, F) of R regions, as `regions` gives them, in images (N, H, W) in HU."""
     return texture_table((images[index], mask) for index, mask in where)
 
 
 def agreement_table(figures: dict[str, list[np.ndarray]]) -> str:
-    """Markdown: mean of each figure on the tumours, and the mean error of input and output for each group of regions.
+    """Return a Markdown table: the mean of each figure over the tumours, and mean errors of input and output by region group.
 
     Args:
         figures: Region group -> figures (R, F) of input, output and target; R of at least 1.
@@ -148,18 +148,18 @@ def agreement_table(figures: dict[str, list[np.ndarray]]) -> str:
     within = [change(*((error < REPRODUCIBLE).mean() for error in pair)) for pair in errors.values()]
     rows.append([f"figures within {REPRODUCIBLE:.0%}", "", "", "", *within])
     return (
-        "Left: means over the tumours, in HU but for glcm_. Right: mean relative error against the target,\n"
+        "Left: means over the tumours, in HU except glcm_. Right: mean relative error against the target,\n"
         f"input -> output. Last row: share of figures with an error below {REPRODUCIBLE:.0%}.\n\n{markdown(rows)}"
     )
 
 
 def change(before: float, after: float) -> str:
-    """Two shares of 1 as text."""
+    """Format two shares of 1 as text."""
     return f"{before:4.0%} -> {after:4.0%}"
 
 
 def markdown(rows: list[list[str]]) -> str:
-    """Rows of text, the first being the head, as a Markdown table whose columns line up."""
+    """Format rows of text, the first being the head, as a Markdown table with aligned columns."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
@@ -167,7 +167,7 @@ def markdown(rows: list[list[str]]) -> str:
 
 
 def box_around(mask: np.ndarray, margin: float) -> tuple[int, int, int, int]:
-    """(top, bottom, left, right) of a square around a mask, within the image.
+    """Return (top, bottom, left, right) of a square around a mask, within the image.
 
     Args:
         mask: (H, W) bool, True somewhere.

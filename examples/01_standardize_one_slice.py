@@ -2,7 +2,7 @@
 
     python examples/01_standardize_one_slice.py [slice.dcm [standardized.dcm]]
 
-Without arguments it takes the CT slice that comes with pydicom. Offline, seconds.
+Without arguments it uses the CT slice that comes with pydicom. Runs offline in seconds.
 """
 
 import sys
@@ -16,7 +16,7 @@ source = sys.argv[1] if len(sys.argv) > 1 else get_testdata_file("CT_small.dcm")
 target = sys.argv[2] if len(sys.argv) > 2 else "standardized.dcm"
 
 pipe = DiffusionCTPipeline.from_pretrained()
-standardized = pipe(source).images[0]  # a pydicom Dataset, because a DICOM file went in
+standardized = pipe(source).images[0]  # a pydicom Dataset, as the input was a DICOM file
 write_slice(standardized, target)
 
 print(f"{source} -> {target}")

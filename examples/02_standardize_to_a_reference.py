@@ -2,7 +2,7 @@
 
     python examples/02_standardize_to_a_reference.py
 
-Both scans are simulated, so the true sharp image of the first one is known and the result can be compared. Offline,
+Both scans are simulated, so that the result can be compared with the true sharp image of the first one. Runs offline in
 under a minute.
 """
 
@@ -15,7 +15,7 @@ from diffusionct_pipeline.simulation import ChestPhantom, ScanOptions, simulate_
 # 1. Patient 1 was reconstructed with a soft kernel (Br40); its sharp image is for comparison only.
 options = ScanOptions(kernels=("Br40", "Bl64"), size=256, spacing_mm=0.7)
 patient = simulate_pair(ChestPhantom(seed=1), z_mm=0.0, options=options, seed=1)
-# 2. Patient 2, whose texture we want, was reconstructed with a sharp kernel.
+# 2. Patient 2, whose texture is the target, was reconstructed with a sharp kernel.
 options = ScanOptions(kernels=("Bl64",), size=256, spacing_mm=0.8)
 other = simulate_pair(ChestPhantom(seed=2), z_mm=20.0, options=options, seed=2)
 
@@ -28,7 +28,7 @@ standardized = pipe(
     reference_pixel_spacing=other.spacing_mm,
 ).images[0]
 
-# 4. How much fine texture there is, and whether mean HU were kept.
+# 4. The amount of fine texture, and the mean HU, which should not change.
 images = {"input (Br40)": patient.hu["Br40"], "output": standardized, "target (Bl64)": patient.hu["Bl64"]}
 for name, hu in images.items():
     print(f"{name:14s} mean {np.mean(hu):8.1f} HU   standard deviation of the Laplacian {np.std(laplace(hu)):7.1f} HU")

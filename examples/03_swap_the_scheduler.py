@@ -1,8 +1,8 @@
-"""Swap the scheduler: fewer steps with another solver, and what it changes.
+"""Swap the scheduler: use another solver with fewer steps, and measure the difference.
 
     python examples/03_swap_the_scheduler.py
 
-Offline, seconds.
+Runs offline in seconds.
 """
 
 import time
@@ -19,7 +19,7 @@ trained_with = pipe.scheduler
 source = get_testdata_file("CT_small.dcm")
 baseline = pipe(source, output_type="np").images[0]
 
-choices = [(trained_with, None)]  # None: as many steps as the checkpoint recommends
+choices = [(trained_with, None)]  # None: the number of steps that the checkpoint recommends
 choices += [(DDIMScheduler.from_config(trained_with.config), 10)]
 choices += [(DPMSolverMultistepScheduler.from_config(trained_with.config), 10)]
 for scheduler, steps in choices:

@@ -2,8 +2,8 @@
 
     python examples/04_simulate_and_train_tiny.py [OUT]
 
-Offline, on the CPU, about a minute, most of it the simulation. Real training takes the same calls with the default sizes
-and hours, see training/train_all.sh.
+Runs offline on the CPU in about a minute, most of it for the simulation. Real training uses the same calls with the
+default sizes and takes hours, see training/train_all.sh.
 """
 
 import sys
@@ -20,11 +20,11 @@ from diffusionct_pipeline.train.data.scans import simulate_groups
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "tiny")
 
-# 1. One slice of a phantom that no training sees, with a soft and with a sharp kernel: two CT series.
+# 1. One slice of a phantom that is not trained on, with a soft and with a sharp kernel: two CT series.
 series = SeriesOptions(kernels=("Br40", "Bl64"), phantoms=1, slices=1, seed=EXAMPLES[0], size=128, spacing_mm=0.8)
 phantom = simulate(out / "simulated", series)[0]
 
-# 2. Two scans to learn from, each of four slices under five kernels: they are a group, one is the other's reference.
+# 2. A group of two scans to train on, with four slices under five kernels each; each is a reference for the other.
 simulate_groups(out / "scans", groups=1, size=128)
 
 # 3. Both phases.

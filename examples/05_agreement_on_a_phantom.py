@@ -8,7 +8,7 @@ reconstructed with the sharp kernel FC51 and the soft kernel FC13:
 
     python examples/05_agreement_on_a_phantom.py docs/agreement_fc13_fc51 fc13_fc51/sharp fc13_fc51/soft
 
-Offline, under a minute.
+Runs offline in under a minute.
 """
 
 import sys
@@ -37,7 +37,7 @@ def main(out, standard=None, candidate=None):
             )
             (folder,) = simulate(scratch, options)
             standard, candidate = folder / "Bl64", folder / "Br40"
-        # 2. Squares in the patient, each a region of its own in one slice, drawn evenly from all.
+        # 2. Evenly spaced squares in the patient; each is a region in one slice.
         hu = np.stack([item.hu for item in read_series(standard)])  # [slices,H,W]
         body = [binary_fill_holes(image > -500) for image in hu]
         squares = [(k, s) for k, image in enumerate(hu) for s in square_regions(image, SIDE) if body[k][s].all()]
@@ -46,9 +46,9 @@ def main(out, standard=None, candidate=None):
         for label, (k, square) in enumerate((squares[i] for i in chosen), start=1):
             mask[k][square] = label
         np.savez_compressed(Path(scratch) / "squares.npz", mask=mask)
-        # 3. 1,401 features of each region in both, and the report.
+        # 3. Measure 1,401 features of each region in both series, and write the report.
         evaluation = evaluate_series(standard, [candidate], Path(scratch) / "squares.npz", out)
-    # 4. The same in a few lines of Python, for one's own analysis.
+    # 4. The same in a few lines of Python, for further analysis.
     (name, values), target = *evaluation.systems.items(), evaluation.features[evaluation.standard]
     print(f"{name} against {evaluation.standard} in {len(target)} regions; report: {out}/report.md")
     for feature_class, row in agreement_by_class(values, target, feature_names()).items():
@@ -58,5 +58,5 @@ def main(out, standard=None, candidate=None):
         )
 
 
-if __name__ == "__main__":  # needed: the features are extracted in processes that import this file
+if __name__ == "__main__":  # required, as features are extracted in processes that import this file
     main(*(sys.argv[1:] or ["agreement"]))

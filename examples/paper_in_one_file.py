@@ -2,15 +2,15 @@
 
     python examples/paper_in_one_file.py [--steps 150] [--crop 64] [--size 256] [--sampling-steps 50]
 
-It trains on simulated pairs, offline and on a CPU, for about a minute on two cores (100 s of one). It is then tested on
-a simulated scan that it has not seen. Read it beside the paper. The paper numbers only the two equations of its
-evaluation, (1) and (2); its losses have no number and are named here by the phase of training that they belong to.
-docs/paper.md explains every reading of the text, and lists where the embedded checkpoint goes beyond it.
+It trains on simulated pairs, offline and on a CPU, for about a minute on two cores (100 s of one core), and is then tested
+on a simulated scan that it has not seen. Read it beside the paper. The paper numbers only the two equations of its
+evaluation, (1) and (2); its losses have no numbers and are named here by their phase of training. docs/paper.md explains
+how the text is interpreted, and lists where the embedded checkpoint goes beyond it.
 
-A is a slice under a non-standard kernel, B the same slice under the standard kernel, Z_A and Z_B are their latents.
+A is a slice under a non-standard kernel, B is the same slice under the standard kernel, and Z_A and Z_B are their latents.
 
-Do not expect a standardized image after a minute. Even trained for longer this recipe changes little, because texture
-passes through the skip connections, around the latent that is diffused (docs/study.md). The last table shows it.
+Do not expect a standardized image after a minute. Even after longer training this recipe changes little, because texture
+passes through the skip connections, bypassing the diffused latent (docs/study.md). The last table shows this.
 """
 
 import argparse
@@ -30,9 +30,9 @@ from diffusionct_pipeline.train.data.image_pairs import PairGenerator
 
 STANDARD = "Bl64"  # the sharp lung kernel that the paper prints as "B164"
 LATENT_CHANNELS = 32  # C of the latent; the paper gives no size
-LEARNING_RATE = 1e-3  # the paper's 1e-4 is for 20 epochs of 19,786 slices, not for a minute
-LATENT_STEPS = 3  # steps of phase two for each of phase one
-LATENT_BATCH, POOL = 32, 16  # pairs of latents in a step of phase two; batches of slices that are encoded for it
+LEARNING_RATE = 1e-3  # the paper's 1e-4 is for 20 epochs of 19,786 slices
+LATENT_STEPS = 3  # steps of phase two per step of phase one
+LATENT_BATCH, POOL = 32, 16  # pairs of latents per step of phase two; batches of slices that are encoded for it
 L1_WEIGHT = 0.1  # of the second term of the diffusion loss; the paper gives no weight
 
 
@@ -54,7 +54,7 @@ class ResidualBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Double the resolution, join the skip of that resolution, convolve."""
+    """Doubles the resolution, joins the skip of that resolution, and convolves."""
 
     def __init__(self, below: int, skip: int, after: int):
         super().__init__()
@@ -68,10 +68,10 @@ class UpBlock(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """The encoder is ResNet-18 in five blocks, the decoder doubles the resolution five times.
+    """The encoder is ResNet-18 in five blocks, and the decoder doubles the resolution five times.
 
-    The paper's "1-D latent vector" is read as a sequence (B, C, L) with a position for every 32 x 32 pixels. Its
-    "several 1D convolutional layers in the last layers", which have no skips, are read as 1 x 1 convolutions.
+    The paper's "1-D latent vector" is interpreted as a sequence (B, C, L) with one position per 32 x 32 pixels. Its
+    "several 1D convolutional layers in the last layers", without skips, are interpreted as 1 x 1 convolutions.
     """
 
     def __init__(self):
@@ -89,12 +89,12 @@ class Autoencoder(nn.Module):
         self.up_blocks = nn.ModuleList(UpBlock(*width) for width in widths)
         self.tail = nn.Sequential(nn.Conv2d(16, 32, 1), nn.SiLU(), nn.Conv2d(32, 1, 1))
 
-        # Mean and standard deviation of the latent by channel, measured after phase one: diffusion wants unit scale.
+        # Mean and standard deviation of the latent by channel, measured after phase one, as diffusion needs unit scale.
         self.register_buffer("mean", torch.zeros(LATENT_CHANNELS, 1))
         self.register_buffer("std", torch.ones(LATENT_CHANNELS, 1))
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """(B, 1, H, W) -> the normalized latent (B, C, L), L = H / 32 * W / 32, and the skips."""
+        """Return the normalized latent (B, C, L) of (B, 1, H, W), L = H / 32 * W / 32, and the skips."""
         skips = [self.from_slice(x)]  # /1
         for block in (self.block1, self.block2, self.block3, self.block4):
             skips.append(block(x if len(skips) == 1 else skips[-1]))  # /2, /4, /8, /16
@@ -102,7 +102,7 @@ class Autoencoder(nn.Module):
         return (latent - self.mean) / self.std, skips
 
     def decode(self, latent: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
-        """A normalized latent (B, C, L) and the skips of the slice whose anatomy is drawn -> (B, 1, H, W)."""
+        """Draw (B, 1, H, W) from a normalized latent (B, C, L) and the skips of the slice that gives the anatomy."""
         height, width = (side // 2 for side in skips[-1].shape[-2:])
         hidden = self.from_latent((latent * self.std + self.mean).unflatten(2, (height, width)))
         for block, skip in zip(self.up_blocks, reversed(skips)):
@@ -112,7 +112,7 @@ class Autoencoder(nn.Module):
 
 # ------------------------------------------------- Network 2: the denoiser of the conditional DDPM, a 1-D U-Net
 def make_denoiser() -> UNet1DModel:
-    """p(Z_B | Z_A): the condition enters as further channels, the time step enters every residual block."""
+    """Return p(Z_B | Z_A): the condition enters as further channels, and the time step enters every residual block."""
     return UNet1DModel(
         in_channels=2 * LATENT_CHANNELS,  # noisy Z_B and Z_A
         out_channels=LATENT_CHANNELS,  # the noise in Z_B
@@ -128,7 +128,7 @@ def make_denoiser() -> UNet1DModel:
 
 
 def predict_noise(denoiser: UNet1DModel, z_t: torch.Tensor, t: torch.Tensor, z_a: torch.Tensor) -> torch.Tensor:
-    """The noise in z_t (B, C, L) at time t (B,), given Z_A (B, C, L)."""
+    """Predict the noise in z_t (B, C, L) at time t (B,), given Z_A (B, C, L)."""
     length = z_t.shape[-1]
     padded = F.pad(torch.cat([z_t, z_a], 1), (0, -length % 4), mode="replicate")  # the U-Net halves twice
     return denoiser(padded, t).sample[..., :length]
@@ -136,7 +136,7 @@ def predict_noise(denoiser: UNet1DModel, z_t: torch.Tensor, t: torch.Tensor, z_a
 
 # ------------------------------------------------------------------------------------------------ The two losses
 def reconstruction_loss(autoencoder: Autoencoder, x: torch.Tensor) -> torch.Tensor:
-    """Phase one, L2: decode(encode(x)) must give x, for standard and non-standard slices alike.
+    """Return the L2 loss of phase one: decode(encode(x)) must reproduce x, for standard and non-standard slices alike.
 
     The paper adds an "anatomic loss" without a formula, which is left out.
     """
@@ -146,7 +146,7 @@ def reconstruction_loss(autoencoder: Autoencoder, x: torch.Tensor) -> torch.Tens
 def diffusion_loss(
     denoiser: UNet1DModel, scheduler: DDPMScheduler, z_a: torch.Tensor, z_b: torch.Tensor, generator: torch.Generator
 ) -> torch.Tensor:
-    """Phase two: L2 between the noise and its prediction (Ho et al. 2020), plus the paper's L1 term on the same.
+    """Return the loss of phase two: L2 between noise and prediction (Ho et al. 2020), plus the paper's L1 term.
 
     `add_noise` is z_t = sqrt(abar_t) Z_B + sqrt(1 - abar_t) noise; the paper prints a product of Z_B + noise.
     """
@@ -158,7 +158,7 @@ def diffusion_loss(
 
 # ---------------------------------------------------------------------------------------------- The two phases
 def train_autoencoder(pairs: PairGenerator, steps: int, batch: int, generator: torch.Generator) -> Autoencoder:
-    """Phase one: the encoder-decoder alone, on all slices."""
+    """Train phase one: the encoder-decoder alone, on all slices."""
     autoencoder = Autoencoder()
     optimizer = torch.optim.Adam(autoencoder.parameters(), LEARNING_RATE)
     for step in range(steps):
@@ -184,9 +184,9 @@ def train_denoiser(
     batch: int,
     generator: torch.Generator,
 ) -> UNet1DModel:
-    """Phase two: the latent DDPM on pairs (Z_A, Z_B), while the encoder-decoder stays as it is.
+    """Train phase two: the latent DDPM on pairs (Z_A, Z_B), with a frozen encoder-decoder.
 
-    As it does not change, a pool of pairs is encoded once; a step then costs a fraction of one of phase one.
+    A pool of pairs is therefore encoded once, and a step takes a fraction of the time of one of phase one.
     """
     drawn = (pairs(batch, generator) for _ in range(POOL))
     encoded = [[autoencoder.encode(side)[0] for side in (pair.a, pair.b)] for pair in drawn]
@@ -204,7 +204,7 @@ def train_denoiser(
 
 
 def report(phase: str, step: int, steps: int, loss: torch.Tensor) -> None:
-    """Print a loss ten times a phase."""
+    """Print the loss ten times per phase."""
     if (step + 1) % max(1, steps // 10) == 0:
         print(f"{phase}  step {step + 1:4d}  loss {loss.item():.4f}", flush=True)
 
@@ -214,10 +214,10 @@ def report(phase: str, step: int, steps: int, loss: torch.Tensor) -> None:
 def standardize(
     autoencoder: Autoencoder, denoiser: UNet1DModel, scheduler: DDPMScheduler, a: torch.Tensor, steps: int, seed: int
 ) -> torch.Tensor:
-    """Z_A = encode(A); Z_A' = DDPM(Z_A); A' = decode(Z_A'). Slices (B, 1, H, W) in, the same out."""
+    """Standardize slices (B, 1, H, W): Z_A = encode(A); Z_A' = DDPM(Z_A); A' = decode(Z_A')."""
     generator = torch.Generator().manual_seed(seed)
     z_a, skips = autoencoder.encode(a)
-    z = torch.randn(z_a.shape, generator=generator)  # pure noise, from which a latent of the standard is sampled
+    z = torch.randn(z_a.shape, generator=generator)  # pure noise, the start of sampling
     scheduler.set_timesteps(steps)
     for t in scheduler.timesteps:
         noise = predict_noise(denoiser, z, t.expand(len(z)), z_a)
@@ -227,18 +227,18 @@ def standardize(
 
 # ------------------------------------------------------------------------------------------------- Evaluation
 def relative_error(feature: np.ndarray, standard: np.ndarray) -> np.ndarray:
-    """Eq. (1): a feature is called reproducible if this is below .15."""
+    """Return Eq. (1); a feature is called reproducible if this is below .15."""
     return np.abs(feature - standard) / np.abs(standard)
 
 
 def concordance(feature: np.ndarray, standard: np.ndarray) -> float:
-    """Eq. (2): the concordance correlation coefficient of a feature over regions."""
+    """Return Eq. (2), the concordance correlation coefficient of a feature over regions."""
     covariance = np.mean((feature - feature.mean()) * (standard - standard.mean()))
     return 2 * covariance / (feature.var() + standard.var() + (feature.mean() - standard.mean()) ** 2)
 
 
 def texture(hu: np.ndarray, side: int = 32) -> np.ndarray:
-    """Standard deviation of the Laplacian, in HU, in every square of a slice: one feature that shows its kernel."""
+    """Measure the standard deviation of the Laplacian in HU in every square of a slice, a feature that shows its kernel."""
     return np.array([
         laplace(hu)[row : row + side, column : column + side].std()
         for row in range(0, hu.shape[0], side) for column in range(0, hu.shape[1], side)
@@ -247,8 +247,10 @@ def texture(hu: np.ndarray, side: int = 32) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=150, help="of phase one; phase two takes three times as many")
-    parser.add_argument("--batch", type=int, default=4, help="pairs in a step")
+    parser.add_argument(
+        "--steps", type=int, default=150, help="steps of phase one; phase two takes three times as many"
+    )
+    parser.add_argument("--batch", type=int, default=4, help="pairs per step")
     parser.add_argument("--crop", type=int, default=64, help="side of a training slice in pixels, a multiple of 32")
     parser.add_argument("--size", type=int, default=256, help="side of the tested slice in pixels, a multiple of 32")
     parser.add_argument("--sampling-steps", type=int, default=50)
@@ -266,12 +268,12 @@ def main() -> None:
     denoiser = train_denoiser(autoencoder, scheduler, pairs, LATENT_STEPS * options.steps, options.batch, generator)
     print(f"trained in {time.perf_counter() - start:.0f} s")
 
-    # 3. A phantom that no training sees, scanned once and reconstructed under both kernels.
+    # 3. A phantom that is not trained on, scanned once and reconstructed under both kernels.
     scan = ScanOptions(kernels=("Br40", STANDARD), size=options.size, spacing_mm=0.7)
     pair = simulate_pair(ChestPhantom(seed=EXAMPLES[1]), z_mm=0.0, options=scan, seed=EXAMPLES[1])
     a, b = (to_model(torch.from_numpy(pair.hu[name]).float()[None, None]) for name in ("Br40", STANDARD))
 
-    # 4. What came of it. With B's own latent the decoder shows the most that any diffusion of the latent could reach.
+    # 4. Results. decode(Z_B) is the best that any diffusion of the latent could reach.
     with torch.no_grad():
         z_a, skips = autoencoder.encode(a)
         images = {

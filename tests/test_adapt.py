@@ -106,7 +106,7 @@ class TestFolds:
         assert rows == [((0, half), (half, None)), ((half, None), (0, half))]
 
     def test_slices_that_do_not_lie_on_each_other_are_refused(self):
-        with pytest.raises(ValueError, match=r"\(96, 96\) pixels of 0.7 mm and `target` \(64, 96\)"):
+        with pytest.raises(ValueError, match=r"\(96, 96\) pixels of 0.7 mm and \(64, 96\)"):
             SlicePair(*slices(tissue(0, 20)), *CTImageProcessor().load(tissue(0, 20)[:64], 0.7))
 
 
@@ -163,7 +163,7 @@ class TestAdapt:
         np.testing.assert_array_equal(adapted(hu, 0.7, **given).images[0], pipe(hu, 0.7, **given).images[0])
 
     def test_needs_a_target(self, pipe):
-        with pytest.raises(ValueError, match="`pairs` and `targets` are empty"):
+        with pytest.raises(ValueError, match="`pairs` and `targets` must hold at least one"):
             adapt.adapt(pipe, [])
 
 
@@ -184,7 +184,7 @@ class TestFolders:
 
     def test_what_got_worse_is_not_written(self, folders, checkpoint, tmp_path, monkeypatch):
         monkeypatch.setattr(adapt.Adaptation, "worse_than", lambda self: "before")
-        with pytest.raises(ValueError, match="worse than the one before"):
+        with pytest.raises(ValueError, match="worse than the original"):
             adapt_folders([folders[0]], [folders[1]], tmp_path / "out", model=checkpoint)
         assert not (tmp_path / "out").exists()
 
@@ -193,10 +193,20 @@ class TestFolders:
         [
             (["soft"], [], {}, "1 sources and 0 targets"),
             ([], ["sharp"], {}, "0 sources and 1 targets"),
-            (["soft"], ["sharp"], {"unpaired": True}, "targets alone"),
+            (["soft"], ["sharp"], {"unpaired": True}, "targets and no sources"),
             (["soft"], ["elsewhere"], {}, "share no slice position"),
-            (["soft"], ["soft"], {}, r'"\S+/soft" and "\S+/soft" are no pair: both hold series \S+; legal are'),
-            (["soft"], ["copy"], {}, r'"\S+/soft" and "\S+/copy" are no pair: both hold series \S+; legal are'),
+            (
+                ["soft"],
+                ["soft"],
+                {},
+                r'"\S+/soft" and "\S+/soft" must be two series of one scan, but both hold series \S+',
+            ),
+            (
+                ["soft"],
+                ["copy"],
+                {},
+                r'"\S+/soft" and "\S+/copy" must be two series of one scan, but both hold series \S+',
+            ),
         ],
     )
     def test_what_cannot_be_a_pair_is_refused(self, folders, checkpoint, tmp_path, sources, targets, options, message):

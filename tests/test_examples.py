@@ -90,7 +90,7 @@ def test_07_simpleitk_and_mirp(run):
     if importlib.util.find_spec("mirp"):
         assert [line.split()[0] for line in printed[3:]] == ["input", "standardized", "target"]
     else:
-        assert printed[3:] == ["MIRP is not installed and left out: pip install mirp"]
+        assert printed[3:] == ["MIRP is skipped, as it is not installed: pip install mirp"]
 
 
 def test_05_agreement_on_a_phantom(run, tmp_path):

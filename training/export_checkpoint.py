@@ -13,7 +13,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="folder that train_latent.py wrote")
     parser.add_argument("output", type=Path, help="checkpoint folder to write")
-    parser.add_argument("--metrics", type=Path, help="metrics.json to put beside the weights; by default the run's own")
+    parser.add_argument(
+        "--metrics", type=Path, help="metrics.json to store beside the weights; default: that of the run"
+    )
     parser.add_argument("--card", type=Path, default=Path("model_card.md"), help="model card")
     arguments = parser.parse_args()
     metrics = json.loads((arguments.metrics or arguments.source / "metrics.json").read_text())

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Scans, both phases and the export in one command, with the seconds that each stage took.
+# Runs the simulation, both phases and the export in one command, and prints the duration of each stage.
 #
 #   training/train_all.sh OUT [OBJECTS ...]
 #
-# OBJECTS are folders of sharp CT (DICOM) or .npz packs that are scanned once more; without any, phantoms alone. Run it again
-# after an interruption: scans that are there stay, a phase goes on from its last checkpoint, a stage that is done is skipped.
-# Options of the stages, with what they are otherwise:
+# OBJECTS are folders of sharp CT (DICOM) or .npz packs that are scanned again; without any, only phantoms are scanned. Run it
+# again after an interruption: existing scans are kept, a phase continues from its last checkpoint, and finished stages are
+# skipped. Options of the stages, with their defaults:
 #   SCANS="--groups 240 --processes 2"  AUTOENCODER="--max-steps 4000"  LATENT="--max-steps 20000"  EXPORT=""
-# What the embedded checkpoint has beside: SCANS="... --filtered-groups 50 --filtered DIR [DIR ...]", CT of any kernel.
+# The embedded checkpoint also used SCANS="... --filtered-groups 50 --filtered DIR [DIR ...]" with CT of any kernel.
 set -euo pipefail
 out=$1
 shift
@@ -17,12 +17,12 @@ read -ra autoencoder <<< "${AUTOENCODER:---max-steps 4000}"
 read -ra latent <<< "${LATENT:---max-steps 20000}"
 read -ra export <<< "${EXPORT:-}"
 
-# stage NAME DONE COMMAND ...: DONE is a file that is written last.
+# stage NAME DONE COMMAND ...: DONE is the file that is written last.
 stage() {
     local name=$1 done=$2 started=$SECONDS
     shift 2
     if [ -n "$done" ] && [ -e "$done" ]; then
-        echo "$name: skipped, $done is there"
+        echo "$name: skipped, $done exists"
         return
     fi
     "$@"

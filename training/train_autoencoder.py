@@ -1,4 +1,4 @@
-"""Train the autoencoder (phase one) on scans that simulate_scans.py made: how much of a texture another kernel keeps.
+"""Train the autoencoder (phase one) on scans of simulate_scans.py: how much of a texture another kernel keeps.
 
 accelerate launch training/train_autoencoder.py --scans runs/scans --output runs/autoencoder
 accelerate launch --multi_gpu --mixed_precision bf16 training/train_autoencoder.py ... --resume latest

@@ -4,8 +4,9 @@
 
 DATA is diffusionct_pipeline/simulation/data.
 
-Phantoms of training seeds are scanned at a low dose and without noise, each under a random kernel, pixel and thickness;
-the network learns the difference. Eight minutes on one core; the seed is fixed. `--quick` makes a useless one in seconds.
+Phantoms of training seeds are scanned at a low dose and without noise, with random kernels, pixel sizes and thicknesses;
+the network learns the difference. It takes eight minutes on one core, with a fixed seed. `--quick` trains a useless network
+in seconds.
 """
 
 import argparse
@@ -22,21 +23,21 @@ from diffusionct_pipeline.simulation.splits import SCANS, take
 from diffusionct_pipeline.utils.files import whole_file
 
 SEED = 0
-OFFSET = 40_000  # within SCANS: far from the phantoms that stored scans begin with
+OFFSET = 40_000  # within SCANS, far from the phantoms of stored scans
 SLICES_OF_PHANTOM, KERNELS_OF_SLICE = 4, 2
 LOWEST_MAS, HIGHEST_MAS = 15, 250
 SPACINGS_MM = (0.5, 0.9)
 THICKNESS_MM = (1.0, 3.0)
-SIZE, REACH_MM = 256, 60.0  # pixels; crops lie about places at most this far from the centre
+SIZE, REACH_MM = 256, 60.0  # pixels; crops are centred at most this far from the centre
 KERNEL_JITTER = 0.1
 LEARNING_RATE = 3e-3
 BATCH, PATCH = 16, 48
 
 
 def simulate(phantoms: int, scanner: Scanner, crop: int, generator: torch.Generator, **painted: float) -> torch.Tensor:
-    """Crops with noise, without noise, and the measured level of the noise: (N, 3, crop, crop) HU.
+    """Simulate crops with noise, without noise, and the measured noise level: (N, 3, crop, crop) HU.
 
-    `painted` are the phantoms' own grid.
+    `painted` sets the grid of the phantoms.
     """
 
     def between(low: float, high: float) -> float:
@@ -61,7 +62,7 @@ def simulate(phantoms: int, scanner: Scanner, crop: int, generator: torch.Genera
 
 
 def train(crops: torch.Tensor, steps: int, generator: torch.Generator) -> DenoisingStandIn:
-    """The network that turns a noisy crop into its noise-free one, both over the noise's level."""
+    """Train the network that predicts noise-free crops from noisy ones, both divided by the noise level."""
     torch.manual_seed(SEED)
     model = DenoisingStandIn()
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE)

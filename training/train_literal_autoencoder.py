@@ -1,4 +1,4 @@
-"""The paper's phase one: plain reconstruction by a ResNet-18 U-Net. Nothing in it is ours; see docs/paper.md.
+"""The paper's phase one: plain reconstruction by a ResNet-18 U-Net, without additions of ours; see docs/paper.md.
 
 accelerate launch training/train_literal_autoencoder.py --output runs/literal_autoencoder --objects DIR [DIR ...]
 """

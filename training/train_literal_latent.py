@@ -1,4 +1,4 @@
-"""The paper's phase two: a latent DDPM to one fixed target, saved as a pipeline. Nothing in it is ours: docs/paper.md.
+"""The paper's phase two: a latent DDPM to one fixed target, saved as a pipeline, as in docs/paper.md.
 
     accelerate launch training/train_literal_latent.py --output runs/literal \\
         --autoencoder runs/literal_autoencoder/autoencoder

@@ -3,7 +3,7 @@
     accelerate launch training/train_systems.py --budget-seconds 3600 --output runs/systems --objects DIR [DIR ...]
     accelerate launch training/train_systems.py --budget-seconds 600 --size small --batch-size 4 --cpu   # on a CPU
 
-Run it again after an interruption: a system goes on from its last checkpoint, one that is done is skipped.
+Run it again after an interruption: a system continues from its last checkpoint, and finished ones are skipped.
 """
 
 from diffusionct_pipeline.comparison.training import RivalsOptions, train_rivals

@@ -1,4 +1,4 @@
-"""A site's own protocol as the standard, learnt from pairs of reconstructions."""
+"""Make a site's own protocol the standard of a checkpoint, by pairs of reconstructions."""
 
 from .folders import adapt_folders
 from .pairs import Adaptation, SlicePair, adapt, adapted_pipeline

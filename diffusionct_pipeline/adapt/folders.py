@@ -1,4 +1,4 @@
-"""Adapt a checkpoint to folders of two protocols, and write it: what `diffusionct adapt` does."""
+"""`diffusionct adapt`: adapt a checkpoint to folders of two protocols, and write it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..utils.stages import stage
 from ..utils.usage import UsageError
 from .pairs import Adaptation, SlicePair, adapt
 
-MOST_PAIRS = 40  # two seconds each
+MOST_PAIRS = 40  # at two seconds each
 MOST_TARGETS = 16
 PathLike: TypeAlias = str | os.PathLike
 CARD = """---
@@ -31,7 +31,7 @@ tags: [medical-imaging, computed-tomography, radiomics, diffusers]
 
 # DiffusionCT, adapted to {standard}
 
-Made by `diffusionct adapt` from a checkpoint of DiffusionCT: its networks, with {standard} as the standard. {pairs}
+Made by `diffusionct adapt`: the networks of a DiffusionCT checkpoint with {standard} as the standard. {pairs}
 Research use only. Not a medical device; not for diagnosis.
 
 {table}"""
@@ -49,24 +49,22 @@ def adapt_folders(
     """Adapt to series and write the checkpoint.
 
     Args:
-        sources: Folders with a series each, of the protocol that is to be standardized; none with `unpaired`.
-        targets: As many folders, of the same scans under the protocol that becomes the standard; with `unpaired`, of any.
+        sources: Folders with one series each, of the protocol that is to be standardized; none with `unpaired`.
+        targets: As many folders, of the same scans under the protocol that becomes the standard; with `unpaired`, of any
+            scans.
         out: New folder.
-        model: Checkpoint to start from; None is the embedded one.
-        unpaired: Whether nothing but the texture of the targets is to be learnt.
+        model: Checkpoint to start from; None for the embedded one.
+        unpaired: Whether only the texture of the targets is learnt.
         standard_name: Kernel of the target; "" takes it from the headers.
 
-    Returns:
-        Adaptation.
-
     Raises:
-        ValueError: for folders that do not fit each other, or if what came of it is worse than before, beyond chance: then
-            nothing is written.
+        ValueError: for folders that do not match, or if the result is significantly worse than before; then nothing is
+            written.
         DicomError, OSError: naming the file or folder.
     """
     if not targets or (not unpaired and len(sources) != len(targets)) or (unpaired and sources):
-        legal = "targets alone" if unpaired else "as many sources as targets"
-        raise UsageError(f"there are {len(sources)} sources and {len(targets)} targets; legal are {legal}.")
+        wanted = "targets and no sources" if unpaired else "one source for each target"
+        raise UsageError(f"the folders must be {wanted}, got {len(sources)} sources and {len(targets)} targets.")
     require_new(out)
     require_writable(Path(out).parent)
     pipe = load_pipeline(model)
@@ -76,7 +74,8 @@ def adapt_folders(
         return item
 
     stage("reading the series")
-    pairs, others = [], []
+    pairs: list[SlicePair] = []
+    others: list[HUSlice] = []
     if unpaired:
         paths = [path for folder in targets for path in find_series(folder).paths]
         others, found = [load(path) for path in spread(paths, MOST_TARGETS)], len(paths)
@@ -90,9 +89,9 @@ def adapt_folders(
     if worse:
         share = {name: f"{agreement.reproducible:.0%}" for name, agreement in adapted.scores.items()}
         raise ValueError(
-            f"the adapted checkpoint is worse than {'the one before' if worse == 'before' else 'doing nothing'} on held-out "
-            f"slices, {share['adapted']} of the texture figures within 15 % of the target's against {share[worse]}; nothing "
-            "is written. Do these series show the same scan, under the protocols that you mean?"
+            f"the adapted checkpoint is worse than {'the original' if worse == 'before' else 'no standardization'} on held-out "
+            f"slices: {share['adapted']} of the texture figures are within 15 % of the target's, against {share[worse]}. "
+            "Nothing was written. Do the series show the same scans, under the intended protocols?"
         )
     with whole_folder(out) as part:
         save(adapted, part, len(pairs))
@@ -100,27 +99,25 @@ def adapt_folders(
 
 
 def matched_paths(source: PathLike, target: PathLike) -> list[tuple[Path, Path]]:
-    """Files of two series of one scan that show the same slice.
+    """Return pairs of files of two series of one scan that show the same slice.
 
     Raises:
-        ValueError: naming both folders, if there are none, or if both hold the same series.
+        ValueError: naming both folders, if they share no slice or hold the same series.
     """
     one, other = find_series(source), find_series(target)
     try:
         places = match_slices(one.geometry, other.geometry)
     except ValueError as error:
-        raise ValueError(f'"{source}" and "{target}" are no pair: {error}') from None
+        raise ValueError(f'"{source}" and "{target}" are not a pair: {error}') from None
     uid, same = (read_dataset(series.paths[0], header_only=True).get("SeriesInstanceUID") for series in (one, other))
     if os.path.samefile(source, target) or (uid and uid == same):
-        raise ValueError(
-            f'"{source}" and "{target}" are no pair: both hold series {uid}; legal are two series of one scan.'
-        )
+        raise ValueError(f'"{source}" and "{target}" must be two series of one scan, but both hold series {uid}.')
     return [(path, other.paths[place]) for path, place in zip(one.paths, places) if place >= 0]
 
 
 def save(adapted: Adaptation, folder: Path, pairs: int) -> None:
     """Write checkpoint, card and metrics.json."""
-    standard = adapted.pipe.config.standard_name
+    standard = adapted.pipe.config["standard_name"]
     scores = {
         name: {"CCC": agreement.mean_ccc, "within 15 %": agreement.reproducible, "squares": len(agreement.target)}
         for name, agreement in adapted.scores.items()
@@ -130,12 +127,15 @@ def save(adapted: Adaptation, folder: Path, pairs: int) -> None:
     summary = {"adapted": {"standard": standard, "pairs": pairs}, "scores": scores}
     write_whole(folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
     rows = [f"| {name} | {row['CCC']:.2f} | {row['within 15 %']:.0%} |" for name, row in scores.items()]
-    head = ["| squares of pairs, each adapted to by others | CCC | texture figures within 15 % |", "|---|---|---|"]
+    head = [
+        "| squares of pairs that were left out of the adaptation | CCC | texture figures within 15 % |",
+        "|---|---|---|",
+    ]
     slices = "1 slice" if pairs == 1 else f"{pairs} slices"
     of_pairs = (
-        f"{slices} under both protocols corrected it."
+        f"It was corrected by {slices} under both protocols."
         if pairs
-        else "Its texture alone was taken, from unpaired series."
+        else "Only the texture of unpaired series was used."
     )
     table = "\n".join([*head, *rows, ""]) if rows else ""
     write_whole(folder / "README.md", CARD.format(standard=standard, pairs=of_pairs, table=table))

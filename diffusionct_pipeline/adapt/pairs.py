@@ -1,7 +1,7 @@
 """Adapt a checkpoint to a site: its target becomes the standard, and pairs correct what is sampled.
 
-Nothing is trained. Pairs tell, for each ring of the latent, by how much power changes on average, and how far the sampled
-change is to be believed place by place. So one pair is enough, it takes seconds, and the networks stay those that were tested.
+Nothing is trained. For each ring of the latent, pairs determine the mean change of power and how much weight the sampled
+local change deserves. One pair is therefore enough, adaptation takes seconds, and the networks remain those that were tested.
 Not in Selim et al. 2023.
 """
 
@@ -24,9 +24,9 @@ from ..models.texture.channels import patient_weight
 from ..pipeline import DiffusionCTPipeline
 
 FOLDS = 4  # of the cross-validation
-MOST_REFERENCES = 16  # slices of the target whose texture is taken
-DOUBT = 30.0  # positions whose worth of belief the network has as it is, place by place
-SCATTER = 0.1  # normalized, of these
+MOST_REFERENCES = 16  # slices of the target whose texture is used
+DOUBT = 30.0  # positions that the prior for the network's own local change counts as
+SCATTER = 0.1  # normalized deviation of these
 SEED = 0  # of the noise
 CALIBRATION = ("shift", "residual", "weight")  # of the denoiser
 RESAMPLES = 1000
@@ -38,11 +38,11 @@ class SlicePair:
     """One slice of a scan under both protocols of a site.
 
     Attributes:
-        source, target: The slice, pixel on pixel.
-        rows: First and one past the last that count; None is the end.
+        source, target: The slice, on the same pixels.
+        rows: First and one past the last row that count; None is the end.
 
     Raises:
-        ValueError: if they cannot lie on each other.
+        ValueError: if their sizes or pixel spacings differ.
     """
 
     source: HUSlice
@@ -53,21 +53,21 @@ class SlicePair:
         a, b = self.source, self.target
         if a.hu.shape != b.hu.shape or not math.isclose(a.spacing_mm, b.spacing_mm, rel_tol=SAME_SPACING):
             raise ValueError(
-                f"`source` has {a.hu.shape} pixels of {a.spacing_mm:g} mm and `target` {b.hu.shape} of {b.spacing_mm:g} mm; "
-                "legal are slices that lie on each other."
+                "`source` and `target` must have the same pixels, got "
+                f"{a.hu.shape} pixels of {a.spacing_mm:g} mm and {b.hu.shape} of {b.spacing_mm:g} mm."
             )
 
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
-    """What came of it.
+    """Result of an adaptation.
 
     Attributes:
         pipe: The adapted pipeline, corrected by all pairs.
-        scores: "input", "before" and "adapted" -> agreement with the target over squares of the pairs, each pair adapted to
-            by others; "before" is the checkpoint given the target's texture as a reference. Empty without pairs.
-        squares: How many of these squares are of each slice; of a single pair, of each half.
-        used, found: Pairs of slices (unpaired: slices of the target) that it was made from, and that the folders hold.
+        scores: "input", "before" and "adapted" -> agreement with the target over squares of the pairs, by cross-validation;
+            "before" is the checkpoint with the target's texture as a reference. Empty without pairs.
+        squares: Number of these squares in each slice, or in each half of a single pair.
+        used, found: Pairs of slices (unpaired: slices of the target) that were used, and that the folders hold.
     """
 
     pipe: DiffusionCTPipeline
@@ -77,16 +77,16 @@ class Adaptation:
     found: int = 0
 
     def worse_than(self) -> str:
-        """ "before" or "input", where the adapted pipeline is worse beyond chance (95 %, bootstrap); else ""."""
+        """Return "before" or "input" if the adapted pipeline is significantly worse (95 %, bootstrap), else ""."""
         for name in ("before", "input"):
             if self.scores and self._is_worse(name):
                 return name
         return ""
 
     def _is_worse(self, name: str) -> bool:
-        """Whether fewer figures of the same squares are within 15 %, beyond chance.
+        """Return whether significantly fewer figures of the same squares are within 15 %.
 
-        Squares of one slice share its dose: whole slices are resampled where there are several, else squares.
+        Squares of one slice share its dose: whole slices are resampled where there are several, otherwise squares.
         """
         within = {
             row: (relative_error(self.scores[row].output, self.scores[row].target) < REPRODUCIBLE).mean(1)
@@ -106,23 +106,25 @@ def adapt(
 ) -> Adaptation:
     """Make a site's target the standard of a checkpoint.
 
-    Pairs judge by cross-validation: each quarter of them what the others tell, of a single pair each half what the other
-    tells; then all are used. Without pairs the target's texture becomes the standard, and nothing is corrected or judged.
+    Pairs score the adaptation by cross-validation in four folds, or two halves of a single pair; then all pairs are used.
+    Without pairs, the target's texture becomes the standard, and nothing is corrected or scored.
 
     Args:
-        pipe: A checkpoint that sees references; it is left as it is.
+        pipe: A checkpoint that sees references; it is not changed.
         pairs: Slices under both protocols.
         targets: Further slices of the target's protocol, of any scan.
         standard_name: Kernel of the target, for derived images; "" takes it from the slices' headers.
 
     Raises:
-        ValueError: without any target, or if the checkpoint's target is fixed.
+        ValueError: if there is no target, or the checkpoint's target is fixed.
     """
     if not pipe.sees_reference:
-        raise ValueError("`pipe` has a fixed target, as in the paper; it cannot be adapted.")
+        raise ValueError(
+            "`pipe` must see references; a checkpoint with a fixed target, as in the paper, cannot be adapted."
+        )
     seen = [*(pair.target for pair in pairs), *targets]
     if not seen:
-        raise ValueError("`pairs` and `targets` are empty; legal is at least one slice of the target's protocol.")
+        raise ValueError("`pairs` and `targets` must hold at least one slice of the target's protocol, got none.")
     name = standard_name or next((item.kernel for item in seen if item.kernel), "") or "reference"
     scores, squares = _cross_validated(pipe, pairs, targets, name) if pairs else ({}, [])
     return Adaptation(adapted_pipeline(pipe, pairs, targets, name), scores, squares)
@@ -134,14 +136,14 @@ def adapted_pipeline(
     targets: Sequence[HUSlice] = (),
     standard_name: str = "reference",
 ) -> DiffusionCTPipeline:
-    """What `adapt` makes, without judging it; arguments as there."""
+    """Return the pipeline of `adapt` without scoring it; the arguments are the same."""
     seen = [*(pair.target for pair in pairs), *targets]
     adapted = _with_standard(pipe, seen, standard_name)
     return _calibrated(adapted, pairs) if pairs else adapted
 
 
 def _folds(pairs: Sequence[SlicePair]) -> list[tuple[list[SlicePair], list[SlicePair]]]:
-    """Those that a trial is made of, and those that judge it."""
+    """Split pairs into those of a trial adaptation and those that score it, for each fold."""
     if len(pairs) == 1:
         (pair,), half = pairs, len(pairs[0].source.hu) // 2
         upper, lower = replace(pair, rows=(0, half)), replace(pair, rows=(half, None))
@@ -152,7 +154,7 @@ def _folds(pairs: Sequence[SlicePair]) -> list[tuple[list[SlicePair], list[Slice
 
 
 def _with_standard(pipe: DiffusionCTPipeline, targets: Sequence[HUSlice], name: str) -> DiffusionCTPipeline:
-    """The same networks, the texture and the kernel of some slices being the standard; nothing is calibrated."""
+    """Make the texture and the kernel of some slices the standard of the same networks, without calibration."""
     found = pipe.estimate(spread(targets, MOST_REFERENCES))
     tokens = pipe.autoencoder.normalize(found.tokens.float().T[None])[0].T
     law = None if found.kernel is None else list(found.kernel.law)
@@ -161,10 +163,10 @@ def _with_standard(pipe: DiffusionCTPipeline, targets: Sequence[HUSlice], name: 
 
 
 def _with_calibration(pipe: DiffusionCTPipeline, *calibration: torch.Tensor) -> DiffusionCTPipeline:
-    """The same, calibrated by the (rings,) values of `CALIBRATION`."""
+    """Calibrate a pipeline by the (rings,) values of `CALIBRATION`."""
     settings = {f"calibrated_{part}": values.tolist() for part, values in zip(CALIBRATION, calibration)}
-    config = pipe.config
-    return _with_denoiser(pipe, settings, pipe.denoiser.state_dict(), config.standard_name, config.standard_mtf)
+    name, mtf = pipe.config["standard_name"], pipe.config["standard_mtf"]
+    return _with_denoiser(pipe, settings, pipe.denoiser.state_dict(), name, mtf)
 
 
 def _with_denoiser(
@@ -174,22 +176,22 @@ def _with_denoiser(
     name: str,
     standard_mtf: list[float] | None,
 ) -> DiffusionCTPipeline:
-    """The same pipeline with other settings and weights of the denoiser."""
+    """Return the pipeline with other settings and weights of the denoiser."""
     config = {key: value for key, value in pipe.denoiser.config.items() if not key.startswith("_")}
     denoiser = ReferenceUNet1DModel(**config | changed)
     denoiser.load_state_dict(weights)
     made = DiffusionCTPipeline(
-        pipe.autoencoder, denoiser.to(pipe.denoiser.device).eval(), pipe.scheduler,
-        pipe.config.default_num_inference_steps, name, standard_mtf,
+        pipe.autoencoder, denoiser.to(pipe.denoiser.device).eval(), pipe.components["scheduler"],
+        pipe.config["default_num_inference_steps"], name, standard_mtf,
     )  # fmt: skip
     made.set_progress_bar_config(disable=True)
     return made
 
 
 def _calibrated(pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair]) -> DiffusionCTPipeline:
-    """The same, calibrated by pairs: by the mean change of power, and by how far what is sampled beside it is to be believed.
+    """Calibrate a pipeline by pairs: by the mean change of power, and by the weight of the sampled local change.
 
-    That is the slope of the true on the sampled change within slices, so that it is not that of their anatomy.
+    The weight is the slope of the true on the sampled change within slices, which excludes differences in anatomy.
     """
     power, counted = pipe.denoiser.channels.power, []
     for pair in pairs:
@@ -198,7 +200,7 @@ def _calibrated(pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair]) -> Diffus
         grid = torch.zeros(encoded.shape[-2] // GRID, encoded.shape[-1] // GRID)
         grid[_positions(pair.rows)] = 1
         counted.append((true, patient_weight(encoded.latent_a)[0].cpu() * grid.flatten()))  # weight [1,L]
-    weights = sum(weight.sum() for _, weight in counted).clamp(min=1e-3)
+    weights = sum((weight.sum() for _, weight in counted), start=torch.zeros(())).clamp(min=1e-3)
     shift = sum((true * weight).sum(1) for true, weight in counted) / weights  # [rings]
     first = _with_calibration(pipe, shift, torch.zeros_like(shift), torch.ones_like(shift))
     mean = matched = squared = torch.zeros_like(shift)
@@ -213,12 +215,12 @@ def _calibrated(pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair]) -> Diffus
 
 
 def _weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """(rings, L) and (1, L) -> (rings, 1)."""
+    """Average (rings, L) by weights (1, L); return (rings, 1)."""
     return (values * weight).sum(1, keepdim=True) / weight.sum().clamp(min=1e-3)
 
 
 def _sampled_residual(pipe: DiffusionCTPipeline, item: HUSlice) -> torch.Tensor:
-    """What is sampled for a slice, (C, L), normalized, its mean included."""
+    """Sample the residual of a slice, (C, L), normalized, its mean included."""
     last: dict[str, torch.Tensor] = {}
 
     def on_step_end(step: int, timestep: torch.Tensor, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -231,13 +233,15 @@ def _sampled_residual(pipe: DiffusionCTPipeline, item: HUSlice) -> torch.Tensor:
 
 
 def _standardized(pipe: DiffusionCTPipeline, item: HUSlice, **options: Any) -> Any:
-    """One slice to the pipeline's standard and its noise level."""
-    step = pipe.step(pipe.estimate([item]), pipe.resolve_target(), "target")
-    return pipe.standardize_batch([item], [SEED], pipe.config.default_num_inference_steps, step, **options)[0]
+    """Standardize one slice to the pipeline's standard and its noise level."""
+    target = pipe.resolve_target()
+    assert target is not None  # the checkpoint sees references
+    step = pipe.step(pipe.estimate([item]), target, "target")
+    return pipe.standardize_batch([item], [SEED], pipe.config["default_num_inference_steps"], step, **options)[0]
 
 
 def _positions(rows: tuple[int, int | None]) -> slice:
-    """Rows of pixels -> rows of positions of the latent."""
+    """Convert rows of pixels to rows of positions of the latent."""
     first, end = rows
     return slice(first // GRID, None if end is None else end // GRID)
 
@@ -245,7 +249,7 @@ def _positions(rows: tuple[int, int | None]) -> slice:
 def _cross_validated(
     pipe: DiffusionCTPipeline, pairs: Sequence[SlicePair], targets: Sequence[HUSlice], name: str
 ) -> tuple[dict[str, TextureAgreement], list[int]]:
-    """Agreement over squares of every pair, adapted to by others; and how many squares each has."""
+    """Score by cross-validation: agreement over squares of all pairs, and the number of squares of each."""
     images: dict[str, list] = {"input": [], "before": [], "adapted": []}
     for kept, judged in _folds(pairs):
         before = _with_standard(pipe, [pair.target for pair in kept] + list(targets), name)
@@ -259,5 +263,7 @@ def _cross_validated(
                 images[row].append((output.round().clip(target.min()), target, masks))
     squares = [len(masks) for _, _, masks in images["input"]]
     if not any(squares):
-        raise ValueError(f"`pairs` show no square of {TUMOUR_PIXELS} pixels within the patient to be judged by.")
+        raise ValueError(
+            f"`pairs` must show at least one square of {TUMOUR_PIXELS} pixels within the patient, got none."
+        )
     return {row: texture_agreement(of_row) for row, of_row in images.items()}, squares

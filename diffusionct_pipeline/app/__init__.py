@@ -1,1 +1,1 @@
-"""`diffusionct app`: a page on this machine on which a scan is standardized and looked at. Start reading at `server.serve`."""
+"""`diffusionct app`: a page on this machine to standardize and view scans. Start reading at `server.serve`."""

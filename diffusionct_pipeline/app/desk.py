@@ -1,4 +1,4 @@
-"""What is on the desk of the one user: scans, what is known of them, a run and its results, and the work in progress."""
+"""State of the app for its one user: scans, what is known about them, a run and its results, and the work in progress."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ SAMPLES = fewest_samples()
 
 
 class Desk:
-    """All state of the app. One task runs at a time, in a thread of its own.
+    """All state of the app. One task runs at a time, in its own thread.
 
     Args:
-        folder: Private and temporary; all uploads and results are in it.
-        offered: Folder of scans that was named on the command line; only read. None: scans are uploaded.
+        folder: Private temporary folder for all uploads and results.
+        offered: Folder of scans from the command line; only read. None: scans are uploaded.
         model: Checkpoint; None for the embedded one.
-        limits: Of each place for uploads.
+        limits: Limits of each place for uploads.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class Desk:
 
     @property
     def source(self) -> Path:
-        """Folder of the scans: the uploads, or what the command line named while there are none."""
+        """Folder of the scans: the uploads or, while there are none, the folder from the command line."""
         scans = self.inboxes["scans"]
         return self.offered if self.offered is not None and not scans.files else scans.folder
 
     def state(self) -> dict[str, Any]:
-        """All that a page shows, as JSON values."""
+        """Return everything that the page shows, as JSON values."""
         return {
             "files": {place: inbox.files for place, inbox in self.inboxes.items()},
             "offered": self.offered is not None,
@@ -86,10 +86,10 @@ class Desk:
     # -- work -------------------------------------------------------------------------------------------------------------
 
     def start(self, task: str, work: Callable[[], None]) -> None:
-        """Do some work in the background.
+        """Start a task in the background.
 
         Raises:
-            RefusedError: Other work is going on.
+            RefusedError: if another task is running.
         """
         with self.lock:
             self.require_idle()
@@ -104,42 +104,42 @@ class Desk:
             self.error = "stopped"
         except (ValueError, OSError, ImportError) as error:
             self.error = self.plain(str(error))
-        except Exception as error:  # whatever it is, the user is told that it ended
+        except Exception as error:  # the user must learn of any failure
             logger.exception("the app failed")
             self.error = self.plain(f"{type(error).__name__}: {error}")
         finally:
             self.task = ""
 
     def tell(self, done: int, total: int) -> None:
-        """Take note of how far the work has come; here it is stopped if that is asked for."""
+        """Record the progress of the task, and stop it if that was requested."""
         self.progress = (done, total)
         if self.stopping:
             raise KeyboardInterrupt
 
     def stop(self) -> None:
-        """Ask the work to stop, after the slice that it is at."""
+        """Request that the task stops after the present slice."""
         self.stopping = True
 
     def close(self, patience_s: float = 60.0) -> None:
-        """Stop the work and wait for it."""
+        """Stop the task and wait for its end."""
         self.stop()
         if self.thread is not None:
             self.thread.join(patience_s)
 
     def require_idle(self) -> None:
-        """Raise RefusedError while some work is going on."""
+        """Raise RefusedError while a task is running."""
         if self.task:
-            raise RefusedError("wait for what is going on, or stop it", 409)
+            raise RefusedError("a task is running; wait for it, or stop it", 409)
 
     def plain(self, text: str) -> str:
-        """A sentence without the folders of this machine."""
+        """Remove the folders of this machine from a sentence."""
         folders = {"scans": self.source, "reference": self.inboxes["reference"].folder, "results": self.folder}
         return without_folders(text, folders).replace(str(self.folder), "")
 
     # -- scans ------------------------------------------------------------------------------------------------------------
 
     def clear(self, place: str) -> None:
-        """Remove the uploads of a place; with the scans go their results."""
+        """Remove the uploads of a place; the results are removed with the scans."""
         self.require_idle()
         self.inboxes[place].clear()
         if place == "scans":
@@ -156,7 +156,9 @@ class Desk:
         """Measure all series and volumes."""
         self.known, source = None, self.source
         scan = scan_source(source)
-        series, advice, failures = [], [], []
+        series: list[dict[str, Any]] = []
+        advice: list[str] = []
+        failures: list[str] = []
         total = len(scan.series) + len(scan.volumes)
         if scan.series:
             shutil.rmtree(self.folder / "characterisation", ignore_errors=True)
@@ -195,7 +197,7 @@ class Desk:
 
         Args:
             target: Kernel by name; None for the standard or the reference.
-            by_reference: Whether to take the texture of the reference that was uploaded.
+            by_reference: Whether the target is the texture of the uploaded reference.
             noise: "keep", "target" or HU.
             intervals: Whether to draw `SAMPLES` samples of each slice.
         """
@@ -213,15 +215,15 @@ class Desk:
         self.result = Result(scan_source(source), output, report, SAMPLES if intervals else 1)
 
     def reference(self) -> Path:
-        """The file or folder that was uploaded as a reference."""
+        """Return the file or folder that was uploaded as a reference."""
         files = [path for path in self.inboxes["reference"].folder.rglob("*") if path.is_file()]
         return files[0] if len(files) == 1 else self.inboxes["reference"].folder
 
     def require_choice(self, choice: dict[str, Any]) -> tuple[str | None, bool, str | float, bool]:
-        """Check what was chosen on the page; the arguments of `standardize`.
+        """Check the choices on the page; return the arguments of `standardize`.
 
         Raises:
-            RefusedError: naming what is not legal.
+            RefusedError: naming the invalid choice.
         """
         way, target, noise = choice.get("way"), choice.get("target"), choice.get("noise", "keep")
         if way not in ("standard", "kernel", "reference"):
@@ -229,7 +231,7 @@ class Desk:
         if way == "kernel" and target not in KERNELS:
             raise RefusedError(f"`target` must be the name of a kernel, got {target!r}")
         if way == "reference" and not self.inboxes["reference"].files:
-            raise RefusedError("choose the reference first")
+            raise RefusedError("upload a reference first")
         if isinstance(noise, bool) or not isinstance(noise, (str, int, float)):
             raise RefusedError(f"`noise` must be keep, target or HU, got {noise!r}")
         try:
@@ -239,7 +241,7 @@ class Desk:
         return (target if way == "kernel" else None), way == "reference", noise, bool(choice.get("intervals"))
 
     def require_result(self) -> Result:
-        """The results; RefusedError where there are none."""
+        """Return the results; raise RefusedError where there are none."""
         if self.result is None:
             raise RefusedError("there are no results yet", 404)
         return self.result
@@ -247,24 +249,24 @@ class Desk:
     # -- regions ----------------------------------------------------------------------------------------------------------
 
     def measure_drawn(self, number: int, index: int, points: Sequence[Sequence[float]]) -> dict[str, Any]:
-        """Features of a region that was drawn on a slice, before and after.
+        """Measure the features of a region that was drawn on a slice, before and after.
 
         Raises:
-            ValueError: It is no region.
+            ValueError: if it is not a valid region.
         """
         shown = self.require_result().series_of(number)
         return self._measure(shown, drawn_region(points, index, (len(shown), *shown.shape)))
 
     def measure_file(self, number: int, name: str | None = None) -> dict[str, Any]:
-        """Features of a region of the mask that was uploaded: the named one, or the first.
+        """Measure the features of a region of the uploaded mask: the named one, or the first.
 
         Raises:
-            ValueError, ImportError: It is no mask of this series.
+            ValueError, ImportError: if it is not a mask of this series.
         """
         shown = self.require_result().series_of(number)
         files = [path for path in self.inboxes["mask"].folder.rglob("*") if path.is_file()]
         if len(files) != 1:
-            raise RefusedError("give one file: NIfTI, NRRD, DICOM SEG, RTSTRUCT or .npz")
+            raise RefusedError("upload one mask: NIfTI, NRRD, DICOM SEG, RTSTRUCT or .npz")
         regions = read_regions(files[0], geometry_of(shown.source))
         chosen = next((region for region in regions if region.name == name), regions[0])
         return {**self._measure(shown, chosen), "names": [region.name for region in regions]}
@@ -280,33 +282,34 @@ class Desk:
 
 
 class Result:
-    """What a run wrote, beside what it read.
+    """Input and output of a run.
 
     Args:
         scan: What it read.
-        folder: What it wrote.
-        report: Of the run.
-        samples: Of each slice.
+        folder: Folder of its output.
+        report: Report of the run.
+        samples: Samples of each slice.
     """
 
     def __init__(self, scan: Sources, folder: Path, report: dict[str, Any], samples: int) -> None:
         self.folder, self.report = folder, report
         entries = [SeriesEntry(**entry) for entry in report["series"]]
         volumes = {str(relative_path(header.path, scan.folder)): header for header in scan.volumes}
-        sources = [*scan.series, *(volumes[entry.path] for entry in entries if entry.path is not None)]
+        sources: list[CTSeries | VolumeHeader] = [*scan.series]
+        sources += [volumes[entry.path] for entry in entries if entry.path is not None]
         self.series = [
             ShownSeries(source, entry, folder, scan.folder, samples if isinstance(source, CTSeries) else 1)
             for source, entry in zip(sources, entries)
         ]
 
     def series_of(self, number: int) -> ShownSeries:
-        """A series by its number from 0; RefusedError for another one."""
+        """Return a series by its number from 0; raise RefusedError for an unknown one."""
         if not 0 <= number < len(self.series):
-            raise RefusedError(f"there are {len(self.series)} series, got number {number}", 404)
+            raise RefusedError(f"`series` must be below {len(self.series)}, got {number}", 404)
         return self.series[number]
 
     def to_json(self) -> dict[str, Any]:
-        """What a page shows of it, but for the pixels."""
+        """Return what the page shows, except pixels."""
         entries = self.report["series"]
         failures = (
             [item for entry in entries for item in entry["failures"]] + self.report["unusable"] + self.report["lost"]
@@ -321,7 +324,7 @@ class Result:
         }
 
     def write_zip(self, path: Path) -> Path:
-        """Write all results to a zip, without compression: noise gains nothing from it."""
+        """Write all results to a zip without compression, which would gain nothing on noise."""
         with zipfile.ZipFile(path, "w") as file:
             for result in sorted(self.folder.rglob("*")):
                 if result.is_file():
@@ -329,7 +332,7 @@ class Result:
         return path
 
     def remove(self) -> None:
-        """Remove the files, and what of them is in memory."""
+        """Remove the files and their copies in memory."""
         read_pair.cache_clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -339,10 +342,10 @@ class ShownSeries:
 
     Args:
         source: What was read.
-        entry: Of the report.
+        entry: Its entry in the report.
         output: Folder of the results.
-        folder: Of the scans.
-        samples: Of each slice.
+        folder: Folder of the scans.
+        samples: Samples of each slice.
     """
 
     def __init__(
@@ -353,23 +356,23 @@ class ShownSeries:
             self.indices = [i for i, path in enumerate(source.paths) if self.result_of(path).is_file()]
             self.shape = source.shape
         else:
-            count, *shape = source.grid.slices_shape
+            count, rows, columns = source.grid.slices_shape
             self.indices = list(range(count)) if self.result_of(source.path).is_file() else []
-            self.shape = tuple(shape)
+            self.shape = (rows, columns)
 
     def __len__(self) -> int:
-        """Slices of the whole series."""
+        """Return the number of slices of the whole series."""
         return self.entry.slices
 
     def result_of(self, path: Path) -> Path:
-        """Where the result of a file is."""
+        """Return the path of the result of a file."""
         return self.output / relative_path(path, self.folder)
 
     def pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """HU (H, W) of a slice before and after.
+        """Return HU (H, W) of a slice before and after.
 
         Raises:
-            RefusedError: It was not written.
+            RefusedError: if it was not written.
         """
         if index not in self.indices:
             raise RefusedError(f"slice {index + 1} has no result", 404)
@@ -380,16 +383,17 @@ class ShownSeries:
         return before.slice_hu(index), after.slice_hu(index)
 
     def pixels(self, index: int) -> bytes:
-        """A slice before and after, as `viewer.js` takes it: int16, little-endian."""
+        """Return a slice before and after in the format of `viewer.js`: int16, little-endian."""
         return b"".join(whole_hu(hu).tobytes() for hu in self.pair(index))
 
     def samples_hu(self, index: int) -> np.ndarray:
-        """(K, H, W) HU of all samples of a slice."""
+        """Return (K, H, W) HU of all samples of a slice."""
+        assert isinstance(self.source, CTSeries)  # volumes have one sample
         path = relative_path(self.source.paths[index], self.folder)
         return SliceSamples.read(samples_path(self.output, path)).samples.astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
-        """What a viewer wants to know, and what the report says."""
+        """Return what the viewer needs, and the entry of the report."""
         view = view_of(self.entry, self.indices, self.shape)
         return {
             **view.to_json(), "facts": view.facts, "missed": view.missed, "remarks": self.entry.remarks,
@@ -399,24 +403,24 @@ class ShownSeries:
 
 @lru_cache(maxsize=1)  # two volumes in memory
 def read_pair(before: Path, after: Path) -> tuple[CTVolume, CTVolume]:
-    """A volume and its result."""
+    """Read a volume and its result."""
     return read_volume(before), read_volume(after)
 
 
 def advice_texts(advice: Advice) -> list[str]:
-    """Which targets suit all series, a sentence each; as `advice_lines`, for a page in place of a command line."""
-    if advice.softest is None:
-        return ["The kernel of no series is sure enough to choose a target by it."]
+    """Return a sentence for each target that suits all series: `advice_lines` for a page instead of a command line."""
+    if advice.softest is None or advice.commonest is None:
+        return ["No series has a kernel that is certain enough to choose a target by it."]
     texts = [f"Softest target that loses nothing: {advice.softest.kernel.name}."]
     if advice.commonest.kernel.name != advice.softest.kernel.name:
-        texts.append(f"Commonest kernel: {advice.commonest.kernel.name}.")
+        texts.append(f"Most common kernel: {advice.commonest.kernel.name}.")
     if advice.softest.common_noise_hu is not None:
         texts.append(f"Doses differ; for one noise level choose {advice.softest.common_noise_hu} HU.")
     return texts
 
 
 def volume_facts(header: VolumeHeader, number: int) -> dict[str, Any]:
-    """What can be told of a volume: it has no header of DICOM."""
+    """Return what is known about a volume, which has no DICOM header."""
     kernel = estimate_kernel_of_slices(from_volume(read_volume(header.path)))
     return {
         "name": f"volume {number}", "kernel": "unknown", "group": None, "slices": header.grid.slices_shape[0],

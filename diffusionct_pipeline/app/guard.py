@@ -1,4 +1,4 @@
-"""Who may ask the app for anything: pages of its own, in a browser that was told the code. See SECURITY.md."""
+"""Access control of the app: only its own pages, in a browser that was given the code. See SECURITY.md."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from ..utils.optional import import_optional
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-OPEN = ("/", "/enter", "/viewer.css", "/viewer.js", "/app.css", "/app.js")  # what holds nothing of a scan
-MOST_TRIES = 10  # at a code of 8 digits, until the app is started anew
+OPEN = ("/", "/enter", "/viewer.css", "/viewer.js", "/app.css", "/app.js")  # files that contain no scan data
+MOST_TRIES = 10  # of a code of 8 digits, until the app is restarted
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -26,10 +26,10 @@ HEADERS = {
 
 
 class Door:
-    """The code that is shown on the terminal, and the cookie that a browser gets for it.
+    """The code that the terminal shows, and the cookie that a browser gets in exchange for it.
 
-    Other users of this machine reach the port as well, and so do pages of other sites through the browser: the code is
-    typed in, so that it is in no URL, no history and no list of processes.
+    Other users of this machine can reach the port, and so can pages of other sites through the browser. The code is typed
+    in, so that it appears in no URL, history or process list.
 
     Attributes:
         code: 8 digits.
@@ -43,7 +43,7 @@ class Door:
         self.origins = {f"http://{name}".encode() for name in names}
 
     def enter(self, code: str) -> str | None:
-        """The value of the `Set-Cookie` header for the right code, None for a wrong one or after too many."""
+        """Return the `Set-Cookie` header for the right code; None for a wrong one or after too many attempts."""
         if self.tries >= MOST_TRIES:
             return None
         if not hmac.compare_digest("".join(filter(str.isdigit, code)), self.code):
@@ -53,11 +53,11 @@ class Door:
         return f"{self.cookie}={self.key}; HttpOnly; SameSite=Strict; Path=/"
 
     def refusal(self, scope: Scope) -> tuple[int, str] | None:
-        """Why a request is refused, with the status of HTTP; None if it may pass."""
+        """Return the HTTP status and the reason if a request is refused; None if it may pass."""
         found: dict[bytes, list[bytes]] = {}
         for name, value in scope["headers"]:
             found.setdefault(name.lower(), []).append(value)
-        # 1. Another name for this machine may be one that an attacker's page made point here (DNS rebinding).
+        # 1. Another host name may have been made to point here by an attacker's page (DNS rebinding).
         hosts = found.get(b"host", [])
         if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
             return 403, "unknown host"
@@ -69,13 +69,13 @@ class Door:
             return 403, "no origin"
         if any(site not in (b"same-origin", b"none") for site in found.get(b"sec-fetch-site", [])):
             return 403, "another site"
-        # 3. A browser that was not told the code.
+        # 3. A browser without the code.
         if scope["path"] not in OPEN and not self.knows(found.get(b"cookie", [])):
             return 401, "enter the code that the terminal shows"
         return None
 
     def knows(self, cookies: list[bytes]) -> bool:
-        """Whether one of the `Cookie` headers holds the key."""
+        """Return whether one of the `Cookie` headers holds the key."""
         for header in cookies:
             try:
                 morsel = SimpleCookie(header.decode("latin-1")).get(self.cookie)
@@ -87,11 +87,11 @@ class Door:
 
 
 class Guard:
-    """ASGI middleware: refuses what `Door` does, and tells browsers to be strict.
+    """ASGI middleware that refuses requests by `Door` and adds security headers to answers.
 
     Args:
-        app: What is behind it.
-        door: Who may pass.
+        app: The application behind it.
+        door: Decides which requests pass.
     """
 
     def __init__(self, app: ASGIApp, door: Door) -> None:
@@ -106,7 +106,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
-        async def strictly(message: dict) -> None:
+        async def strictly(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
                 message = {**message, "headers": [*message["headers"], *own]}

@@ -1,4 +1,4 @@
-"""A region of a series, drawn or read from a file, and its radiomic features before and after."""
+"""Regions of a series, drawn or read from a file, and their radiomic features before and after."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..metrics.uncertainty import WIDENING, sample_intervals
 from ..radiomics import FEATURE_CLASSES, extract, feature_class, feature_names
 from ..volumes import VolumeHeader
 
-FEWEST_PIXELS = 16  # below, texture is that of chance
+FEWEST_PIXELS = 16  # with fewer, texture is dominated by chance
 MOST_POINTS = 10_000
 SHOWN = {
     "mean, CT number": "ID/GlobalMean",
@@ -41,12 +41,12 @@ SHOWN = {
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """Where features are measured.
+    """A region in which features are measured.
 
     Attributes:
-        name: For the reader.
+        name: Name for the reader.
         first: Index of its first slice.
-        mask: (slices, rows, columns) bool from there on; the first and the last slice hold some of it.
+        mask: (slices, rows, columns) bool from there on; the first and the last slice contain some of it.
     """
 
     name: str
@@ -55,14 +55,14 @@ class Region:
 
     @classmethod
     def of_mask(cls, name: str, mask: np.ndarray) -> Region:
-        """Of a mask (slices, rows, columns) of the whole series.
+        """Make a region from a mask (slices, rows, columns) of the whole series.
 
         Raises:
-            ValueError: It has fewer than `FEWEST_PIXELS`.
+            ValueError: if it has fewer than `FEWEST_PIXELS` pixels.
         """
         count = int(mask.sum())
         if count < FEWEST_PIXELS:
-            raise ValueError(f"the region has {count} pixels; texture needs at least {FEWEST_PIXELS}")
+            raise ValueError(f"a region must have at least {FEWEST_PIXELS} pixels, got {count}")
         touched = np.flatnonzero(mask.any((1, 2)))
         return cls(name, int(touched[0]), mask[touched[0] : touched[-1] + 1])
 
@@ -72,7 +72,7 @@ class Region:
         return range(self.first, self.first + len(self.mask))
 
     def outlines(self) -> dict[str, list[list[list[float]]]]:
-        """Index of a slice -> its outlines, points (x, y) in pixels of which the first reaches from 0 to 1."""
+        """Return the outlines by slice index: points (x, y) in pixels, where the first pixel spans 0 to 1."""
         return {
             str(index): [
                 np.round(line[:, ::-1] - 0.5, 1).tolist() for line in find_contours(np.pad(plane, 1).astype(float), 0.5)
@@ -86,8 +86,8 @@ class RegionFeatures:
     """The 1,401 features of a region before and after.
 
     Attributes:
-        region: Where.
-        before, after: (1401,); NaN is undefined.
+        region: The region.
+        before, after: (1401,); NaN where undefined.
         low, high: (1401,) ends of 90 % intervals over samples of the result; None without samples.
     """
 
@@ -98,13 +98,15 @@ class RegionFeatures:
     high: np.ndarray | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The figures that are shown, and how many of each class kept their value."""
+        """Return the figures that are shown, and how many of each class kept their value."""
         names = feature_names()
         changed = relative_error(self.after, self.before)
         rows = []
         for label, name in SHOWN.items():
             i = names.index(name)
-            ends = None if self.low is None else [number(self.low[i]), number(self.high[i])]
+            ends = None
+            if self.low is not None and self.high is not None:
+                ends = [number(self.low[i]), number(self.high[i])]
             rows.append([label, number(self.before[i]), number(self.after[i]), ends])
         defined, of_class = np.isfinite(changed), np.array([feature_class(name) for name in names])
         classes = []
@@ -122,18 +124,20 @@ class RegionFeatures:
         }
 
     def to_csv(self) -> str:
-        """All features, one a row."""
+        """Return all features as CSV, one per row."""
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["feature", "before", "after", *(["low", "high"] if self.low is not None else [])])
-        columns = [self.before, self.after, *([self.low, self.high] if self.low is not None else [])]
-        for name, *values in zip(feature_names(), *columns):
+        columns = {"before": self.before, "after": self.after}
+        if self.low is not None and self.high is not None:
+            columns |= {"low": self.low, "high": self.high}
+        writer.writerow(["feature", *columns])
+        for name, values in zip(feature_names(), zip(*columns.values())):
             writer.writerow([name, *("" if np.isnan(value) else f"{value:.10g}" for value in values)])
         return file.getvalue()
 
 
 def number(value: float) -> float | None:
-    """Return a value for JSON, which knows no NaN."""
+    """Return a value for JSON, which has no NaN."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -141,25 +145,25 @@ def drawn_region(points: Sequence[Sequence[float]], index: int, shape: tuple[int
     """Fill a polygon on one slice.
 
     Args:
-        points: (x, y), at least 3, in pixels of which the first reaches from 0 to 1.
-        index: Of the slice.
+        points: At least 3 points (x, y) in pixels, where the first pixel spans 0 to 1.
+        index: Index of the slice.
         shape: (slices, rows, columns) of the series.
 
     Raises:
-        ValueError: These are no points, or too few pixels are in it.
+        ValueError: if the points are not valid, or the polygon contains too few pixels.
     """
     try:
         corners = np.asarray(points, float)
-        legal = (
+        is_valid = (
             corners.ndim == 2
             and corners.shape[1] == 2
             and 3 <= len(corners) <= MOST_POINTS
             and np.isfinite(corners).all()
         )
     except (TypeError, ValueError):
-        legal = False
-    if not legal or not 0 <= index < shape[0]:
-        raise ValueError(f"a region is 3 to {MOST_POINTS} points (x, y) on one of {shape[0]} slices")
+        is_valid = False
+    if not is_valid or not 0 <= index < shape[0]:
+        raise ValueError(f"a region must be 3 to {MOST_POINTS} points (x, y) on one of {shape[0]} slices")
     mask = np.zeros(shape, bool)
     mask[index] = polygon2mask(shape[1:], corners[:, ::-1] - 0.5)
     return Region.of_mask("drawn", mask)
@@ -169,20 +173,20 @@ def read_regions(path: Path, geometry: Geometry) -> list[Region]:
     """Read the regions of a mask file that are large enough.
 
     Raises:
-        ValueError, ImportError: as of `read_mask`; none is large enough.
+        ValueError, ImportError: as `read_mask`, or if none is large enough.
     """
     found = read_mask(path, geometry, remarks=[])
     regions = [Region.of_mask(name, mask) for name, mask in found.items() if mask.sum() >= FEWEST_PIXELS]
     if not regions:
-        raise ValueError(f"no region of the file has {FEWEST_PIXELS} pixels")
+        raise ValueError(f"a region of the file must have at least {FEWEST_PIXELS} pixels; none has")
     return regions
 
 
 def geometry_of(source: CTSeries | VolumeHeader) -> Geometry:
-    """Where the voxels of a series or volume lie.
+    """Return the positions of the voxels of a series or volume.
 
     Raises:
-        DicomError: as of `series_geometry`.
+        DicomError: as `series_geometry`.
     """
     if isinstance(source, CTSeries):
         return series_geometry(source)
@@ -199,7 +203,7 @@ def measure(
     """Measure the features of a region.
 
     Args:
-        region: Where.
+        region: The region.
         before_hu, after_hu: (slices, rows, columns) HU of the slices of the region.
         samples_hu: (K, slices, rows, columns) of samples of the result, 20 or more; None for no intervals.
     """

@@ -1,4 +1,4 @@
-"""The routes of the app, and the server on 127.0.0.1 that answers them."""
+"""The routes of the app, and its server on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 HERE, VIEWER = Path(__file__).parent, Path(page.__file__).parent
 STATIC = {"/": HERE / "app.html", "/app.css": HERE / "app.css", "/app.js": HERE / "app.js", "/viewer.css": VIEWER / "viewer.css",
           "/viewer.js": VIEWER / "viewer.js"}  # fmt: skip
-HOST = "127.0.0.1"  # never another: this is no service for others
-MOST_JSON = 1 << 20  # bytes of a request that is no upload
+HOST = "127.0.0.1"  # never another: the app is for the user of this machine only
+MOST_JSON = 1 << 20  # bytes of a request that is not an upload
 MOST_AT_ONCE = 64  # connections
 
 
@@ -37,18 +37,18 @@ def serve(
     limits: Limits | None = None,
     told: Callable[[str, str], None] = print,
 ) -> None:
-    """Serve the app until it is interrupted; then everything that was uploaded and made is removed.
+    """Serve the app until it is interrupted; then all uploads and results are removed.
 
     Args:
-        offered: Folder of scans to begin with; only read.
+        offered: Folder of scans to start with; only read.
         model: Checkpoint; None for the embedded one.
-        port: Of 127.0.0.1; 0 takes a free one.
-        limits: Of uploads.
+        port: Port of 127.0.0.1; 0 takes a free one.
+        limits: Limits of uploads.
         told: Called with the address and the code when the app can be reached.
 
     Raises:
-        OSError: The port is taken.
-        ImportError: Starlette or uvicorn is not installed.
+        OSError: if the port is taken.
+        ImportError: if Starlette or uvicorn is not installed.
     """
     uvicorn = import_optional("uvicorn")
     import_optional("starlette")
@@ -75,14 +75,14 @@ def serve(
 
 
 def make_app(desk: Desk, door: Door) -> Starlette:
-    """The routes; `Guard` stands before them."""
+    """Build the routes, which `Guard` protects."""
     responses, routing = import_optional("starlette.responses"), import_optional("starlette.routing")
     requests, threads = import_optional("starlette.requests"), import_optional("starlette.concurrency")
     background = import_optional("starlette.background")
     answer, in_thread = responses.JSONResponse, threads.run_in_threadpool
 
     def route(path: str, method: str = "POST") -> Callable[[Callable[[Request], Awaitable[Response]]], None]:
-        """Register what answers requests to a path; what is refused or wrong becomes an answer too."""
+        """Register a handler for requests to a path; refusals and errors become answers as well."""
 
         def register(respond: Callable[[Request], Awaitable[Response]]) -> None:
             @functools.wraps(respond)
@@ -96,7 +96,7 @@ def make_app(desk: Desk, door: Door) -> Starlette:
                 except OSError as error:
                     return answer({"error": desk.plain(str(error))}, 500)
                 except requests.ClientDisconnect:
-                    return answer({"error": "broken off"}, 400)
+                    return answer({"error": "the upload was interrupted"}, 400)
 
             routes.append(routing.Route(path, safely, methods=[method]))
 
@@ -110,7 +110,7 @@ def make_app(desk: Desk, door: Door) -> Starlette:
     async def enter(request: Request) -> Response:
         cookie = door.enter(str((await _json(request)).get("code", "")))
         if cookie is None:
-            return answer({"error": "that is not the code; after ten wrong ones start the app anew"}, 403)
+            return answer({"error": "wrong code; after ten wrong codes the app must be restarted"}, 403)
         return answer({}, headers={"set-cookie": cookie})
 
     @route("/enter", "GET")
@@ -174,7 +174,7 @@ def make_app(desk: Desk, door: Door) -> Starlette:
     @route("/api/features.csv", "GET")
     async def features(request: Request) -> Response:
         if desk.measured is None:
-            raise RefusedError("no region was measured yet", 404)
+            raise RefusedError("no region has been measured yet", 404)
         headers = {"content-disposition": 'attachment; filename="features.csv"'}
         return responses.Response(desk.measured.to_csv(), media_type="text/csv", headers=headers)
 
@@ -190,12 +190,12 @@ def make_app(desk: Desk, door: Door) -> Starlette:
 
 
 async def _file(response: type[Response], file: Path, request: Request) -> Response:
-    """A file of the app itself."""
+    """Answer with a file of the app itself."""
     return response(file)
 
 
 def _place(request: Request) -> str:
-    """Which place a request is about; RefusedError for one that there is not."""
+    """Return the place that a request names; raise RefusedError for an unknown one."""
     place = request.path_params["place"]
     if place not in PLACES:
         raise RefusedError(f"`place` must be one of {', '.join(PLACES)}, got {place!r}", 404)
@@ -203,16 +203,16 @@ def _place(request: Request) -> str:
 
 
 async def _json(request: Request) -> dict[str, Any]:
-    """The body as a JSON object; RefusedError if it is none, or large."""
+    """Return the body as a JSON object; raise RefusedError if it is not one, or too large."""
     body = b""
     async for piece in request.stream():
         body += piece
         if len(body) > MOST_JSON:
-            raise RefusedError(f"that is more than {MOST_JSON} bytes", 413)
+            raise RefusedError(f"a request must not exceed {MOST_JSON} bytes", 413)
     try:
         value = json.loads(body or b"{}")
     except ValueError as error:
-        raise RefusedError("that is no JSON") from error
+        raise RefusedError("a request must be JSON") from error
     if not isinstance(value, dict):
-        raise RefusedError("that is no JSON object")
+        raise RefusedError("a request must be a JSON object")
     return value

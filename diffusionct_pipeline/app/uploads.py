@@ -1,4 +1,4 @@
-"""What a browser sends: bounded, under names of its own choosing only as far as they are harmless, zips unpacked with care."""
+"""Uploads of a browser: limited in size, stored under sanitized names, with zips unpacked safely."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pathlib import Path
 
 from ..utils.files import full_disk
 
-MOST_BYTES = 4 << 30  # of uncompressed files in one place: 8,000 slices of 512 x 512
+MOST_BYTES = 4 << 30  # of unpacked files in one place: 8,000 slices of 512 x 512
 MOST_FILES = 20_000
-LONGEST_NAME, DEEPEST = 120, 12  # characters of a part of a path, and parts
-PIECE = 1 << 20  # bytes that are unpacked at a time, so that what a bomb takes has an end
+LONGEST_NAME, DEEPEST = 120, 12  # characters of a part of a path, and number of parts
+PIECE = 1 << 20  # bytes that are unpacked at a time, so that a zip bomb is stopped
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 UNNAMED = "scan.dcm"
 
 
 class RefusedError(ValueError):
-    """A request that is not done, with the status code of HTTP that says so.
+    """A refused request, with its HTTP status code.
 
     Args:
         reason: One sentence for the user.
-        status: Of the answer.
+        status: HTTP status of the answer.
     """
 
     def __init__(self, reason: str, status: int = 400) -> None:
@@ -34,11 +34,11 @@ class RefusedError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one place takes.
+    """Limits of one place.
 
     Attributes:
-        bytes: Of all files together, unpacked.
-        files: Their number.
+        bytes: Total size of all files, unpacked.
+        files: Number of files.
     """
 
     bytes: int = MOST_BYTES
@@ -46,11 +46,11 @@ class Limits:
 
 
 class Inbox:
-    """A folder that uploads go to.
+    """A folder for uploads.
 
     Args:
-        folder: Where; made if needed.
-        limits: How much it takes.
+        folder: The folder; created if needed.
+        limits: Its limits.
     """
 
     def __init__(self, folder: Path, limits: Limits) -> None:
@@ -59,21 +59,21 @@ class Inbox:
         folder.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
-        """Remove all that it holds."""
+        """Remove all files."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.bytes = self.files = 0
 
     async def receive(self, name: str, pieces: AsyncIterator[bytes], announced: int | None) -> Path:
-        """Write what arrives to a file; nothing of it stays if it is refused or breaks off.
+        """Write an upload to a file; nothing is left of it if it is refused or breaks off.
 
         Args:
-            name: As the browser calls it, with folders.
+            name: Name given by the browser, with folders.
             pieces: The content.
-            announced: Bytes that the browser says it has; None where it does not.
+            announced: Size announced by the browser in bytes; None where it is not.
 
         Raises:
-            RefusedError: The name leads elsewhere, or there is more than the limits allow.
+            RefusedError: if the name leads out of the folder, or the limits are exceeded.
         """
         target = self._place_for(harmless_path(name))
         self._require_room(announced or 0, 1)
@@ -94,10 +94,11 @@ class Inbox:
         return target
 
     def unpack(self, archive: Path) -> None:
-        """Replace a zip that was received by the files in it, all of them or none.
+        """Replace an uploaded zip by its files, all of them or none.
 
         Raises:
-            RefusedError: It is damaged or encrypted, holds a link or a name that leads elsewhere, or more than the limits allow.
+            RefusedError: if it is damaged or encrypted, contains a link or a name that leads out of its folder, or exceeds the
+                limits.
         """
         size, folder = archive.stat().st_size, archive.with_name(f".{archive.name}.unpacked")
         self.bytes, self.files = self.bytes - size, self.files - 1
@@ -121,7 +122,7 @@ class Inbox:
                 folder.rename(self._place_for(Path(archive.stem)))
         except RefusedError:
             raise
-        except Exception as error:  # what a damaged archive raises depends on the damage
+        except Exception as error:  # the error of a damaged archive depends on the damage
             if full_disk(error):
                 raise RefusedError("the disk of this machine is full", 507) from error
             raise RefusedError(f"the zip cannot be unpacked: {error}") from error
@@ -131,14 +132,14 @@ class Inbox:
         self.bytes, self.files = self.bytes + unpacked, self.files + count
 
     def _require_room(self, more_bytes: int, more_files: int) -> None:
-        """Raise RefusedError if so much more is too much."""
+        """Raise RefusedError if the addition exceeds the limits."""
         if self.bytes + more_bytes > self.limits.bytes:
-            raise RefusedError(f"that is more than {self.limits.bytes / 2**30:.3g} GiB, the most that is taken", 413)
+            raise RefusedError(f"uploads must not exceed {self.limits.bytes / 2**30:.3g} GiB", 413)
         if self.files + more_files > self.limits.files:
-            raise RefusedError(f"that is more than {self.limits.files} files, the most that is taken", 413)
+            raise RefusedError(f"uploads must not exceed {self.limits.files} files", 413)
 
     def _place_for(self, path: Path) -> Path:
-        """A path in the folder where nothing is yet."""
+        """Return an unused path in the folder."""
         place, number = self.folder / path, 1
         while place.exists():
             number += 1
@@ -147,12 +148,12 @@ class Inbox:
 
 
 def harmless_path(name: str) -> Path:
-    """A path below a folder, as an upload or a zip names it.
+    """Return a safe relative path for the name of an upload or of a file in a zip.
 
-    Only letters, digits and "._- " are kept, other characters become "_"; hidden files get a name that is not hidden.
+    Letters, digits and "._- " are kept, and other characters become "_"; hidden files are renamed to be visible.
 
     Raises:
-        RefusedError: It is absolute, leads upwards, or is too long.
+        RefusedError: if the name is absolute, leads upwards, or is too long.
     """
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or ".." in parts or "\0" in name or (len(parts[0]) == 2 and parts[0].endswith(":")):
@@ -165,15 +166,15 @@ def harmless_path(name: str) -> Path:
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a file begins as a zip does."""
+    """Return whether a file starts like a zip."""
     with open(path, "rb") as file:
         return file.read(4) in ZIP_MAGIC
 
 
 def _member_path(member: zipfile.ZipInfo) -> Path:
-    """Path of a file in a zip; RefusedError for a link or an encrypted one too."""
+    """Return a safe path for a file in a zip; raise RefusedError also for a link or an encrypted file."""
     if stat.S_ISLNK(member.external_attr >> 16):
-        raise RefusedError("the zip holds a link")
+        raise RefusedError("the zip contains a link")
     if member.flag_bits & 1:
         raise RefusedError("the zip is encrypted; unpack it first")
     return harmless_path(member.filename)

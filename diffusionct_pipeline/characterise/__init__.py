@@ -1,1 +1,1 @@
-"""What a CT series is, measured from its own slices: protocol, noise, resolution, likeness to what a checkpoint knows."""
+"""Characterise CT series from their own slices: protocol, noise, resolution, and likeness to a checkpoint's training."""

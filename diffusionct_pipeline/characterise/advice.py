@@ -1,8 +1,8 @@
-"""Which target suits a cohort: from the kernels of its series to names of the table, and to the noise that all can have.
+"""Targets for a cohort: kernels of the table, chosen by the kernels of its series, and a noise level that all can have.
 
-Two targets are offered. Just below the softest series every other one is smoothed, which invents nothing. The commonest kernel
-changes the fewest series, and sharpens the softer ones. Where doses differ, each keeps its own noise under either of them, unless
-one level is asked for: noise can be added to all up to the noisiest, and not be taken from it.
+Two targets are offered. With a target just below the softest series, all series are smoothed and no texture is invented. The most
+common kernel changes the fewest series, and sharpens the softer ones. Where doses differ, each series keeps its own noise, unless
+one level is requested: noise can be added up to the level of the noisiest series, but not removed.
 """
 
 from __future__ import annotations
@@ -24,14 +24,12 @@ from ..pipeline import DiffusionCTPipeline
 if TYPE_CHECKING:
     from .measure import MeasuredSeries
 
-UNSURE = 1.25  # how far the 90 % interval of MTF50 may reach, as a ratio; what a header alone tells reaches 1.31
-AS_SOFT = (
-    1.02  # ratio up to which a kernel is not above a series: no slice tells two MTF50 that near to each other apart
-)
-ALIKE = 1.1  # ratio of MTF50 up to which two series count as of one kernel; the next of a family has 1.15 to 1.3
-MIXED = 1.2  # ratio of noise under one target from which on doses differ: 1.4 times the dose
-OTHER_PARTS = ("H", "U")  # Siemens: kernels for the head, and for the inner ear and joints
-# Kernels whose numbers are only remembered are no targets: derived images are named after them.
+UNSURE = 1.25  # largest ratio of the upper end of the 90 % interval to MTF50; 1.31 where only the header is known
+AS_SOFT = 1.02  # ratio of MTF50 up to which a kernel is not sharper than a series: slices do not resolve less
+ALIKE = 1.1  # ratio of MTF50 up to which two series count as one kernel; neighbours in a family differ by 1.15 to 1.3
+MIXED = 1.2  # ratio of noise under one target above which doses differ: 1.4 times the dose
+OTHER_PARTS = ("H", "U")  # Siemens kernels for the head, and for the inner ear and joints
+# Kernels with uncertain numbers are not suggested, as derived images are named after their target.
 SUGGESTED = sorted(
     (
         k
@@ -49,10 +47,10 @@ class Choice:
 
     Attributes:
         kernel: The target.
-        series: Whose kernel it was chosen by, numbers from 0.
-        mtf50: What these have, median, lp/cm.
-        noise_hu: Lowest and highest noise in soft tissue that the series would have under it, each with its own dose; None
-            where no series tells.
+        series: Indices of the series that it was chosen by, from 0.
+        mtf50: Their median MTF50 in lp/cm.
+        noise_hu: Lowest and highest noise in soft tissue of the series under this target, each at its own dose; None where
+            it is unknown.
     """
 
     kernel: Kernel
@@ -62,7 +60,7 @@ class Choice:
 
     @property
     def common_noise_hu(self) -> int | None:
-        """Whole HU of noise that all series can have, None where they hardly differ: noise is added, never removed."""
+        """Noise level in whole HU that all series can have, as noise is only added; None where they hardly differ."""
         if self.noise_hu is None or self.noise_hu[1] <= MIXED * self.noise_hu[0]:
             return None
         return math.ceil(self.noise_hu[1])
@@ -70,15 +68,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Advice:
-    """What to standardize a cohort to; series by their numbers, from 0.
+    """Targets for a cohort. Series are given by their indices, from 0.
 
     Attributes:
-        softest: The softest target that loses nothing; None where no kernel is sure.
-        commonest: The commonest kernel; None likewise.
-        unsure: Series that were left out of the choice, because their kernel is unsure.
+        softest: The softest target that loses nothing; None where no kernel is certain.
+        commonest: The most common kernel; None likewise.
+        unsure: Series left out of the choice, because their kernel is uncertain.
         missed: Series whose trial missed the checkpoint's own standard.
         unseen: Series that do not show whether they reach it.
-        smoothed: Series whose noise was surely smoothed by more than a kernel: their dose is not known.
+        smoothed: Series whose noise was certainly smoothed beyond their kernel, so that their dose is unknown.
     """
 
     softest: Choice | None
@@ -93,13 +91,14 @@ def advise(pipe: DiffusionCTPipeline, measured: Sequence[MeasuredSeries]) -> Adv
     """Choose targets for a cohort.
 
     Args:
-        pipe: A checkpoint with `has_texture_latent`, by which the series were tried.
+        pipe: A checkpoint with `has_texture_latent`, with which the series were tried.
         measured: All series.
 
     Returns:
-        None where the MTF of the checkpoint's standard is not known: then it takes no target by name.
+        None where the checkpoint takes no target by name, as the MTF of its standard is not known.
     """
-    if pipe.resolve_target().texture_mtf is None:
+    standard = pipe.resolve_target()
+    if standard is None or standard.texture_mtf is None:
         return None
     mtf50 = [item.mtf50 if is_sure(item.kernel) else None for item in measured]
     softest, commonest = softest_target(mtf50), commonest_target(mtf50, [item.protocol.kernel for item in measured])
@@ -109,6 +108,7 @@ def advise(pipe: DiffusionCTPipeline, measured: Sequence[MeasuredSeries]) -> Adv
         if choice is None:
             return None
         target = pipe.resolve_target(choice.kernel.name)
+        assert target is not None  # the checkpoint takes targets
         steps = [pipe.step(trial.source, target) for trial in trials.values()]
         levels = [step.noise_hu[1] for step in steps if step.noise == "keep" and step.noise_hu is not None]
         return Choice(choice.kernel, choice.series, choice.mtf50, (min(levels), max(levels)) if levels else None)
@@ -124,7 +124,7 @@ def advise(pipe: DiffusionCTPipeline, measured: Sequence[MeasuredSeries]) -> Adv
 
 
 def is_sure(kernel: KernelEstimate | None) -> bool:
-    """Whether a kernel is known well enough to choose a target by it."""
+    """Return whether a kernel is known well enough to choose a target by it."""
     return kernel is not None and kernel.mtf50_interval()[1] <= UNSURE * kernel.mtf50
 
 
@@ -132,10 +132,10 @@ def softest_target(mtf50: Sequence[float | None]) -> Choice | None:
     """Choose the kernel just below the softest series, so that every series can reach it without being sharpened.
 
     Args:
-        mtf50: Of each series in lp/cm, None where it is unsure.
+        mtf50: Of each series in lp/cm; None where it is uncertain.
 
     Returns:
-        The softest kernel of the table for a series that is softer than all of them; None without any sure series.
+        The softest kernel of the table if a series is softer than all of them; None if no series is certain.
     """
     known = {i: value for i, value in enumerate(mtf50) if value is not None}
     if not known:
@@ -146,15 +146,15 @@ def softest_target(mtf50: Sequence[float | None]) -> Choice | None:
 
 
 def commonest_target(mtf50: Sequence[float | None], names: Sequence[str]) -> Choice | None:
-    """Choose the kernel that most series have, whatever their dose; of two as common the softer one.
+    """Choose the kernel that most series have, whatever their dose; of equally common ones the softer.
 
     Args:
-        mtf50: Of each series in lp/cm, None where it is unsure.
-        names: Kernel in the header of each: the commonest among these series is taken where the measurement bears it out,
-            else the nearest kernel of the table.
+        mtf50: Of each series in lp/cm; None where it is uncertain.
+        names: Kernel in the header of each. The most common one among these series is chosen if the measurement confirms it,
+            otherwise the nearest kernel of the table.
 
     Returns:
-        None without any sure series.
+        None if no series is certain.
     """
     known = {i: value for i, value in enumerate(mtf50) if value is not None}
     if not known:
@@ -170,11 +170,14 @@ def commonest_target(mtf50: Sequence[float | None], names: Sequence[str]) -> Cho
 
 
 def advice_lines(advice: Advice) -> list[str]:
-    """The advice in short, a line for each target."""
+    """Return the advice in short, a line for each target."""
     lines = []
-    for name, choice in (("softest target that loses nothing", advice.softest), ("commonest kernel", advice.commonest)):
+    for name, choice in (
+        ("softest target that loses nothing", advice.softest),
+        ("most common kernel", advice.commonest),
+    ):
         if choice is None:
-            lines.append(f"{name}: the kernel of no series is sure enough")
+            lines.append(f"{name}: no series has a certain kernel")
             continue
         level = "target" if advice.smoothed else choice.common_noise_hu
         lines.append(f"{name}: {COMMAND.format(choice.kernel.name)}" + (f" --noise {level}" if level else ""))
@@ -182,15 +185,15 @@ def advice_lines(advice: Advice) -> list[str]:
 
 
 def advice_text(advice: Advice, count: int, standard_name: str) -> list[str]:
-    """The advice as paragraphs of Markdown.
+    """Return the advice as paragraphs of Markdown.
 
     Args:
-        advice: What to say.
+        advice: The advice.
         count: Number of series.
         standard_name: Kernel of the checkpoint's standard.
     """
-    if advice.softest is None:
-        text = ["The kernel of no series is sure enough to choose a target by it.\n"]
+    if advice.softest is None or advice.commonest is None:
+        text = ["No series has a kernel that is certain enough to choose a target by it.\n"]
     else:
         text = _softest_text(advice.softest) + _commonest_text(advice.commonest, advice.softest, count)
     missed = (
@@ -199,22 +202,22 @@ def advice_text(advice: Advice, count: int, standard_name: str) -> list[str]:
     text.append(f"{missed}{_numbers(advice.missed)}.\n")
     if advice.smoothed:
         text.append(
-            f"Noise was smoothed, as iterative reconstruction and denoising do, in {len(advice.smoothed)} series"
-            f"{_numbers(advice.smoothed)}: their dose cannot be told. To compare them with the others, give all of them "
+            f"The noise of {len(advice.smoothed)} series{_numbers(advice.smoothed)} was smoothed, as by iterative "
+            "reconstruction or denoising, which hides their dose. To compare them with the others, standardize all of them with "
             "`--noise target`.\n"
         )
     if advice.unseen:
         text.append(f"Series that do not show whether they reach it: {len(advice.unseen)}{_numbers(advice.unseen)}.\n")
     if advice.unsure:
-        text.append(f"Kernel unsure, left out of the choice: {len(advice.unsure)} series{_numbers(advice.unsure)}.\n")
+        text.append(
+            f"Kernel uncertain, left out of the choice: {len(advice.unsure)} series{_numbers(advice.unsure)}.\n"
+        )
     return text
 
 
 def _softest_text(choice: Choice) -> list[str]:
-    kernel, softest = (
-        choice.kernel,
-        f"the softest series, {choice.series[0] + 1}, has an MTF50 of {choice.mtf50:.1f} lp/cm",
-    )
+    kernel = choice.kernel
+    softest = f"the softest series, {choice.series[0] + 1}, has an MTF50 of {choice.mtf50:.1f} lp/cm"
     if kernel.mtf50 <= AS_SOFT * choice.mtf50:
         said = f"Softest target that loses nothing: {kernel.name} ({kernel.mtf50:.1f} lp/cm), which every series reaches by "
         return [f"{said}smoothing alone: {softest}.\n", *_command(choice)]
@@ -225,15 +228,15 @@ def _softest_text(choice: Choice) -> list[str]:
 def _commonest_text(choice: Choice, softest: Choice, count: int) -> list[str]:
     kernel, share = choice.kernel, f"found in {len(choice.series)} of {count} series, at about {choice.mtf50:.1f} lp/cm"
     if kernel.name == softest.kernel.name:
-        return [f"It is the commonest kernel as well, {share}.\n"]
-    said = f"Commonest kernel: {kernel.name} ({kernel.mtf50:.1f} lp/cm), {share}. Softer series would be sharpened.\n"
+        return [f"It is also the most common kernel, {share}.\n"]
+    said = f"Most common kernel: {kernel.name} ({kernel.mtf50:.1f} lp/cm), {share}. Softer series would be sharpened.\n"
     return [said, *_command(choice)]
 
 
 def _command(choice: Choice) -> list[str]:
-    """The command to run, and what it takes for one noise level."""
+    """Return the command to run, and the option for one noise level."""
     lines = [f"    {COMMAND.format(choice.kernel.name)}\n"]
-    if choice.common_noise_hu is not None:
+    if choice.noise_hu is not None and choice.common_noise_hu is not None:
         low, high = choice.noise_hu
         lines.append(f"Doses differ: noise in soft tissue would be {low:.0f} to {high:.0f} HU under {choice.kernel.name}. For "
                      f"one noise level, add `--noise {choice.common_noise_hu}`, the lowest that all series can reach, or "
@@ -242,5 +245,5 @@ def _command(choice: Choice) -> list[str]:
 
 
 def _numbers(series: Sequence[int]) -> str:
-    """ " (1, 4)", or "" for none."""
+    """Return series numbers as " (1, 4)", or "" for none."""
     return f" ({', '.join(str(i + 1) for i in series)})" if series else ""

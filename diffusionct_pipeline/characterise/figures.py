@@ -1,4 +1,4 @@
-"""Figures of `characterise_folder`: curves and points, no pixels. Needs the extra "plots"."""
+"""Figures of `characterise_folder`: curves and points, but no images. They need the extra "plots"."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from .result import Characterisation
 
-MOST_CURVES = 28  # of a figure: so many lines differ
+MOST_CURVES = 28  # in a figure: as many lines can be told apart
 MARKERS = "osD^vP*X"
 SHOWN_LP_CM = np.linspace(0, 15, 301)
 
 
 def plot_overview(found: Characterisation, names: Sequence[str]) -> Figure | None:
-    """Noise in soft tissue against MTF50, a point for each series; None where no series has both."""
+    """Plot noise in soft tissue against MTF50, a point for each series; None where no series has both."""
     if not any(item.mtf50 and "soft tissue" in item.noise_hu for item in found.measured):
         return None
     figure = import_optional("matplotlib.figure").Figure(figsize=(6.4, 4.4), layout="constrained")
@@ -46,7 +46,7 @@ def plot_overview(found: Characterisation, names: Sequence[str]) -> Figure | Non
 
 
 def plot_resolution(found: Characterisation, names: Sequence[str]) -> Figure | None:
-    """Estimated MTF of up to `MOST_CURVES` series; None where none is known."""
+    """Plot the estimated MTF of up to `MOST_CURVES` series; None where none is known."""
     curves = {
         name: (SHOWN_LP_CM, item.kernel.mtf(SHOWN_LP_CM))
         for name, item in zip(names, found.measured)
@@ -58,7 +58,7 @@ def plot_resolution(found: Characterisation, names: Sequence[str]) -> Figure | N
 
 
 def plot_spectra(found: Characterisation, names: Sequence[str]) -> Figure | None:
-    """Noise power of soft tissue of up to `MOST_CURVES` series; None where none is known."""
+    """Plot the noise power in soft tissue of up to `MOST_CURVES` series; None where none is known."""
     curves = {
         name: (item.noise["soft tissue"].frequency, item.noise["soft tissue"].power)
         for name, item in zip(names, found.measured)

@@ -1,4 +1,4 @@
-"""`diffusionct characterise`: every series of a folder measured, compared and reported."""
+"""`diffusionct characterise`: measure, compare and report every series of a folder."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ def characterise_folder(
 ) -> Characterisation:
     """Measure every CT series below a folder, and write series.csv, noise_power.csv, pairs.csv, figures and report.md.
 
-    A few slices of each are standardized and measured as `standardize_folder` does it before it names its results: so what
-    it will reach is known beforehand, at a second or two a series.
+    A few slices of each are standardized and measured, as `standardize_folder` does before it names its results. This shows
+    in advance what it will reach, in a second or two per series.
 
     Args:
-        source: Folder with any number of series and other files, or a DICOM file. Only read.
-        out: New folder, or an empty one, outside of `source`.
-        model: Checkpoint to whose training and standard the series are compared: folder or "user/repo"; None for the
+        source: Folder with any number of series and other files, or a DICOM file; it is only read.
+        out: New or empty folder outside `source`.
+        model: Checkpoint whose training and standard the series are compared with: folder or "user/repo"; None for the
             embedded one.
-        slices: How many slices of each series to measure the noise spectra of, at most.
+        slices: Maximum number of slices of each series whose noise spectra are measured.
         progress: Called as progress(done, total) at the start and after each series.
 
     Raises:
-        FileExistsError: `out` is there and not empty.
-        ValueError: `slices` is below 1, or `out` lies in `source`.
-        FileNotFoundError, DicomError: `source` holds no series, or none that can be measured.
-        ImportError: matplotlib is not installed.
+        FileExistsError: if `out` exists and is not empty.
+        ValueError: if `slices` is below 1, `out` is inside `source`, or no series can be measured.
+        FileNotFoundError, DicomError: if `source` holds no series.
+        ImportError: if matplotlib is not installed.
     """
     source, out = Path(source), Path(out)
     if slices < 1:
-        raise ValueError(f"`slices` is {slices}; legal is an integer of at least 1.")
+        raise ValueError(f"`slices` must be at least 1, got {slices}.")
     require_outside(out, source)
     import_optional("matplotlib")
     scan = scan_source(source)
@@ -63,17 +63,17 @@ def characterise_folder(
         target = None if known is None else known.resolve_target()
         failures = [item.reason for item in scan.skipped if not is_junk(item)]
         failures += [
-            f'"{volume.path}" is a volume, whose header tells no protocol; DICOM series are read.'
+            f'"{volume.path}" is a volume, whose header holds no protocol; only DICOM series are characterised.'
             for volume in scan.volumes
         ]
         measured: list[MeasuredSeries] = []
-        # 1. Series by series; one that cannot be measured costs nothing but itself.
+        # 1. Series by series; one that cannot be measured does not affect the others.
         for done, series in enumerate(scan.series):
             if progress is not None:
                 progress(done, len(scan.series))
             try:
                 measured.append(measure_series(series, known, target, slices))
-            except Exception as error:  # whatever is bad about it
+            except Exception as error:  # any kind of damage
                 reason = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
                 failures.append(f"{len(series.paths)} slices: {reason}")
         if progress is not None:
@@ -81,7 +81,7 @@ def characterise_folder(
         failures = [without_folders(failure, {"IN": scan.folder}) for failure in failures]
         if not measured:
             raise ValueError(f"no series could be measured: {failures[0]}")
-        # 2. All of them beside each other.
+        # 2. Compare them with each other.
         result = Characterisation(
             measured=measured,
             groups=group(measured),
@@ -92,7 +92,7 @@ def characterise_folder(
             ),
             names=[_name(item.series, scan.folder) for item in measured],
             failures=failures,
-            standard_name=pipe.config.standard_name,
+            standard_name=pipe.config["standard_name"],
             advice=None if known is None else advise(known, measured),
         )
         stage("drawing the figures")
@@ -101,5 +101,5 @@ def characterise_folder(
 
 
 def _name(series: CTSeries, folder: Path) -> str:
-    """Folder of a series below the input."""
+    """Return the folder of a series below the input."""
     return str(relative_path(series.paths[0].parent, folder))

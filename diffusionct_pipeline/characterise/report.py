@@ -1,4 +1,4 @@
-"""What `characterise_folder` writes: tables as CSV, figures, and report.md. Nothing in it names a patient, a path or a date."""
+"""The files of `characterise_folder`: tables as CSV, figures, and report.md. None of them names a patient, a path or a date."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ Cell = str | float | int | None
 PAIR_COLUMNS = ("first", "second", "kernel_first", "kernel_second", "slices", "noise_correlation", "use")
 
 NOTES = """\
-Kernel and noise are those that `diffusionct standardize` estimates of the same series, from the same slices: one curve that
-explains the edge between skin and air, the noise of soft tissue and fat, and the name in the header where the table knows it.
-"Told by" says which of these were at hand. MTF50 holds with a probability of 90 % between the two figures beside it. Whitening
-is by how much the scanner's own blur makes the noise power of this kernel rise, in cm^2 (its logarithm at low frequency f is
-this number times f^2). Noise is the standard deviation in homogeneous squares of {side:g} mm; that of the lung holds its fine
-structure as well. Grain is the centre of the noise power spectrum of soft tissue. `benchmarks/characterise.py` measures all of
-it against simulated truth.
+Kernel and noise are estimated as by `diffusionct standardize`, from the same slices: one curve that explains the edge between
+skin and air, the noise of soft tissue and fat, and the kernel name in the header if the table contains it. "Told by" lists which
+of these were available. MTF50 lies between the two figures beside it with a probability of 90 %. Whitening, in cm^2, is the rise
+of this kernel's noise power due to the correction of the scanner's own blur (its logarithm at low frequency f is this number
+times f^2). Noise is the standard deviation in homogeneous squares of {side:g} mm; in the lung it includes fine structure. Grain is
+the centre of the noise power spectrum of soft tissue. `benchmarks/characterise.py` measures the accuracy of all of these against
+simulated truth.
 
-Prior: how far the mean noise power of the patient lies from that of training at the frequency where it is farthest, in
-standard deviations of single places; beyond {far:g} it is remarked on. A small distance is no promise: it knows noise power,
-not anatomy or artefacts.
+Prior: the difference of the patient's mean noise power from that of the training data, at the frequency where it is largest, in
+standard deviations of single positions; differences above {far:g} are remarked on. A small difference is no guarantee: it covers
+noise power, not anatomy or artefacts.
 
-Tried: up to {checked} slices of each series were standardized to the checkpoint's standard with the dose kept, and measured as the
-source was. `diffusionct standardize` does the same, with the same result, and names its files after the expected kernel:
-"uncertain" unless both the MTF50 of the results and their MTF from {low:g} to {high:g} lp/cm can be seen, and are within
+Trial: up to {checked} slices of each series were standardized to the checkpoint's standard with the dose kept, and measured as the
+source was. `diffusionct standardize` does the same, with the same result, and names its files after the expected kernel. This is
+"uncertain" unless both the MTF50 of the results and their MTF from {low:g} to {high:g} lp/cm can be measured and are within
 {tolerance:.0%} of those of the standard.
 """
 
@@ -53,7 +53,7 @@ def write_report(found: Characterisation, folder: Path) -> None:
     """Write series.csv, noise_power.csv, pairs.csv, report.md and the figures.
 
     Args:
-        found: What was measured.
+        found: The measurements.
         folder: An existing folder.
     """
     write_whole(folder / "series.csv", as_csv([series_row(found, i) for i in range(len(found.measured))]))
@@ -64,7 +64,7 @@ def write_report(found: Characterisation, folder: Path) -> None:
 
 
 def series_row(found: Characterisation, index: int) -> dict[str, Cell]:
-    """Row of a series in series.csv."""
+    """Return the row of a series in series.csv."""
     item = found.measured[index]
     protocol, kernel, where = item.protocol, item.kernel, item.likeness
     low, high = kernel.mtf50_interval() if kernel else (None, None)
@@ -113,7 +113,7 @@ def series_row(found: Characterisation, index: int) -> dict[str, Cell]:
 
 
 def noise_power_rows(measured: Sequence[MeasuredSeries]) -> list[dict[str, Cell]]:
-    """Rows of noise_power.csv: one for each series, tissue and frequency."""
+    """Return the rows of noise_power.csv: one for each series, tissue and frequency."""
     return [
         {"series": number, "tissue": tissue, "frequency_lp_cm": float(f), "power_hu2_mm2": float(p)}
         for number, item in enumerate(measured, 1)
@@ -123,21 +123,21 @@ def noise_power_rows(measured: Sequence[MeasuredSeries]) -> list[dict[str, Cell]
 
 
 def pair_rows(found: Characterisation) -> list[dict[str, Cell]]:
-    """Rows of pairs.csv, `PAIR_COLUMNS`: series of one acquisition."""
+    """Return the rows of pairs.csv, with `PAIR_COLUMNS`: series of one acquisition."""
     kernels = [item.protocol.kernel or "" for item in found.measured]
-    rows = []
+    rows: list[dict[str, Cell]] = []
     for pair in found.same_scans:
         ends = sorted((pair.first, pair.second), key=lambda i: found.measured[i].mtf50 or 0.0)  # the softer one first
-        use = "pair of kernels" if pair.kernels_differ else "same kernel: second copy or smoothed"
+        use = "pair of kernels" if pair.kernels_differ else "same kernel: a second copy, or smoothed"
         if any(kernels[i].endswith(KERNEL_MARKS) for i in ends):
-            use = "one is standardized: no pair to train or test with"
+            use = "one is standardized: not suitable for training or testing"
         numbers, named = (end + 1 for end in ends), (kernels[end] for end in ends)
         rows.append(dict(zip(PAIR_COLUMNS, (*numbers, *named, pair.slices, pair.correlation, use))))
     return rows
 
 
 def as_csv(rows: Sequence[dict[str, Cell]], columns: Sequence[str] = ()) -> str:
-    """Rows of one kind as CSV, numbers to four digits; without rows their columns, if these are given."""
+    """Format rows as CSV with numbers to four digits; without rows only the columns, if they are given."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     if rows or columns:
@@ -147,7 +147,7 @@ def as_csv(rows: Sequence[dict[str, Cell]], columns: Sequence[str] = ()) -> str:
 
 
 def write_figures(found: Characterisation, folder: Path) -> dict[str, str]:
-    """Draw the figures that there is something to draw for; file name -> caption."""
+    """Draw the figures that have data; return captions by file name."""
     figures = {}
     names = [label(i, item) for i, item in enumerate(found.measured)]
     drawn = {
@@ -163,20 +163,22 @@ def write_figures(found: Characterisation, folder: Path) -> dict[str, str]:
 
 
 def label(index: int, item: MeasuredSeries) -> str:
-    """What figures call a series."""
+    """Return the label of a series in figures."""
     return f"{index + 1} {item.protocol.kernel or 'unknown kernel'}"
 
 
 def report_text(found: Characterisation, figures: dict[str, str]) -> list[str]:
-    """The parts of report.md."""
+    """Return the parts of report.md."""
     rows = [series_row(found, i) for i in range(len(found.measured))]
     text = [
         "# CT series\n",
-        f"Series: {len(rows)}; groups of like style: {len(set(found.groups))}; pairs of one acquisition: "
+        f"Series: {len(rows)}; groups of similar style: {len(set(found.groups))}; pairs of one acquisition: "
         f"{len(found.same_scans)}. DiffusionCT {__version__}; research use only.\n",
     ]
     if found.failures:
-        text.append(f"Series or files that could not be measured: {len(found.failures)}; the screen listed them.\n")
+        text.append(
+            f"Series or files that could not be measured: {len(found.failures)}; they were listed on the screen.\n"
+        )
     text += [
         _table("Protocol", rows, ("series", "slices", "vendor", "model", "kernel", "iterative", "thickness_mm",
                                   "increment_mm", "pixel_mm", "kvp", "exposure_mas", "current_ma")),
@@ -188,26 +190,26 @@ def report_text(found: Characterisation, figures: dict[str, str]) -> list[str]:
     ]  # fmt: skip
     if any(item.trial for item in found.measured):
         text += [
-            _table(f"Tried: to the checkpoint's standard, {found.standard_name}, with the dose kept", rows,
+            _table(f"Trial: to the checkpoint's standard, {found.standard_name}, with the dose kept", rows,
                    ("series", "kernel", "expected_kernel", "mtf50_lp_cm", "expected_mtf50_lp_cm", "noise_soft_tissue_hu",
                     "expected_noise_hu")),
             *_listed("What the trial did not reach", rows, "expected_remarks"),
         ]  # fmt: skip
     if found.advice is not None:
-        text += ["**Which target**\n", *advice_text(found.advice, len(rows), found.standard_name)]
+        text += ["**Suggested targets**\n", *advice_text(found.advice, len(rows), found.standard_name)]
     pairs = pair_rows(found)
     if pairs:
         text.append(_table("Series of one acquisition: pairs for training and testing", pairs, tuple(pairs[0])))
     text += [f"![{caption}]({name})\n\n{caption}.\n" for name, caption in figures.items()]
     low, high = BAND_LP_CM
     notes = NOTES.format(side=SIDE_MM, far=FAR, checked=CHECKED_SLICES, tolerance=TOLERANCE, low=low, high=high)
-    return [*text, "## How to read it\n", notes]
+    return [*text, "## How to read this report\n", notes]
 
 
 def _listed(title: str, rows: Sequence[dict[str, Cell]], column: str) -> list[str]:
-    """A list of what a column says, by series."""
+    """List the text of a column by series."""
     said = [f"- series {row['series']}: {row[column]}" for row in rows if row[column]]
-    return [f"**{title}**\n", *(said or ["nothing was found"]), ""]
+    return [f"**{title}**\n", *(said or ["none"]), ""]
 
 
 def _table(title: str, rows: Sequence[dict[str, Cell]], columns: tuple[str, ...]) -> str:

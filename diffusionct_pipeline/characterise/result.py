@@ -1,4 +1,4 @@
-"""What is known of all series of a folder, measured and beside each other."""
+"""The result for all series of a folder."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .same_scan import SameScan
 
 @dataclass(frozen=True, eq=False)
 class Characterisation:
-    """What `characterise_folder` found.
+    """Result of `characterise_folder`.
 
     Attributes:
         measured: Every series that could be measured.
-        groups: Number of the group of like style of each, from 1.
-        same_scans: Those of one acquisition; they count in `measured` from 0.
-        names: Folder of each below the input, for the screen; reports do not hold it.
-        failures: A sentence for each series that could not be measured, and for each file that is unusable.
+        groups: Number of the group of similar style of each, from 1.
+        same_scans: Series of one acquisition, by their index in `measured`.
+        names: Folder of each below the input, for the screen only; reports do not contain it.
+        failures: A sentence for each series that could not be measured and each unusable file.
         standard_name: Kernel of the checkpoint's standard.
-        advice: Which target suits them; None where the checkpoint takes no target by name.
+        advice: Targets that suit them; None where the checkpoint takes no target by name.
     """
 
     measured: list[MeasuredSeries]

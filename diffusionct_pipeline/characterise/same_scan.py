@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -12,20 +13,20 @@ from scipy.ndimage import gaussian_filter
 from ..dicom import CTSeries, DicomError, read_slice
 from ..dicom.headers import header_numbers, header_value
 
-SAME_MM = 0.05  # headers round positions to 2 or more digits
-FINE_MM, COARSE_MM = 1.2, 2.5  # band of noise that soft and sharp kernels pass alike, about 1 to 2.5 lp/cm
+SAME_MM = 0.05  # headers round positions to 2 or more decimals
+FINE_MM, COARSE_MM = 1.2, 2.5  # noise band that soft and sharp kernels pass alike, about 1 to 2.5 lp/cm
 BODY_HU = (-200.0, 200.0)  # soft tissue, where structures are faint against noise
-SAME_NOISE = 0.65  # correlation; FC13 and FC51 of one scan have .85, slices 3 mm apart, by their anatomy, up to .55
+SAME_NOISE = 0.65  # correlation: 0.85 for FC13 and FC51 of one scan, up to 0.55 for slices 3 mm apart, by anatomy
 TIMES = ("AcquisitionDate", "AcquisitionTime")
 
 
 @dataclass(frozen=True, eq=False)
 class Acquisition:
-    """What tells whether two series are of one acquisition.
+    """Header values that identify the acquisition of a series.
 
     Attributes:
         frame: FrameOfReferenceUID, "" where there is none.
-        origin: (2,) place of the first pixel within the slice's plane, mm; None where unknown.
+        origin: (2,) position of the first pixel within the plane of the slice in mm; None where unknown.
     """
 
     frame: str
@@ -33,7 +34,7 @@ class Acquisition:
 
     @classmethod
     def of(cls, header: Dataset) -> Acquisition:
-        """From the header of a slice."""
+        """Read it from the header of a slice."""
         return cls(_text(header, "FrameOfReferenceUID"), _origin(header))
 
 
@@ -42,10 +43,10 @@ class SameScan:
     """Two series of one acquisition.
 
     Attributes:
-        first, second: Their numbers, from 0.
-        slices: How many lie on each other.
-        correlation: Of their noise in soft tissue, in a slice in the middle.
-        kernels_differ: Whether they are a pair of two kernels; else one may be a second copy, or smoothed.
+        first, second: Their indices, from 0.
+        slices: Number of slices at the same positions.
+        correlation: Of their noise in soft tissue, in a middle slice.
+        kernels_differ: Whether they have different kernels; if not, one may be a second copy, or smoothed.
     """
 
     first: int
@@ -58,16 +59,16 @@ class SameScan:
 def find_same_scans(
     series: Sequence[CTSeries], acquisitions: Sequence[Acquisition], kernels: Sequence[str]
 ) -> list[SameScan]:
-    """Pairs of series that show one acquisition on one grid.
+    """Find pairs of series that show one acquisition on one grid.
 
-    Two series are compared if their grids agree and their headers name one frame of reference, or one time of acquisition
-    for the same slice. They are taken for one acquisition if they share their noise: of headers alone, a scan repeated
-    without the patient moving, or a second phase, would pass.
+    Two series are compared if their grids agree and their headers name the same frame of reference, or the same acquisition
+    time for the same slice. They count as one acquisition if their noise correlates: by headers alone, a scan repeated
+    without patient motion, or a second phase, would pass.
 
     Args:
         series: All series.
-        acquisitions: Of each.
-        kernels: Name of the kernel of each.
+        acquisitions: Acquisition of each.
+        kernels: Kernel name of each.
     """
     found = []
     for first in range(len(series)):
@@ -91,7 +92,7 @@ def find_same_scans(
 
 
 def noise_correlation(first_hu: np.ndarray, second_hu: np.ndarray, spacing_mm: float) -> float:
-    """Correlation of two slices (H, W) of HU in soft tissue, in a band that all kernels pass; 0 without soft tissue."""
+    """Measure the correlation of two slices (H, W) of HU in soft tissue, in a band that all kernels pass; 0 without any."""
     bands = []
     for hu in (first_hu, second_hu):
         clipped = np.clip(hu, *BODY_HU)
@@ -99,15 +100,15 @@ def noise_correlation(first_hu: np.ndarray, second_hu: np.ndarray, spacing_mm: f
         bands.append(fine - coarse)
     smooth = gaussian_filter(first_hu, COARSE_MM / spacing_mm)
     inside = (smooth > BODY_HU[0] / 2) & (smooth < BODY_HU[1] / 2)
-    if np.count_nonzero(inside) < 100:  # pixels: fewer tell nothing
+    if np.count_nonzero(inside) < 100:  # pixels: fewer are inconclusive
         return 0.0
     if not all(band[inside].std() > 0 for band in bands):
         return 0.0
     return float(np.corrcoef(bands[0][inside], bands[1][inside])[0, 1])
 
 
-def _matches(one: CTSeries, two: CTSeries) -> list[tuple]:
-    """Paths of the slices at the same position, where the pixels of both have one size."""
+def _matches(one: CTSeries, two: CTSeries) -> list[tuple[Path, Path]]:
+    """Return the paths of slices at the same position, if the pixels of both series have the same size."""
     if one.shape != two.shape or abs(one.spacing_mm - two.spacing_mm) > 1e-3 * one.spacing_mm:
         return []
     distance = np.abs(np.subtract.outer(one.positions_mm, two.positions_mm))

@@ -1,4 +1,4 @@
-"""Groups of series that look alike: clustering by resolution, noise, its grain and slice thickness, in octaves."""
+"""Groups of similar series: clustering by resolution, noise, grain and slice thickness, in octaves."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from scipy.spatial.distance import squareform
 
 from .measure import MeasuredSeries
 
-ALIKE_OCTAVES = (
-    0.5  # a scan repeated at half the dose has .5 more noise, the next kernel of a family .25 more resolution
-)
+# A scan repeated at half the dose has 0.5 octaves more noise, and the next kernel of a family 0.25 more resolution.
+ALIKE_OCTAVES = 0.5
 TISSUE = "soft tissue"  # every scan has some
-UNLIKE_OCTAVES = 3.0  # of series that share no figure
+UNLIKE_OCTAVES = 3.0  # between series that share no figure
 
 
 def style(item: MeasuredSeries) -> np.ndarray:
-    """(4,) MTF50, noise and mean frequency of its spectrum in soft tissue, thickness; log2, NaN where unknown."""
+    """Return log2 of MTF50, noise and mean noise frequency in soft tissue, and thickness, (4,); NaN where unknown."""
     spectrum = item.noise.get(TISSUE)
     return np.log2([
         item.mtf50 or np.nan,
@@ -29,9 +28,9 @@ def style(item: MeasuredSeries) -> np.ndarray:
 
 
 def distances(items: Sequence[MeasuredSeries]) -> np.ndarray:
-    """(N, N) root mean squared difference of the styles in octaves, times two, over what both series have.
+    """Return twice the root mean squared difference of styles in octaves, (N, N), over the figures that both series have.
 
-    Times two, the root of the number of figures: the Euclidean distance where none is missing.
+    Two is the root of the number of figures: where none is missing, this is the Euclidean distance.
     """
     styles = np.array([style(item) for item in items])
     apart = styles[:, None] - styles[None]
@@ -42,7 +41,7 @@ def distances(items: Sequence[MeasuredSeries]) -> np.ndarray:
 
 
 def group(items: Sequence[MeasuredSeries]) -> list[int]:
-    """Number of the group of each series, from 1, in order of appearance (average linkage)."""
+    """Return the group number of each series, from 1, in order of appearance (average linkage)."""
     if len(items) < 2:
         return [1] * len(items)
     labels = fcluster(linkage(squareform(distances(items), checks=False), "average"), ALIKE_OCTAVES, "distance")

@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     require_folder("out", options.out)
     require_paths(pair=options.pair, rekernel=options.rekernel, regression=options.regression, objects=options.objects)
     from ..comparison.study import StudyOptions, run_study
-    from ..comparison.study.contenders import ROWS
+    from ..comparison.study.rows import ROWS
     from ..comparison.study.test_sets import SETS
 
     systems, sets = _names("systems", options.systems, ROWS), _names("sets", options.sets, SETS)

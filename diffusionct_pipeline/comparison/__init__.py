@@ -1,1 +1,1 @@
-"""The paper's comparison: its systems behind one protocol, how they are trained, and the study of all of them."""
+"""The paper's comparison: its systems behind one protocol, their training, and the study of all of them."""

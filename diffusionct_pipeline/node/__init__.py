@@ -1,1 +1,1 @@
-"""A worker beside Orthanc: what arrives there is standardized by rules, put back into its study and sent on."""
+"""A worker beside Orthanc: standardize what arrives by rules, store results in their study, and send them on."""

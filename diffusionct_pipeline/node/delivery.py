@@ -1,6 +1,6 @@
-"""Results on to the next node: as a job of Orthanc with storage commitment, sent again with growing pauses.
+"""Delivery of results to the next node, as jobs of Orthanc with storage commitment, retried with growing pauses.
 
-Orthanc itself sends once. A peer that is away for an hour would have lost what was sent meanwhile, and nobody would know.
+Orthanc itself sends once: what is sent while a peer is away would be lost unnoticed.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from .orthanc import Orthanc, Refused
 from .state import DELIVERED, PAUSED, SENDING, UNDELIVERED, Delivery
 
-COMMITMENT_SECONDS = 600.0  # in which the peer must say that it has stored everything
+COMMITMENT_SECONDS = 600.0  # within which the peer must confirm that it has stored everything
 LONGEST_PAUSE = 3600.0  # s
 
 
 @dataclass(frozen=True)
 class Receiver:
-    """Where results go.
+    """Node that receives results.
 
     Attributes:
-        name: As `DicomModalities` of Orthanc has it.
-        retries: How often a failed delivery is tried again.
-        pause: Seconds before the first new try; doubled each time, up to an hour.
-        commitment_seconds: How long to wait for the storage commitment.
+        name: Its name in `DicomModalities` of Orthanc.
+        retries: How often a failed delivery is retried.
+        pause: Seconds before the first retry; doubled each time, up to an hour.
+        commitment_seconds: Time limit for the storage commitment.
     """
 
     name: str
@@ -33,11 +33,11 @@ class Receiver:
     commitment_seconds: float = COMMITMENT_SECONDS
 
     def advance(self, orthanc: Orthanc, delivery: Delivery, result: str) -> bool:
-        """Take the next step; whether there was one.
+        """Take the next step of a delivery; return whether there was one.
 
         Args:
-            orthanc: Where the results are.
-            delivery: Of them; changed.
+            orthanc: Server that holds the results.
+            delivery: Their delivery; it is updated.
             result: Orthanc's id of their series.
         """
         before = delivery.state, delivery.tries, delivery.commitment

@@ -1,4 +1,4 @@
-"""The log of the node: a line of JSON for each event. Orthanc's ids stand for series; no value of a header is in it."""
+"""The log of the node: one line of JSON per event. Series are named by Orthanc's ids, and no header values are logged."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from typing import Any
 
 
 def event(name: str, **values: Any) -> None:
-    """Write a line to stderr."""
+    """Write an event to stderr."""
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     print(json.dumps({"time": when, "event": name, **values}), file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Rules: which series are standardized, and to what. The first one that fits counts."""
+"""Rules: which series are standardized, and to which target. The first matching rule applies."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ TEXTS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """What series it is for, and what becomes of them.
+    """A rule: the series that it applies to, and their treatment.
 
     Attributes:
-        name: For the log.
-        modality, kernel, body_part, calling_ae: Patterns, of which one must fit (`*` and `?` stand for anything); none: any.
-        thickness: From and to, in mm; None: any.
+        name: Name in the log.
+        modality, kernel, body_part, calling_ae: Patterns, one of which must match (with the wildcards `*` and `?`); empty: any.
+        thickness: Range in mm; None: any.
         target: Kernel by name; None: the standard of the checkpoint.
-        reference: File or folder whose texture to take in place of a kernel.
-        noise: As of `standardize_folder`.
+        reference: File or folder whose texture is the target, in place of a kernel.
+        noise: As in `standardize_folder`.
         skip: Whether such series are left alone.
     """
 
@@ -51,7 +51,7 @@ class Rule:
     skip: bool = False
 
     def fits(self, header: Mapping[str, Any]) -> bool:
-        """Whether it is for a series of this header (keyword or "calling AE" -> text)."""
+        """Return whether the rule applies to a series with this header (keyword or "calling AE" -> text)."""
         for name, keyword in TEXTS.items():
             patterns, value = getattr(self, name), str(header.get(keyword) or "").strip()
             if patterns and not any(fnmatchcase(value.upper(), pattern.upper()) for pattern in patterns):
@@ -65,20 +65,20 @@ class Rule:
 
 
 def first_rule(rules: Sequence[Rule], header: Mapping[str, Any]) -> Rule | None:
-    """The first rule that fits a header."""
+    """Return the first rule that applies to a header; None if there is none."""
     return next((rule for rule in rules if rule.fits(header)), None)
 
 
 def read_rules(path: str | os.PathLike) -> list[Rule]:
-    """Read a TOML file with a table `[[rule]]` for each.
+    """Read a TOML file with one table `[[rule]]` per rule.
 
     Raises:
-        UsageError: naming the file, the rule and what is legal.
+        UsageError: naming the file, the rule and what is allowed.
     """
     try:
         values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f'rules "{path}" are no TOML: {error}') from error
+        raise UsageError(f'rules "{path}" must be TOML: {error}') from error
     tables = values.pop("rule", None)
     if values or not isinstance(tables, list) or not tables:
         raise UsageError(
@@ -88,10 +88,10 @@ def read_rules(path: str | os.PathLike) -> list[Rule]:
 
 
 def _rule(table: Mapping[str, Any], where: str) -> Rule:
-    legal = [field.name for field in fields(Rule)]
-    unknown = sorted(set(table) - set(legal))
+    known = [field.name for field in fields(Rule)]
+    unknown = sorted(set(table) - set(known))
     if unknown:
-        raise UsageError(f"{where}: `{unknown[0]}` is not known; legal are {', '.join(legal)}.")
+        raise UsageError(f"{where}: the keys must be among {', '.join(known)}, got {unknown[0]!r}.")
     given: dict[str, Any] = {"name": where, **table}
     for name in TEXTS:
         value = given.get(name, [])
@@ -108,7 +108,7 @@ def _rule(table: Mapping[str, Any], where: str) -> Rule:
         if name in table and not isinstance(table[name], kinds):
             raise UsageError(f"{where}: `{name}` must be a {kinds.__name__}, got {table[name]!r}.")
     if "target" in table and "reference" in table:
-        raise UsageError(f"{where}: `target` and `reference` exclude each other.")
+        raise UsageError(f"{where}: only one of `target` and `reference` may be given.")
     if "reference" in table and not os.path.exists(table["reference"]):
         raise UsageError(f'{where}: reference "{table["reference"]}" does not exist.')
     noise = given.get("noise", "keep")

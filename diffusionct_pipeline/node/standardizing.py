@@ -1,4 +1,4 @@
-"""One series of Orthanc: fetched, standardized, and its results put back into its study."""
+"""Standardize one series of Orthanc: fetch it, standardize it, and store the results in its study."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .orthanc import Orthanc, Unavailable, require_id
 from .rules import Rule
 from .state import DONE, INCOMPLETE, LEFT_ALONE, REFUSED, Record, SeriesState
 
-# What a scanner sends along with its slices, and nobody wants standardized; a rule that fits it is no mistake.
+# What scanners send along with slices and is never standardized; a rule that matches it is not a mistake.
 ALONG = (
     SkippedKind.LOCALIZER,
     SkippedKind.NOT_TRANSVERSE,
@@ -30,17 +30,17 @@ ALONG = (
     SkippedKind.SECOND_COPY,
 )
 STORED = ("Success", "AlreadyStored")
-KEPT = ("diffusionct_version", "model_id", "series")  # of a report, for later slices
+KEPT = ("diffusionct_version", "model_id", "series")  # parts of a report that later slices need
 
 
 def settings_of(rule: Rule, model_id: str) -> str:
-    """Hash of what results depend on beside their series."""
+    """Hash everything that results depend on apart from their series."""
     values = [__version__, model_id, rule.target, rule.reference, rule.noise]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
 def made_here(orthanc: Orthanc, instance: str, folder: Path) -> bool:
-    """Whether an instance is a result of this package; it is left in `folder`."""
+    """Return whether an instance is a result of this package; the file stays in `folder`."""
     try:
         return SliceHeader.of(read_dataset(fetched(orthanc, instance, folder), header_only=True), None).is_standardized
     except DicomError:
@@ -48,10 +48,10 @@ def made_here(orthanc: Orthanc, instance: str, folder: Path) -> bool:
 
 
 def fetched(orthanc: Orthanc, instance: str, folder: Path) -> Path:
-    """File of an instance, below `folder`; fetched if it is not there."""
+    """Return the file of an instance below `folder`; fetch it if it is missing."""
     path = folder / f"{require_id(instance)}.dcm"
     if not path.exists():
-        write_whole(path, orthanc.bytes(f"/instances/{instance}/file"))
+        write_whole(path, orthanc.download(f"/instances/{instance}/file"))
     return path
 
 
@@ -65,29 +65,29 @@ def standardize_series(
     work: Path,
     result: str,
 ) -> SeriesState:
-    """Do what is not done of a series.
+    """Standardize those slices of a series that are not done.
 
     Args:
-        orthanc: Where it is.
+        orthanc: Server that holds the series.
         series: Its id there.
         instances: The ids of its slices.
-        rule: What to do.
-        settings: Of `settings_of`.
+        rule: The rule that applies.
+        settings: Hash of the settings, see `settings_of`.
         pipe: The pipeline.
-        work: Folder of this series, which may hold what a killed worker left.
+        work: Folder of this series, which may contain files of a killed worker.
         result: Orthanc's id of the series with earlier results, "" if there are none.
 
     Returns:
-        What became of it, without its key and its delivery.
+        State of the series, without key and delivery.
 
     Raises:
-        OSError: what may go well later: `Unavailable`, or a full disk.
+        OSError: for temporary failures: `Unavailable`, or a full disk.
     """
     record = Record.of(orthanc, series)
     if record is None or record.settings != settings:
         record = Record(settings, [], {})
     state = SeriesState(state=DONE, slices=len(instances), result=result)
-    # 1. What is new; of slices that arrive late, only these.
+    # 1. Fetch what is new; if slices arrive late, only these.
     new = sorted(set(instances) - set(record.instances))
     for path in (work / "in").glob("*.dcm"):
         if path.stem not in new:
@@ -104,35 +104,35 @@ def standardize_series(
         if record.instances:  # the others are done
             state.state = DONE if alone else INCOMPLETE
         return state
-    # 2. Standardized with the estimate of the series, if it has one.
+    # 2. Standardize, with the estimate of the series if it has one.
     report = run(found, rule, pipe, work, record)
-    # 3. The estimate is kept before any result is seen, so that whatever comes later is made with it.
+    # 3. Save the estimate before any result is visible, so that later slices use the same.
     record.report = record.report or {key: report[key] for key in KEPT}
     record.save(orthanc, series)
-    # 4. The results, into the study of the series.
+    # 4. Store the results in the study of the series.
     for instance in new:
         path = work / "out" / f"{instance}.dcm"
         if path.exists():
             answer = orthanc.store(path.read_bytes())
             if answer["Status"] not in STORED:
-                raise Unavailable(f"Orthanc did not take a result: {answer['Status']}")
+                raise Unavailable(f"Orthanc did not store a result: {answer['Status']}")
             state.result = answer["ParentSeries"]
             record.instances.append(instance)
     record.save(orthanc, series)
     failures = [item for entry in report["series"] for item in entry["failures"]] + report["unusable"]
     if failures:
         state.state = INCOMPLETE if record.instances else REFUSED
-        state.reason = f"{len(failures)} of {len(instances)} slices failed, for one: {failures[0]['reason']}"
+        state.reason = f"{len(failures)} of {len(instances)} slices failed, e.g. {failures[0]['reason']}"
     elif report["missed"]:
         state.reason = report["series"][0]["remarks"][0]
     return state
 
 
 def run(found: FolderScan, rule: Rule, pipe: DiffusionCTPipeline, work: Path, record: Record) -> dict[str, Any]:
-    """Standardize a folder of a series; the report.
+    """Standardize a folder with one series; return the report.
 
     Raises:
-        OSError: the run could not go on, for a full disk, say.
+        OSError: if the run had to stop, such as for a full disk.
     """
     known = None
     if any(entry["source"] for entry in record.report.get("series", ())):

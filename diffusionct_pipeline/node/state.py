@@ -1,4 +1,4 @@
-"""What the node knows of a series, kept with the series in Orthanc: so a kill loses nothing, wherever it strikes."""
+"""State of a series in the node. It is stored with the series in Orthanc, so that nothing is lost if the node is killed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from .orthanc import Orthanc, Refused
 
-# User-defined numbers of Orthanc, which begin at 1024.
+# Orthanc's numbers for user-defined data start at 1024.
 STATE_METADATA = 5301
 RECORD_ATTACHMENT = 5301
 
@@ -21,15 +21,15 @@ TO_BE_LOOKED_AT = (INCOMPLETE, REFUSED, UNDELIVERED)
 
 @dataclass
 class Delivery:
-    """How far results have come on their way to the next node.
+    """Delivery of results to the next node.
 
     Attributes:
-        state: "" where there is no such way, else one of those above.
-        job: Of Orthanc.
+        state: "" where nothing is delivered, otherwise one of those above.
+        job: Orthanc's id of the job.
         commitment: Transaction of the storage commitment, once the images are sent.
-        tries: How often they were sent.
+        tries: Number of attempts.
         since: Unix time when the present state began.
-        reason: Why the last try failed.
+        reason: Why the last attempt failed.
     """
 
     state: str = ""
@@ -42,15 +42,15 @@ class Delivery:
 
 @dataclass
 class SeriesState:
-    """What became of a series.
+    """State of a series.
 
     Attributes:
         key: Hash of its instances and of the settings, see `key_of`.
-        state: One of those above; "" for a series that was not looked at.
+        state: One of those above; "" for a series that was not processed.
         reason: Why it is not done, without names.
-        slices: How many it had.
+        slices: Number of its slices.
         result: Orthanc's id of the series with its results.
-        delivery: Of these.
+        delivery: Delivery of the results.
     """
 
     key: str = ""
@@ -62,29 +62,29 @@ class SeriesState:
 
     @classmethod
     def of(cls, orthanc: Orthanc, series: str) -> SeriesState:
-        """Read it; that of a series that was not looked at where there is none."""
+        """Read the state of a series; without one, it is that of a series that was not processed."""
         data = orthanc.find(f"/series/{series}/metadata/{STATE_METADATA}")
         if data is None:
             return cls()
         try:
             values = json.loads(data)
             return cls(**{**values, "delivery": Delivery(**values["delivery"])})
-        except (ValueError, TypeError, KeyError):  # of another version: it is looked at again
+        except (ValueError, TypeError, KeyError):  # of another version: the series is processed again
             return cls()
 
     def save(self, orthanc: Orthanc, series: str) -> None:
-        """Write it."""
+        """Write the state."""
         orthanc.put(f"/series/{series}/metadata/{STATE_METADATA}", json.dumps(asdict(self)).encode())
 
 
 @dataclass
 class Record:
-    """What later slices of a series need: its estimate, and which slices are done.
+    """Data for later slices of a series: its estimate, and the slices that are done.
 
     Attributes:
-        settings: What they were done with, see `settings_of`.
-        instances: Orthanc's ids of those whose results are there.
-        report: Of the run that estimated the series.
+        settings: Settings of the run, see `settings_of`.
+        instances: Orthanc's ids of slices whose results are stored.
+        report: Report of the run that estimated the series.
     """
 
     settings: str
@@ -93,7 +93,7 @@ class Record:
 
     @classmethod
     def of(cls, orthanc: Orthanc, series: str) -> Record | None:
-        """Read it; None where there is none."""
+        """Read the record of a series; None where there is none."""
         data = orthanc.find(f"/series/{series}/attachments/{RECORD_ATTACHMENT}/data")
         try:
             return None if data is None else cls(**json.loads(data))
@@ -101,21 +101,21 @@ class Record:
             return None
 
     def save(self, orthanc: Orthanc, series: str) -> None:
-        """Write it.
+        """Write the record.
 
         Raises:
-            Refused, Unavailable: as of `Orthanc`.
+            Refused, Unavailable: as `Orthanc`.
         """
         orthanc.put(f"/series/{series}/attachments/{RECORD_ATTACHMENT}", json.dumps(asdict(self)).encode())
 
 
 def key_of(instances: Iterable[str], settings: str) -> str:
-    """Hash of the instances of a series and of what is to be done with them."""
+    """Hash the instances of a series and the settings."""
     return hashlib.sha256(" ".join([settings, *sorted(instances)]).encode()).hexdigest()[:16]
 
 
 def all_states(orthanc: Orthanc) -> dict[str, SeriesState]:
-    """Orthanc's id -> state of every series that was looked at."""
+    """Return the state of every series that was processed, by Orthanc's id."""
     states = {}
     for series in orthanc.get("/series"):
         try:

@@ -1,4 +1,4 @@
-"""What became of the series that the node has looked at, as a table."""
+"""The state of the series that the node has processed, as a table."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from .state import TO_BE_LOOKED_AT, SeriesState
 
 COLUMNS = ("series", "slices", "state", "delivery", "tries", "reason")
-ID_DIGITS = 13  # of Orthanc's ids, enough to tell series apart
+ID_DIGITS = 13  # of Orthanc's ids, enough to distinguish series
 
 
 def status_table(states: Mapping[str, SeriesState]) -> str:
-    """A line for each series, what needs somebody first."""
+    """Format one line per series, with those that need attention first."""
     ordered = sorted(states.items(), key=lambda item: (not needs_somebody(item[1]), item[1].state, item[0]))
     lines = [COLUMNS] + [
         (
@@ -29,5 +29,5 @@ def status_table(states: Mapping[str, SeriesState]) -> str:
 
 
 def needs_somebody(state: SeriesState) -> bool:
-    """Whether a series is refused, incomplete or undelivered."""
+    """Return whether a series is refused, incomplete or undelivered."""
     return state.state in TO_BE_LOOKED_AT or state.delivery.state in TO_BE_LOOKED_AT

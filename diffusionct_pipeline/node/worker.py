@@ -1,4 +1,4 @@
-"""The worker: looks at what is new in Orthanc, again and again. What it did is kept there, see `state.py`."""
+"""The worker: polls Orthanc for new series. Its progress is stored in Orthanc, see `state.py`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from .state import (
 )
 
 CHANGES_AT_ONCE = 1000
-LONGEST_PAUSE = 300.0  # s, between tries of what cannot be done now
+LONGEST_PAUSE = 300.0  # s, between retries after temporary failures
 PLACE_FILE = "changes.txt"
 
 
@@ -58,17 +58,18 @@ def serve(
     """Standardize what is in Orthanc and what arrives there, until the process is ended.
 
     Args:
-        url: Of Orthanc's REST API.
-        rules: What becomes of which series.
-        work: Folder for slices under way; one worker a folder.
-        receiver: Where results go on to; None: they stay in Orthanc.
-        model, device: As of `standardize_folder`.
-        poll: Seconds between two looks at Orthanc.
+        url: Address of Orthanc's REST API.
+        rules: What is done with which series.
+        work: Folder for slices in progress, used by one worker only.
+        receiver: Node that results are sent to; None: they stay in Orthanc.
+        model, device: As in `standardize_folder`.
+        poll: Seconds between two polls of Orthanc.
         once: Whether to return when nothing is left to do.
-        resend: Whether what was undelivered is sent once more.
+        resend: Whether undelivered results are sent again.
 
     Raises:
-        ValueError: a rule's target or the model is not known. BlockingIOError: another worker has `work`.
+        ValueError: if a rule's target or the model is unknown.
+        BlockingIOError: if another worker uses `work`.
     """
     with one_thread(), locked_folder(work):
         pipe = load_pipeline(model, device)
@@ -88,11 +89,11 @@ def serve(
 
 
 class Worker:
-    """One worker.
+    """Worker for one Orthanc.
 
     Attributes:
-        waiting: Orthanc's id of a series that is not finished -> number of the first change that told of it. Orthanc is asked for
-            changes from there on after a kill.
+        waiting: Orthanc's id of an unfinished series -> number of the first change that announced it. After a kill, changes
+            are read again from there on.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Worker:
             json.dumps([self.model_id, [asdict(rule) for rule in rules], receiver and receiver.name]).encode()
         ).hexdigest()
         self.waiting: dict[str, int] = {}
-        self._later: dict[str, tuple[float, float]] = {}  # series -> when to try again, and the pause before
+        self._later: dict[str, tuple[float, float]] = {}  # series -> time of the next attempt, and the pause before it
         self._place = work / PLACE_FILE
         self._seen = 0
         with contextlib.suppress(OSError, ValueError):
@@ -113,7 +114,7 @@ class Worker:
         self._answers = True
 
     def look(self) -> bool:
-        """Look at Orthanc once; whether there is nothing to do but wait."""
+        """Poll Orthanc once; return whether there is nothing to do but wait."""
         try:
             is_last = self._changes()
             self._said(True)
@@ -127,7 +128,7 @@ class Worker:
             return True
 
     def resend(self) -> None:
-        """Send once more what was undelivered."""
+        """Send undelivered results again."""
         for series, state in all_states(self.orthanc).items():
             if state.delivery.state == UNDELIVERED:
                 state.delivery = Delivery()
@@ -135,10 +136,10 @@ class Worker:
                 self.waiting.setdefault(series, self._seen)
 
     def _changes(self) -> bool:
-        """Note the series that changed since; whether these were the last changes."""
+        """Collect series that have changed; return whether these were the last changes."""
         page = self.orthanc.get(f"/changes?since={self._seen}&limit={CHANGES_AT_ONCE}")
         for change in page["Changes"]:
-            # StableSeries does not help: it never comes if Orthanc dies before.
+            # StableSeries is not reliable: it never comes if Orthanc dies before.
             series = ""
             if change["ChangeType"] == "NewSeries":
                 series = require_id(change["ID"])
@@ -152,7 +153,7 @@ class Worker:
         return page["Done"]
 
     def _try(self, series: str) -> bool:
-        """Do what can be done of a waiting series; whether that was anything."""
+        """Process a waiting series as far as possible; return whether anything was done."""
         when, pause = self._later.get(series, (0.0, 1.0))
         if time.monotonic() < when:
             return False
@@ -180,7 +181,7 @@ class Worker:
         """Take the next step with a series.
 
         Returns:
-            Whether there was one, and whether there will be no other.
+            Whether there was one, and whether it was the last.
         """
         found = self.orthanc.get(f"/series/{series}")
         if not found["IsStable"]:
@@ -204,17 +205,17 @@ class Worker:
         return acted, state.delivery.state in (DELIVERED, UNDELIVERED)
 
     def _standardize(self, series: str, instances: list[str], result: str) -> SeriesState:
-        """Standardize a series if a rule wants it; errors as of `standardize_series`."""
+        """Standardize a series if a rule applies; errors are those of `standardize_series`."""
         folder, first = self.work / series, sorted(instances)[0]
         header = self.orthanc.get(f"/instances/{first}/simplified-tags")
         caller = self.orthanc.find(f"/instances/{first}/metadata/RemoteAET")
         rule = first_rule(self.rules, {**header, "calling AE": (caller or b"").decode(errors="replace")})
         state = SeriesState(state=LEFT_ALONE, slices=len(instances))
         if rule is None or rule.skip:
-            state.reason = "no rule fits" if rule is None else f"a rule says so: {rule.name}"
+            state.reason = "no rule applies" if rule is None else f"skipped by rule: {rule.name}"
             return state
         if made_here(self.orthanc, first, folder / "in"):
-            state.reason = "it was standardized by DiffusionCT"
+            state.reason = "it was made by DiffusionCT"
             return state
         event("begun", series=series, slices=len(instances), rule=rule.name)
         try:
@@ -228,24 +229,24 @@ class Worker:
                 raise
             state.state, state.reason = REFUSED, str(error)
             return state
-        except Exception as error:  # one odd series must not stop the others, whatever is odd about it
-            state.state, state.reason = REFUSED, f"{type(error).__name__} while it was standardized"
+        except Exception as error:  # a defective series must not stop the others
+            state.state, state.reason = REFUSED, f"{type(error).__name__} during standardization"
             return state
 
     def _remember(self) -> None:
-        """Write down the change after which there may be something to do."""
+        """Save the number of the last change before which nothing is left to do."""
         safe = min(self.waiting.values()) - 1 if self.waiting else self._seen
         if safe != self._safe:
-            with contextlib.suppress(OSError):  # it only saves time
+            with contextlib.suppress(OSError):  # it only saves time after a restart
                 write_whole(self._place, str(safe))
                 self._safe = safe
 
     def _said(self, answers: bool, reason: str = "") -> None:
         if answers != self._answers:
-            event("Orthanc answers again" if answers else "Orthanc is away", reason=reason)
+            event("Orthanc answers again" if answers else "Orthanc does not answer", reason=reason)
         self._answers = answers
 
 
 def reason_of(error: OSError | Refused) -> str:
-    """What went wrong, without the path."""
+    """Return the reason of an error, without paths."""
     return getattr(error, "strerror", None) or str(error)

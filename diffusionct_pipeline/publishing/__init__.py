@@ -1,4 +1,4 @@
-"""Publish a checkpoint on the Hub: write what is uploaded, upload it, load it back, compare.
+"""Publish a checkpoint on the Hub: write the files, upload them, load them back and compare.
 
 Read `publication.py` first.
 """

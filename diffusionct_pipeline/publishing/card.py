@@ -1,4 +1,4 @@
-"""The model card: what the Hub reads at its top, the checkpoint's own text, and how to load what was published."""
+"""The model card: front matter for the Hub, the checkpoint's own text, and how to load the publication."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..pipeline import DiffusionCTPipeline
 from ..utils.files import write_whole
 from .contents import CARD, HALF, METRICS
 
-TASK = "image-to-image"  # the nearest of the Hub's pipeline tags
+TASK = "image-to-image"  # the closest of the Hub's pipeline tags
 TAGS = ("diffusers", "diffusionct", "ct", "medical-imaging", "image-standardization", "radiomics", "latent-diffusion")
 SCORES = {"CCC": "ccc", "within 15 %": "share_within_15_percent"}  # name in metrics.json -> type of the model index
 LOADING = "## Loading from the Hub"
@@ -22,7 +22,7 @@ LOADING = "## Loading from the Hub"
 DEFAULT_TEXT = """
 # {name}
 
-Turns CT slices of one reconstruction kernel into what another kernel would have shown.
+Standardizes CT slices of one reconstruction kernel to the texture of another.
 
 **Research use only. Not a medical device; not for diagnosis, treatment or any decision about a patient.**
 
@@ -33,7 +33,7 @@ Turns CT slices of one reconstruction kernel into what another kernel would have
 | `autoencoder` | `{autoencoder}` |
 | `denoiser` | `{denoiser}` |
 | `scheduler` | `{scheduler}`, {default_num_inference_steps} steps |
-| standard | {standard_name}, reconstruction kernel whose texture slices get |
+| standard | {standard_name}, the reconstruction kernel whose texture slices get |
 """
 
 LOADING_TEXT = """
@@ -48,22 +48,22 @@ from diffusers import DiffusionPipeline
 pipe = DiffusionPipeline.from_pretrained("{repo_id}")
 ```
 
-Without the first line diffusers looks for a file `autoencoder/diffusionct_pipeline.py` here, and there is none: no
-`trust_remote_code` is needed. `variant="{half}"` downloads the weights in float16, but for those that need float32;
-networks run in float32 either way. Research use only.
+Without the first line, diffusers looks for a file `autoencoder/diffusionct_pipeline.py` in the repository, which does not
+exist: `trust_remote_code` is not needed. `variant="{half}"` downloads the weights in float16, except those that need
+float32; networks run in float32 in both cases. Research use only.
 """
 
 
 def write_card(folder: str | Path, repo_id: str, license: str | None = None) -> None:
-    """Complete README.md of a checkpoint, or write one.
+    """Complete the README.md of a checkpoint, or write one.
 
     Args:
-        folder: Of the checkpoint; a README.md in it keeps its text, and what its front matter says of licence and task.
+        folder: Folder of the checkpoint; an existing README.md keeps its text, and the licence and task of its front matter.
         repo_id: "user/repo".
-        license: The Hub's name of a licence; None: that of the front matter.
+        license: The Hub's name of a licence; None takes that of the front matter.
 
     Raises:
-        ValueError: If there is no licence, or the front matter or metrics.json cannot be read.
+        ValueError: if there is no licence, or the front matter or metrics.json cannot be read.
     """
     folder = Path(folder)
     index = json.loads((folder / DiffusionCTPipeline.config_name).read_text())
@@ -73,9 +73,10 @@ def write_card(folder: str | Path, repo_id: str, license: str | None = None) -> 
     except Exception as error:  # of the YAML reader or of the Hub's client
         raise ValueError(f"{CARD} has front matter that cannot be read: {error}") from error
     data = card.data
+    assert isinstance(data, ModelCardData)  # as every model card's
     data.license = license or data.license
     if not data.license:
-        raise ValueError(f'`license` is missing, and {CARD} of the checkpoint names none; legal is "apache-2.0", say.')
+        raise ValueError(f'`license` must be given, such as "apache-2.0", as {CARD} of the checkpoint names none.')
     data.library_name, data.pipeline_tag = "diffusers", data.pipeline_tag or TASK
     data.tags = [*(data.tags or ()), *(tag for tag in TAGS if tag not in (data.tags or ()))]
     data.model_name, data.eval_results = name, list(eval_results(folder, index)) or None
@@ -86,18 +87,18 @@ def write_card(folder: str | Path, repo_id: str, license: str | None = None) -> 
 
 
 def default_text(name: str, index: Mapping[str, Any]) -> str:
-    """Text of the card of a checkpoint that has none."""
+    """Return the text of the card of a checkpoint without one."""
     values = {key: value[1] if isinstance(value, list) else value for key, value in index.items()}
     return DEFAULT_TEXT.format(name=name, **values)
 
 
 def eval_results(folder: Path, index: Mapping[str, Any]) -> Iterator[EvalResult]:
-    """The checkpoint's own scores of metrics.json, each with that of the input, without which it says little.
+    """Yield the checkpoint's own scores in metrics.json, each with that of the input for comparison.
 
-    metrics.json has them as scores -> study -> data set -> system -> score; whatever has another form is left out.
+    metrics.json holds them as scores -> study -> data set -> system -> score; entries of other forms are left out.
 
     Raises:
-        ValueError: If the file is no JSON object.
+        ValueError: if the file is not a JSON object.
     """
     if not (folder / METRICS).is_file():
         return
@@ -105,7 +106,7 @@ def eval_results(folder: Path, index: Mapping[str, Any]) -> Iterator[EvalResult]
         metrics = json.loads((folder / METRICS).read_text())
         studies = dict(metrics.get("scores", {}))
     except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{METRICS} cannot be read: {error}; legal is a JSON object.") from error
+        raise ValueError(f"{METRICS} must hold a JSON object, but cannot be read: {error}") from error
     ours = {
         f"DDPM, {index['default_num_inference_steps']} steps": "",
         "DiffusionCT": "",
@@ -129,5 +130,5 @@ def eval_results(folder: Path, index: Mapping[str, Any]) -> Iterator[EvalResult]
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
-    """A value if it is a mapping, else an empty one."""
+    """Return a value if it is a mapping, otherwise an empty mapping."""
     return value if isinstance(value, Mapping) else {}

@@ -1,10 +1,10 @@
-"""Whether two pipelines are the same: components, settings, weights, and what they make of a slice."""
+"""Compare two pipelines: components, settings, weights, and their results for a slice."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from scipy.ndimage import gaussian_filter
 
 from ..method.provenance import describe
@@ -14,18 +14,18 @@ SPACING_MM = 0.7
 
 
 def require_same(expected: DiffusionCTPipeline, found: DiffusionPipeline, name: str) -> None:
-    """Refuse a pipeline that is not, bit for bit, the one that is expected.
+    """Refuse a pipeline that is not bit for bit the expected one.
 
     Args:
-        expected: The pipeline as it was meant.
+        expected: The expected pipeline.
         found: The pipeline as it was loaded.
-        name: Of `found`, in messages.
+        name: Name of `found` in messages.
 
     Raises:
-        ValueError: Naming the first difference.
+        ValueError: naming the first difference.
     """
     if type(found) is not type(expected):
-        raise ValueError(f"{name} is a {type(found).__name__}; it should be a {type(expected).__name__}.")
+        raise ValueError(f"{name} must be a {type(expected).__name__}, got a {type(found).__name__}.")
     for setting in ("default_num_inference_steps", "standard_name"):
         require_equal(f"{setting} of {name}", getattr(expected.config, setting), getattr(found.config, setting))
     for component, model in expected.components.items():
@@ -35,30 +35,30 @@ def require_same(expected: DiffusionCTPipeline, found: DiffusionPipeline, name: 
             weights = other.state_dict()
             for key, weight in model.state_dict().items():
                 if not torch.equal(weight, weights[key]):
-                    raise ValueError(f"weight {key!r} of the {component} of {name} has other values than it should.")
+                    raise ValueError(f"weight {key!r} of the {component} of {name} differs from the checkpoint's.")
     difference = np.abs(standardized_probe(expected) - standardized_probe(found)).max()
     if difference != 0:
-        raise ValueError(f"{name} gives a slice other pixels than it should, by up to {difference:.3g} HU.")
+        raise ValueError(f"{name} standardizes a slice differently from the checkpoint, by up to {difference:.3g} HU.")
 
 
 def require_equal(name: str, expected: object, found: object) -> None:
-    """Refuse another value.
+    """Refuse a value that differs from the expected one.
 
     Raises:
-        ValueError: Naming both.
+        ValueError: naming both.
     """
     if found != expected:
-        raise ValueError(f"{name} is {found!r}; it should be {expected!r}.")
+        raise ValueError(f"{name} must be {expected!r}, got {found!r}.")
 
 
 def standardized_probe(pipeline: DiffusionCTPipeline) -> np.ndarray:
-    """The probe slice, standardized: HU (64, 64)."""
+    """Standardize the probe slice; return HU (64, 64)."""
     pipeline.set_progress_bar_config(disable=True)
     return pipeline(probe_slice(), pixel_spacing=SPACING_MM).images[0]
 
 
 def probe_slice() -> np.ndarray:
-    """A disc of soft tissue in lung, under the noise of a soft kernel: float32 HU (64, 64), always the same."""
+    """Return a disc of soft tissue in lung with the noise of a soft kernel: float32 HU (64, 64), always the same."""
     rows, columns = np.mgrid[:64, :64] - 31.5
     anatomy = np.where(np.hypot(rows, columns) < 16, 40.0, -850.0)
     noise = gaussian_filter(np.random.default_rng(0).normal(0, 200, anatomy.shape), 1)

@@ -1,6 +1,6 @@
-"""The files of a published checkpoint: the checkpoint's own weights, byte for byte, and the same in float16.
+"""The files of a published checkpoint: its own weights, byte for byte, and the same in float16.
 
-`save_pretrained(variant="fp16")` only names its files so: what they hold is what the weights are cast to before.
+`save_pretrained(variant="fp16")` only names the files: the weights are cast before.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ COMPONENTS = (*NETWORKS, "scheduler")
 
 
 def write_contents(checkpoint: str | Path, folder: str | Path) -> None:
-    """Copy what belongs to a checkpoint, and nothing else, into an empty folder.
+    """Copy the files of a checkpoint, and nothing else, into an empty folder.
 
     Args:
         checkpoint: Folder of a pipeline.
-        folder: Gets configs, weights as they are, weights in float16 (those that must stay exact in float32),
-            and card and metrics if there are any.
+        folder: Receives configs, the weights as they are and in float16 (or float32 where they must stay exact), and card and
+            metrics where they exist.
 
     Raises:
-        ValueError, OSError: If the checkpoint cannot be loaded or the folder not be written.
+        ValueError, OSError: if the checkpoint cannot be loaded or the folder cannot be written.
     """
     checkpoint, folder = Path(checkpoint), Path(folder)
     pipeline = DiffusionCTPipeline.from_pretrained(checkpoint)
@@ -41,13 +41,13 @@ def write_contents(checkpoint: str | Path, folder: str | Path) -> None:
         for path in weight_files(checkpoint / component):
             shutil.copyfile(path, folder / component / path.name)
     optional = [CARD, METRICS, *(f"{component}/{SAFE_WEIGHTS_INDEX_NAME}" for component in NETWORKS)]
-    for name in optional:  # an index is there where weights are in several files
+    for name in optional:  # an index exists where weights are in several files
         if (checkpoint / name).is_file():
             shutil.copyfile(checkpoint / name, folder / name)
 
 
 def remove_places(folder: str | Path) -> None:
-    """Take out of the JSON files below a folder where their pipeline was loaded from, which diffusers notes."""
+    """Remove the path that a pipeline was loaded from, which diffusers records, from all JSON files below a folder."""
     for path in Path(folder).rglob("*.json"):
         values = json.loads(path.read_text())
         if values.pop("_name_or_path", None) is not None:

@@ -1,4 +1,4 @@
-"""A model repository on the Hub, through the Hub's own client."""
+"""A model repository on the Hub, accessed by the Hub's own client."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from huggingface_hub.utils import validate_repo_id
 from ..pipeline import DiffusionCTPipeline
 from .contents import CARD, COMPONENTS
 
-EMPTY = {".gitattributes", CARD}  # what the Hub itself puts into a new repository
-LOGIN = "set HF_TOKEN to a token that may write, or log in once with `hf auth login`"
-REASONS = {401: f"the token is not accepted; {LOGIN}", 403: f"the token may not write there; {LOGIN}"}
+EMPTY = {".gitattributes", CARD}  # files that the Hub itself adds to a new repository
+LOGIN = "set HF_TOKEN to a token with write access, or log in once with `hf auth login`"
+REASONS = {401: f"the token was rejected; {LOGIN}", 403: f"the token has no write access; {LOGIN}"}
 
 
 class Repository:
-    """One repository, and a branch of it.
+    """One branch of one repository.
 
     Args:
         repo_id: "user/repo".
         branch: Name of the branch.
 
     Attributes:
-        made_here: Whether `open` made it, private for now.
-        private: Whether it is private, once `open` has found or made it.
+        made_here: Whether `open` created it, private for now.
+        private: Whether it is private, once `open` has found or created it.
 
     Raises:
-        ValueError: If the name is not of that form, or there is no token.
+        ValueError: if the name is not of that form, or there is no token.
     """
 
     def __init__(self, repo_id: str, branch: str = "main"):
@@ -46,15 +46,15 @@ class Repository:
 
     @property
     def state(self) -> str:
-        """How a failure leaves it."""
+        """State of the repository after a failure, in words."""
         return "which is private" if self.private else f"on its branch {self.branch}"
 
     def open(self, private: bool) -> None:
-        """Find the repository, or make it, private for now; make the branch if needed.
+        """Find the repository, or create it, private for now; create the branch if needed.
 
         Raises:
-            ValueError: If it holds anything but an earlier publication, or is public though `private` is asked for.
-            OSError: If the Hub refuses.
+            ValueError: if it holds anything but an earlier publication, or is public although `private` is requested.
+            OSError: if the Hub refuses.
         """
         with self.named_errors():
             self.api.whoami()
@@ -64,16 +64,18 @@ class Repository:
                 self.api.create_repo(self.repo_id, private=True)
                 self.made_here, self.private = True, True
             if private and not self.private:
-                raise ValueError(f"`private` is given, but {self.repo_id} is public; change that on the Hub first.")
+                raise ValueError(
+                    f"`private` must not be given, as {self.repo_id} is public; make it private on the Hub first."
+                )
             self.require_ours()
             if self.branch != "main":
                 self.api.create_branch(self.repo_id, branch=self.branch, exist_ok=True)
 
     def require_ours(self) -> None:
-        """Refuse a repository that holds something else.
+        """Refuse a repository with other contents.
 
         Raises:
-            ValueError: Naming a file of it.
+            ValueError: naming one of its files.
         """
         try:
             info = self.api.model_info(self.repo_id, revision=self.branch)
@@ -83,25 +85,25 @@ class Repository:
         if files <= EMPTY or self.pipeline_class(files, info.sha) == DiffusionCTPipeline.__name__:
             return
         raise ValueError(
-            f'{self.repo_id} holds other contents, "{min(files - EMPTY)}" for one; legal is a new or an empty '
-            "repository, or one with a DiffusionCT checkpoint."
+            f"`repo_id` must be a new or empty repository or one with a DiffusionCT checkpoint, but {self.repo_id} holds "
+            f'other contents, such as "{min(files - EMPTY)}".'
         )
 
     def pipeline_class(self, files: set[str], commit: str | None) -> str | None:
-        """Class of the pipeline that a repository holds, None without one."""
+        """Return the class of the pipeline in a repository; None without one."""
         if DiffusionCTPipeline.config_name not in files:
             return None
         path = hf_hub_download(self.repo_id, DiffusionCTPipeline.config_name, revision=commit, token=self.api.token)
         return json.loads(Path(path).read_text()).get("_class_name")
 
     def upload(self, folder: str | Path) -> str:
-        """Make a folder the checkpoint of the branch, in one commit; components of an earlier one go.
+        """Upload a folder as the checkpoint of the branch in one commit, which removes components of an earlier one.
 
         Returns:
             The commit.
 
         Raises:
-            OSError: If the Hub refuses.
+            OSError: if the Hub refuses.
         """
         with self.named_errors():
             done = self.api.upload_folder(
@@ -114,7 +116,7 @@ class Repository:
         return done.oid
 
     def show(self) -> None:
-        """Make public what was private only until it was verified."""
+        """Make a repository public that was private only until it was verified."""
         if self.made_here:
             with self.named_errors():
                 self.api.update_repo_settings(self.repo_id, private=False)
@@ -122,27 +124,27 @@ class Repository:
 
     @contextmanager
     def named_errors(self) -> Iterator[None]:
-        """Whatever the Hub or the way to it raises becomes an OSError that names the repository.
+        """Turn any error of the Hub or the connection into an OSError that names the repository.
 
         Raises:
-            OSError: Naming it and the reason.
-            ValueError: As it came.
+            OSError: naming the repository and the reason.
+            ValueError: unchanged.
         """
         try:
             yield
         except (ValueError, MemoryError):
             raise
-        except Exception as error:  # of requests or httpx, by the client's version
-            status = getattr(getattr(error, "response", None), "status_code", None)
+        except Exception as error:  # of requests or httpx, depending on the client's version
+            status: int = getattr(getattr(error, "response", None), "status_code", 0)
             reason = REASONS.get(status) or f"{type(error).__name__}: {error}"
             raise OSError(f"{self.repo_id} on {constants.ENDPOINT}: {reason}") from error
 
 
 def require_repo_id(repo_id: str) -> None:
-    """Refuse what is no name of a repository.
+    """Refuse an invalid repository name.
 
     Raises:
-        ValueError: Naming it.
+        ValueError: naming it.
     """
     try:
         validate_repo_id(repo_id)
@@ -150,4 +152,4 @@ def require_repo_id(repo_id: str) -> None:
             return
     except ValueError:
         pass
-    raise ValueError(f'`repo_id` is "{repo_id}"; legal is "user/repo" of letters, digits, "-", "_" and ".".')
+    raise ValueError(f'`repo_id` must be "user/repo" of letters, digits, "-", "_" and ".", got "{repo_id}".')

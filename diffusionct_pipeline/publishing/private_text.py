@@ -1,4 +1,4 @@
-"""What nobody means to publish: paths of the machine and tokens, in the texts of a checkpoint."""
+"""Detection of text that must not be published: local paths and tokens in the files of a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors import safe_open
 PRIVATE = {
     "a token": re.compile(r"\bhf_[A-Za-z0-9]{20,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bsk-[A-Za-z0-9_-]{20,}"),
     "an absolute path": re.compile(
-        r"(?<![\w.:/<)\]])/(?=\w)(?:[\w.+@-]+/)+[\w.+@-]*"  # /home/name/..., no part of a URL
+        r"(?<![\w.:/<)\]])/(?=\w)(?:[\w.+@-]+/)+[\w.+@-]*"  # /home/name/..., but not part of a URL
         r"|\b[A-Za-z]:\\\w[\w\\.-]*|(?<!\S)\\\\\w+\\\w+|(?<!\w)~/\w[\w./-]*|\bfile://\S*"
     ),
 }
@@ -23,7 +23,7 @@ def require_no_private_text(folder: str | Path) -> None:
     """Refuse a folder whose texts or weights' metadata hold an absolute path or a token.
 
     Raises:
-        ValueError: Naming the file, where in it, and what is legal; the token itself is not repeated.
+        ValueError: naming the file and the place in it; the token itself is not repeated.
     """
     for path in sorted(Path(folder).rglob("*")):
         for place, text in texts_of(path) if path.is_file() else ():
@@ -31,11 +31,11 @@ def require_no_private_text(folder: str | Path) -> None:
                 if found := pattern.search(text):
                     shown = "" if what == "a token" else f' "{found[0]}"'
                     where = f"{path.relative_to(folder)} of the checkpoint holds {what}{shown}, {place}"
-                    raise ValueError(f"{where}; legal is text without, as everybody may read it.")
+                    raise ValueError(f"{where}; remove it before publishing.")
 
 
 def texts_of(path: Path) -> Iterator[tuple[str, str]]:
-    """(place, text) of every text in a file of a checkpoint."""
+    """Yield (place, text) for every text in a file of a checkpoint."""
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:
             yield from strings_of(file.metadata() or {}, "in its metadata")
@@ -46,7 +46,7 @@ def texts_of(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def strings_of(value: Any, place: str) -> Iterator[tuple[str, str]]:
-    """(place, text) of every key and string in nested JSON."""
+    """Yield (place, text) for every key and string in nested JSON."""
     if isinstance(value, str):
         yield place, value
     elif isinstance(value, list):

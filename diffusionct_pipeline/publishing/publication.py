@@ -1,4 +1,4 @@
-"""The way of a checkpoint to the Hub: nothing is uploaded that does not load, nothing shown that was not loaded back."""
+"""Publish a checkpoint: only what loads is uploaded, and only what was loaded back and compared is made public."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from ..pipeline import DiffusionCTPipeline
 from ..utils.stages import stage
@@ -19,13 +19,13 @@ from .private_text import require_no_private_text
 
 @dataclass(frozen=True)
 class Publication:
-    """What `publish` did.
+    """Result of `publish`.
 
     Attributes:
         repo_id: "user/repo".
-        commit: Of the repository, the one that was loaded back.
-        url: Of its files.
-        private: Whether the repository is.
+        commit: Commit that was uploaded and loaded back.
+        url: Address of its files.
+        private: Whether the repository is private.
     """
 
     repo_id: str
@@ -38,15 +38,15 @@ def prepare(checkpoint: str | Path, folder: str | Path, repo_id: str, license: s
     """Write the files that `publish` uploads, load them, and compare them with the checkpoint.
 
     Args:
-        checkpoint: Folder of a pipeline, as training, `export_checkpoint` or `save_pretrained` writes it; only read.
-        folder: Where to write; it exists and is empty.
+        checkpoint: Folder of a pipeline, as written by training, `export_checkpoint` or `save_pretrained`; only read.
+        folder: Existing, empty output folder.
         repo_id: "user/repo", which the card names.
-        license: The Hub's name of a licence, "apache-2.0" say; None: that of the checkpoint's card.
+        license: The Hub's name of a licence, such as "apache-2.0"; None takes that of the checkpoint's card.
 
     Raises:
-        ValueError: If `repo_id` is no name of a repository, the folder is no whole checkpoint, no licence is known, or a text
-            holds a path or a token.
-        OSError: If a file cannot be read or written.
+        ValueError: if `repo_id` is invalid, the checkpoint is incomplete, no licence is known, or a text holds a path or a
+            token.
+        OSError: if a file cannot be read or written.
     """
     require_repo_id(repo_id)
     source = DiffusionCTPipeline.from_pretrained(local_checkpoint(checkpoint))
@@ -55,7 +55,7 @@ def prepare(checkpoint: str | Path, folder: str | Path, repo_id: str, license: s
     require_no_private_text(folder)
     stage("comparing what would be uploaded with the checkpoint")
     require_same(source, DiffusionCTPipeline.from_pretrained(folder), "the folder to upload")
-    DiffusionCTPipeline.from_pretrained(folder, variant=HALF)  # loads, whole and finite: 65504 is float16's largest
+    DiffusionCTPipeline.from_pretrained(folder, variant=HALF)  # must load complete and finite: float16 ends at 65504
 
 
 def publish(
@@ -66,22 +66,22 @@ def publish(
     revision: str = "main",
     license: str | None = None,
 ) -> Publication:
-    """Upload a checkpoint to the Hub in one commit, load that into an empty cache, and compare.
+    """Upload a checkpoint to the Hub in one commit, load it into an empty cache, and compare.
 
-    A new repository is private until that comparison has passed. The token is that of the Hub's client: HF_TOKEN, or
-    what `hf auth login` stored.
+    A new repository is private until the comparison has passed. The token is that of the Hub's client: HF_TOKEN, or the one
+    that `hf auth login` stored.
 
     Args:
-        checkpoint: As of `prepare`.
+        checkpoint: As in `prepare`.
         repo_id: "user/repo". It may be new, empty, or hold a DiffusionCT checkpoint, whose files are replaced.
         private: Whether a new repository stays private.
-        revision: Branch; made if the repository has no such branch.
-        license: As of `prepare`.
+        revision: Branch; it is created if needed.
+        license: As in `prepare`.
 
     Raises:
-        ValueError: As of `prepare`; without a token; if the repository holds something else, or is public though
-            `private` is given; if what was loaded back differs from the checkpoint.
-        OSError: If the Hub cannot be reached or refuses.
+        ValueError: as `prepare`; if there is no token; if the repository holds other contents, or is public although
+            `private` is given; or if what was loaded back differs from the checkpoint.
+        OSError: if the Hub cannot be reached or refuses.
     """
     repository = Repository(repo_id, revision)
     with tempfile.TemporaryDirectory(prefix="diffusionct-") as folder:
@@ -97,10 +97,10 @@ def publish(
 
 
 def verify(folder: str | Path, repository: Repository, commit: str) -> None:
-    """Load a commit as a user would, into an empty cache, and compare it with the folder that was uploaded.
+    """Load a commit into an empty cache, as a user would, and compare it with the folder that was uploaded.
 
     Raises:
-        ValueError: Naming what differs, and in which state the repository is left.
+        ValueError: naming the difference and the state of the repository.
     """
     with tempfile.TemporaryDirectory(prefix="diffusionct-") as cache:
         where = {"revision": commit, "cache_dir": cache, "token": repository.api.token}
@@ -116,13 +116,13 @@ def verify(folder: str | Path, repository: Repository, commit: str) -> None:
 
 
 def local_checkpoint(checkpoint: str | Path) -> Path:
-    """A path that is a folder with a pipeline.
+    """Return the path of a folder that holds a pipeline.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: if it does not.
     """
     path = Path(checkpoint)
     if not (path / DiffusionCTPipeline.config_name).is_file():
-        legal = f"a folder with {DiffusionCTPipeline.config_name}, as save_pretrained and training write it"
-        raise ValueError(f'`checkpoint` is "{checkpoint}"; legal is {legal}.')
+        wanted = f"a folder with {DiffusionCTPipeline.config_name}, as save_pretrained and training write it"
+        raise ValueError(f'`checkpoint` must be {wanted}, got "{checkpoint}".')
     return path

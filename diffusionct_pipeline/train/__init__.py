@@ -1,4 +1,4 @@
-"""Training of both phases, ours and the paper's own; the scripts in training/ are thin."""
+"""Training of both phases, ours and the paper's own; the scripts in training/ only call it."""
 
 from .autoencoder_phase import AutoencoderPhase
 from .latent_phase import LatentPhase

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,10 +21,13 @@ KEEP = 2  # resumable checkpoints left on disk
 
 
 def averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """Exponential moving average of `model`, BatchNorm buffers included; the decay warms up as (1 + n) / (10 + n)."""
+    """Return an exponential moving average of `model`, BatchNorm buffers included.
+
+    The decay warms up as (1 + n) / (10 + n).
+    """
 
     @torch.no_grad()
-    def update(average: list[torch.Tensor], current: list[torch.Tensor], updates: torch.Tensor | int) -> None:
+    def update(average: Sequence[torch.Tensor], current: Sequence[torch.Tensor], updates: torch.Tensor | int) -> None:
         now = min(decay, (1 + int(updates)) / (10 + int(updates)))
         for kept, new in zip(average, current):
             if kept.is_floating_point():
@@ -35,37 +39,38 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
 
 
 class Clock:
-    """Steps and seconds so far; saved and restored by accelerate with the rest of the state."""
+    """Steps and seconds so far, which accelerate saves and restores with the rest of the state."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.step, self.seconds = 0, 0.0
 
     def state_dict(self) -> dict[str, float]:
-        """What a checkpoint holds of it."""
+        """Return what a checkpoint stores."""
         return {"step": self.step, "seconds": self.seconds}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Go on from what a checkpoint holds."""
-        self.step, self.seconds = state["step"], state["seconds"]
+        """Continue from what a checkpoint stores."""
+        self.step, self.seconds = int(state["step"]), state["seconds"]
 
 
 def save_checkpoint(accelerator: Accelerator, output: str | Path, step: int) -> None:
-    """Write `output/checkpoints/step-N`, whole or not at all, on every process, and drop the oldest.
+    """Write `output/checkpoints/step-N` atomically, from all processes, and remove the oldest.
 
     Raises:
-        OSError: naming the folder, if the disk is full. Whatever else accelerate raises; no half of a checkpoint is left.
+        OSError: naming the folder, if the disk is full. Other errors of accelerate are passed on; no partial checkpoint
+            is left.
     """
     folder = Path(output) / "checkpoints" / f"step-{step:08d}"
-    part = folder.with_name(f".{folder.name}.part")  # every process must know its name
+    part = folder.with_name(f".{folder.name}.part")  # all processes must agree on its name
     if accelerator.is_main_process:
-        for left in folder.parent.glob(".step-*.part"):  # of a run that was killed
+        for left in folder.parent.glob(".step-*.part"):  # from a run that was killed
             shutil.rmtree(left)
     accelerator.wait_for_everyone()
     try:
         accelerator.save_state(str(part))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            _drop(folder)  # of another run, or of this one as it began
+            _drop(folder)  # from an earlier run
             part.replace(folder)
             for old in list_checkpoints(output)[:-KEEP]:
                 _drop(old)
@@ -77,7 +82,7 @@ def save_checkpoint(accelerator: Accelerator, output: str | Path, step: int) -> 
 
 
 def _drop(folder: Path) -> None:
-    """Remove a checkpoint if it is there; a kill meanwhile leaves no half of it under its name."""
+    """Remove a checkpoint if it exists. If killed, this leaves no partial checkpoint under its name."""
     if folder.exists():
         part = folder.with_name(f".{folder.name}.old.part")
         folder.replace(part)
@@ -85,17 +90,17 @@ def _drop(folder: Path) -> None:
 
 
 def load_checkpoint(accelerator: Accelerator, output: str | Path, resume: str) -> Path:
-    """Load the state that `--resume` names: a folder, or the newest one of `output` that is whole.
+    """Load the state that `--resume` names: a folder, or the newest complete one in `output`.
 
     Returns:
-        The folder.
+        The folder that was loaded.
 
     Raises:
-        ValueError: if it does not exist, or none of them can be loaded.
+        ValueError: if the folder does not exist, or none can be loaded.
     """
     if resume != "latest":
         if not Path(resume).is_dir():
-            raise ValueError(f'`resume` is "{resume}"; legal are "latest" and the folder of a checkpoint.')
+            raise ValueError(f'`resume` must be "latest" or the folder of a checkpoint, got "{resume}".')
         accelerator.load_state(resume)
         return Path(resume)
     problem = f'`resume` is "latest", but "{output}" holds no checkpoint.'
@@ -103,17 +108,17 @@ def load_checkpoint(accelerator: Accelerator, output: str | Path, resume: str) -
         reason = ""
         try:
             accelerator.load_state(str(folder))
-        except Exception as error:  # what a half-written file raises depends on where it ends
+        except Exception as error:  # the error of a truncated file depends on where it ends
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
         failed = torch.tensor(float(bool(reason)), device=accelerator.device)
-        if accelerator.reduce(failed, "sum").item() == 0:  # all processes go on from the same one
+        if accelerator.reduce(failed, "sum").item() == 0:  # all processes continue from the same one
             return folder
         problem = f'`resume` is "latest", but "{folder}" cannot be loaded: {reason or "another process failed"}'
-        logger.warning("%s cannot be loaded, the checkpoint before it is tried: %s", folder.name, reason)
+        logger.warning("%s cannot be loaded, trying the checkpoint before it: %s", folder.name, reason)
     raise ValueError(problem)
 
 
 def list_checkpoints(output: str | Path) -> list[Path]:
-    """Checkpoint folders, oldest first."""
+    """Return checkpoint folders, oldest first."""
     folders = (Path(output) / "checkpoints").glob("step-*")
     return sorted(folder for folder in folders if re.fullmatch(r"step-\d{8}", folder.name))

@@ -21,13 +21,13 @@ def export_checkpoint(source: str | Path, output: str | Path, *, card: str | Pat
         source: Folder of a trained pipeline, as `train_latent` saves it.
         output: Folder to write; replaced if it exists.
         card: Path of the model card (Markdown).
-        metrics: For metrics.json: what the checkpoint was trained on, for how long, and its scores.
+        metrics: Content of metrics.json: training data, training time and scores.
 
     Returns:
         Size of the checkpoint in bytes.
 
     Raises:
-        ValueError, OSError: if the pipeline cannot be loaded or the folder not be written.
+        ValueError, OSError: if the pipeline cannot be loaded or the folder cannot be written.
     """
     pipeline = DiffusionCTPipeline.from_pretrained(source)
     for model in pipeline.models:

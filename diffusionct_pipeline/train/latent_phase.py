@@ -1,9 +1,9 @@
-"""Phase two: the latent DDPM that sees the target's texture; the autoencoder stays frozen."""
+"""Phase two: the latent DDPM, which sees the target's texture; the autoencoder is frozen."""
 
 from __future__ import annotations
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import nn
 from tqdm import tqdm
 
@@ -18,17 +18,17 @@ from .options import LatentOptions
 from .pipeline_phase import PipelinePhase
 
 TRAIN_TIMESTEPS = 1000
-SAME_SHARE = 0.2  # of the pairs to a reference: nothing but a curve is between A and B, and nothing is to be added
-# Aperture and focal spot of the scanner that the standard is seen by.
-STANDARD_BLUR_MM = (0.90, 0.85)  # as of `Scanner`
-LARGEST_LOG_SPACING = 0.28  # of slices that the standard is taken from, as of the latent's channel: .75 mm
-# Of the pairs whose target is not smoothed, real scans among them: the standard's tokens stand for it, whose scatter is another's.
+SAME_SHARE = 0.2  # of the pairs to a reference: A and B differ by a curve only, and no texture is to be added
+# Aperture and focal spot of the scanner of the standard.
+STANDARD_BLUR_MM = (0.90, 0.85)  # as in `Scanner`
+LARGEST_LOG_SPACING = 0.28  # of slices that the standard is taken from, in units of the latent's channel: 0.75 mm
+# Of the pairs whose target is not smoothed, real scans included: tokens of the standard replace the target's own.
 STANDARD_TOKENS_SHARE = 0.5
 STATISTICS_PAIRS = 512  # over which the deviation of what is diffused is measured
 
 
 class ReferenceDiffusion(nn.Module):
-    """The denoiser predicts v at a random time, given Z_A, tokens of the target and what an estimate says of both."""
+    """The denoiser predicts v at a random time, given Z_A, tokens of the target and what is estimated of both."""
 
     def __init__(self, denoiser: ReferenceUNet1DModel, diffusion: PlacewiseDiffusionLoss):
         super().__init__()
@@ -53,7 +53,7 @@ class ReferenceDiffusion(nn.Module):
             shift: (B, rings), normalized.
             whitening: (B, rings).
             tails: (B, 3).
-            noise, timestep: Of `PlacewiseDiffusionLoss.draw`.
+            noise, timestep: From `PlacewiseDiffusionLoss.draw`.
         """
         residual = self.denoiser.to_residual(latent_b, latent_a, shift)
         condition = (tokens, shift, whitening, tails)
@@ -62,7 +62,10 @@ class ReferenceDiffusion(nn.Module):
 
 
 class LatentPhase(PipelinePhase):
-    """What loop.train needs to know of phase two."""
+    """Phase two, for `loop.train`."""
+
+    options: LatentOptions
+    autoencoder: TextureAutoencoder
 
     def __init__(self, options: LatentOptions, device: torch.device):
         scheduler = DDPMScheduler(
@@ -77,14 +80,10 @@ class LatentPhase(PipelinePhase):
         groups = tqdm(desc="groups of scans encoded")
         pairs = load_texture_pairs(options.scans, self.autoencoder, options.groups, lambda seed: groups.update())
         self.pairs = pairs.to(device)
-        self.autoencoder.to(device)
+        self.autoencoder.to(device)  # type: ignore[arg-type]  # diffusers wraps `to`, which mypy takes for unbound
         self.diffusion = PlacewiseDiffusionLoss(scheduler, options.last_step_share)
-        denoiser = (
-            ReferenceUNet1DModel.from_pretrained(options.init).to(device)
-            if options.init
-            else self._new_denoiser().to(device)
-        )
-        self.objective = ReferenceDiffusion(denoiser, self.diffusion)
+        denoiser = ReferenceUNet1DModel.from_pretrained(options.init) if options.init else self._new_denoiser()
+        self.objective = ReferenceDiffusion(denoiser, self.diffusion).to(device)
         if not options.init:
             self._measure_deviation(denoiser)
 
@@ -95,7 +94,7 @@ class LatentPhase(PipelinePhase):
         return *drawn, *self.diffusion.draw(drawn[1], generator)
 
     def _draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-        """Draw Z_A, Z_B, tokens and shift, all normalized, whitening and tails of `count` pairs."""
+        """Draw Z_A, Z_B, tokens and shift, all normalized, and whitening and tails of `count` pairs."""
         drawn = self.pairs.draw(count, self.options.standard_share, SCAN_TOKENS, generator, SAME_SHARE)
         normalize = self.autoencoder.normalize
         tokens = normalize(drawn.tokens.transpose(1, 2)).transpose(1, 2)
@@ -108,13 +107,13 @@ class LatentPhase(PipelinePhase):
 
     @torch.no_grad()
     def _new_denoiser(self) -> ReferenceUNet1DModel:
-        """A new network, its standard being positions of slices of the standard kernel.
+        """Create a network whose standard is positions of slices of the standard kernel.
 
-        They are all brought to the median dose and to one scanner, and are of pixels that hardly alias.
+        All are brought to the median dose and to one scanner, and have pixels that hardly alias.
         """
         options, power, max_lp_cm = self.options, self.autoencoder.channels.power, self.pairs.max_lp_cm
         denoiser = ReferenceUNet1DModel(
-            self.autoencoder.config.rings, tuple(options.block_out_channels), standard_tokens=options.standard_tokens
+            self.autoencoder.config["rings"], tuple(options.block_out_channels), standard_tokens=options.standard_tokens
         )
         spacing = self.pairs.stored[:, 0, 0, 0].float()
         known = self.pairs.log_noise_gain[:, 0].isfinite()

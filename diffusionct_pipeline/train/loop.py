@@ -1,4 +1,4 @@
-"""One training loop for every phase: the phase says what is trained and what its loss is."""
+"""One training loop for all phases; a phase defines what is trained and its loss."""
 
 from __future__ import annotations
 
@@ -18,25 +18,24 @@ from tqdm import tqdm
 
 from ..utils.seeds import MAX_SEED
 from .checkpoints import Clock, averaged, load_checkpoint, save_checkpoint
-from .options import TrainOptions
+from .options import Options, TrainOptions
 
-PLACES = ("output", "scans", "objects", "autoencoder", "init", "resume", "vgg")  # folders of one machine
+# Paths, which mean nothing on another machine.
+PLACES = ("output", "scans", "objects", "autoencoder", "init", "resume", "vgg")
 
 
 class Phase(Protocol):
-    """What `train` needs to know of a phase.
+    """Interface of a phase for `train`."""
 
-    Attributes:
-        objective: Module, batch -> dict of losses, the one to train on as "loss".
-    """
-
-    objective: nn.Module
+    @property
+    def objective(self) -> nn.Module:
+        """Module from a batch to a dict of losses, with the one to train on as "loss"."""
 
     def batch(self, generator: torch.Generator) -> tuple:
-        """Arguments of the objective for a step."""
+        """Draw the arguments of the objective for a step."""
 
     def validate(self, objective: nn.Module) -> dict[str, float]:
-        """Scores of an objective with averaged weights."""
+        """Score an objective with averaged weights."""
 
     def save(self, objective: nn.Module, folder: Path, summary: dict) -> None:
         """Write what was trained."""
@@ -44,43 +43,43 @@ class Phase(Protocol):
 
 @runtime_checkable
 class AlternatingPhase(Phase, Protocol):
-    """A phase whose step is one turn or several, each with an optimizer of its own: a GAN.
+    """A phase whose steps consist of one or more turns, each with its own optimizer, such as a GAN.
 
     Its objective takes the turn as its last argument.
     """
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """Turn -> optimizer of what is trained in it, with its peak learning rate."""
+        """Return the optimizer of each turn, with its peak learning rate."""
 
     def turns(self, done: float) -> Sequence[str]:
-        """Turns of the next step, after a share `done` (0 to 1) of the budget."""
+        """Return the turns of the next step, after a share `done` (0 to 1) of the budget."""
 
 
-def train(options: TrainOptions, make_phase: Callable[[TrainOptions, torch.device], Phase]) -> dict:
-    """Run a phase to its end and save it.
+def train(options: Options, make_phase: Callable[[Options, torch.device], Phase]) -> dict:
+    """Run a phase to its end and save the result.
 
-    Every batch is drawn from a generator seeded by (seed, step, process), so that a resumed run sees what an
-    uninterrupted one would have seen.
+    Every batch is drawn from a generator seeded by (seed, step, process), so that a resumed run draws the same batches as
+    an uninterrupted one.
 
     Args:
-        options: A `TrainOptions`.
-        make_phase: Makes the phase on a device.
+        options: Options of the phase.
+        make_phase: Creates the phase on a device.
 
     Returns:
-        The summary that was handed to `save`: steps, seconds and the last metrics.
+        The summary that `save` was given: steps, seconds and the last metrics.
     """
     # 1. Set up.
     set_seed(options.seed)
     accelerator = Accelerator(
         mixed_precision=options.mixed_precision, cpu=options.cpu, log_with=options.tracker or None,
         project_dir=options.output,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # a turn trains some networks
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # a turn trains only some networks
     )  # fmt: skip
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
     phase = make_phase(options, accelerator.device)
-    alternating = isinstance(phase, AlternatingPhase)
-    optimizers = phase.optimizers() if alternating else {"": _adamw(phase.objective, options)}
+    alternating = phase if isinstance(phase, AlternatingPhase) else None
+    optimizers = {"": _adamw(phase.objective, options)} if alternating is None else alternating.optimizers()
     peaks = {turn: optimizer.param_groups[0]["lr"] for turn, optimizer in optimizers.items()}
     objective, *prepared = accelerator.prepare(phase.objective, *optimizers.values())
     optimizers = dict(zip(optimizers, prepared))
@@ -95,16 +94,18 @@ def train(options: TrainOptions, make_phase: Callable[[TrainOptions, torch.devic
     log = open(output / "metrics.jsonl", "a") if accelerator.is_main_process else None  # noqa: SIM115  closed below
     bar = tqdm(total=options.max_steps, initial=clock.step, disable=not accelerator.is_main_process)
     started = time.monotonic() - clock.seconds
-    metrics, scores = {}, {}
+    metrics: dict[str, float] = {}
+    scores: dict[str, float] = {}
 
     # 2. Steps.
     objective.train()
     while clock.step < options.max_steps and _time_left(accelerator, options, clock):
-        done, values, batches = _share_done(accelerator, options, clock), {"loss": 0.0}, []
+        done, values = _share_done(accelerator, options, clock), {"loss": 0.0}
+        batches: list[tuple] = []
         for micro in range(options.gradient_accumulation):
             generator.manual_seed(_batch_seed(options, clock.step, micro, accelerator.process_index))
             batches.append(phase.batch(generator))  # in float32: bfloat16 would round HU to multiples of 4
-        for turn in phase.turns(done) if alternating else optimizers:
+        for turn in optimizers if alternating is None else alternating.turns(done):
             optimizer = optimizers[turn]
             trained = [p for group in optimizer.param_groups for p in group["params"]]
             rate = peaks[turn] * _schedule(options, clock.step, done)
@@ -112,27 +113,27 @@ def train(options: TrainOptions, make_phase: Callable[[TrainOptions, torch.devic
                 group["lr"] = rate
             for batch in batches:
                 with accelerator.autocast():
-                    losses = objective(*batch, turn) if alternating else objective(*batch)
+                    losses = objective(*batch) if alternating is None else objective(*batch, turn)
                 accelerator.backward(losses["loss"] / options.gradient_accumulation)
             total = values["loss"] + losses["loss"].item()
             values |= {name: value.item() for name, value in losses.items()} | {"loss": total}
             norm = accelerator.clip_grad_norm_(trained, options.max_grad_norm or math.inf)
             optimizer.step()
-            for each in optimizers.values():  # a generator's loss also leaves gradients in the discriminator
+            for each in optimizers.values():  # a generator's loss leaves gradients in the discriminator as well
                 each.zero_grad(set_to_none=True)
         average.update_parameters(accelerator.unwrap_model(objective))
         clock.step += 1
         clock.seconds = time.monotonic() - started
 
-        # 3. Say, validate, checkpoint.
+        # 3. Report, validate, write a checkpoint.
         metrics = values | {"grad_norm": float(norm), "learning_rate": rate}
         if not math.isfinite(metrics["loss"]):
-            raise FloatingPointError(f"the loss is {metrics['loss']} at step {clock.step}; try a lower learning rate")
+            raise FloatingPointError(f"the loss is {metrics['loss']} at step {clock.step}; try a lower `learning_rate`")
         if _due(options.validation_steps, clock.step):
             scores = phase.validate(average.module.eval())
             metrics |= scores
         accelerator.log(metrics, step=clock.step)
-        if log:
+        if log is not None:
             log.write(json.dumps({"step": clock.step, "seconds": round(clock.seconds, 2), **metrics}) + "\n")
             log.flush()
         bar.update()
@@ -155,6 +156,7 @@ def train(options: TrainOptions, make_phase: Callable[[TrainOptions, torch.devic
     }
     if accelerator.is_main_process:
         phase.save(average.module.eval(), output, summary)
+    if log is not None:
         log.close()
     accelerator.end_training()
     return summary
@@ -166,7 +168,7 @@ def _adamw(objective: nn.Module, options: TrainOptions) -> AdamW:
 
 
 def _share_done(accelerator: Accelerator, options: TrainOptions, clock: Clock) -> float:
-    """Share of the budget that is spent, 0 to 1, the same for all processes: what to train depends on it."""
+    """Return the share of the budget that is spent, 0 to 1. It is the same for all processes, as turns depend on it."""
     done = clock.step / options.max_steps
     if options.max_seconds:
         seconds = clock.seconds
@@ -177,7 +179,7 @@ def _share_done(accelerator: Accelerator, options: TrainOptions, clock: Clock) -
 
 
 def _schedule(options: TrainOptions, step: int, done: float) -> float:
-    """Share of the peak learning rate: linear warm-up, cosine decay to 0."""
+    """Return the share of the peak learning rate: linear warm-up, cosine decay to 0."""
     warm = min(1.0, (step + 1) / max(1, options.warmup_steps))
     return warm * 0.5 * (1 + math.cos(math.pi * done))
 

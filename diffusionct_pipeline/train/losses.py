@@ -1,24 +1,24 @@
-"""The losses of slices and of diffusion, each with its source.
+"""The losses of reconstruction and of diffusion, each with its source.
 
-The paper's phase one weighs any of `RECONSTRUCTION_LOSSES`; to add one, write it here and name it with its weight on
-the command line. The loss of our phase one stands beside its network, in models/texture/coherence.py.
+The paper's phase one sums any of `RECONSTRUCTION_LOSSES`; to add one, write it here and give its name and weight on the
+command line. The loss of our phase one is beside its network, in models/texture/coherence.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
-from diffusers import SchedulerMixin
 from torch import nn
 
-BOUND = 0.03  # mean squared error of a pair, from which on it counts less than linearly
-AIR_WEIGHT = 0.1  # of a position in air, which shows texture too, in a loss; 1 in the patient
+BOUND = 0.03  # mean squared error of a pair above which it counts less than linearly
+AIR_WEIGHT = 0.1  # in a loss, of a position in air, which shows texture too; 1 in the patient
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What the losses of phase one look at.
+    """Input of the losses of phase one.
 
     Attributes:
         drawn, target: (B, 1, H, W), model range.
@@ -38,21 +38,24 @@ class SquaredError(nn.Module):
 
 
 def error_of_slices(made: Reconstruction) -> torch.Tensor:
-    """Mean squared error (B,) of each slice, model range^2."""
+    """Return the mean squared error (B,) of each slice, in model range^2."""
     return (made.drawn.float() - made.target.float()).square().mean((1, 2, 3))
 
 
 class LocalSpectrumLoss(nn.Module):
-    """L1 between log local power spectra: keeps texture power, which L2 regresses to its mean.
+    """L1 between log local power spectra, which keeps the texture power that L2 would regress to the mean.
 
-    Not in Selim et al. 2023; takes the place of its "anatomic loss".
+    Not in Selim et al. 2023; it replaces the paper's "anatomic loss".
 
     Args:
         window: Side of the Hann windows in pixels.
         stride: Distance of the windows in pixels.
-        rings: Rings of equal width up to the corner-free Nyquist frequency; the corners count to the last.
-        floor: Added to the power; 1e-3 is the power that a noise of 0.8 HU leaves in a 32 x 32 window.
+        rings: Rings of equal width up to the Nyquist frequency; the corners belong to the last.
+        floor: Added to the power; 1e-3 is the power of a noise of 0.8 HU in a 32 x 32 window.
     """
+
+    hann: torch.Tensor
+    averages: torch.Tensor
 
     def __init__(self, window: int = 32, stride: int = 16, rings: int = 10, floor: float = 1e-3):
         super().__init__()
@@ -66,7 +69,7 @@ class LocalSpectrumLoss(nn.Module):
         self.register_buffer("averages", membership / membership.sum(0), persistent=False)  # [32*17,rings]
 
     def log_spectrum(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H, W) -> (windows, rings)."""
+        """Return the log power (windows, rings) of (B, 1, H, W)."""
         windows = image[:, 0].float().unfold(1, self.window_size, self.stride).unfold(2, self.window_size, self.stride)
         windows = windows.flatten(0, 2)
         windows = (windows - windows.mean((1, 2), keepdim=True)) * self.hann
@@ -75,16 +78,20 @@ class LocalSpectrumLoss(nn.Module):
         return torch.log(power @ self.averages + self.floor)
 
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H, W) in model range, twice -> a scalar."""
+        """Return the loss, a scalar, of two images (B, 1, H, W) in model range."""
         with torch.autocast(prediction.device.type, enabled=False):  # bfloat16 has 3 digits, the power spans 8
             return (self.log_spectrum(prediction) - self.log_spectrum(target)).abs().mean()
 
 
-class SpectrumOfDrawn(LocalSpectrumLoss):
+class SpectrumOfDrawn(nn.Module):
     """`LocalSpectrumLoss` of the decoder's slices."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.spectrum = LocalSpectrumLoss()
+
     def forward(self, made: Reconstruction) -> torch.Tensor:
-        return super().forward(made.drawn, made.target)
+        return self.spectrum(made.drawn, made.target)
 
 
 class SquaredLatent(nn.Module):
@@ -106,32 +113,50 @@ class WeightedLosses(nn.Module):
     """A sum of some of `RECONSTRUCTION_LOSSES`.
 
     Args:
-        weights: Name -> weight; 0 for one that is only logged.
+        weights: Name -> weight; a weight of 0 only logs the loss.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name, or none.
     """
 
     def __init__(self, weights: dict[str, float]):
         super().__init__()
         unknown = sorted(set(weights) - set(RECONSTRUCTION_LOSSES))
         if unknown or not weights:
-            raise ValueError(f"`losses` names {unknown or 'nothing'}; legal are {', '.join(RECONSTRUCTION_LOSSES)}.")
+            raise ValueError(f"`losses` must be among {', '.join(RECONSTRUCTION_LOSSES)}, got {unknown or 'none'}.")
         self.weights = dict(weights)
         self.losses = nn.ModuleDict({name: RECONSTRUCTION_LOSSES[name]() for name in weights})
 
     def forward(self, made: Reconstruction) -> dict[str, torch.Tensor]:
-        """Every loss by name, and their weighted sum as "loss"."""
+        """Return every loss by name, and their weighted sum as "loss"."""
         losses = {name: loss(made) for name, loss in self.losses.items()}
         return losses | {"loss": sum(self.weights[name] * loss for name, loss in losses.items())}
 
 
+class NoiseScheduler(Protocol):
+    """A diffusers scheduler that adds noise to what is diffused. Diffusers types times more narrowly than it takes them."""
+
+    @property
+    def config(self) -> Any:
+        """Its settings."""
+
+    def add_noise(self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: Any) -> torch.Tensor:
+        """Add noise by times (B,)."""
+
+
+class VelocityScheduler(NoiseScheduler, Protocol):
+    """A diffusers scheduler with v-prediction."""
+
+    def get_velocity(self, sample: torch.Tensor, noise: torch.Tensor, timesteps: Any) -> torch.Tensor:
+        """Return v of a sample and its noise at times (B,)."""
+
+
 def draw_noise_and_time(
-    scheduler: SchedulerMixin, latent: torch.Tensor, generator: torch.Generator
+    scheduler: NoiseScheduler, latent: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise like what is diffused, (B, C, L), and times (B,), uniform over those of the scheduler."""
+    """Draw noise in the shape of what is diffused, (B, C, L), and times (B,), uniform over those of the scheduler."""
     noise = torch.randn(latent.shape, generator=generator, device=latent.device)
-    steps = scheduler.config.num_train_timesteps
+    steps = scheduler.config["num_train_timesteps"]
     return noise, torch.randint(steps, (len(latent),), generator=generator, device=latent.device)
 
 
@@ -140,15 +165,15 @@ class DiffusionLoss(nn.Module):
 
     Args:
         scheduler: A diffusers scheduler that can add noise.
-        l1_weight: Of the L1 term.
+        l1_weight: Weight of the L1 term.
     """
 
-    def __init__(self, scheduler: SchedulerMixin, l1_weight: float):
+    def __init__(self, scheduler: NoiseScheduler, l1_weight: float):
         super().__init__()
         self.scheduler, self.l1_weight = scheduler, l1_weight
 
     def draw(self, latent_b: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `draw_noise_and_time`."""
+        """Draw noise and times, see `draw_noise_and_time`."""
         return draw_noise_and_time(self.scheduler, latent_b, generator)
 
     def forward(
@@ -159,26 +184,26 @@ class DiffusionLoss(nn.Module):
         noise: torch.Tensor,
         timestep: torch.Tensor,
     ) -> torch.Tensor:
-        """Normalized Z_A and Z_B (B, C, L), and what `draw` gave -> a scalar."""
+        """Return the loss, a scalar, of normalized Z_A and Z_B (B, C, L) with noise and times of `draw`."""
         z_t = self.scheduler.add_noise(latent_b, noise, timestep)
         error = denoiser(z_t, timestep, latent_a).sample.float() - noise
         return error.square().mean() + self.l1_weight * error.abs().mean()
 
 
 class PlacewiseDiffusionLoss(nn.Module):
-    """Squared error of what the scheduler asks for, by place, of a network that sees a reference.
+    """Squared error of the scheduler's prediction target, weighted by position, for a network that sees a reference.
 
-    Not in Selim et al. 2023: positions in the patient count most, and a pair's error e counts as m log(1 + e / m), m
-    being `BOUND`. Two kernels of one sinogram differ by little more than a curve, which must be right to 5 %, while
-    what a smoother removed scatters; a plain mean would be the latter's.
+    Not in Selim et al. 2023: positions in the patient count most, and the error e of a pair counts as m log(1 + e / m),
+    where m is `BOUND`. Two kernels of one sinogram differ by little more than a curve, which must be right to 5 %, while
+    what a smoother removed scatters widely; it would dominate a plain mean.
 
     Args:
         scheduler: A diffusers scheduler with v-prediction.
-        last_step_share: Share of the draws at the last time, pure noise, where the network says the mean of what it
-            would sample: the first step, and the only one of a regression, for which the share is 1.
+        last_step_share: Share of the draws at the last time, pure noise, where the network predicts the mean of what it
+            would sample. This is the first step of sampling, and the only one of a regression, for which the share is 1.
     """
 
-    def __init__(self, scheduler: SchedulerMixin, last_step_share: float):
+    def __init__(self, scheduler: VelocityScheduler, last_step_share: float):
         super().__init__()
         self.scheduler, self.last_step_share = scheduler, last_step_share
 
@@ -186,7 +211,7 @@ class PlacewiseDiffusionLoss(nn.Module):
         """Draw noise like residuals (B, C, L), and times (B,)."""
         noise, timestep = draw_noise_and_time(self.scheduler, residual, generator)
         is_last = torch.rand(len(residual), generator=generator, device=residual.device) < self.last_step_share
-        return noise, torch.where(is_last, self.scheduler.config.num_train_timesteps - 1, timestep)
+        return noise, torch.where(is_last, self.scheduler.config["num_train_timesteps"] - 1, timestep)
 
     def forward(
         self,
@@ -198,15 +223,15 @@ class PlacewiseDiffusionLoss(nn.Module):
         noise: torch.Tensor,
         timestep: torch.Tensor,
     ) -> torch.Tensor:
-        """A scalar.
+        """Return the loss, a scalar.
 
         Args:
             denoiser: `ReferenceUNet1DModel`.
             residual: What is diffused, (B, C, L).
             latent_a: Z_A, (B, C, L), normalized.
             condition: Further arguments of the denoiser: tokens, shift, whitening and tails.
-            weight: Of every position in the patient, (B, 1, L).
-            noise, timestep: Of `draw`.
+            weight: Share of the patient in every position, (B, 1, L).
+            noise, timestep: From `draw`.
         """
         noisy = self.scheduler.add_noise(residual, noise, timestep)
         predicted = denoiser(noisy, timestep, latent_a, *condition).sample.float()

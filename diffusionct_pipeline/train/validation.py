@@ -1,4 +1,4 @@
-"""How a run is watched: texture figures on simulated pairs whose phantoms no training sees."""
+"""Validation during training: texture figures on simulated pairs whose phantoms are not trained on."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ..simulation.splits import VALIDATION, take
 from ..simulation.tumour_pairs import SOURCE, TARGET, measured_regions, tumour_pairs, with_smoothed_source
 
 SMOOTHING = ("bilateral", 0.6)  # of half of the pairs
-SMOOTHED_FROM = 500  # number in the split from which on pairs are smoothed
+SMOOTHED_FROM = 500  # first number in the split whose pair is smoothed
 
 Standardize = Callable[[np.ndarray, float, np.ndarray], np.ndarray]  # (hu, spacing_mm, target_hu) -> hu
 
 
 class ValidationSet:
-    """Br40/Bl64 pairs, half of them with an edge-preservingly smoothed Br40 image.
+    """Br40/Bl64 pairs, half of them with an edge-preserving smoothing of the Br40 image.
 
     Args:
-        count: How many; 0 for none.
+        count: Number of pairs; may be 0.
     """
 
     def __init__(self, count: int):
@@ -32,7 +32,7 @@ class ValidationSet:
         ]
 
     def score(self, standardize: Standardize) -> dict[str, float]:
-        """Score over tumours and squares of other tissue.
+        """Score a method over tumours and squares of other tissue.
 
         Returns:
             Root mean square error in HU, and the share of texture figures within 15 % of the target's.

@@ -198,7 +198,7 @@ class TestRequests:
             ("/api/files/elsewhere", {}, 404, "place"),
             ("/api/standardize", b"no json", 400, "JSON"),
             ("/api/standardize", b"[]", 400, "object"),
-            ("/api/standardize", b" " * (2 << 20), 413, "more than"),
+            ("/api/standardize", b" " * (2 << 20), 413, "must not exceed"),
             ("/api/standardize", {"way": "magic"}, 400, "`way`"),
             ("/api/standardize", {"way": "kernel", "target": "../x"}, 400, "`target`"),
             ("/api/standardize", {"way": "reference"}, 400, "reference"),

@@ -107,15 +107,15 @@ class TestWords:
         assert "8 to 30 HU" in text and "`--noise 31`" in text and "`--noise target`" in text
         assert (
             "2 of 5 series would miss the checkpoint's own standard, Bl64 (1, 3)" in text
-            and "commonest kernel as well" in text
+            and "also the most common kernel" in text
         )
-        assert "whether they reach it: 1 (4)" in text and "unsure, left out of the choice: 1 series (5)" in text
+        assert "whether they reach it: 1 (4)" in text and "uncertain, left out of the choice: 1 series (5)" in text
         assert advice_lines(advice)[0].endswith("--target Br36 --noise 31")
 
     def test_smoothed_series_share_the_noise_of_the_target_with_all_others(self):
         choice = Choice(KERNELS["Br36"], (0,), 3.5, (8.0, 30.2))
         advice = Advice(choice, choice, [], [], [], smoothed=[1, 3])
-        assert "in 2 series (2, 4): their dose cannot be told" in "".join(advice_text(advice, 5, "Bl64"))
+        assert "noise of 2 series (2, 4) was smoothed" in "".join(advice_text(advice, 5, "Bl64"))
         assert all(line.endswith("--noise target") for line in advice_lines(advice))
 
     def test_like_doses_get_no_word(self):

@@ -88,7 +88,7 @@ class TestReport:
         shutil.copytree(scans / "1", tmp_path / "in" / "1")
         characterise_folder(tmp_path / "in", tmp_path / "out", model=model)
         (pair,) = rows(tmp_path / "out/pairs.csv")
-        assert pair["use"] == "one is standardized: no pair to train or test with"
+        assert pair["use"] == "one is standardized: not suitable for training or testing"
 
     def test_without_pairs_their_columns_are_there(self, scans, model, tmp_path):
         characterise_folder(scans / "1", tmp_path / "out", model=model)
@@ -127,7 +127,7 @@ class TestTrial:
         said, report = capsys.readouterr().out, (tmp_path / "out/report.md").read_text()
         named = re.search(r"softest target that loses nothing: (diffusionct standardize IN OUT --target (\w+))", said)
         assert named and named[1] in report and KERNELS[named[2]].mtf50 <= 1.05 * KERNELS["Br36"].mtf50
-        assert "commonest kernel: diffusionct standardize IN OUT --target Br36" in said
+        assert "most common kernel: diffusionct standardize IN OUT --target Br36" in said
         assert "to Bl64: " in said and "of 2 series would miss the checkpoint's own standard, Bl64" in report
 
     def test_without_a_texture_latent_none_is_made(self, scans, model, tmp_path, monkeypatch):
@@ -135,7 +135,7 @@ class TestTrial:
         found = characterise_folder(scans / "1", tmp_path / "out", model=model)
         (row,) = rows(tmp_path / "out/series.csv")
         assert row["expected_kernel"] == row["prior_deviations"] == "" and float(row["mtf50_lp_cm"]) > 0
-        assert found.advice is None and "Which target" not in (tmp_path / "out/report.md").read_text()
+        assert found.advice is None and "Suggested targets" not in (tmp_path / "out/report.md").read_text()
 
     def test_what_shows_no_kernel_is_uncertain_and_left_out(self, model, tmp_path):
         """Neither skin nor noise, and a name that the table does not know."""
@@ -146,7 +146,7 @@ class TestTrial:
         assert (row["told_by"], row["mtf50_lp_cm"], row["family"]) == ("nothing", "", "")
         assert row["expected_kernel"] == UNCERTAIN and "bare skin" in row["expected_remarks"]
         assert found.advice.softest is found.advice.commonest is None and found.advice.unsure == [0]
-        assert "The kernel of no series is sure enough" in (tmp_path / "out/report.md").read_text()
+        assert "No series has a kernel that is certain enough" in (tmp_path / "out/report.md").read_text()
 
 
 def test_another_scan_of_the_same_body_shares_no_noise():
@@ -186,7 +186,7 @@ class TestWrongInput:
             characterise_folder(scans, scans / "out", model=model)
 
     def test_slices_below_one_are_refused(self, scans, model, tmp_path):
-        with pytest.raises(ValueError, match="`slices` is 0"):
+        with pytest.raises(ValueError, match="`slices` must be at least 1, got 0"):
             characterise_folder(scans, tmp_path / "out", model=model, slices=0)
 
 

@@ -44,6 +44,6 @@ def results(orthanc, state):
     """UID -> file of each result of a series."""
     files = {}
     for instance in orthanc.get(f"/series/{state.result}")["Instances"]:
-        data = orthanc.bytes(f"/instances/{instance}/file")
+        data = orthanc.download(f"/instances/{instance}/file")
         files[pydicom.dcmread(io.BytesIO(data)).SOPInstanceUID] = data
     return files

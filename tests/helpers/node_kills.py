@@ -106,7 +106,7 @@ def main(work, model, series, worker_kills, orthanc_kills):
             continue
         studies.add(orthanc.get(f"/series/{state.result}/study")["MainDicomTags"]["StudyInstanceUID"])
         for instance in orthanc.get(f"/series/{state.result}")["Instances"]:
-            data = orthanc.bytes(f"/instances/{instance}/file")
+            data = orthanc.download(f"/instances/{instance}/file")
             found[uid_of(data)] = data
     if found != expected:
         problems.append(f"{len(found)} results, {len(found.items() & expected.items())} of {len(expected)} as expected")

@@ -149,7 +149,9 @@ class TestAFullDisk:
                         file.flush()
                 with worker(server.url, tmp_path / "work", model) as process:
                     log = tmp_path / "worker.log"
-                    wait_until(lambda: '"waiting"' in log.read_text() or '"Orthanc is away"' in log.read_text(), 180)
+                    wait_until(
+                        lambda: '"waiting"' in log.read_text() or '"Orthanc does not answer"' in log.read_text(), 180
+                    )
                     assert process.poll() is None and state_of(orthanc) != "done"
                     filler.unlink(missing_ok=True)
                     enlarge("20m")

@@ -70,13 +70,13 @@ class TestTheFirst:
     [
         ("", "must hold tables"),
         ("x = 1\n[[rule]]\n", "'x'"),
-        ("[[rule]\n", "no TOML"),
-        ("[[rule]]\nkernal = 'B70f'\n", "`kernal` is not known"),
+        ("[[rule]\n", "must be TOML"),
+        ("[[rule]]\nkernal = 'B70f'\n", "got 'kernal'"),
         ("[[rule]]\nkernel = 7\n", "`kernel` must be a text or a list"),
         ("[[rule]]\nthickness = 1\n", "[from, to] in mm, got 1"),
         ("[[rule]]\nnoise = -1\n", "got -1"),
         ("[[rule]]\nskip = 'no'\n", "`skip` must be a bool"),
-        ("[[rule]]\ntarget = 'Br40'\nreference = '.'\n", "exclude each other"),
+        ("[[rule]]\ntarget = 'Br40'\nreference = '.'\n", "only one of"),
         ("[[rule]]\nreference = '/no such'\n", "does not exist"),
     ],
 )

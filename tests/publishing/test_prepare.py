@@ -79,19 +79,24 @@ class TestContents:
         name = min(weights)
         save_file({key: weight for key, weight in weights.items() if key != name}, path, metadata={"format": "pt"})
         DiffusionCTPipeline.from_pretrained(folder)
-        with pytest.raises(ValueError, match=f"denoiser lacks '{name}'"):
+        with pytest.raises(ValueError, match=f"lacks '{name}'"):
             DiffusionCTPipeline.from_pretrained(folder, variant="fp16")
 
     def test_no_checkpoint_is_refused(self, tmp_path):
-        with pytest.raises(ValueError, match=r"`checkpoint` is \".*nowhere\"; legal is a folder with model_index.json"):
+        with pytest.raises(
+            ValueError, match=r"`checkpoint` must be a folder with model_index.json, .* got \".*nowhere\""
+        ):
             prepare(tmp_path / "nowhere", tmp_path, "user/tiny")
 
     @pytest.mark.parametrize("name", ["noslash", "a/b/c", "user/my repo", "/x"])
     def test_no_name_of_a_repository_is_refused_before_anything_is_written(self, whole, tmp_path, capsys, name):
         assert main(["publish", str(whole), name, "--dry-run", str(tmp_path / "new/out")]) == 2
-        assert f'`repo_id` is "{name}"; legal is "user/repo"' in capsys.readouterr().err
+        assert (
+            f'`repo_id` must be "user/repo" of letters, digits, "-", "_" and ".", got "{name}".'
+            in capsys.readouterr().err
+        )
         assert not (tmp_path / "new").exists()
-        with pytest.raises(ValueError, match="`repo_id` is"):
+        with pytest.raises(ValueError, match="`repo_id` must be"):
             prepare(whole, tmp_path, name)
 
     def test_weights_that_do_not_load_are_refused(self, checkpoint, tmp_path):
@@ -129,7 +134,7 @@ class TestCard:
         (checkpoint / "metrics.json").unlink()
         arguments = ["publish", str(checkpoint), "user/tiny", "--dry-run", str(tmp_path / "out")]
         assert main(arguments) == 1
-        assert "`license` is missing" in capsys.readouterr().err
+        assert "`license` must be given" in capsys.readouterr().err
         assert main([*arguments, "--license", "apache-2.0"]) == 0
         card = ModelCard.load(tmp_path / "out/README.md")
         assert card.data.license == "apache-2.0" and card.data.eval_results is None
@@ -217,9 +222,9 @@ class TestComparison:
             require_same(expected, found, "the copy")
         found = tiny_pipeline()
         found.scheduler.register_to_config(beta_end=0.5)
-        with pytest.raises(ValueError, match="scheduler of the copy is"):
+        with pytest.raises(ValueError, match="scheduler of the copy must be"):
             require_same(expected, found, "the copy")
-        with pytest.raises(ValueError, match="the copy is a object; it should be a DiffusionCTPipeline"):
+        with pytest.raises(ValueError, match="the copy must be a DiffusionCTPipeline, got a object"):
             require_same(expected, object(), "the copy")
 
 

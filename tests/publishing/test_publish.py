@@ -150,12 +150,12 @@ class TestRefused:
         ("case", "words"),
         [
             ("damaged", ["of user/damaged, which is private, is not the checkpoint: ", "its variant fp16"]),
-            ("other", ["user/other holds other contents", "train.py", "legal is"]),
+            ("other", ["user/other holds other contents", "train.py", "must be a new or empty repository"]),
             ("foreign", ["user/foreign holds other contents", "model_index.json"]),
-            ("public", ["`private` is given", "user/new is public"]),
-            ("name", ['`repo_id` is "nobody"', "legal is"]),
-            ("reader", ["user/unwritten", "may not write", "HF_TOKEN"]),
-            ("token", ["user/new", "the token is not accepted", "HF_TOKEN"]),
+            ("public", ["`private` must not be given", "user/new is public"]),
+            ("name", ['`repo_id` must be "user/repo"', 'got "nobody"']),
+            ("reader", ["user/unwritten", "no write access", "HF_TOKEN"]),
+            ("token", ["user/new", "the token was rejected", "HF_TOKEN"]),
             ("no token", ["there is no token", "HF_TOKEN"]),
         ],
     )

@@ -111,5 +111,5 @@ def test_none_that_is_whole_is_an_error_that_names_one(saved):
         Run(saved).resume()
     with pytest.raises(ValueError, match="holds no checkpoint"):
         load_checkpoint(Run(saved).accelerator, saved / "elsewhere", "latest")
-    with pytest.raises(ValueError, match='`resume` is ".*nowhere"'):
+    with pytest.raises(ValueError, match='`resume` must be .*nowhere"'):
         Run(saved).resume(str(saved / "nowhere"))

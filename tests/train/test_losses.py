@@ -65,7 +65,7 @@ class TestWeightedLosses:
 
     @pytest.mark.parametrize("weights", [{"l3": 1.0}, {}])
     def test_unknown_names_are_refused(self, weights):
-        with pytest.raises(ValueError, match="legal are l2"):
+        with pytest.raises(ValueError, match="must be among l2"):
             WeightedLosses(weights)
 
 

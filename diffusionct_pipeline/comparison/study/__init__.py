@@ -1,4 +1,4 @@
-"""The comparison that Selim et al. 2023 made, on data that anyone can make again; start reading at `run_study`."""
+"""The comparison that Selim et al. 2023 made, on data that anyone can generate; start reading at `run_study`."""
 
 from .options import StudyOptions
 from .study import run_study

@@ -1,4 +1,4 @@
-"""One checkpoint between any two kernels: six as source and as target, by a reference scan of another phantom."""
+"""One checkpoint between any two of six kernels, with reference scans of other phantoms as the target."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .test_sets import Protocol, ScanStore
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SIX_KERNELS = ("Br36", "B30f", "D45", "Bl57", "B70f", "GE_LUNG")  # of the simulator's table, soft to sharp
-REFERENCES = 4  # scans of training phantoms, a slice each
-# One dose: a reference tells its noise with its kernel.
+SIX_KERNELS = ("Br36", "B30f", "D45", "Bl57", "B70f", "GE_LUNG")  # from the simulator's table, soft to sharp
+REFERENCES = 4  # scans of training phantoms, one slice each
+# One dose, as a reference defines the noise together with the kernel.
 ANY = Protocol("any to any", "slices of 1 mm at 60 mAs", 1.0, (60.0, 60.0), (0.55, 0.85))
 
 
 def any_to_any(options: StudyOptions, store: ScanStore, tell: Callable[[], None]) -> dict[str, np.ndarray]:
-    """Mean concordance and share within 15 % of ten texture figures over tumours.
+    """Measure the mean concordance of ten texture figures over tumours, and the share within 15 %.
 
     Returns:
-        "CCC", "within", and those of the source as it is, "CCC before", "within before": (source, target) each.
+        "CCC" and "within", and those of the unchanged source, "CCC before" and "within before"; (source, target) each.
     """
     cases = [
         store.tumour(seed, index, SIX_KERNELS, ANY, 1, options.size)
@@ -56,6 +56,6 @@ def any_to_any(options: StudyOptions, store: ScanStore, tell: Callable[[], None]
 
 
 def plot_any_to_any(found: dict[str, np.ndarray]) -> Figure:
-    """Share of figures within 15 %, before and after, source by target."""
+    """Plot the share of figures within 15 %, before and after, source by target."""
     panels = {"as scanned": found["within before"], "standardized to the column's kernel": found["within"]}
     return plot_grids(panels, SIX_KERNELS, "figures within 15 %")

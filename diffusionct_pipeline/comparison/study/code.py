@@ -1,4 +1,4 @@
-"""What code a row depends on: a change elsewhere does not make a study measure it again."""
+"""The code that a row depends on: changes elsewhere do not make a study measure it again."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ PACKAGE = Path(pipeline.__file__).parent
 
 @cache
 def code_hash(*modules: str) -> str:
-    """Of modules of the package and all that they import of it, without comments, docstrings and types.
+    """Hash modules of the package and all that they import of it, without comments, docstrings and types.
 
     Args:
-        modules: "comparison.systems.ddpm" for instance.
+        modules: Names below the package, such as "comparison.systems.ddpm".
     """
-    waiting, found = list(modules), {}
+    waiting = list(modules)
+    found: dict[str, str] = {}
     while waiting:
         module = waiting.pop()
         if module in found:
@@ -32,7 +33,7 @@ def code_hash(*modules: str) -> str:
 
 
 def imported(tree: ast.Module, module: str) -> Iterator[str]:
-    """Modules of the package that one imports relatively, but for those that only its types need."""
+    """Yield the modules of the package that a module imports relatively, except those that only its types need."""
     parts = module.split(".")
     package = parts if path_of(module).name == "__init__.py" else parts[:-1]
     only_types = {
@@ -46,19 +47,19 @@ def imported(tree: ast.Module, module: str) -> Iterator[str]:
             base = package[: len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
             names = [".".join([*base, alias.name]) for alias in node.names]
             modules = [name for name in names if path_of(name).is_file()]
-            if len(modules) < len(names) and base:  # some are names in the base itself
+            if len(modules) < len(names) and base:  # some are names defined in the base itself
                 modules.append(".".join(base))
             yield from modules
 
 
 def path_of(module: str) -> Path:
-    """File of a module, which need not be there."""
+    """Return the file of a module; it need not exist."""
     place = PACKAGE.joinpath(*module.split("."))
     return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
 def without_docstrings(tree: ast.Module) -> ast.Module:
-    """The same program."""
+    """Remove docstrings from a program; it is changed in place and returned."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]

@@ -1,4 +1,4 @@
-"""What is measured of a row's images, kept on disk so that a study that was killed goes on."""
+"""Measurements of the images of a row, kept on disk so that an interrupted study continues."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from ...utils.files import whole_file
 
 if TYPE_CHECKING:
     from ..systems import FittingPair
-    from .contenders import Contender
+    from .rows import Row
     from .test_sets import Case, TestSet
 
-SHOWN_PIXELS = 96  # side of what is shown of a tumour's middle slice
+SHOWN_PIXELS = 96  # side of the picture of a tumour's middle slice
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Of all cases of a test set.
+    """Measurements of all cases of a test set.
 
     Attributes:
         features: (R, 1401), NaN where undefined.
-        rmse_hu, bias_hu, noise_db: (cases,): error of whole slices, and distance of their noise power.
-        seconds: (cases,), of a slice.
+        rmse_hu, bias_hu, noise_db: (cases,), errors of whole slices, and distance of their noise power.
+        seconds: (cases,), per slice.
         shown: (h, w) HU of the first case.
     """
 
@@ -43,34 +43,38 @@ class Measured:
     shown: np.ndarray
 
 
+class OutOfTime(Exception):
+    """Time was up before every case was measured."""
+
+
 def measure(
-    contender: Contender,
-    test_set: TestSet,
-    folder: Path,
-    tell: Callable[[], None] = lambda: None,
-    until: float = math.inf,
-) -> Measured | None:
-    """Standardize every case and measure it, or read what was measured before; None where time is up before that.
+    row: Row, test_set: TestSet, folder: Path, tell: Callable[[], None] = lambda: None, until: float = math.inf
+) -> Measured:
+    """Standardize every case and measure it, or read earlier measurements.
 
     Args:
-        contender: A row that can.
-        test_set: What on.
-        folder: Where measurements are kept, by the hash of all that they depend on.
+        row: A row whose `can` accepts the test set.
+        test_set: The cases.
+        folder: Where measurements are kept, by the hash of everything that they depend on.
         tell: Called after each case.
-        until: `time.monotonic()` from which on none is measured.
+        until: `time.monotonic()` from which on nothing more is measured.
+
+    Raises:
+        OutOfTime: if time is up before the last case.
     """
-    parts, learnt = [], None
+    parts: list[dict[str, np.ndarray]] = []
+    learnt: int | None = None
     for case in test_set.cases:
         known = test_set.fittings[case.fold]
-        path = folder / f"{_key(contender.identity, known, case)}.npz"
+        path = folder / f"{_key(row.identity, known, case)}.npz"
         if not path.exists():
             if time.monotonic() > until:
-                return None
+                raise OutOfTime
             if learnt != case.fold:
-                contender.learn(known)
+                row.learn(known)
                 learnt = case.fold
             with whole_file(path) as whole, open(whole, "wb") as file:
-                np.savez_compressed(file, **_measure(contender, case))
+                np.savez_compressed(file, **_measure(row, case))  # type: ignore[arg-type]  # numpy takes arrays by any name
         with np.load(path) as stored:
             parts.append({name: stored[name] for name in stored.files})
         tell()
@@ -78,15 +82,15 @@ def measure(
     return Measured(**joined, shown=parts[0]["shown"].astype(np.float32))
 
 
-def _measure(contender: Contender, case: Case) -> dict[str, np.ndarray]:
+def _measure(row: Row, case: Case) -> dict[str, np.ndarray]:
     started = time.perf_counter()
-    output = contender.standardize(case)
+    output = row.standardize(case)
     seconds = (time.perf_counter() - started) / len(output)
-    output = output.round().clip(case.target.min())  # as the target's file would hold it
+    output = output.round().clip(case.target.min())  # as the target's file would store it
     middle = len(output) // 2
     try:
         noise_db = nps_distance(output[middle], case.target[middle], case.spacing_mm)
-    except ValueError:  # no noise at some frequency
+    except ValueError:  # there is no noise at some frequency
         noise_db = np.nan
     names = feature_names()
     voxel_mm = (case.thickness_mm, case.spacing_mm, case.spacing_mm)
@@ -102,14 +106,15 @@ def _measure(contender: Contender, case: Case) -> dict[str, np.ndarray]:
 
 
 def _window(mask: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns round a mask (H, W), within the image."""
-    bounds = []
+    """Return the rows and columns around a mask (H, W), within the image."""
+    bounds: list[slice] = []
     for places, size in zip(np.nonzero(mask), mask.shape):
         side = min(SHOWN_PIXELS, size)
         middle = int(places.mean()) if len(places) else size // 2
         start = min(max(middle - side // 2, 0), size - side)
         bounds.append(slice(start, start + side))
-    return tuple(bounds)
+    rows, columns = bounds
+    return rows, columns
 
 
 def _key(identity: str, known: Sequence[FittingPair], case: Case) -> str:

@@ -1,4 +1,4 @@
-"""What a study does, and the tiny one of `--quick`."""
+"""The options of a study, and the tiny study of `--quick`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ class StudyOptions:
     """Settings of `run_study`.
 
     Attributes:
-        tumours: Tumours of each simulated test set, each of a phantom of its own.
-        slices: Most slices of a tumour. The features look up to 7 slices across: with fewer than 8, some are undefined.
-        size: Side of a slice in pixels; below 512 a field of view round the tumour.
-        systems: Names of rows, see `contenders.ROWS`; none: all.
-        sets: Names of test sets, see `test_sets.PROTOCOLS`, "re-kernelled" and "pair"; none: all that there are data of.
-        pair: Folders of a real soft and sharp series of one scan, equal file names, equal slices.
+        tumours: Tumours of each simulated test set, each in a phantom of its own.
+        slices: Maximum number of slices of a tumour. Features span up to 7 slices: with fewer than 8, some are undefined.
+        size: Side of a slice in pixels; below 512, the field of view is reduced around the tumour.
+        systems: Names of rows, see `rows.ROWS`; empty for all.
+        sets: Names of test sets, see `test_sets.PROTOCOLS`, "re-kernelled" and "pair"; empty for all that have data.
+        pair: Folders of a real soft and a real sharp series of one scan, with equal file names and equal slices.
         rekernel: Folder of a real sharp series, which the simulator scans again.
-        trained: Folder of the rivals, as training/train_systems.sh writes it; none: `OUT/systems`.
+        trained: Folder of the rivals, as training/train_systems.sh writes it; None for `OUT/systems`.
         regression: Checkpoint of DiffusionCT's network trained as a regression.
-        budget_seconds: Training of each rival that is missing in `trained`; 0: their rows are left out.
+        budget_seconds: Training time of each rival that is missing in `trained`; 0 leaves their rows out.
         objects: Sharp CT to train rivals on, beside phantoms.
-        network_size: Of the rivals that are trained: "published"; "small", half the width, for a CPU; "tiny".
-        training: Further options of the trainings, see `train.RivalsOptions`.
+        network_size: Of rivals that are trained: "published"; "small", half the width, for a CPU; or "tiny".
+        training: Further options of the trainings, see `RivalsOptions`.
         any_to_any: Tumours of the figure of six kernels; 0 leaves it out.
-        max_seconds: After so long no further case is measured: rows that are not finished are named in the report, and the
-            next call goes on.
-        seed: Of trainings. Test data have the seeds of the split.
+        max_seconds: Time after which no further case is measured. The report names unfinished rows, and the next call
+            continues.
+        seed: Of the trainings. Test data have the seeds of the split.
 
     Raises:
         ValueError: for values outside their range.
@@ -59,10 +59,10 @@ class StudyOptions:
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:
-                raise ValueError(f"`{name}` is {value}; legal is {low} to {high}.")
+                raise ValueError(f"`{name}` must be between {low} and {high}, got {value}.")
 
     def quick(self) -> StudyOptions:
-        """The same at sizes that show that everything runs; its figures mean nothing."""
+        """Return the same study at tiny sizes, which shows that everything runs; its figures mean nothing."""
         training = {
             "max_steps": 2, "batch_size": 2, "phantom_slices": 1, "validation_steps": 0, **self.training,
         }  # fmt: skip

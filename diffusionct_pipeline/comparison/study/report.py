@@ -1,10 +1,10 @@
-"""The report of a study: Table 1 in both readings, Figures 4 and 5, what it cost, and what must be known to read it."""
+"""The report of a study: Table 1 in both readings, Figures 4 and 5, the cost, and notes on how to read it."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,9 +22,9 @@ from ...utils.files import write_whole
 from ...utils.version import __version__
 from ..training.rivals import LITERAL, RIVALS
 from .any_to_any import plot_any_to_any
-from .contenders import INPUT, LEAKED, LEAKY, ORACLE, REPEAT, ROWS
 from .measuring import Measured
 from .options import StudyOptions
+from .rows import INPUT, LEAKED, LEAKY, ORACLE, REPEAT_SCAN, ROWS
 from .test_sets import TestSet
 
 if TYPE_CHECKING:
@@ -32,28 +32,28 @@ if TYPE_CHECKING:
 
 RESAMPLES = 1000  # the 2.5 % quantile then rests on 25 of them
 OURS, ADAPTED = "DiffusionCT", "DiffusionCT, adapted"
-NO_RIVALS = (INPUT, ORACLE, REPEAT, LEAKY)  # rows that are no way to standardize
-# Figure 4 shows the paper's rows, the two that it forgot, and what cannot be passed.
+NO_RIVALS = (INPUT, ORACLE, REPEAT_SCAN, LEAKY)  # rows that are not methods of standardization
+# Figure 4 shows the paper's rows, two that it lacks, and the bound for all systems.
 FIGURE4 = (
     INPUT, "linear filter, power", "conditional Gaussian", "U-Net, L1", "GANai", "STAN-CT", "RadiomicGAN", "encoder-decoder",
-    "DDPM", "DiffusionCT (literal)", OURS, ADAPTED, REPEAT,
+    "DDPM", "DiffusionCT (literal)", OURS, ADAPTED, REPEAT_SCAN,
 )  # fmt: skip
 BOX_PIXELS = 32  # of Figure 5's inset
 
 
 @dataclass(frozen=True, eq=False)
 class StudyResult:
-    """Everything that was measured.
+    """Everything that a study measured.
 
     Attributes:
-        options: Of the study.
-        test_sets: What was tested on.
-        targets: Test set -> the target's own features.
-        rows: Test set -> row -> what was measured, in the order of `ROWS`.
-        unfinished: Test set -> rows for which time was up.
-        parameters: Row -> weights of its networks.
-        training_seconds: Row -> seconds of its training.
-        grids: Of `any_to_any`, or None.
+        options: Options of the study.
+        test_sets: The test sets.
+        targets: Test set -> features of the target itself.
+        rows: Test set -> row -> measurements, in the order of `ROWS`.
+        unfinished: Test set -> rows that were not finished in time.
+        parameters: Row -> number of weights of its networks.
+        training_seconds: Row -> duration of its training.
+        grids: Result of `any_to_any`, or None.
     """
 
     options: StudyOptions
@@ -66,7 +66,7 @@ class StudyResult:
     grids: dict[str, np.ndarray] | None
 
     def agreement(self, name: str) -> dict[str, dict[str, ClassAgreement]]:
-        """Row -> class -> agreement, with intervals over tumours, on a test set."""
+        """Compute row -> class -> agreement on a test set, with intervals over tumours."""
         target = self.targets[name].features
         return {
             row: agreement_by_class(measured.features, target, feature_names(), resamples=RESAMPLES)
@@ -81,20 +81,20 @@ def write_study(result: StudyResult, folder: Path) -> None:
         text += _section(result, test_set, folder)
     if result.grids is not None:
         save_figure(plot_any_to_any(result.grids), folder / "any_to_any.png")
-        text += _any_to_any(result)
+        text += _any_to_any(result.grids, result.options.any_to_any)
     text += _notes()
     write_whole(folder / "report.md", "\n".join(text))
 
 
 def verdicts(agreements: dict[str, dict[str, ClassAgreement]], ours: str = OURS) -> Table:
-    """Whether ours is first, or tied with the first within intervals, in every class and in the count of features.
+    """State whether ours is first, or tied with the first within intervals, in every class and in the count of features.
 
     Raises:
-        ValueError: without a rival.
+        ValueError: if there is no rival.
     """
     rivals = rivals_in(agreements)
     if not rivals:
-        raise ValueError("`agreements` holds no rival; legal is at least one.")
+        raise ValueError("`agreements` must hold at least one rival, got none.")
     rows = []
     for cls in (*FEATURE_CLASSES, ALL):
         value, interval = ("ccc_mean", "ccc_mean_interval") if cls != ALL else ("reproducible", "reproducible_interval")
@@ -114,7 +114,7 @@ def verdicts(agreements: dict[str, dict[str, ClassAgreement]], ours: str = OURS)
 
 
 def rivals_in(names: Iterable[str]) -> list[str]:
-    """Those that compete: neither our own nor what is no way to standardize (input, repeat scan, oracle, leaky split)."""
+    """Return the rows that compete: neither ours nor input, repeat scan, oracle and leaky split."""
     return [name for name in names if name == LITERAL or (name not in NO_RIVALS and not name.startswith(OURS))]
 
 
@@ -128,13 +128,13 @@ def _overlap(a: tuple[float, float] | None, b: tuple[float, float] | None) -> bo
 
 
 def _section(result: StudyResult, test_set: TestSet, folder: Path) -> list[str]:
-    """One test set: files, and its part of the text."""
+    """Write the files of one test set; return its part of the text."""
     name, stem = test_set.name, test_set.stem
     rows, agreements = result.rows[name], result.agreement(name)
     regions, slices = len(result.targets[name].features), sum(len(case.source) for case in test_set.cases)
     text = [f"## {name}\n", f"{test_set.about[0].upper()}{test_set.about[1:]}. {regions} regions, {slices} slices.\n"]
     if unfinished := result.unfinished[name]:
-        text.append(f"Not measured to the end: {'; '.join(unfinished)}.\n")
+        text.append(f"Not finished: {'; '.join(unfinished)}.\n")
     if not rows:
         return text
     # 1. Table 1, both readings.
@@ -162,7 +162,7 @@ def _section(result: StudyResult, test_set: TestSet, folder: Path) -> list[str]:
     figures = {
         f"figure4_{stem}.png": ("Features within a relative error (Figure 4)",
                                 plot_reproducible_features(shown, target, input_name=INPUT, emphasized=(OURS, ADAPTED))),
-        f"seconds_{stem}.png": ("Features within .15 against seconds a slice", _seconds_figure(result, name, agreements)),
+        f"seconds_{stem}.png": ("Features within .15 against seconds per slice", _seconds_figure(result, name, agreements)),
     }  # fmt: skip
     if test_set.shown:
         figures[f"figure5_{stem}.png"] = ("The first case (Figure 5)", _panel(result, name, agreements))
@@ -173,7 +173,7 @@ def _section(result: StudyResult, test_set: TestSet, folder: Path) -> list[str]:
 
 
 def images_table(result: StudyResult, name: str) -> Table:
-    """Weights, seconds and errors of whole images on a test set."""
+    """Tabulate weights, seconds and errors of whole images on a test set."""
     rows = []
     for row, measured in result.rows[name].items():
         weights, trained = result.parameters[row], result.training_seconds.get(row)
@@ -182,14 +182,14 @@ def images_table(result: StudyResult, name: str) -> Table:
             f"{np.median(measured.seconds):.2f}", f"{np.sqrt(np.mean(measured.rmse_hu**2)):.0f}",
             f"{measured.bias_hu.mean():+.1f}", _number(measured.noise_db, ".1f"),
         ))  # fmt: skip
-    columns = ("System", "weights", "training (s)", "s a slice", "RMSE (HU)", "bias (HU)", "noise power (dB)")
+    columns = ("System", "weights", "training (s)", "s per slice", "RMSE (HU)", "bias (HU)", "noise power (dB)")
     return Table(
         "Whole slices: weights, seconds, error and mean distance of the noise power spectra", columns, tuple(rows)
     )
 
 
 def combat_table(result: StudyResult, name: str) -> Table:
-    """Rows after ComBat of their features and the target's: it corrects features, not images, with the tested regions."""
+    """Tabulate rows after ComBat of their features and the target's. It corrects features, not images, by the tested regions."""
     names = feature_names()
     distinct = np.array([feature not in duplicate_features() for feature in names])
     rows = []
@@ -198,14 +198,16 @@ def combat_table(result: StudyResult, name: str) -> Table:
             continue
         try:
             source, target = after_combat(result.rows[name][row].features, result.targets[name].features, distinct)
-        except ValueError:  # too few regions
+        except ValueError:  # there are too few regions
             continue
         agreement = agreement_by_class(source, target, names)
         cells = [f"{agreement[cls].ccc_mean:.2f}" for cls in FEATURE_CLASSES]
         defined = np.isfinite(source).all(0).sum()
         rows.append((f"{row} + ComBat", *cells, f"{agreement[ALL].reproducible:.0f} of {defined}"))
     columns = ("System", *FEATURE_CLASSES, "RE < .15")
-    return Table("After ComBat, distinct features that vary (apart: no image comes of it)", columns, tuple(rows))
+    return Table(
+        "After ComBat, distinct features that vary (listed apart, as ComBat produces no images)", columns, tuple(rows)
+    )
 
 
 def _seconds_figure(result: StudyResult, name: str, agreements: dict[str, dict[str, ClassAgreement]]) -> Figure:
@@ -215,7 +217,7 @@ def _seconds_figure(result: StudyResult, name: str, agreements: dict[str, dict[s
         for row, measured in result.rows[name].items()
         if row not in NO_RIVALS
     }
-    return plot_accuracy_and_seconds(points, ylabel="share of features within .15", best=share.get(REPEAT))
+    return plot_accuracy_and_seconds(points, ylabel="share of features within .15", best=share.get(REPEAT_SCAN))
 
 
 def _panel(result: StudyResult, name: str, agreements: dict[str, dict[str, ClassAgreement]]) -> Figure:
@@ -229,7 +231,7 @@ def _panel(result: StudyResult, name: str, agreements: dict[str, dict[str, Class
 
 
 def _write_features(result: StudyResult, name: str, path: Path) -> None:
-    """One line a row and region, 1,401 columns; undefined cells are empty."""
+    """Write one line per row and region with 1,401 columns; undefined cells are empty."""
     names = feature_names()
     lines = [",".join(["system", "region", *(f'"{feature}"' for feature in names)])]
     for row, measured in ({"target": result.targets[name]} | result.rows[name]).items():
@@ -245,14 +247,14 @@ def _head(result: StudyResult) -> list[str]:
         name for name in ROWS if name not in result.parameters and (not options.systems or name in options.systems)
     ]
     lines = [
-        "# The comparison of Selim et al. 2023, made again\n",
+        "# The comparison of Selim et al. 2023, repeated\n",
         f"- DiffusionCT {__version__}, torch {torch.__version__}, {os.cpu_count()} CPU cores ({platform.machine()}), "
         f"{'a GPU' if torch.cuda.is_available() else 'no GPU'}.",
-        f"- At most {options.tumours} tumours a simulated set, each of a phantom of its own that no training and no choice "
-        f"has seen; at most {options.slices} slices of each; images of {options.size} pixels. One seed.",
+        f"- At most {options.tumours} tumours per simulated set, each in a phantom of its own that was used neither for "
+        f"training nor for any choice; at most {options.slices} slices of each; images of {options.size} pixels. One seed.",
         f"- {len(feature_names()):,} features of every region in three dimensions. Intervals: 95 %, bootstrap over regions.",
-        "- Systems without training are fitted on scans of training phantoms under the same protocol, of a real pair on "
-        "the slice farthest away.",
+        "- Systems without training are fitted on scans of training phantoms under the same protocol, or, for a real pair, "
+        "on the slice farthest away.",
     ]
     rivals = sorted(seconds for row, seconds in result.training_seconds.items() if row in RIVALS)
     if rivals:
@@ -263,18 +265,17 @@ def _head(result: StudyResult) -> list[str]:
         )
         lines.append(f"- Rivals were trained for {rivals[0]:.0f} to {rivals[-1]:.0f} s each{ours}.")
     if absent:
-        lines.append(f"- Not there: {'; '.join(absent)}.")
+        lines.append(f"- Not available: {'; '.join(absent)}.")
     return [*lines, ""]
 
 
-def _any_to_any(result: StudyResult) -> list[str]:
-    grid = result.grids["within"]
+def _any_to_any(grids: dict[str, np.ndarray], tumours: int) -> list[str]:
+    grid, before = grids["within"], grids["within before"]
     off = ~np.eye(len(grid), dtype=bool)
-    before = result.grids["within before"]
     return [
         "## Any kernel to any\n",
-        f"One checkpoint, the target told by a slice each of four scans of other phantoms at the same dose. "
-        f"{result.options.any_to_any} tumours, ten texture figures: between different kernels {grid[off].mean():.0%} are within "
+        f"One checkpoint; the reference is one slice of each of four scans of other phantoms at the same dose. "
+        f"{tumours} tumours, ten texture figures: between different kernels {grid[off].mean():.0%} are within "
         f"15 % ({before[off].mean():.0%} before; worst pair {grid[off].min():.0%}), and {grid[~off].mean():.0%} where source and "
         "target are the same kernel.\n",
         "![Any kernel to any](any_to_any.png)\n",
@@ -284,24 +285,24 @@ def _any_to_any(result: StudyResult) -> list[str]:
 def _notes() -> list[str]:
     return [
         "## How to read this\n",
-        "- An undefined feature counts as not reproducible and is left out of the concordance: GLCM3 looks up to 7 slices "
-        "across, which a tumour of fewer slices has not.",
-        f'- "{REPEAT}" is the target\'s kernel, the same tumour and other noise: what the source does not hold cannot be '
-        "expected to come closer. Systems whose source and target come of one noisy sinogram can, where the noise is still in "
-        "the source.",
-        f'- "{OURS}" is not told the source\'s kernel: one checkpoint for all. Systems that are trained are trained for '
-        f'{SOURCE} to {TARGET}, and those without training are fitted on pairs of the kernels in question. "{ADAPTED}" is '
-        f'our counterpart: it gets these pairs. "{OURS}, reference" gets their targets alone, whose dose it takes over with '
-        "the kernel.",
+        "- An undefined feature counts as not reproducible and is left out of the concordance: GLCM3 spans up to 7 slices, "
+        "and some tumours have fewer.",
+        f'- "{REPEAT_SCAN}" is the same tumour under the target\'s kernel with other noise: no system can be expected to come '
+        "closer in what the source does not contain. Where source and target come from one noisy sinogram, a system can, as "
+        "far as the noise is still in the source.",
+        f'- "{OURS}" does not know the source\'s kernel: one checkpoint serves all. Trained systems are trained for {SOURCE} '
+        f'to {TARGET}, and those without training are fitted on pairs of the kernels in question. "{ADAPTED}" is our '
+        f'counterpart, which gets these pairs. "{OURS}, reference" gets only their targets, whose dose it takes over with the '
+        "kernel.",
         f'- "{ORACLE}" is given the target itself.',
-        f'- "{LEAKY}" is "{LEAKED}" trained on slices of the tested phantoms instead of others, as the paper splits: what '
-        "it gains is memory, not skill. Everything else was learnt from phantoms and patients that are in no test.",
-        "- Table 1 averages the concordance of each feature over a class. The other reading pools a class (Eq. 2 to the "
-        "letter): the features with the largest numbers decide it.",
+        f'- "{LEAKY}" is "{LEAKED}" trained on slices of the tested phantoms instead of others, as the paper splits its data: '
+        "the gain is memorization. Everything else was learnt from phantoms and patients that are in no test.",
+        "- Table 1 averages the concordance of each feature over a class. The other reading pools a class (Eq. 2 taken "
+        "literally): the features with the largest numbers dominate it.",
         "- Published figures are of other data, for reference.\n",
     ]
 
 
-def _number(values: Sequence[float], form: str) -> str:
-    finite = np.asarray(values)[np.isfinite(values)]
+def _number(values: np.ndarray, form: str) -> str:
+    finite = values[np.isfinite(values)]
     return f"{finite.mean():{form}}" if len(finite) else "–"

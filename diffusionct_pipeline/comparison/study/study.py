@@ -1,4 +1,4 @@
-"""Run the comparison: rivals, test sets, measurements, report; what is there already is not done again."""
+"""Run the comparison: rivals, test sets, measurements, report. Finished parts are not repeated."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ...utils.files import locked_folder, remove_temporaries
 from ...utils.optional import import_optional
 from ..training.rivals import RIVALS, RivalsOptions, train_rivals, trained_systems
 from .any_to_any import SIX_KERNELS, any_to_any
-from .contenders import LEAKED, LEAKY, ROWS, TARGET_ROW, ScanOfCase, contenders
-from .measuring import Measured, measure
+from .measuring import Measured, OutOfTime, measure
 from .options import StudyOptions
 from .report import StudyResult, write_study
+from .rows import LEAKED, LEAKY, ROWS, TARGET_ROW, ScanRow, make_rows
 from .test_sets import Progress, ScanStore, make_test_sets, tested_slices
 
-KEPT = "kept"  # folder in OUT of scans and measurements
-LEAKY_FOLDER = "leaky"  # of that of the rivals: trained on what is tested
+KEPT = "kept"  # subfolder of OUT for scans and measurements
+LEAKY_FOLDER = "leaky"  # subfolder of the rivals for the one that is trained on the tested phantoms
 
 
 def run_study(out: str | Path, options: StudyOptions | None = None, progress: Progress | None = None) -> StudyResult:
     """Compare every system on every test set and write tables, figures and report.md.
 
-    A study that was interrupted goes on: scans and measurements are kept in `OUT/kept`, named by the hash of all that
+    An interrupted study continues: scans and measurements are kept in `OUT/kept`, named by the hash of everything that
     they depend on, so that another call measures only what is new.
 
     Args:
-        out: Folder.
+        out: Output folder.
         options: None takes the defaults.
         progress: Called as progress(what, done, total).
 
@@ -38,11 +38,11 @@ def run_study(out: str | Path, options: StudyOptions | None = None, progress: Pr
 
     Raises:
         ValueError, OSError: naming what cannot be used.
-        ImportError: without matplotlib.
+        ImportError: if matplotlib is not installed.
     """
     options, out = options or StudyOptions(), Path(out)
     tell = progress or (lambda what, done, total: None)
-    import_optional("matplotlib")  # now: the figures come last
+    import_optional("matplotlib")  # checked now, as the figures come last
     with locked_folder(out):
         remove_temporaries(out)
         # 1. Rivals.
@@ -57,29 +57,27 @@ def run_study(out: str | Path, options: StudyOptions | None = None, progress: Pr
         test_sets = list(make_test_sets(options, store, tell))
         # 3. Every row on every set.
         folder, until = out / KEPT / "measured", time.monotonic() + options.max_seconds
-        targets = {test_set.name: measure(ScanOfCase(TARGET_ROW), test_set, folder) for test_set in test_sets}
+        targets = {test_set.name: measure(ScanRow(TARGET_ROW), test_set, folder) for test_set in test_sets}
         rows: dict[str, dict[str, Measured]] = {test_set.name: {} for test_set in test_sets}
         unfinished: dict[str, list[str]] = {test_set.name: [] for test_set in test_sets}
-        parameters, seconds = {}, {name: entry["seconds"] for name, entry in record.items()}
-        for contender in contenders(options, {name: trained / entry["folder"] for name, entry in record.items()}):
-            for test_set in filter(contender.can, test_sets):
+        parameters: dict[str, int] = {}
+        seconds = {name: entry["seconds"] for name, entry in record.items()}
+        for row in make_rows(options, {name: trained / entry["folder"] for name, entry in record.items()}):
+            for test_set in filter(row.can, test_sets):
                 done = 0
 
-                def tell_case(
-                    name: str = f"{contender.name}, {test_set.name}", total: int = len(test_set.cases)
-                ) -> None:
+                def tell_case(name: str = f"{row.name}, {test_set.name}", total: int = len(test_set.cases)) -> None:
                     nonlocal done
                     done += 1
                     tell(name, done, total)
 
-                measured = measure(contender, test_set, folder, tell_case, until)
-                if measured is None:
-                    unfinished[test_set.name].append(contender.name)
-                else:
-                    rows[test_set.name][contender.name] = measured
-            parameters[contender.name] = contender.parameters
-            if contender.trained_seconds:
-                seconds[contender.name] = contender.trained_seconds
+                try:
+                    rows[test_set.name][row.name] = measure(row, test_set, folder, tell_case, until)
+                except OutOfTime:
+                    unfinished[test_set.name].append(row.name)
+            parameters[row.name] = row.parameters
+            if row.trained_seconds:
+                seconds[row.name] = row.trained_seconds
         rows = {
             name: dict(sorted(measured.items(), key=lambda item: ROWS.index(item[0])))
             for name, measured in rows.items()
@@ -101,7 +99,7 @@ def run_study(out: str | Path, options: StudyOptions | None = None, progress: Pr
 
 
 def _train(options: StudyOptions, trained: Path) -> None:
-    """Train the rivals that are asked for and not there."""
+    """Train the requested rivals that are missing."""
 
     def train(systems: Sequence[str], output: Path, **settings: Any) -> None:
         shared = {"budget_seconds": options.budget_seconds, "size": options.network_size, "seed": options.seed}

@@ -1,4 +1,4 @@
-"""What systems are tested on: tumours in the source's and in the target's kernel, made again from seeds or read."""
+"""The test sets: tumours in the source's and in the target's kernel, simulated from seeds or read."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from .options import StudyOptions
 
 Progress: TypeAlias = Callable[[str, int, int], None]  # what, done, total
 
-FITTING_TUMOURS = 6  # scans of training phantoms that systems without training are fitted on, a slice of each
+FITTING_TUMOURS = 6  # scans of training phantoms that systems without training are fitted on, one slice of each
 REAL_SLICES = 4
-REKERNEL_MAS = 400.0  # the scanned slice has noise of its own already
+REKERNEL_MAS = 400.0  # the scanned slice already has noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +38,12 @@ class Case:
     """One tumour, or squares of one slice, in both kernels.
 
     Attributes:
-        name: Of the case.
-        source, target: (S, H, W) float32 HU, as files hold them.
-        regions: (S, H, W) bool each: what features are measured of.
-        spacing_mm, thickness_mm: Of a pixel and a slice; slices touch.
-        fold: Number, in `TestSet.fittings`, of what systems are fitted on for this case.
-        repeat: The target's kernel again with other noise, where there is such a scan.
+        name: Name of the case.
+        source, target: (S, H, W) float32 HU, as files store them.
+        regions: (S, H, W) bool each: where features are measured.
+        spacing_mm, thickness_mm: Of a pixel and a slice; slices are contiguous.
+        fold: Index in `TestSet.fittings` of what systems are fitted on for this case.
+        repeat: The target's kernel with other noise, where there is such a scan.
     """
 
     name: str
@@ -57,24 +57,24 @@ class Case:
 
     @property
     def positions_mm(self) -> list[float]:
-        """Of the slices along their normal."""
+        """Positions of the slices along their normal."""
         return [self.thickness_mm * i for i in range(len(self.source))]
 
 
 @dataclass(frozen=True, eq=False)
 class TestSet:
-    """Cases that are judged together.
+    """Cases that are evaluated together.
 
     Attributes:
-        name: In tables and, with `stem`, in file names.
-        about: What it is, a sentence.
-        target_kernel: Its name, "" for one that systems with a fixed target do not give.
-        cases: What is tested.
-        fittings: What systems may learn from, by fold; nothing of it is tested.
-        shown: Whether a report shows a picture; not of patients.
+        name: Name in tables and, as `stem`, in file names.
+        about: A sentence that describes it.
+        target_kernel: Its name, or "" for one that systems with a fixed target do not produce.
+        cases: The cases.
+        fittings: What systems may learn from, by fold; none of it is tested.
+        shown: Whether a report shows a picture; never of patients.
     """
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # pytest must not collect it
 
     name: str
     about: str
@@ -91,13 +91,13 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How phantoms are scanned.
+    """Protocol that phantoms are scanned under.
 
     Attributes:
-        name, about: As of `TestSet`.
+        name, about: As in `TestSet`.
         thickness_mm: Of a slice.
-        mas, spacing_mm: (low, high): drawn for each phantom, tube load log-uniformly.
-        smoothings: Family and strength of what smooths the source, in turn; none: it is as reconstructed.
+        mas, spacing_mm: (low, high), drawn for each phantom; the tube load log-uniformly.
+        smoothings: Family and strength of the smoothing of the source, in turn; empty: as reconstructed.
     """
 
     name: str
@@ -136,11 +136,12 @@ class ScanStore:
     """Simulated scans on disk, by the hash of everything they depend on.
 
     Args:
-        folder: Where; made with the first file.
+        folder: Where they are kept; created with the first file.
     """
 
     def __init__(self, folder: Path):
-        self.folder, self._scanner = folder, None
+        self.folder = folder
+        self._scanner: Scanner | None = None
         self.code = hashlib.sha256(f"{torch.__version__} {np.__version__}".encode())
         for package in (physics, simulation):
             for path in sorted(Path(package.__file__).parent.rglob("*")):
@@ -157,12 +158,12 @@ class ScanStore:
             index: See `phantom_and_tumour`.
             kernels: Names.
             protocol: Thickness, dose and pixels; its smoothings are not applied here.
-            slices: At most so many, about the tumour's middle.
-            size: Side of the image; below 512 round the tumour.
-            repeat: Number of the scan: other noise.
+            slices: Maximum number, about the middle of the tumour.
+            size: Side of the image in pixels; below 512, it is centred on the tumour.
+            repeat: Number of the scan: each has other noise.
 
         Returns:
-            Kernel -> (S, H, W) float32 HU; (S, H, W) bool, the tumour; mm of a pixel.
+            Kernel -> (S, H, W) float32 HU; the tumour, (S, H, W) bool; the side of a pixel in mm.
         """
         digest = self.code.copy()
         scanned = (protocol.thickness_mm, protocol.mas, protocol.spacing_mm)
@@ -171,7 +172,7 @@ class ScanStore:
         if not path.exists():
             made = self._scan(seed, index, kernels, protocol, slices, size, repeat)
             with whole_file(path) as whole, open(whole, "wb") as file:
-                np.savez_compressed(file, **made)
+                np.savez_compressed(file, **made)  # type: ignore[arg-type]  # numpy takes arrays by any name
         with np.load(path) as stored:
             hu = {kernel: stored[kernel].astype(np.float32) for kernel in kernels}
             return hu, stored["mask"], float(stored["spacing_mm"])
@@ -201,7 +202,7 @@ class ScanStore:
 
 
 def make_test_sets(options: StudyOptions, store: ScanStore, tell: Progress) -> Iterator[TestSet]:
-    """The test sets of a study, one by one; `tell(what, done, total)` is called after each simulated tumour."""
+    """Yield the test sets of a study; `tell(what, done, total)` is called after each simulated tumour."""
     wanted = options.sets or SETS
     for protocol in PROTOCOLS:
         if protocol.name in wanted:
@@ -213,7 +214,7 @@ def make_test_sets(options: StudyOptions, store: ScanStore, tell: Progress) -> I
 
 
 def phantom_set(protocol: Protocol, options: StudyOptions, store: ScanStore, tell: Progress) -> TestSet:
-    """Tumours of phantoms of the test split; systems are fitted on training phantoms under the same protocol."""
+    """Simulate tumours of phantoms of the test split; systems are fitted on training phantoms under the same protocol."""
 
     def scan(seed: int, index: int, slices: int, repeat: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         hu, mask, spacing_mm = store.tumour(seed, index, (SOURCE, TARGET), protocol, slices, options.size, repeat)
@@ -238,7 +239,7 @@ def phantom_set(protocol: Protocol, options: StudyOptions, store: ScanStore, tel
 
 
 def tested_slices(tumours: int) -> list[TrainingObject]:
-    """Noise-free slices through the tested tumours: what a leaky split trains on."""
+    """Return noise-free slices through the tested tumours, which a leaky split trains on."""
     slices = []
     for index, seed in enumerate(take(TEST, tumours)):
         phantom, tumour = phantom_and_tumour(seed, index)
@@ -248,7 +249,7 @@ def tested_slices(tumours: int) -> list[TrainingObject]:
 
 
 def rekernelled_set(folder: Path) -> TestSet:
-    """Slices of a real sharp series, scanned again by the simulator; systems are fitted on the slice farthest away."""
+    """Scan slices of a real sharp series again by the simulator; systems are fitted on the slice farthest away."""
     images = []
     for i, item in enumerate(spread(read_series(folder), REAL_SLICES)):
         hu = measured_hu(item)
@@ -262,14 +263,14 @@ def rekernelled_set(folder: Path) -> TestSet:
 
 
 def pair_sets(soft: Path, sharp: Path) -> Iterator[TestSet]:
-    """A real pair both ways, over squares; systems are fitted on the slice farthest away.
+    """Yield a real pair in both directions, over squares; systems are fitted on the slice farthest away.
 
     Raises:
         ValueError: if fewer than two files of equal name are in both folders.
     """
     names = sorted(path.name for path in soft.glob("*.dcm") if (sharp / path.name).is_file())
     if len(names) < 2:
-        raise ValueError(f'"{soft}" and "{sharp}" have {len(names)} files of equal name; a pair needs at least 2.')
+        raise ValueError(f'"{soft}" and "{sharp}" must have at least 2 files of equal name, got {len(names)}.')
     sides = [[read_slice(folder / name) for name in names] for folder in (soft, sharp)]
     measured = [[measured_hu(item) for item in side] for side in sides]
     kernels = [str(side[0].dataset.get("ConvolutionKernel", "") or "?") for side in sides]
@@ -285,7 +286,7 @@ def pair_sets(soft: Path, sharp: Path) -> Iterator[TestSet]:
 
 
 def _of_slices(name: str, about: str, target_kernel: str, images: list[tuple]) -> TestSet:
-    """Of (source, target, mm of a pixel, masks) for each slice."""
+    """Build a test set from (source, target, mm of a pixel, masks) of each slice."""
     cases, fittings = [], []
     for i, (source, target, spacing_mm, masks) in enumerate(images):
         regions = [mask[None] for mask in masks]

@@ -1,6 +1,6 @@
-"""Every system of the comparison by name; `System` in protocol.py says what each can do.
+"""Every system of the comparison by name; `System` in protocol.py defines what each can do.
 
-To add one: a file here that says what is different about it, a line below, and a test.
+To add one: write a file here, a line below and a test.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .uda_ct import UDACT
 from .unchanged import Unchanged
 from .unet_l1 import UNetL1
 
-# Work as they are, or after `fit` with a few pairs.
+# These work as they are, or after `fit` with a few pairs.
 SYSTEMS: dict[str, Callable[[], System]] = {
     "input": Unchanged,
     "histogram matching": HistogramMatching,
@@ -47,7 +47,7 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "DiffusionCT, pooled style": partial(DiffusionCT, without="diffusion"),
     "DiffusionCT, filter alone": partial(DiffusionCT, without="synthesis"),
 }
-# Networks that training/train_system.py trains; without it their weights are random.
+# Networks that training/train_system.py trains; before that, their weights are random.
 TRAINABLE: dict[str, type[TrainedSystem]] = {
     "U-Net, L1": UNetL1,
     "pix2pix": Pix2Pix,
@@ -60,9 +60,16 @@ TRAINABLE: dict[str, type[TrainedSystem]] = {
     "DDPM": DDPM,
 }
 
-# Those, and what is loaded from a folder that other scripts wrote.
+
+def _class_of(make: Callable[[], System]) -> type[System]:
+    made = make.func if isinstance(make, partial) else make
+    assert isinstance(made, type)
+    return made
+
+
+# These, and what is loaded from folders that other scripts wrote.
 ALL_SYSTEMS: dict[str, type[System]] = {
-    **{name: getattr(make, "func", make) for name, make in SYSTEMS.items()},
+    **{name: _class_of(make) for name, make in SYSTEMS.items()},
     **TRAINABLE,
     "encoder-decoder": EncoderDecoder,
     "DiffusionCT (literal)": DiffusionCT,
@@ -71,23 +78,23 @@ WITHOUT_FILES = ("input", "DiffusionCT")
 
 
 def load_system(name: str, folder: str | Path | None = None) -> System:
-    """A system as it was saved.
+    """Load a system.
 
     Args:
-        name: In `ALL_SYSTEMS`.
-        folder: What its `save_pretrained` wrote; None for those that need none.
+        name: A name in `ALL_SYSTEMS`.
+        folder: What its `save_pretrained` wrote; None for a system without files.
 
     Raises:
-        ValueError: naming what is wrong.
+        ValueError: for an unknown name, or if the folder is missing or cannot be loaded.
     """
     if name not in ALL_SYSTEMS:
-        raise UsageError(f"`system` is {name!r}; legal are {', '.join(map(repr, ALL_SYSTEMS))}.")
+        raise UsageError(f"`system` must be one of {', '.join(map(repr, ALL_SYSTEMS))}, got {name!r}.")
     if folder is None and name in WITHOUT_FILES:
         return SYSTEMS[name]()
     if folder is None:
-        raise UsageError(f"`model` is missing; {name} is loaded from {_source_of(name)}.")
+        raise UsageError(f"`model` is missing; {name} needs {_source_of(name)}.")
     if not Path(folder).is_dir():
-        raise UsageError(f'`model` is "{folder}", which is no folder; {name} is loaded from {_source_of(name)}.')
+        raise UsageError(f'`model` must be {_source_of(name)} for {name}, got "{folder}".')
     try:
         return ALL_SYSTEMS[name].from_pretrained(folder)
     except Exception as error:  # what a damaged or foreign folder raises depends on the damage
@@ -95,24 +102,24 @@ def load_system(name: str, folder: str | Path | None = None) -> System:
 
 
 def load_as_pipeline(name: str, folder: str | Path | None = None, device: str | None = None) -> SystemPipeline:
-    """A system as `standardize_folder` takes it for its `pipe`.
+    """Load a system in the form that `standardize_folder` takes as its `pipe`.
 
     Args:
-        name, folder: As of `load_system`.
-        device: "cpu", "cuda", "cuda:1", ...; None takes the first GPU, else the CPU.
+        name, folder: As in `load_system`.
+        device: "cpu", "cuda", "cuda:1", ...; None takes the first GPU, or the CPU where there is none.
 
     Raises:
-        ValueError: naming what is wrong.
+        ValueError: as `load_system`, or for an unusable device.
     """
     return SystemPipeline(name, load_system(name, folder), folder, usable_device(device))
 
 
 def _source_of(name: str) -> str:
-    """What `model` is for a system that needs it."""
+    """Describe what `model` must be for a system that needs it."""
     if name in SYSTEMS:
         return (
-            "a folder: it is fitted in Python with `fit` and saved with `save_pretrained`, or on simulated pairs by "
-            "training/train_system.py"
+            "a folder that `save_pretrained` wrote after `fit`, or that training/train_system.py wrote after fitting to "
+            "simulated pairs"
         )
     script = "train_system.py" if name in TRAINABLE else "train_literal_autoencoder.py or train_literal_latent.py"
     return f"the folder that training/{script} wrote"

@@ -1,4 +1,4 @@
-"""A system of the comparison where the folder command wants a pipeline: derived DICOM then names the system."""
+"""Adapter that lets a folder run use a system of the comparison as its pipeline; derived DICOM then names the system."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from ...method.sampled import require_plausible
 from ...method.step import Step
 from ...utils.seeds import derive_seed
 from ...utils.version import __version__
-from .in_scan import standardize_in_scan
+from .diffusionct import DiffusionCT
 from .protocol import System
 
 
 @dataclass(frozen=True)
 class SystemDerivation(Derivation):
-    """What images say that a system of the comparison made."""
+    """Description of how a system of the comparison made its images."""
 
     def derive(self, hu: np.ndarray, source: CTSlice, seed: int) -> Dataset:
-        """Standardized HU (H, W) of a slice, made with a noise seed -> derived CT image."""
+        """Build the derived CT image from standardized HU (H, W) of a slice that were made with a noise seed."""
         derived = derive_slice(
             source, hu, target_name=self.target_name, model_id=self.model_id, options={"seed": seed},
             series_description_suffix=f" {self.system}", system=self.system,
@@ -42,12 +42,12 @@ class SystemDerivation(Derivation):
 
 
 class SystemPipeline:
-    """What `standardize_folder` asks of a pipeline, see `Standardizer`.
+    """A system of the comparison with the interface of a pipeline that `standardize_folder` needs, see `Standardizer`.
 
     Args:
-        name: Of the system.
-        system: Loaded.
-        folder: Where from; its files are hashed. None for a system that has no files.
+        name: Name of the system.
+        system: The system, loaded.
+        folder: Where it was loaded from; its files are hashed. None for a system without files.
         device: Where networks run.
     """
 
@@ -68,21 +68,21 @@ class SystemPipeline:
         callback_on_step_end_tensor_inputs: Sequence[str],
         num_samples: int = 1,
     ) -> None:
-        """Refuse what a system cannot do.
+        """Refuse options that a system cannot honour.
 
         Raises:
             ValueError: for denoising steps or several samples.
         """
         if num_inference_steps is not None or num_samples != 1:
             raise ValueError(
-                f"`num_inference_steps` is {num_inference_steps} and `num_samples` is {num_samples}; with `system` None "
-                "and 1 are legal."
+                "with `system`, `num_inference_steps` must be None and `num_samples` must be 1, got "
+                f"{num_inference_steps} and {num_samples}."
             )
 
     def resolve_target(
         self, target: str | None = None, references: Sequence[HUSlice] = (), batch_size: int | None = None
     ) -> None:
-        """There is none but the system's own.
+        """Return None: the only target is the system's own.
 
         Raises:
             ValueError: if a target or references are given.
@@ -100,20 +100,20 @@ class SystemPipeline:
             raise ValueError("`noise` and `source` have no effect with `system`; leave them out.")
 
     def derivation(self, num_inference_steps: int, target: None = None) -> SystemDerivation:
-        """What derived DICOM says."""
+        """Return what derived images say of how they were made."""
         name = self.system.target_kernel or "reference"
         return SystemDerivation(system_id(self.name, self.folder, self.system), name, 0, "standard", system=self.name)
 
     def batches(self, slices: Sequence[HUSlice], batch_size: int | None) -> list[list[int]]:
-        """One by one."""
+        """Return one batch for each slice."""
         return [[number] for number in range(len(slices))]
 
     def noise_seeds(self, slices: Sequence[HUSlice], generator: torch.Generator) -> list[int]:
-        """One for each series."""
+        """Return one seed for each slice, the same within a series."""
         return [derive_seed(generator.initial_seed(), item.series_uid) for item in slices]
 
     def encode_batch(self, slices: Sequence[HUSlice]) -> None:
-        """Nothing is shared between samples: there is one."""
+        """Do nothing: there is only one sample."""
 
     def standardize_batch(
         self,
@@ -124,29 +124,31 @@ class SystemPipeline:
         *,
         encoded: Any = None,
     ) -> list[np.ndarray]:
-        """Slices -> (H, W) float32 HU each; what was not measured is air to the system, and keeps its value."""
+        """Standardize slices to (H, W) float32 HU each. Unmeasured pixels are air to the system, and keep their value."""
         results = []
         for item, seed in zip(slices, seeds):
             measured = measured_hu(item)
             place = (item.position_mm, item.thickness_mm)
-            hu = standardize_in_scan(self.system, measured, item.spacing_mm, *place, seed)
+            hu = self.system.standardize_slice(measured, item.spacing_mm, *place, seed)
             results.append(np.where(item.padding, item.hu, hu))
         require_plausible(results, slices, self.name)
         return results
 
 
 def system_id(name: str, folder: str | Path | None, system: System | None = None) -> str:
-    """Name and a hash of all that a system's pixels depend on: its files or, without any, the checkpoint that it has, the
-    constants of the code, the version.
+    """Return the name of a system and a hash of everything that its pixels depend on: its files, or the checkpoint of a
+    system without files, the constants of the code, and the version.
     """
-    package = importlib.import_module(__package__)
+    package = importlib.import_module(__name__.rpartition(".")[0])
     found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     modules = [importlib.import_module(module.name) for module in found]
     settings = {"version": __version__, "constants": pixel_constants() | constants_of(modules)}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    if folder is None and hasattr(system, "pipe"):
+    if folder is not None:
+        for path in sorted(Path(folder).rglob("*")):
+            is_weights = path.suffix in (".json", ".safetensors") and path.name != "metrics.json"
+            if is_weights and "checkpoints" not in path.parts:
+                digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    elif isinstance(system, DiffusionCT):
         digest.update(model_id(system.pipe.components).encode())
-    for path in sorted(Path(folder).rglob("*")) if folder else []:
-        if path.suffix in (".json", ".safetensors") and "checkpoints" not in path.parts and path.name != "metrics.json":
-            digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return f"{name} {digest.hexdigest()[:ID_DIGITS]}"

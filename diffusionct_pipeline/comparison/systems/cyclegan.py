@@ -1,4 +1,4 @@
-"""CycleGAN: two kernels without pairs."""
+"""CycleGAN: translation between two kernels without pairs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.optim import Optimizer
 
-from .networks import ImagePool, PatchDiscriminator, ResNetGenerator, least_squares
+from .networks import ImagePool, PatchDiscriminator, ResNetGenerator, least_squares, total
 from .trained import CT_RANGE, Recipe, SystemTraining, TrainedSystem, adam
 
 CYCLE_WEIGHT = 10.0  # Zhu et al. 2017, section 4: lambda of eq. 3
@@ -36,37 +36,39 @@ class CycleGAN(TrainedSystem):
         self.generator = self.make_generator()
 
     def make_generator(self) -> ResNetGenerator:
-        """A new one of this system's sizes."""
-        return ResNetGenerator(self.config.base_channels, self.config.blocks, self.attention)
+        """Return a new generator of this system's sizes."""
+        return ResNetGenerator(self.config["base_channels"], self.config["blocks"], self.attention)
 
     def translate(self, hu: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H, W) HU -> the same with the target's texture, within -1024 to 3072."""
+        """Give (B, 1, H, W) HU the target's texture, within -1024 to 3072; same shape."""
         return CT_RANGE.to_hu(self.generator(CT_RANGE.scaled(hu)))
 
     def make_training(self, crop: int) -> SystemTraining:
-        """Both generators, both discriminators."""
+        """Return the training of both generators and both discriminators."""
         return CycleGANTraining(self, crop)
 
 
 class CycleGANTraining(SystemTraining):
-    """G: source to target, F: back; D_Y and D_X say what looks like a target and a source."""
+    """G maps source to target, F maps back; D_Y and D_X judge what looks like a target and a source."""
+
+    system: CycleGAN
 
     def __init__(self, system: CycleGAN, crop: int):
         super().__init__(system)
-        width = system.config.base_channels
+        width = system.config["base_channels"]
         self.back = system.make_generator()
         self.of_target, self.of_source = PatchDiscriminator(1, width), PatchDiscriminator(1, width)
         self.targets, self.sources = ImagePool(POOL_IMAGES, crop), ImagePool(POOL_IMAGES, crop)
 
     def optimizers(self, learning_rate: float) -> dict[str, Optimizer]:
-        """Both generators; both discriminators."""
+        """Return that of both generators and that of both discriminators."""
         return {
             "generator": adam(learning_rate, self.system, self.back),
             "discriminator": adam(learning_rate, self.of_target, self.of_source),
         }
 
     def turns(self, done: float) -> Sequence[str]:
-        """Both in every step, the generators first, so that what they drew fills the pools."""
+        """Return both turns, the generators first."""
         return ("generator", "discriminator")
 
     def forward(
@@ -78,7 +80,7 @@ class CycleGANTraining(SystemTraining):
         return self.generators(x, y)
 
     def generators(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Losses of both generators; (B, 1, n, n) in -1 to 1 twice, of other anatomy."""
+        """Return the losses of both generators for (B, 1, n, n) in -1 to 1 of different anatomy."""
         to_target, to_source = self.system.generator, self.back
         like_y, like_x = to_target(x), to_source(y)
         losses = {
@@ -87,21 +89,21 @@ class CycleGANTraining(SystemTraining):
             "identity": distance(to_target(y), y) + distance(to_source(x), x),
         }
         more = self.domain_losses(like_y, like_x, y, x)
-        total = losses["adversarial"] + CYCLE_WEIGHT * losses["cycle"] + IDENTITY_WEIGHT * losses["identity"]
-        return losses | more | {"loss": total + sum(more.values())}
+        loss = losses["adversarial"] + CYCLE_WEIGHT * losses["cycle"] + IDENTITY_WEIGHT * losses["identity"]
+        return losses | more | {"loss": loss + sum(more.values())}
 
     def domain_losses(
         self, like_y: torch.Tensor, like_x: torch.Tensor, y: torch.Tensor, x: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Weighted losses that a variant adds: what was drawn, and what it should look like."""
+        """Return weighted losses that a variant adds, from generated images and the images that they should look like."""
         return {}
 
     def discriminators(self, x: torch.Tensor, y: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Loss of both discriminators on reals and on fakes of the pools."""
+        """Return the loss of both discriminators on real images and on fakes from the pools."""
         with torch.no_grad():
             like_y = self.targets(self.system.generator(x), generator)
             like_x = self.sources(self.back(y), generator)
-        loss = sum(
+        loss = total(
             (least_squares(critic(real), True) + least_squares(critic(fake), False)) / 2  # halved: section 7.1
             for critic, real, fake in ((self.of_target, y, like_y), (self.of_source, x, like_x))
         )
@@ -109,5 +111,5 @@ class CycleGANTraining(SystemTraining):
 
 
 def distance(image: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference."""
+    """Return the mean absolute difference."""
     return nn.functional.l1_loss(image.float(), other.float())

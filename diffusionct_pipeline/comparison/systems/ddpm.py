@@ -1,41 +1,45 @@
-"""DDPM in image space: what latent diffusion is to be cheaper and steadier than."""
+"""DDPM in image space: the costlier, less stable alternative to latent diffusion."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+import numpy as np
 import torch
-from diffusers import DDIMScheduler, UNet2DModel
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from scipy.ndimage import gaussian_filter
 from torch.optim import AdamW, Optimizer
 
 from ...image_processor import to_hu, to_model
 from .networks import reflected_to
+from .protocol import slice_seed
 from .trained import Recipe, SystemTraining, TrainedSystem
 
-STEPS = 50  # of DDIM [G]: beyond, Song et al. 2021, table 1, gain little
+STEPS = 50  # of DDIM [G]: more gain little (Song et al. 2021, table 1)
 TRAIN_TIMESTEPS = 1000
-# A kernel leaves slow content alone. A slice whose local mean (Gaussian of so many pixels) has moved by more than this
-# (root mean square over the slice) has other anatomy, or none: it failed.
+# A kernel does not change low frequencies. A slice has failed if its local mean (Gaussian of so many pixels) differs from
+# the source's by more than this (root mean square over the slice): it shows other anatomy, or none.
 SLOW_PIXELS, FAILED_HU = 8.0, 50.0
 
 
 class DDPM(TrainedSystem):
-    """Conditional diffusion of slices, A beside the noisy B (Saharia et al. 2021, SR3; 2022, Palette).
+    """Conditional diffusion of slices, with A as a channel beside the noisy B (Saharia et al. 2021, SR3; 2022, Palette).
 
     The network and the schedule are diffusers'; v-prediction (Salimans and Ho 2022) over a cosine schedule (Nichol and
-    Dhariwal 2021). No attention, so that what was trained on crops draws whole slices.
+    Dhariwal 2021). No attention, so that a network trained on crops can sample whole slices.
 
     Args:
         block_out_channels: Widths; 64 times 1, 2, 4, 8.
         layers_per_block: Residual layers at each.
-        norm_groups: Of group normalization.
-        num_inference_steps: Of DDIM.
+        norm_groups: Groups of group normalization.
+        num_inference_steps: Steps of DDIM.
 
     Attributes:
-        seed: Of the noise.
-        slices, failed: How many were standardized, and how many of these failed.
+        seed: Seed of the noise of `standardize`.
+        slices, failed: Number of standardized slices, and how many of them failed.
     """
 
     recipe = Recipe(crop=128, batch_size=4, learning_rate=1e-4)  # SR3, section 4: 1e-4; crops of 128 to 256
@@ -64,38 +68,50 @@ class DDPM(TrainedSystem):
 
     @property
     def remark(self) -> str:
-        """The share of failed slices."""
+        """Mention failed slices."""
         return f"{self.failed} of {self.slices} slices failed" if self.failed else ""
 
-    @torch.no_grad()
+    def standardize_slice(
+        self, hu: np.ndarray, pixel_spacing: float, position_mm: float, thickness_mm: float | None, seed: int
+    ) -> np.ndarray:
+        """Standardize one slice of a scan; see `System.standardize_slice`. Each position gets noise of its own."""
+        return self._apply_to_slice(partial(self.sample, seed=slice_seed(seed, position_mm)), hu)
+
     def translate(self, hu: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H, W) HU -> a sample with the target's texture; failed slices are counted, not mended."""
+        """Sample (B, 1, H, W) HU with the target's texture by noise of `seed`; same shape."""
+        return self.sample(hu, self.seed)
+
+    @torch.no_grad()
+    def sample(self, hu: torch.Tensor, seed: int) -> torch.Tensor:
+        """Sample (B, 1, H, W) HU with the target's texture; same shape. Failed slices are counted, not repaired."""
         condition = reflected_to(to_model(hu), self.multiple)
-        noise = torch.randn(condition.shape, generator=torch.Generator().manual_seed(self.seed))
+        noise = torch.randn(condition.shape, generator=torch.Generator().manual_seed(seed))
         sample = noise.to(condition)
-        self.scheduler.set_timesteps(self.config.num_inference_steps)
+        self.scheduler.set_timesteps(self.config["num_inference_steps"])
         for timestep in self.scheduler.timesteps:
             velocity = self.unet(torch.cat([sample, condition], 1), timestep).sample
-            sample = self.scheduler.step(velocity, timestep, sample).prev_sample
+            sample = self.scheduler.step(velocity, int(timestep), sample, return_dict=False)[0]
         drawn = to_hu(sample[..., : hu.shape[-2], : hu.shape[-1]].float())
         self.slices += len(hu)
         self.failed += sum(has_failed(slice_hu, source) for slice_hu, source in zip(drawn[:, 0], hu[:, 0]))
         return drawn
 
     def make_training(self, crop: int) -> SystemTraining:
-        """Mean squared error of v."""
+        """Return the training by the mean squared error of v."""
         return DDPMTraining(self)
 
 
 class DDPMTraining(SystemTraining):
     """Mean squared error of v at a random time."""
 
+    system: DDPM
+
     def optimizers(self, learning_rate: float) -> dict[str, Optimizer]:
-        """One."""
+        """Return the only one."""
         return {"network": AdamW(self.system.parameters(), learning_rate)}
 
     def turns(self, done: float) -> Sequence[str]:
-        """One."""
+        """Return the only turn."""
         return ("network",)
 
     def forward(
@@ -111,7 +127,7 @@ class DDPMTraining(SystemTraining):
 
 
 def has_failed(drawn_hu: torch.Tensor, source_hu: torch.Tensor) -> bool:
-    """Whether a slice (H, W) is not finite, or its slow content is not the source's."""
+    """Return whether a slice (H, W) is not finite, or its low frequencies differ from the source's."""
     if not drawn_hu.isfinite().all():
         return True
     difference = gaussian_filter((drawn_hu - source_hu).float().cpu().numpy(), SLOW_PIXELS)

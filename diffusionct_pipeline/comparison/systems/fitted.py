@@ -1,37 +1,56 @@
-"""What systems that are fitted on a few pairs have in common: arrays in one JSON file."""
+"""Base of systems that are fitted on a few pairs, and stored as arrays in one JSON file."""
 
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...utils.files import write_whole
+from .protocol import FittingPair, System
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
-class FittedSystem:
+class FittedSystem(System):
     """Base of the systems whose `fit` learns arrays; each names them in `learnt`, None until then."""
 
     target_kernel = ""
     learnt: tuple[str, ...] = ()
     file = "fitted.json"
 
-    def require_fit(self) -> None:
-        """Raise ValueError where `fit` was not called."""
-        if any(getattr(self, name) is None for name in self.learnt):
-            raise ValueError(f"{type(self).__name__} has learnt nothing yet; call `fit` with training pairs first.")
+    @abstractmethod
+    def fit(self, pairs: Iterable[FittingPair]) -> Self:
+        """Learn the arrays; return the system itself."""
+
+    @abstractmethod
+    def standardize(self, hu: np.ndarray, pixel_spacing: float) -> np.ndarray:
+        """As `System.standardize`."""
+
+    def require_fit(self, values: np.ndarray | None) -> np.ndarray:
+        """Return values that `fit` has learnt.
+
+        Raises:
+            ValueError: if it was not called.
+        """
+        if values is None:
+            raise ValueError(f"{type(self).__name__} is not fitted; call `fit` with training pairs first.")
+        return values
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write what was learnt to `folder`/fitted.json."""
-        arrays: dict[str, Any] = {name: getattr(self, name) for name in self.learnt}
-        arrays = {name: None if value is None else np.asarray(value).tolist() for name, value in arrays.items()}
+        learnt = {name: getattr(self, name) for name in self.learnt}
+        arrays = {name: None if value is None else np.asarray(value).tolist() for name, value in learnt.items()}
         write_whole(Path(folder) / self.file, json.dumps({"class": type(self).__name__, **arrays}) + "\n")
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> FittedSystem:
-        """What `save_pretrained` wrote.
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Load what `save_pretrained` wrote.
 
         Raises:
             ValueError, OSError: naming the folder and the reason.

@@ -1,4 +1,4 @@
-"""A radial linear filter fitted on pairs: a physicist's first choice, which the paper left out."""
+"""A radial linear filter fitted on pairs: a physicist's first choice, which the paper omits."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from scipy.fft import rfft2
 
 from ...utils.files import write_whole
-from .protocol import FittingPair
+from .protocol import FittingPair, System
 from .rings import BINS, fill, filtered, padded, ring_sums
 
 FITS = ("least_squares", "power")
 FILE = "linear_filter.json"
 
 
-class LinearFilter:
-    """One gain for each ring of physical frequency.
+class LinearFilter(System):
+    """Applies one gain to each ring of physical frequency.
 
-    With source spectra S and target spectra T, HU + 1000 (air is 0): "least_squares" is sum Re(T S*) / sum |S|^2, the
-    smallest error; "power" is sqrt(sum |T|^2 / sum |S|^2), the target's noise power.
+    With source spectra S and target spectra T, HU + 1000 (air is 0): "least_squares" is sum Re(T S*) / sum |S|^2, with
+    the smallest error; "power" is sqrt(sum |T|^2 / sum |S|^2), with the target's noise power.
 
     Args:
         fit: "least_squares" or "power".
@@ -31,12 +31,12 @@ class LinearFilter:
 
     def __init__(self, fit: str = "least_squares"):
         if fit not in FITS:
-            raise ValueError(f"`fit` is {fit!r}; legal are {', '.join(FITS)}.")
+            raise ValueError(f"`fit` must be one of {', '.join(map(repr, FITS))}, got {fit!r}.")
         self.fit_by = fit
         self.gain: np.ndarray | None = None  # [BINS], over 0 to MAX_LP_MM
 
     def fit(self, pairs: Iterable[FittingPair]) -> LinearFilter:
-        """Fit the gains on pairs; returns itself."""
+        """Fit the gains on pairs; return the system itself."""
         numerator, denominator = np.zeros(BINS), np.zeros(BINS)
         for source, target, spacing_mm in pairs:
             shape = padded(source).shape
@@ -60,10 +60,10 @@ class LinearFilter:
             (H, W) float32 HU.
 
         Raises:
-            ValueError: if the filter was not fitted.
+            ValueError: if the filter is not fitted.
         """
         if self.gain is None:
-            raise ValueError("the linear filter has no gains yet; call `fit` with training pairs first.")
+            raise ValueError("LinearFilter is not fitted; call `fit` with training pairs first.")
         return filtered(hu, self.gain, pixel_spacing).astype(np.float32)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -73,7 +73,7 @@ class LinearFilter:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> LinearFilter:
-        """The filter that `save_pretrained` wrote.
+        """Load the filter that `save_pretrained` wrote.
 
         Raises:
             ValueError, OSError: if there is none.

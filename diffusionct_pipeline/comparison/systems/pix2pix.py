@@ -1,4 +1,4 @@
-"""cGAN: pix2pix, predicting the residue between two kernels."""
+"""cGAN: pix2pix, which predicts the difference between two kernels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ L1_WEIGHT = 100.0  # Isola et al. 2017, section 4.2: lambda of eq. 4
 class Pix2Pix(TrainedSystem):
     """Isola et al. 2017 (arXiv:1611.07004), eq. 4, as a public recipe for paired kernels uses it [C].
 
-    The recipe's departures: a least-squares GAN, and the generator draws B - A. Without its noise by dropout.
+    The recipe departs from the paper: a least-squares GAN, and the generator predicts B - A. Dropout noise is left out.
 
     Args:
         downs: Halvings.
@@ -32,34 +32,36 @@ class Pix2Pix(TrainedSystem):
         self.generator = UNetGenerator(downs, base_channels, bounded=False)
 
     def residual(self, scaled: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H, W) in -1 to 1 -> the slice with the target's texture in the same range, not clipped."""
+        """Give (B, 1, H, W) in -1 to 1 the target's texture, in the same range, not clipped."""
         return scaled + self.generator(scaled)
 
     def translate(self, hu: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H, W) HU -> the same with the target's texture."""
+        """Give (B, 1, H, W) HU the target's texture; same shape."""
         return hu + CT_RANGE.half * self.generator(CT_RANGE.scaled(hu))
 
     def make_training(self, crop: int) -> SystemTraining:
-        """LSGAN and L1."""
+        """Return the training by LSGAN and L1."""
         return Pix2PixTraining(self)
 
 
 class Pix2PixTraining(SystemTraining):
-    """The discriminator sees source and target, or source and what was drawn from it."""
+    """The discriminator sees the source with the target, or with what was generated from it."""
+
+    system: Pix2Pix
 
     def __init__(self, system: Pix2Pix):
         super().__init__(system)
-        self.discriminator = PatchDiscriminator(2, system.config.base_channels)
+        self.discriminator = PatchDiscriminator(2, system.config["base_channels"])
 
     def optimizers(self, learning_rate: float) -> dict[str, Optimizer]:
-        """Generator and discriminator."""
+        """Return those of generator and discriminator."""
         return {
             "generator": adam(learning_rate, self.system),
             "discriminator": adam(learning_rate, self.discriminator),
         }
 
     def turns(self, done: float) -> Sequence[str]:
-        """Both in every step, the discriminator first (Isola et al. 2017, section 3.3)."""
+        """Return both turns, the discriminator first (Isola et al. 2017, section 3.3)."""
         return ("discriminator", "generator")
 
     def forward(

@@ -1,4 +1,4 @@
-"""What every system of the comparison can do."""
+"""The interface of all systems of the comparison."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+
+from ...utils.seeds import derive_seed
 
 
 class FittingPair(NamedTuple):
@@ -24,31 +26,56 @@ class FittingPair(NamedTuple):
 
 @runtime_checkable
 class System(Protocol):
-    """A way to standardize slices.
+    """A method that standardizes slices. Systems inherit from this class for its default `standardize_slice`."""
 
-    Attributes:
-        target_kernel: Kernel that a system gives whatever it is fitted on; "" where fitting decides.
-    """
-
-    target_kernel: str
+    @property
+    def target_kernel(self) -> str:
+        """Kernel that the system produces whatever it is fitted on; "" where fitting decides."""
 
     def fit(self, pairs: Iterable[FittingPair]) -> System:
-        """Learn what there is to learn from pairs of one source and one target kernel; returns itself."""
+        """Learn from pairs of one source and one target kernel; return the system itself."""
 
     def standardize(self, hu: np.ndarray, pixel_spacing: float) -> np.ndarray:
-        """(H, W) HU with pixels of `pixel_spacing` mm -> (H, W) float32 HU with the target's texture.
+        """Standardize (H, W) HU with pixels of `pixel_spacing` mm; return (H, W) float32 HU.
 
         Raises:
-            ValueError: if the system was not fitted and needs to be.
+            ValueError: if the system needs to be fitted and was not.
         """
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def standardize_slice(
+        self, hu: np.ndarray, pixel_spacing: float, position_mm: float, thickness_mm: float | None, seed: int
+    ) -> np.ndarray:
+        """Standardize one slice of a scan. Randomness depends on its position, so that no pattern repeats in all slices.
+
+        By default this is `standardize`: the system draws nothing at random.
+
+        Args:
+            hu: (H, W) HU.
+            pixel_spacing: mm.
+            position_mm: Along the normal of the slices.
+            thickness_mm: None where it is not known.
+            seed: Of the scan.
+
+        Returns:
+            (H, W) float32 HU.
+
+        Raises:
+            ValueError: as `standardize`.
+        """
+        return self.standardize(hu, pixel_spacing)
+
+    def save_pretrained(self, folder: str | Path, /) -> None:
         """Write everything that `from_pretrained` needs to a folder."""
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> System:
-        """The system that `save_pretrained` wrote.
+    def from_pretrained(cls, folder: str | Path, /) -> System:
+        """Load the system that `save_pretrained` wrote.
 
         Raises:
             ValueError, OSError: naming the folder and the reason.
         """
+
+
+def slice_seed(seed: int, position_mm: float) -> int:
+    """Return the seed of one slice of a scan, for systems that draw the noise of each slice on its own."""
+    return derive_seed(seed, f"slice at {position_mm:.3f} mm")

@@ -1,4 +1,4 @@
-"""RadiomicGAN: a pretrained encoder, and training through ever wider windows of HU."""
+"""RadiomicGAN: a pretrained encoder, trained in successively wider windows of HU."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ DOWNSAMPLING = 8  # block four of the encoder is at an eighth
 class RadiomicGAN(TrainedSystem):
     """Selim et al. 2021 ("CT image harmonization for enhancing radiomics studies") [C].
 
-    A VGG-19 sees the slice as three equal channels; a 3 x 3 convolution with batch normalization adapts each of its
-    four blocks; the decoder doubles by nearest neighbours; tanh. What the last window clips is kept as a residual.
+    A VGG-19 sees the slice as three equal channels. A 3 x 3 convolution with batch normalization adapts each of its
+    four blocks, the decoder upsamples by nearest neighbours, and the output is a tanh. What the last window clips is
+    kept as a residual.
 
     Args:
         vgg_channels: First width of the VGG-19 and of the decoder.
         base_channels: First width of the discriminator.
-        pretrained_vgg: Whether the encoder has its published weights, then frozen; else it is random, and trained [G].
+        pretrained_vgg: Whether the encoder has its published weights, which are then frozen; otherwise it is trained [G].
     """
 
     recipe = Recipe(crop=512, batch_size=1, learning_rate=2e-4)  # full slices; pix2pix' optimizer [G]
@@ -44,11 +45,11 @@ class RadiomicGAN(TrainedSystem):
 
     @property
     def remark(self) -> str:
-        """Whether the encoder began at random."""
-        return "" if self.config.pretrained_vgg else "random VGG-19"
+        """Mention an encoder that started from random weights."""
+        return "" if self.config["pretrained_vgg"] else "random VGG-19"
 
     def draw(self, scaled: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H, W) in -1 to 1, a window -> the same with the target's texture."""
+        """Give (B, 1, H, W) in -1 to 1 of a window the target's texture; same shape."""
         features = self.encoder(reflected_to(scaled, DOWNSAMPLING))
         *skips, hidden = (adapter(feature) for adapter, feature in zip(self.adapters, features))
         for block, skip in zip(self.decoder, reversed(skips)):
@@ -56,32 +57,34 @@ class RadiomicGAN(TrainedSystem):
         return self.last(hidden)[..., : scaled.shape[-2], : scaled.shape[-1]]
 
     def translate(self, hu: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H, W) HU -> the same with the target's texture inside of the last window, outside as it was."""
+        """Give (B, 1, H, W) HU the target's texture inside the last window, unchanged outside; same shape."""
         window = WINDOWS[-1]
         return window.to_hu(self.draw(window.scaled(hu)).float()) + window.excess(hu)
 
     def make_training(self, crop: int) -> SystemTraining:
-        """Four stages of windows."""
+        """Return the training in four stages of windows."""
         return RadiomicGANTraining(self)
 
 
 class RadiomicGANTraining(SystemTraining):
-    """GAN and L1; each quarter of the budget in a wider window, with the weights of the one before."""
+    """GAN and L1; each quarter of the budget uses a wider window and starts from the weights of the one before."""
+
+    system: RadiomicGAN
 
     def __init__(self, system: RadiomicGAN):
         super().__init__(system)
-        self.discriminator = PatchDiscriminator(2, system.config.base_channels)
+        self.discriminator = PatchDiscriminator(2, system.config["base_channels"])
         self.window = WINDOWS[0]
 
     def optimizers(self, learning_rate: float) -> dict[str, Optimizer]:
-        """Generator and discriminator."""
+        """Return those of generator and discriminator."""
         return {
             "generator": adam(learning_rate, self.system),
             "discriminator": adam(learning_rate, self.discriminator),
         }
 
     def turns(self, done: float) -> Sequence[str]:
-        """Both in every step; the share of the budget that is done decides the window."""
+        """Return both turns; the share of the budget that is spent determines the window."""
         self.window = WINDOWS[min(int(done * len(WINDOWS)), len(WINDOWS) - 1)]
         return ("discriminator", "generator")
 
@@ -102,5 +105,5 @@ class RadiomicGANTraining(SystemTraining):
 
 
 def convolution(into: int, out: int) -> nn.Sequential:
-    """3 x 3 with batch normalization."""
+    """Return a 3 x 3 convolution with batch normalization."""
     return nn.Sequential(nn.Conv2d(into, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU())

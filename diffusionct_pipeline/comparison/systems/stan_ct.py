@@ -1,4 +1,4 @@
-"""STAN-CT: GANai's phases with losses in the latent space and in the discriminator's feature space."""
+"""STAN-CT: the phases of GANai with losses in the latent space and in the discriminator's feature space."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PATCH, STRIDE = 128, 64  # pixels: patches of the paper; they overlap by half [G
 class STANCT(GANai):
     """Selim et al. 2020 ("STAN-CT: Standardizing CT Image using GAN", arXiv:2004.01307) [C].
 
-    Latent loss: mean |E(G(x)) - E(y)|, E the generator's own encoder. Feature loss: mean over blocks of D_c of
-    |phi(y) - phi(G(x))|, which the discriminator makes large and the generator small [G].
+    Latent loss: mean |E(G(x)) - E(y)|, where E is the generator's own encoder. Feature loss: mean over blocks of D_c of
+    |phi(y) - phi(G(x))|, which the discriminator maximizes and the generator minimizes [G].
 
     Args:
-        downs: Halvings; 7 leave one pixel of a patch, the latent.
+        downs: Halvings; 7 reduce a patch to one pixel, the latent.
         base_channels: First width of the networks; the latent has eight times as many.
     """
 
@@ -31,23 +31,25 @@ class STANCT(GANai):
 
     @register_to_config
     def __init__(self, downs: int = 7, base_channels: int = 64):
-        TrainedSystem.__init__(self)  # its networks are others than its parent's
+        TrainedSystem.__init__(self)  # its networks differ from those of its parent class
         self.generator = UNetGenerator(downs, base_channels)
 
     def translate(self, hu: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H, W) HU -> the same with the target's texture, patch by patch, within -1024 to 3072."""
+        """Give (B, 1, H, W) HU the target's texture, patch by patch, within -1024 to 3072; same shape."""
         return CT_RANGE.to_hu(stitched(self.generator, CT_RANGE.scaled(hu), PATCH, STRIDE))
 
     def make_training(self, crop: int) -> SystemTraining:
-        """GANai's, with two more losses."""
+        """Return the training of GANai with two more losses."""
         return STANCTTraining(self)
 
 
 class STANCTTraining(GANaiTraining):
-    """The latent loss for the generator, the feature loss for both."""
+    """Adds the latent loss to the generator and the feature loss to both."""
+
+    system: STANCT
 
     def discriminators(self, x: torch.Tensor, y: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """As GANai's, less the feature loss."""
+        """Return the loss of GANai minus the feature loss."""
         losses = super().discriminators(x, y, generator)
         with torch.no_grad():
             fake = self.system.generator(x)
@@ -55,18 +57,18 @@ class STANCTTraining(GANaiTraining):
         return losses | {"feature": feature, "loss": losses["loss"] - FEATURE_WEIGHT * feature}
 
     def further_losses(self, x: torch.Tensor, y: torch.Tensor, fake: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Latent and feature loss, weighted."""
+        """Return latent and feature loss, weighted."""
         return {
             "latent": LATENT_WEIGHT * self.latent_loss(fake, y),
             "feature": FEATURE_WEIGHT * self.feature_loss(x, y, fake),
         }
 
     def latent_loss(self, fake: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Mean |E(fake) - E(y)|; 0 where the generator draws the target."""
+        """Return mean |E(fake) - E(y)|; 0 where the generator reproduces the target."""
         encode = self.system.generator.encode
         return (encode(fake)[-1] - encode(y)[-1]).abs().mean()
 
     def feature_loss(self, x: torch.Tensor, y: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-        """Mean |phi(y) - phi(fake)| over the normalized blocks of D_c: the first could grow without bound."""
+        """Return mean |phi(y) - phi(fake)| over the normalized blocks of D_c; the first could grow without bound."""
         features = (self.conditional.features(torch.cat([x, image], 1))[1:] for image in (y, fake))
         return torch.stack([(real - false).abs().mean() for real, false in zip(*features)]).mean()

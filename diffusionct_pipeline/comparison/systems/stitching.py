@@ -1,4 +1,4 @@
-"""A slice patch by patch, for networks that were trained on patches and see no more."""
+"""Slices patch by patch, for networks that were trained on patches."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .networks import reflected_to
 def stitched(
     draw: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor, patch: int, stride: int
 ) -> torch.Tensor:
-    """Overlapping patches, feathered: each counts less towards its border, and the weights sum to 1.
+    """Process overlapping patches and blend them: each counts less towards its border, and the weights sum to 1.
 
     Args:
-        draw: (N, 1, patch, patch) -> the same shape.
+        draw: Maps (N, 1, patch, patch) to the same shape.
         image: (B, 1, H, W) of any size.
         patch, stride: Pixels; `patch` is a multiple of `stride`.
 

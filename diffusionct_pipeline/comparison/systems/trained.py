@@ -1,63 +1,67 @@
-"""What systems that are networks have in common: slices in and out, and how they are trained."""
+"""Base of systems that are networks: how they process slices, and how they are trained."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 from torch.optim import Adam, Optimizer
 
-from .protocol import FittingPair
+from .protocol import FittingPair, System
 
-STANDARD_KERNEL = "Bl64"  # what all are trained to give, as DiffusionCT's own checkpoint
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+STANDARD_KERNEL = "Bl64"  # the target of all trained systems, as of DiffusionCT's own checkpoint
 
 
 @dataclass(frozen=True)
 class HURange:
-    """The HU that a network sees, as -1 to 1."""
+    """The range of HU that a network sees as -1 to 1."""
 
     low: float
     high: float
 
     @property
     def half(self) -> float:
-        """HU of a difference of 1."""
+        """HU that correspond to a difference of 1."""
         return (self.high - self.low) / 2
 
     def scaled(self, hu: torch.Tensor) -> torch.Tensor:
-        """HU, clipped to the range -> -1 to 1."""
+        """Clip HU to the range and scale them to -1 to 1."""
         return (hu.clamp(self.low, self.high) - self.low) / self.half - 1
 
     def to_hu(self, scaled: torch.Tensor) -> torch.Tensor:
-        """-1 to 1 -> HU."""
+        """Convert -1 to 1 back to HU."""
         return (scaled + 1) * self.half + self.low
 
     def excess(self, hu: torch.Tensor) -> torch.Tensor:
-        """HU beyond the range, 0 within."""
+        """Return the HU that exceed the range, 0 within."""
         return hu - hu.clamp(self.low, self.high)
 
 
-# Where a public recipe for paired kernels clips [C]; numbers by name, so that derived UIDs change with them.
+# Where a public recipe for paired kernels clips [C]. They are named constants so that derived UIDs change with them.
 LOWEST_HU, HIGHEST_HU = -1024.0, 3072.0
 CT_RANGE = HURange(LOWEST_HU, HIGHEST_HU)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a system is trained where the command line says nothing else.
+    """Defaults for the training of a system.
 
     Attributes:
         crop: Side of a training image in pixels.
         batch_size: Images a step.
         learning_rate: Peak of the optimizers.
-        candidates: Pairs drawn for each that is used, for systems that choose.
-        unpaired_share: Share of the batch, the last of it, whose targets show other anatomy than their sources.
+        candidates: Pairs drawn for each pair that is used, for systems that select.
+        unpaired_share: Share of the batch, at its end, whose targets show other anatomy than their sources.
     """
 
     crop: int
@@ -68,13 +72,13 @@ class Recipe:
 
 
 class SystemTraining(nn.Module):
-    """Everything that is trained with a system; one step is a turn or several, each with an optimizer of its own.
+    """Everything that is trained with a system. A step consists of one or more turns, each with its own optimizer.
 
-    `forward(source, target, generator, turn)` takes (B, 1, n, n) HU twice, the randomness of the step and the turn, and
-    returns losses by name, the one to train on in this turn as "loss".
+    `forward(source, target, generator, turn)` takes (B, 1, n, n) HU twice, the random generator of the step and the turn,
+    and returns losses by name, with the one to train on in this turn as "loss".
 
     Args:
-        system: What is saved in the end.
+        system: What is saved at the end.
     """
 
     def __init__(self, system: TrainedSystem):
@@ -82,54 +86,63 @@ class SystemTraining(nn.Module):
         self.system = system
 
     def optimizers(self, learning_rate: float) -> dict[str, Optimizer]:
-        """Turn -> optimizer of what is trained in it."""
+        """Return the optimizer of each turn by the name of the turn."""
         raise NotImplementedError
 
     def turns(self, done: float) -> Sequence[str]:
-        """Turns of the next step, after a share `done` (0 to 1) of the budget."""
+        """Return the turns of the next step, after a share `done` (0 to 1) of the budget."""
         raise NotImplementedError
 
 
-class TrainedSystem(ModelMixin, ConfigMixin):
-    """Base of the systems that are networks: `comparison/training/system_phase.py` trains them, `fit` has nothing left to do."""
+class TrainedSystem(ModelMixin, ConfigMixin, System):  # type: ignore[misc]  # ConfigMixin's config_name is typed as None
+    """Base of the systems that are networks: `comparison/training/system_phase.py` trains them, and `fit` does nothing."""
 
-    config_name = "config.json"
     recipe: Recipe
     target_kernel = STANDARD_KERNEL
-    remark = ""  # what the name of its row must say besides
+
+    @property
+    def remark(self) -> str:
+        """Remark that its row adds to the name; "" for none."""
+        return ""
 
     def translate(self, hu: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H, W) HU -> the same with the target's texture."""
+        """Give (B, 1, H, W) HU the target's texture; same shape."""
         raise NotImplementedError
 
     def make_training(self, crop: int) -> SystemTraining:
-        """What trains this system on images of `crop` pixels."""
+        """Return what trains this system on images of `crop` pixels."""
         raise NotImplementedError
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **options: Any) -> TrainedSystem:
-        """What `save_pretrained` wrote.
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:  # type: ignore[override]  # no None here
+        """Load what `save_pretrained` wrote.
 
         Raises:
             ValueError, OSError: naming the folder and the reason.
         """
-        saved = cls.load_config(folder).get("_class_name")
+        config: dict[str, Any] = cls.load_config(folder)  # type: ignore[assignment]  # a tuple only where more is asked for
+        saved = config.get("_class_name")
         if saved != cls.__name__:
-            raise ValueError(f'"{folder}" holds a {saved}, not a {cls.__name__}; name what it was trained as.')
+            raise ValueError(
+                f'"{folder}" holds a {saved}, not a {cls.__name__}; load it as the system that it was trained as.'
+            )
         return super().from_pretrained(folder, **options)
 
-    def fit(self, pairs: Iterable[FittingPair]) -> TrainedSystem:
-        """Learns nothing: training did."""
+    def fit(self, pairs: Iterable[FittingPair]) -> Self:
+        """Do nothing, as the system is trained; return the system itself."""
         return self
 
-    @torch.no_grad()
     def standardize(self, hu: np.ndarray, pixel_spacing: float) -> np.ndarray:
-        """(H, W) HU -> (H, W) float32 HU. The networks count in pixels: the spacing is not used."""
+        """Standardize (H, W) HU; return (H, W) float32 HU. The networks work in pixels: the spacing is not used."""
+        return self._apply_to_slice(self.translate, hu)
+
+    @torch.no_grad()
+    def _apply_to_slice(self, translate: Callable[[torch.Tensor], torch.Tensor], hu: np.ndarray) -> np.ndarray:
         image = torch.from_numpy(np.array(hu, np.float32))[None, None].to(self.device)
-        return self.translate(image)[0, 0].float().cpu().numpy()
+        return translate(image)[0, 0].float().cpu().numpy()
 
 
 def adam(learning_rate: float, *modules: nn.Module) -> Adam:
-    """Adam with the betas of all image-to-image GANs (Isola et al. 2017, section 3.3)."""
+    """Return Adam with the betas of all image-to-image GANs (Isola et al. 2017, section 3.3)."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     return Adam(parameters, learning_rate, betas=(0.5, 0.999))

@@ -1,4 +1,4 @@
-"""Transfer-function ratio: from the power spectrum of a slice alone, zero-shot."""
+"""Transfer-function ratio, estimated zero-shot from the power spectrum of the slice alone."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .protocol import FittingPair
 from .rings import RING_LP_MM, fill, filtered, padded, ring_sums
 
 SMOOTHNESS = 1e-4  # of the spline of the log spectrum over lp/mm [G]: single rings scatter by 10 %, kernels are smooth
-ANATOMY_LP_MM = (0.03, 0.12)  # kernels agree there; how much anatomy there is does not concern them [G]
-BOUND = 4.0  # of a gain and its inverse [G]: a kernel that is gone cannot be divided out
+ANATOMY_LP_MM = (0.03, 0.12)  # kernels agree there: the power is that of the anatomy [G]
+BOUND = 4.0  # of a gain and its inverse [G]: frequencies that a kernel removed cannot be restored by division
 
 
 class TransferRatio(FittedSystem):
-    """Multiplies a slice's spectrum by target over source transfer, each the root of a smooth power spectrum [G].
+    """Multiplies the spectrum of a slice by target over source transfer, each the root of a smooth power spectrum [G].
 
-    What an open zero-shot rival does, read from its description: no pairs, no randomness.
+    Follows the description of an open zero-shot method: no pairs, no randomness.
     """
 
     learnt = ("target",)
@@ -29,24 +29,23 @@ class TransferRatio(FittedSystem):
         self.target: np.ndarray | None = None  # log transfer, [BINS]
 
     def fit(self, pairs: Iterable[FittingPair]) -> TransferRatio:
-        """Mean log transfer of the targets; the sources are not looked at; returns itself."""
+        """Average the log transfer of the targets, ignoring the sources; return the system itself."""
         self.target = np.mean([log_transfer(target, spacing_mm) for _, target, spacing_mm in pairs], axis=0)
         return self
 
     def standardize(self, hu: np.ndarray, pixel_spacing: float) -> np.ndarray:
-        """(H, W) HU with pixels of `pixel_spacing` mm -> (H, W) float32 HU.
+        """Standardize (H, W) HU with pixels of `pixel_spacing` mm; return (H, W) float32 HU.
 
         Raises:
-            ValueError: if it was not fitted.
+            ValueError: if the system is not fitted.
         """
-        self.require_fit()
-        gain = np.exp(self.target - log_transfer(hu, pixel_spacing)).clip(1 / BOUND, BOUND)
+        gain = np.exp(self.require_fit(self.target) - log_transfer(hu, pixel_spacing)).clip(1 / BOUND, BOUND)
         gain[ANATOMY_LP_MM[0] > RING_LP_MM] = 1  # the mean and slow content are HU, not texture
         return filtered(hu, gain, pixel_spacing).astype(np.float32)
 
 
 def log_transfer(hu: np.ndarray, spacing_mm: float) -> np.ndarray:
-    """Log amplitude (BINS,) over `RING_LP_MM`, smooth, 0 on average where only anatomy is seen."""
+    """Measure the smooth log amplitude (BINS,) over `RING_LP_MM`; it averages 0 where only anatomy is visible."""
     image = padded(hu)
     spectrum = np.abs(rfft2(image)) ** 2
     power = ring_sums(spectrum, image.shape, spacing_mm)

@@ -1,9 +1,10 @@
-"""UDA-CT: paired and unpaired slices in one batch, and a latent that does not tell the kernel."""
+"""UDA-CT: paired and unpaired slices in one batch, and a latent that does not reveal the kernel."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,24 +14,24 @@ from torch.optim import Optimizer
 
 from ...image_processor import to_model
 from ...models import AutoencoderResNet18
-from .networks import PatchDiscriminator, least_squares, logistic
+from .networks import PatchDiscriminator, least_squares, logistic, total
 from .trained import Recipe, SystemTraining, TrainedSystem, adam
 from .unet_l1 import UNetL1
 
-PAIRED_WEIGHT = 100.0  # all weights [G]: those of pix2pix and CycleGAN, the classifier well below
+PAIRED_WEIGHT = 100.0  # all weights [G]: those of pix2pix and CycleGAN, with the classifier well below
 ADVERSARIAL_WEIGHT = 1.0
 DOMAIN_WEIGHT = 0.1
 IDENTITY_WEIGHT = 10.0
 LOW_PASS_WEIGHT = 10.0
-LOW_PASS_PIXELS = 8  # mean over squares of so many: below what a kernel changes
+LOW_PASS_PIXELS = 8  # side of the squares that are averaged: slower than what a kernel changes
 STEEPNESS = 10.0  # of the ramp of lambda, Ganin et al. 2016, section 5.2.2
 
 
 class UDACT(UNetL1):
     """Selim et al. 2022 ("UDA-CT: a general framework for CT image standardization"), our reading [G].
 
-    No text or code of its losses was at hand. One ResNet-18 U-Net for both halves of a batch; L1 where there is a pair,
-    an unconditional discriminator where there is none; low-pass consistency; targets stay as they are (identity); a
+    No text or code of its losses was at hand. One ResNet-18 U-Net processes both halves of a batch: L1 where there is a
+    pair, an unconditional discriminator where there is none, low-pass consistency, identity for targets, and a
     classifier of source and target on the latent, through gradient reversal (Ganin et al. 2016, section 4.2).
 
     Args:
@@ -49,33 +50,35 @@ class UDACT(UNetL1):
         decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16),
         base_channels: int = 64,
     ):
-        TrainedSystem.__init__(self)  # its networks are others than its parent's
+        TrainedSystem.__init__(self)  # its networks differ from those of its parent class
         self.network = AutoencoderResNet18(latent_channels, block_out_channels, layers_per_block, decoder_channels)
 
     def make_training(self, crop: int) -> SystemTraining:
-        """All five losses."""
+        """Return the training by all five losses."""
         return UDACTTraining(self)
 
 
 class UDACTTraining(SystemTraining):
     """The first half of a batch are pairs; the sources of the rest have no target of their own."""
 
+    system: UDACT
+
     def __init__(self, system: UDACT):
         super().__init__(system)
-        self.discriminator = PatchDiscriminator(1, system.config.base_channels)
-        channels = system.config.latent_channels
+        self.discriminator = PatchDiscriminator(1, system.config["base_channels"])
+        channels = system.config["latent_channels"]
         self.classifier = nn.Sequential(nn.Conv1d(channels, channels, 1), nn.ReLU(), nn.Conv1d(channels, 1, 1))
         self.reversal = 0.0
 
     def optimizers(self, learning_rate: float) -> dict[str, Optimizer]:
-        """The network with the classifier of its latent; the discriminator."""
+        """Return that of the network with the classifier of its latent and that of the discriminator."""
         return {
             "generator": adam(learning_rate, self.system, self.classifier),
             "discriminator": adam(learning_rate, self.discriminator),
         }
 
     def turns(self, done: float) -> Sequence[str]:
-        """Both in every step; lambda goes from 0 to 1 with the share of the budget that is done."""
+        """Return both turns; lambda rises from 0 to 1 with the share of the budget that is spent."""
         self.reversal = 2 / (1 + math.exp(-STEEPNESS * done)) - 1
         return ("discriminator", "generator")
 
@@ -100,24 +103,24 @@ class UDACTTraining(SystemTraining):
             "low_pass": LOW_PASS_WEIGHT * F.avg_pool2d(residue.float(), LOW_PASS_PIXELS).abs().mean(),
             "domain": DOMAIN_WEIGHT * self.domain_loss(latent, latent_of_target),
         }
-        return losses | {"loss": sum(losses.values())}
+        return losses | {"loss": total(losses.values())}
 
     def domain_loss(self, latent: torch.Tensor, latent_of_target: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of the classifier; what reaches the encoder has the other sign, times lambda."""
+        """Return the cross-entropy of the classifier; the gradient that reaches the encoder is reversed, times lambda."""
         reversed_latents = (Reversal.apply(z, self.reversal) for z in (latent, latent_of_target))
         of_source, of_target = map(self.classifier, reversed_latents)
         return (logistic(of_source, False) + logistic(of_target, True)) / 2
 
 
 class Reversal(torch.autograd.Function):
-    """The identity, whose gradient is reversed (Ganin et al. 2016, section 4.2)."""
+    """The identity with a reversed gradient (Ganin et al. 2016, section 4.2)."""
 
     @staticmethod
-    def forward(context: torch.autograd.function.FunctionCtx, values: torch.Tensor, strength: float) -> torch.Tensor:
-        context.strength = strength
+    def forward(context: Any, values: torch.Tensor, strength: float) -> torch.Tensor:
+        context.strength = strength  # torch's context takes any attribute
         return values.view_as(values)
 
     @staticmethod
-    def backward(context: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """-lambda times the gradient."""
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Return -lambda times the gradient."""
         return -context.strength * gradient, None

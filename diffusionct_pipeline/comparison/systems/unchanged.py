@@ -7,27 +7,27 @@ from pathlib import Path
 
 import numpy as np
 
-from .protocol import FittingPair
+from .protocol import FittingPair, System
 
 
-class Unchanged:
-    """Gives slices back."""
+class Unchanged(System):
+    """Returns slices as they are."""
 
     target_kernel = ""
 
     def fit(self, pairs: Iterable[FittingPair]) -> Unchanged:
-        """Learns nothing."""
+        """Do nothing; return the system itself."""
         return self
 
     def standardize(self, hu: np.ndarray, pixel_spacing: float) -> np.ndarray:
-        """(H, W) HU -> the same, float32."""
+        """Return (H, W) HU as float32."""
         return np.asarray(hu, np.float32)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Makes the folder; there is nothing to write."""
+        """Create the folder; there is nothing to write."""
         Path(folder).mkdir(parents=True, exist_ok=True)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Unchanged:
-        """A new one."""
+        """Return a new instance."""
         return cls()

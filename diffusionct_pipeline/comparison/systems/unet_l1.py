@@ -1,4 +1,4 @@
-"""U-Net, L1: the paper's autoencoder network as a plain regression. Not in the paper; what a GAN or DDPM must beat."""
+"""U-Net, L1: the paper's autoencoder network as a plain regression. Not in the paper; the baseline for GANs and DDPMs."""
 
 from __future__ import annotations
 
@@ -36,28 +36,30 @@ class UNetL1(TrainedSystem):
         self.network = AutoencoderResNet18(latent_channels, block_out_channels, layers_per_block, decoder_channels)
 
     def residue(self, hu: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, 1, H, W) HU -> what is added, (B, 1, H, W) in model range, and the latent (B, C, L)."""
+        """Return what is added to (B, 1, H, W) HU, (B, 1, H, W) in model range, and the latent (B, C, L)."""
         latent, skips = self.network.encode(reflected_to(to_model(hu), DOWNSAMPLING))
         return self.network.decode(latent, skips)[..., : hu.shape[-2], : hu.shape[-1]], latent
 
     def translate(self, hu: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H, W) HU -> the same with the target's texture."""
+        """Give (B, 1, H, W) HU the target's texture; same shape."""
         return hu + HU_SCALE * self.residue(hu)[0].float()
 
     def make_training(self, crop: int) -> SystemTraining:
-        """L1."""
+        """Return the training by L1."""
         return UNetL1Training(self)
 
 
 class UNetL1Training(SystemTraining):
-    """Mean |B - drawn|."""
+    """Mean |B - prediction|."""
+
+    system: UNetL1
 
     def optimizers(self, learning_rate: float) -> dict[str, Optimizer]:
-        """One."""
+        """Return the only one."""
         return {"network": Adam(self.system.parameters(), learning_rate)}
 
     def turns(self, done: float) -> Sequence[str]:
-        """One."""
+        """Return the only turn."""
         return ("network",)
 
     def forward(

@@ -1,4 +1,4 @@
-"""Every rival of the comparison, one after the other with equal budgets, and one record of them all."""
+"""Train every rival of the comparison in turn with equal budgets, and record them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from .system_phase import train_system
 ENCODER_DECODER, LITERAL = "encoder-decoder", "DiffusionCT (literal)"
 RIVALS = (*TRAINABLE, ENCODER_DECODER, LITERAL)
 RECORD = "record.json"
-ENDLESS = 10**9  # steps: the budget ends a training
+ENDLESS = 10**9  # steps, so that the budget ends a training
 RESNET = {"latent_channels": 8, "block_out_channels": [8, 8, 8, 8, 16], "decoder_channels": [8] * 5}
-# Widths of half of those published, so that a CPU takes some hundreds of steps in minutes; and those of a trial.
+# "small" halves the published widths, so that a CPU makes some hundreds of steps in minutes; "tiny" is for a trial.
 NETWORKS: dict[str, dict[str, dict[str, Any]]] = {
     "published": {},
     "small": {
@@ -53,44 +53,44 @@ NETWORKS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 CROPS = {"published": 0, "small": 128, "tiny": 64}
-UNVALIDATED = ("DDPM", ENCODER_DECODER, LITERAL)  # slow to sample, or nothing to choose by: the last weights are kept
+UNVALIDATED = ("DDPM", ENCODER_DECODER, LITERAL)  # slow to sample, or without a criterion: the last weights are kept
 
 
 @dataclass
 class RivalsOptions:
-    """What is the same for all. Networks, crops and rates are as published."""
+    """Options that all rivals share. Networks, crops and learning rates are as published."""
 
-    output: str = option("runs/systems", "folder: one folder for each system, and record.json")
-    budget_seconds: float = option(3600.0, "training of each; the paper's two phases have a half each")
+    output: str = option("runs/systems", "output folder: one subfolder per system, and record.json")
+    budget_seconds: float = option(3600.0, "training time of each; the paper's two phases get half each")
     objects: list[str] = option([], "folders of sharp CT (DICOM) or .npz packs to re-kernel; none: phantoms only")
-    phantom_slices: int = option(48, "noise-free phantom slices to make as further training objects")
-    systems: list[str] = option([], "names of those to train; none: all")
+    phantom_slices: int = option(48, "noise-free phantom slices to generate as further training objects")
+    systems: list[str] = option([], "names of the systems to train; none: all")
     size: str = option(
-        "published", 'widths: "published"; "small", half of them and crops of 128, for a CPU; "tiny", a trial'
+        "published", 'widths: "published"; "small", half of them with crops of 128, for a CPU; "tiny", for a trial'
     )
-    batch_size: int = option(0, "pairs a step and process; 0: as published")
-    max_steps: int = option(ENDLESS, "optimizer steps, where they end before the budget does")
-    validation_steps: int = option(500, "steps between validations: the best is kept")
+    batch_size: int = option(0, "pairs per step and process; 0: as published")
+    max_steps: int = option(ENDLESS, "maximum of optimizer steps within the budget")
+    validation_steps: int = option(500, "steps between validations; the best weights are kept")
     validation_pairs: int = option(2, "simulated pairs to validate on")
     mixed_precision: str = option("no", 'accelerate\'s mixed precision: "no", "bf16" or "fp16"')
-    seed: int = option(0, "seed of weights, and of what is drawn")
+    seed: int = option(0, "seed of the weights and of all random draws")
     cpu: bool = option(False, "train on the CPU even where there is a GPU")
 
     def __post_init__(self) -> None:
         unknown = set(self.systems) - set(RIVALS)
         if unknown:
-            raise ValueError(f"`systems` holds {sorted(unknown)}; legal are {', '.join(map(repr, RIVALS))}.")
+            raise ValueError(f"`systems` must be among {', '.join(map(repr, RIVALS))}, got {sorted(unknown)}.")
         if self.size not in NETWORKS:
-            raise ValueError(f"`size` is {self.size!r}; legal are {', '.join(map(repr, NETWORKS))}.")
+            raise ValueError(f"`size` must be one of {', '.join(map(repr, NETWORKS))}, got {self.size!r}.")
         if not self.budget_seconds > 0:
-            raise ValueError(f"`budget_seconds` is {self.budget_seconds}; legal is above 0.")
+            raise ValueError(f"`budget_seconds` must be above 0, got {self.budget_seconds}.")
 
 
 def train_rivals(options: RivalsOptions) -> dict[str, Any]:
-    """Train what is not there yet; go on where a training was interrupted.
+    """Train the rivals that are missing, and continue interrupted trainings.
 
     Returns:
-        The record that is written: seconds of the budget, and of each system its folder and what its training says.
+        The record that is written: seconds of the budget, and folder and training summary of each system.
     """
     out = Path(options.output)
     for name in options.systems or RIVALS:
@@ -108,13 +108,16 @@ def train_rivals(options: RivalsOptions) -> dict[str, Any]:
 
 
 def folder_of(name: str) -> str:
-    """ "U-Net, L1" -> "u_net_l1"."""
+    """Return the folder name of a system: "u_net_l1" for "U-Net, L1"."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def trained_systems(out: Path) -> dict[str, dict[str, Any]]:
-    """Name -> folder and summary of each system whose training in `out` has ended; of the paper's recipe both phases."""
-    found = {}
+    """Return folder and summary of each system whose training in `out` is complete, by name.
+
+    The seconds of the paper's recipe are those of both phases.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for name in RIVALS:
         path = out / folder_of(name) / "metrics.json"
         if path.is_file():
@@ -132,7 +135,7 @@ def _stage(
     seconds: float,
     train_it: Callable[[RivalsOptions, str, dict], None],
 ) -> None:
-    """One training, unless its metrics.json, which is written last, is there."""
+    """Run one training, unless it is complete: metrics.json is written last."""
     if (folder / "metrics.json").exists():
         return
     checkpoints = folder / "checkpoints"
@@ -144,7 +147,7 @@ def _stage(
         "resume": "latest" if any(checkpoints.glob("step-*")) else "",
     }  # fmt: skip
     train_it(options, name, shared)
-    if PartialState().is_main_process:  # they only serve to go on
+    if PartialState().is_main_process:  # they only serve to resume
         shutil.rmtree(checkpoints, ignore_errors=True)
 
 

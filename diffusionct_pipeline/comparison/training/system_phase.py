@@ -1,4 +1,4 @@
-"""Training of a rival of the comparison: the same pairs and the same loop for all."""
+"""Training of a rival of the comparison, with the same pairs and the same loop for all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -24,42 +25,46 @@ from ...train.validation import ValidationSet
 from ...utils.files import whole_folder, write_whole
 from ..systems import SYSTEMS, TRAINABLE, FittingPair
 from ..systems.networks import VGG19Features
-from ..systems.trained import STANDARD_KERNEL
+from ..systems.trained import STANDARD_KERNEL, SystemTraining, TrainedSystem
 from .options import SystemOptions
 
 FITTING_PAIRS = 6  # simulated pairs of training phantoms for a system without training
-BEST, SCORES = "best", "scores.json"  # folder and file of the best of a run's validations
+BEST, SCORES = "best", "scores.json"  # folder and scores of a run's best validation
 
 
 def train_system(options: SystemOptions) -> dict:
-    """Train a system, or fit one that needs no training, and save it; returns the summary."""
+    """Train a system, or fit one that needs no training, and save it; return the summary."""
     if options.system in TRAINABLE:
         return train(options, SystemPhase)
     started, folder = time.monotonic(), Path(options.output)
     pairs = (FittingPair(pair.hu[SOURCE], pair.hu[TARGET], pair.spacing_mm) for pair in fitting_pairs())
     SYSTEMS[options.system]().fit(list(pairs)).save_pretrained(folder)
-    summary = {"steps": 0, "seconds": round(time.monotonic() - started, 1), "options": {"system": options.system}}
+    summary: dict[str, Any] = {
+        "steps": 0,
+        "seconds": round(time.monotonic() - started, 1),
+        "options": {"system": options.system},
+    }
     write_summary(folder, summary)
     return summary
 
 
 def fitting_pairs() -> Iterator[SimulatedPair]:
-    """Br40/Bl64 pairs through tumours of phantoms that are for training."""
+    """Yield Br40/Bl64 pairs through tumours of training phantoms."""
     return tumour_pairs(take(IMAGE_PAIRS, FITTING_PAIRS))
 
 
 def write_summary(folder: Path, summary: dict) -> None:
-    """Write it where a run is known to be done by."""
+    """Write the summary to metrics.json, which marks a run as complete."""
     write_whole(folder / "metrics.json", json.dumps({"system": summary}, indent=2) + "\n")
 
 
 class SystemPhase:
-    """What loop.train needs to know of a system of `systems.TRAINABLE`."""
+    """Training phase of a system of `systems.TRAINABLE`, for `loop.train`."""
 
     def __init__(self, options: SystemOptions, device: torch.device):
         self.options = options
         if not options.resume and PartialState().is_main_process:
-            shutil.rmtree(Path(options.output) / BEST, ignore_errors=True)  # of another run
+            shutil.rmtree(Path(options.output) / BEST, ignore_errors=True)  # of an earlier run
         system = TRAINABLE[options.system](**options.network_arguments)
         self.recipe = system.recipe
         self.objective = system.make_training(options.crop)
@@ -70,17 +75,17 @@ class SystemPhase:
         self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """Turn -> its optimizer."""
+        """Return the optimizer of each turn."""
         return self.objective.optimizers(self.options.learning_rate)
 
     def turns(self, done: float) -> Sequence[str]:
-        """Turns of the next step."""
+        """Return the turns of the next step."""
         return self.objective.turns(done)
 
     def batch(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Generator]:
-        """Sources and targets (B, 1, n, n) in HU, and the randomness of the step.
+        """Draw sources and targets (B, 1, n, n) in HU; return them with the random generator of the step.
 
-        What is unpaired comes from two independent draws: no source has its own anatomy among the targets.
+        Unpaired images come from two independent draws: no source shares its anatomy with a target.
         """
         count = self.options.batch_size * self.recipe.candidates
         unpaired = round(count * self.recipe.unpaired_share)
@@ -90,18 +95,19 @@ class SystemPhase:
 
     @torch.no_grad()
     def validate(self, objective: nn.Module) -> dict[str, float]:
-        """Br40 -> Bl64; the best so far is kept, since a GAN can be better halfway than at its end."""
-        scores = self.validation.score(lambda hu, spacing_mm, target: objective.system.standardize(hu, spacing_mm))
+        """Score Br40 to Bl64. The best system is kept, since a GAN can be better halfway than at its end."""
+        system = _system_of(objective)
+        scores = self.validation.score(lambda hu, spacing_mm, target: system.standardize(hu, spacing_mm))
         best = Path(self.options.output) / BEST
         if PartialState().is_main_process and scores["within_15_percent"] >= best_score(best):
             with whole_folder(best, replace=True) as folder:
-                objective.system.save_pretrained(folder)
+                system.save_pretrained(folder)
                 (folder / SCORES).write_text(json.dumps(scores) + "\n")
         return scores
 
     def save(self, objective: nn.Module, folder: Path, summary: dict) -> None:
-        """Write the system, the best by validation where there is one, and the summary."""
-        system = objective.system
+        """Write the system, the best of the validations where there are any, and the summary."""
+        system = _system_of(objective)
         if self.options.validation_steps:
             self.validate(objective)
             system = type(system).from_pretrained(folder / BEST)
@@ -110,21 +116,28 @@ class SystemPhase:
         write_summary(folder, summary | {"parameters": sum(p.numel() for p in system.parameters())})
 
     def _load_vgg(self) -> None:
-        """Give pretrained weights to the VGG-19 of a system that has one.
+        """Load pretrained weights into the VGG-19 of a system.
 
         Raises:
-            ValueError: if there are weights and no network for them.
+            ValueError: if weights are given, but the system has no VGG-19.
         """
         if not self.options.vgg:
             return
         networks = [module for module in self.objective.modules() if isinstance(module, VGG19Features)]
         if not networks:
-            raise ValueError(f'`vgg` is "{self.options.vgg}", but {self.options.system} has no VGG-19; leave it out.')
+            raise ValueError(
+                f'`vgg` must be left out, as {self.options.system} has no VGG-19, got "{self.options.vgg}".'
+            )
         for network in networks:
             network.load(self.options.vgg)
         self.objective.system.register_to_config(pretrained_vgg=True)
 
 
+def _system_of(objective: nn.Module) -> TrainedSystem:
+    assert isinstance(objective, SystemTraining)
+    return objective.system
+
+
 def best_score(folder: Path) -> float:
-    """Score of the best validation of a run so far, -1 before the first."""
+    """Return the score of a run's best validation so far, or -1 before the first."""
     return json.loads((folder / SCORES).read_text())["within_15_percent"] if (folder / SCORES).is_file() else -1.0

@@ -1,1 +1,1 @@
-"""What training and validation see: objects, pairs in the image domain, scans in the projection domain, latents."""
+"""Data of training and validation: objects, pairs in the image domain, scans in the projection domain, latents."""

@@ -1,7 +1,7 @@
-"""Real scans under linear filters of any shape: what a reference must explain where no simulator made the noise.
+"""Real scans under linear filters of any shape, so that references are also learnt from noise that was not simulated.
 
-A filter changes the local power of every place alike, so that the denoiser learns to leave alone what a reference's mean
-already says; simulated scans alone taught it corrections that real ones do not want.
+A filter changes the local power everywhere alike, so that the denoiser learns not to correct what the mean of a reference
+already explains; trained on simulated scans alone, it made corrections that real scans do not need.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from ...image_processor import HIGHEST_SEEN_HU, UNMEASURED_HU
 from ...models.texture.frequency import radial_frequency
 from .objects import TrainingObject
 
-LARGEST_SCALING = 0.15  # of the pixels, up or down: patients of other sizes
-UNFILTERED, SOFT = 1, 3  # places in a scan; the places' smoothings are those of texture_pairs.SMOOTHED_KERNELS
+LARGEST_SCALING = 0.15  # of the pixel size, up or down: patients of other sizes
+UNFILTERED, SOFT = 1, 3  # positions in a scan, whose smoothings are in texture_pairs.SMOOTHED_KERNELS
 BOOST = (-1.0, 1.8)  # of log amplitude at its peak
-BOOST_PEAK_LP_CM, BOOST_WIDTH_LP_CM = (2.0, 8.0), (1.5, 4.0)  # a Gaussian's
-UNBOOSTED_LP_CM = 1.5  # what is slower hardly changes, as under any kernel
+BOOST_PEAK_LP_CM, BOOST_WIDTH_LP_CM = (2.0, 8.0), (1.5, 4.0)  # of a Gaussian
+UNBOOSTED_LP_CM = 1.5  # lower frequencies hardly change, as under any kernel
 CUTOFF_LP_CM, SOFT_CUTOFF_LP_CM = (4.0, 14.0), (3.0, 6.0)  # where amplitude falls to 1 / e
 CUTOFF_SHARE = 0.6
 
 
 def draw_filters(count: int, generator: torch.Generator) -> list[tuple[float, float, float, float]]:
-    """`count` filters: boost, its peak and width, and the cutoff, infinite for none. One leaves all as it is."""
+    """Draw `count` filters: boost, its peak and width, and the cutoff, infinite for none. One filter is the identity."""
     between = lambda low, high: low + (high - low) * torch.rand(1, generator=generator).item()  # noqa: E731
     filters = []
     for place in range(count):
@@ -50,14 +50,14 @@ def filter_scan(
     lowest_hu: float,
     generator: torch.Generator,
 ) -> tuple[np.ndarray, float, tuple[float, float, float, float] | None]:
-    """Slices of one series under every filter.
+    """Apply every filter to slices of one series.
 
     Args:
         objects: Slices of any number of series.
-        filters: Of `draw_filters`.
-        slices: How many.
-        size: Side in pixels; what is larger is cropped, what is smaller surrounded by air.
-        lowest_hu: Where HU are cut.
+        filters: From `draw_filters`.
+        slices: Number of slices.
+        size: Side in pixels; larger slices are cropped, smaller ones padded with air.
+        lowest_hu: Lower limit to which HU are clipped.
         generator: Draws the slices and the size of the patient.
 
     Returns:
@@ -84,14 +84,14 @@ def filter_scan(
 
 
 def gain(frequency: torch.Tensor, boost: float, peak: float, width: float, cutoff: float) -> torch.Tensor:
-    """Amplitude at every frequency in lp/cm; 1 at 0."""
+    """Return the amplitude of a filter at every frequency in lp/cm; 1 at 0."""
     log_gain = boost * torch.exp(-(((frequency - peak) / width) ** 2) / 2)
     log_gain = log_gain * (1 - torch.exp(-((frequency / UNBOOSTED_LP_CM) ** 2)))
     return torch.exp(log_gain - (frequency / cutoff) ** 2)
 
 
 def _fitted(hu: torch.Tensor, size: int) -> torch.Tensor:
-    """(H, W) -> (size, size) about the same centre."""
+    """Crop or pad (H, W) to (size, size) about the same centre."""
     top, left = ((side - size) // 2 for side in hu.shape)
     bottom, right = (side - size - before for side, before in zip(hu.shape, (top, left)))
     return F.pad(hu, (-left, -right, -top, -bottom), value=UNMEASURED_HU)

@@ -1,7 +1,7 @@
-"""Pairs of reconstructions of one noisy scan, made on the fly in the image domain: costs next to nothing per step.
+"""Pairs of reconstructions of one noisy scan, generated on the fly in the image domain at almost no cost per step.
 
 Validation and test pairs come from the projection domain (`diffusionct_pipeline.simulation`), so that a model is never
-tested by the simulator that trained it.
+tested on data of the simulator that it was trained on.
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ from ...simulation import KERNELS, mtf
 from .objects import TrainingObject
 
 MARGIN = 16  # pixels around a crop, cut off after filtering: FFT filters wrap around
-RANDOM_SHARE = 0.2  # of the objects are random fields
-TABLE_SHARE = 0.75  # of the kernels lie near one of `simulation.KERNELS`
-MTF50_LP_CM = (2.0, 11.0)  # of all kernels: sharper ones of the table are for detectors that this scan does not have
-SECTORS = 4  # of views, each with noise of its own
+RANDOM_SHARE = 0.2  # of the objects, which are random fields
+TABLE_SHARE = 0.75  # of the kernels, which are near one of `simulation.KERNELS`
+MTF50_LP_CM = (2.0, 11.0)  # of all kernels: sharper tabulated ones are for detectors that are not simulated here
+SECTORS = 4  # of views, each with its own noise
 NOISE_HU = 27.0  # white noise before the ramp at 0.7 mm: 18 HU with Br40, 80 with Bl64 in 20 cm water, 200 mAs, 1 mm
 
 
 @dataclass
 class ImagePairs:
-    """Slices `a` and `b` (B, 1, n, n) in model range, pixel `spacing` (B,) in mm.
+    """Pairs of slices.
 
-    `standard` (B,) tells where `b` has the generator's standard kernel.
+    Attributes:
+        a, b: (B, 1, n, n), model range.
+        spacing: (B,) side of a pixel in mm.
+        standard: (B,) bool, whether `b` has the generator's standard kernel.
     """
 
     a: torch.Tensor
@@ -41,12 +44,12 @@ class ImagePairs:
 
 
 class PairGenerator:
-    """Random crops of random objects under random pairs of kernels, doses and pixel spacings.
+    """Generates random crops of random objects under random pairs of kernels, doses and pixel spacings.
 
     Args:
-        objects: See objects.py; none draws random fields only.
+        objects: See objects.py; without any, all are random fields.
         crop: Side n of a crop in pixels.
-        device: Where pairs are made.
+        device: Where pairs are generated.
         standard_kernel: Name in `simulation.KERNELS` of the kernel that `b` has in `standard_share` of the pairs.
         standard_share: 0 to 1.
     """
@@ -67,10 +70,12 @@ class PairGenerator:
         known = [kernel for kernel in KERNELS.values() if kernel.mtf50 <= MTF50_LP_CM[1]]
         table = [(*kernel.roll_off(), kernel.boost, kernel.boost_peak) for kernel in known]
         self.table = torch.tensor(table, dtype=torch.float32, device=self.device)
-        self.fine = 2 * (crop + 2 * MARGIN)  # kernels act at half the pixel spacing: sampling then aliases as in a scan
+        self.fine = 2 * (
+            crop + 2 * MARGIN
+        )  # kernels act at half the pixel spacing, so that sampling aliases as in a scan
 
     def __call__(self, batch: int, generator: torch.Generator) -> ImagePairs:
-        """`batch` pairs from a `torch.Generator` on `device`."""
+        """Generate `batch` pairs by a `torch.Generator` on `device`."""
         self.g = generator
         spacing = self._uniform(batch, 0.4, 1.0)  # [B]
         hu = self._tumours(self._objects(batch, spacing / 2), spacing / 2)  # [B,1,F,F]
@@ -91,11 +96,12 @@ class PairGenerator:
             reconstructed = smoothed[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
             stored = reconstructed.round().clamp(max=HIGHEST_SEEN_HU).maximum(lowest)
             sides.append(to_model(stored))
-        return ImagePairs(*sides, spacing, standard.flatten())
+        a, b = sides
+        return ImagePairs(a, b, spacing, standard.flatten())
 
     # ------------------------------------------------------------------ objects
     def _objects(self, batch: int, spacing: torch.Tensor) -> torch.Tensor:
-        """Noise-free or sharp real anatomy on a grid of `spacing` mm, rotated and mirrored at random."""
+        """Draw noise-free or sharp real anatomy on a grid of `spacing` mm, rotated and mirrored at random."""
         if not self.objects:
             return self._random_anatomy(batch, spacing)
         drawn = self._uniform(batch, 0, 1) < RANDOM_SHARE
@@ -115,25 +121,25 @@ class PairGenerator:
         for i in (~drawn).nonzero().flatten().tolist():
             image = self.objects[picked[i]][None, None].float() + 1000
             sampled = F.grid_sample(image, grid[i : i + 1], mode="bicubic", align_corners=True)
-            hu[i] = (sampled[0] - 1000).clamp(-1024, 3071)  # beyond the slice: air
+            hu[i] = (sampled[0] - 1000).clamp(-1024, 3071)  # air beyond the slice
         return hu
 
     def _field(self, batch: int, correlation_mm: float, spacing: torch.Tensor) -> torch.Tensor:
-        """Gaussian random field of unit variance, (B, 1, F, F)."""
+        """Draw a Gaussian random field of unit variance, (B, 1, F, F)."""
         frequency = _frequency(self.fine, spacing) / 10  # per mm
         gain = torch.exp(-2 * (math.pi * correlation_mm * frequency) ** 2)
         field = torch.fft.irfft2(torch.fft.rfft2(self._normal(batch, 1, self.fine, self.fine)) * gain)
         return (field - field.mean((2, 3), keepdim=True)) / field.std((2, 3), keepdim=True).clamp(min=1e-6)
 
     def _random_anatomy(self, batch: int, spacing: torch.Tensor) -> torch.Tensor:
-        """Lung, vessels and bone from random fields: every texture scale, no real anatomy needed."""
+        """Draw lung, vessels and bone from random fields: every texture scale without real anatomy."""
         large, medium, small, patch = (self._field(batch, mm, spacing) for mm in (20, 6, 2, 4))
         hu = torch.where(large > 0.1, 40 + 15 * medium, -850 + 30 * medium)
         hu = torch.where((small.abs() < 0.08) & (large <= 0.1) & (patch > 0.3), 20 + 20 * medium, hu)
         return torch.where(large > 1.3, 500 + 150 * small, hu)
 
     def _tumours(self, hu: torch.Tensor, spacing: torch.Tensor) -> torch.Tensor:
-        """A lesion of random size, density and texture somewhere in a third of the crops."""
+        """Add a lesion of random position, size, density and texture to a third of the crops."""
         batch = len(hu)
         axis = torch.arange(self.fine, device=self.device) - self.fine / 2
         centre = (self._uniform(batch, -0.25, 0.25) * self.fine, self._uniform(batch, -0.25, 0.25) * self.fine)
@@ -146,10 +152,10 @@ class PairGenerator:
 
     # ------------------------------------------------------------------ scan and kernels
     def _noise(self, spacing: torch.Tensor, dose: torch.Tensor, frequency: torch.Tensor) -> torch.Tensor:
-        """Spectrum of the noise before the kernel.
+        """Draw the spectrum of the noise before the kernel.
 
-        A view puts noise where the frequencies point across its rays. A few sectors of views stand for all, each with a
-        level of its own: so the noise is uneven and streaked, and otherwise here than there, as in a scan.
+        A view contributes noise at the frequencies across its rays. A few sectors represent all views, each with its own
+        level, so that the noise is streaked and varies over the slice, as in a scan.
         """
         batch, _, height, width = frequency.shape
         fy = torch.fft.fftfreq(height, device=self.device)[:, None]
@@ -168,7 +174,7 @@ class PairGenerator:
         return total * self._ramp(frequency)
 
     def _levels(self, spacing: torch.Tensor, sectors: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Log level of the noise of each sector: most along rays that met most of the patient, an ellipse somewhere."""
+        """Draw the log noise level of each sector: highest along rays with the longest path through the patient, an ellipse."""
         batch = len(spacing)
         x = (torch.arange(self.fine, device=self.device) - self.fine / 2) * spacing.view(-1, 1, 1, 1)  # mm
         y = x.transpose(2, 3)
@@ -187,28 +193,31 @@ class PairGenerator:
         return levels
 
     def _ramp(self, frequency: torch.Tensor) -> torch.Tensor:
-        """Noise amplitude of filtered backprojection before the kernel: sqrt(f) over the blur of cell and focal spot.
+        """Return the noise amplitude of filtered backprojection before the kernel: sqrt(f) over the blur of the detector.
 
-        The reconstruction divides that blur out of the object, which had it, and so raises the noise, which had not.
-        Without it sharp noise is too weak by a third.
+        The reconstruction divides the blur of cell and focal spot out of the object, and so amplifies the noise, which
+        does not have it. Without this, sharp noise would be too weak by a third.
         """
         batch, per_mm = len(frequency), frequency / 10
         blur = torch.sinc(self._column(batch, 0.3, 0.6) * per_mm) * torch.sinc(self._column(batch, 0.3, 0.5) * per_mm)
         return frequency.sqrt() / blur.clamp(min=0.15)
 
     def _kernel(self, batch: int, frequency: torch.Tensor) -> torch.Tensor:
-        """(1 + b g(f)) exp(-(f / f0)^p), one for each pair: most near a kernel of the table, the rest anything from
-        softer than Br36 to sharper than Bl64."""
+        """Draw a kernel (1 + b g(f)) exp(-(f / f0)^p) for each pair.
+
+        Most are near a kernel of the table; the others range from softer than Br36 to sharper than Bl64.
+        """
 
         def each(low: float, high: float) -> torch.Tensor:
             return self._column(batch, low, high)
 
-        mtf50, ratio = each(*MTF50_LP_CM), each(1.3, 1.9)  # wider than the table: at its ends a network shrinks
+        # Wider than the table: at the ends of its range a network is biased inwards.
+        mtf50, ratio = each(*MTF50_LP_CM), each(1.3, 1.9)
         power = math.log(math.log(10) / math.log(2)) / torch.log(ratio)
         f0 = mtf50 / math.log(2) ** (1 / power)
-        peak = each(1.5, 6.0)  # real edge-enhancing kernels gain 1.4 over soft ones at 2 lp/cm already
+        peak = each(1.5, 6.0)  # real edge-enhancing kernels gain 1.4 over soft ones already at 2 lp/cm
         boost = each(0, 1.5) * (each(0, 1) < 0.6)
-        # Real soft kernels do not fall to nothing: a B31f series keeps a third of its 3.5 lp/cm amplitude at 6.5 lp/cm.
+        # Real soft kernels do not fall to zero: at 6.5 lp/cm, a B31f series keeps a third of its amplitude at 3.5 lp/cm.
         floor = each(0, 0.25) * (each(0, 1) < 0.5) * torch.exp(-((frequency / each(7, 14)) ** 4))
 
         known, scale = each(0, 1) < TABLE_SHARE, each(0.96, 1.04)
@@ -223,7 +232,7 @@ class PairGenerator:
         return kernel + floor * (1 - kernel).clamp(min=0)
 
     def _iterative(self, batch: int, hu: torch.Tensor) -> torch.Tensor:
-        """Edge-preserving smoothing that stands for iterative reconstruction, on 40 % of the slices."""
+        """Smooth 40 % of the slices with preserved edges, in place of iterative reconstruction."""
         strength = self._column(batch, 0, 0.7) * (self._column(batch, 0, 1) < 0.4)
         edge_hu = self._column(batch, 20, 90)
         low = _gauss(hu)
@@ -243,7 +252,7 @@ class PairGenerator:
 
 
 def _frequency(size: int, spacing: torch.Tensor) -> torch.Tensor:
-    """Radius of the bins of `rfft2` for square crops, (B, 1, size, size // 2 + 1) in lp/cm."""
+    """Return the radial frequency of `rfft2` for square crops, (B, 1, size, size // 2 + 1) in lp/cm."""
     return radial_frequency(size, size, spacing)[:, None]
 
 

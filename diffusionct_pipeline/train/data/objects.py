@@ -1,4 +1,4 @@
-"""Training objects: noise-free phantom slices and real sharp slices, kept as int16 HU in memory."""
+"""Training objects: noise-free phantom slices and real sharp slices, held in memory as int16 HU."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SLICES_A_PHANTOM = 8
 
 @dataclass(frozen=True)
 class TrainingObject:
-    """One slice.
+    """One slice to train on.
 
     Attributes:
         hu: (H, W) int16.
         spacing_mm: Side of a pixel.
-        law: MTF50, MTF10, boost and its peak of its kernel, as estimated; None where it is not known.
+        law: Estimated MTF50, MTF10, boost and boost peak of its kernel; None where it is not known.
     """
 
     hu: torch.Tensor
@@ -39,32 +39,34 @@ def load_objects(paths: Iterable[str | Path], with_kernels: bool = False) -> lis
     """Read objects from folders of DICOM CT or packs (.npz) written by `save_objects`.
 
     Args:
-        paths: Of these.
+        paths: Folders and packs.
         with_kernels: Whether to estimate the kernels of the series in folders, which takes seconds each.
 
     Raises:
         ValueError: if a path holds no readable CT slice.
     """
-    objects = []
+    objects: list[TrainingObject] = []
     for path in map(Path, paths):
         found = _read_pack(path) if path.suffix == ".npz" else _read_folder(path, with_kernels)
         if not found:
-            raise ValueError(f'"{path}" holds no CT slice to train on; legal are folders of CT and .npz packs.')
+            raise ValueError(
+                f'"{path}" must be a folder of CT slices or an .npz pack, but holds no CT slice to train on.'
+            )
         objects.extend(found)
     return objects
 
 
 def phantom_objects(slices: int, seed: int) -> list[TrainingObject]:
-    """Noise-free slices of `ChestPhantom`s of both styles.
+    """Return noise-free slices of `ChestPhantom`s of both styles.
 
     Args:
-        slices: How many; eight of a phantom.
-        seed: Of the heights; the phantoms are those of the split `IMAGE_PAIRS` from number `seed` on.
+        slices: Number of slices, eight per phantom.
+        seed: Seed of the heights; the phantoms are those of the split `IMAGE_PAIRS` from number `seed` on.
 
     Raises:
-        ValueError: if the split has not as many phantoms.
+        ValueError: if the split has too few phantoms.
     """
-    objects = []
+    objects: list[TrainingObject] = []
     generator = torch.Generator().manual_seed(seed)
     for index, phantom_seed in enumerate(take(IMAGE_PAIRS, -(-slices // SLICES_A_PHANTOM), seed)):
         phantom = ChestPhantom(phantom_seed, style="human" if index % 3 else "lungman")

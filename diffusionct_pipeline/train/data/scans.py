@@ -1,9 +1,9 @@
-"""Scans of phantoms and of sharp CT in the projection domain, and filtered real scans: what both phases learn from.
+"""Training data of both phases: scans of phantoms and of sharp CT in the projection domain, and filtered real scans.
 
     FOLDER/scan_00500.npz    one scan: several slices, each under several kernels from one noisy sinogram, or under filters
 
-Scans 2k and 2k + 1 are a group: other objects, doses, pixels and slice thicknesses under the same kernels, so that one
-gives the other a reference.
+Scans 2k and 2k + 1 are a group: different objects, doses, pixels and slice thicknesses under the same kernels, so that
+each is a reference for the other.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ KERNELS_OF_SCAN = 5
 SOFT_KERNELS = ("Br36", "Br40", "Br44", "B30f", "GE_STANDARD")
 THICKNESS_MM = (1.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 LOWEST_MAS, HIGHEST_MAS = 20, 300
-HIGHEST_MAS_OF_OBJECTS = 100  # objects have noise of their own, whose spectrum ends early: outdo it
-EVERY_NTH_OF_OBJECTS = 3  # group
-JITTER = 0.04  # of the frequencies of kernels of the table
-UNCUT_HU = -2048.0  # no vendor's format holds less
-# Whitening of the scanners in cm^2, see `Scanner`: that of filtered backprojection on real ones, and in some scans any.
+HIGHEST_MAS_OF_OBJECTS = 100  # objects have noise of their own, with a narrow spectrum: exceed it
+EVERY_NTH_OF_OBJECTS = 3  # every third group scans objects
+JITTER = 0.04  # of the frequencies of tabulated kernels
+UNCUT_HU = -2048.0  # no vendor's format stores less
+# Whitening of the scanners in cm^2, see `Scanner`: that of real ones with filtered backprojection, or in some scans any.
 USUAL_WHITENING, ANY_WHITENING, USUAL_SHARE = (0.04, 0.07), (0.01, 0.075), 0.7
-LEAST_BLUR = 0.1  # transfer of a scanner at the MTF50 of the sharpest kernel that it is given
-FOCAL_SHARE = (0.35, 0.6)  # of the whitening that is the focal spot's, the rest is the detector cell's
+LEAST_BLUR = 0.1  # transfer of a scanner at the MTF50 of its sharpest kernel
+FOCAL_SHARE = (0.35, 0.6)  # of the whitening, due to the focal spot; the rest is due to the detector cell
 NEAR_TUMOUR = 0.6  # of its radius
 SMALLEST_SIZE = 64  # pixels
 
@@ -56,11 +56,11 @@ class StoredScan:
     """One scan.
 
     Attributes:
-        hu: int16 (slices, kernels, H, W), not cut at -1024.
+        hu: int16 (slices, kernels, H, W), not clipped at -1024.
         spacing_mm: Side of a pixel.
         has_standard: Whether the first kernel is the standard.
-        kernels: (kernels, 4) MTF50, MTF10, boost and its peak, see `Kernel`; empty where they are not known.
-        filters: (kernels, 4) filters that followed these kernels, see `draw_filters`; empty for simulated scans.
+        kernels: (kernels, 4) MTF50, MTF10, boost and boost peak, see `Kernel`; empty where they are not known.
+        filters: (kernels, 4) filters after these kernels, see `draw_filters`; empty for simulated scans.
         blur_mm: (2,) aperture and focal spot of the scanner; empty where they are not known.
     """
 
@@ -85,32 +85,32 @@ def simulate_groups(
     max_seconds: float = 0.0,
     progress: Callable[[int], None] = lambda group: None,
 ) -> None:
-    """Make and store groups of scans; those that are there already are left as they are.
+    """Simulate and store groups of scans; existing ones are kept.
 
-    Every third group scans `objects` once more (20 to 100 mAs, 1 mm), where there are any, the others phantoms (20 to
-    300 mAs, 1 to 5 mm). Pixels of 0.5 to 0.9 mm; five kernels: the standard, two of the table, a soft one, one of any
-    shape. The filtered groups come after these.
+    Every third group scans `objects` again (20 to 100 mAs, 1 mm), where there are any, and the others scan phantoms (20 to
+    300 mAs, 1 to 5 mm). Pixels are 0.5 to 0.9 mm; there are five kernels: the standard, two of the table, a soft one and
+    one of any shape. Filtered groups follow these.
 
     Args:
-        folder: Where to.
-        groups: How many; group k has the seeds 2k and 2k + 1 of the split `SCANS`.
+        folder: Output folder.
+        groups: Number of simulated groups; group k has the seeds 2k and 2k + 1 of the split `SCANS`.
         objects: Sharp slices.
-        filtered_groups: How many of `filtered`.
+        filtered_groups: Number of groups of `filtered`.
         filtered: Slices of any kernel, see filtered_scans.py.
         standard_kernel: First kernel of every scan.
         size: Side of a slice in pixels.
         process, processes: This process makes the groups k with k % processes == process.
-        max_seconds: Begin no group after this time; 0 means no limit.
-        progress: Called with each group that is done.
+        max_seconds: Start no group after this time; 0 means no limit.
+        progress: Called with the number of each finished group.
 
     Raises:
-        ValueError: for a size that the networks cannot take, an unknown kernel, more groups than the split has seeds, or
-            filtered groups without slices.
+        ValueError: for a size that the networks cannot process, an unknown kernel, more groups than the split has seeds,
+            or filtered groups without slices.
     """
     if filtered_groups and not filtered:
-        raise ValueError(f"`filtered_groups` is {filtered_groups}, but `filtered` holds no slice.")
+        raise ValueError(f"`filtered_groups` must be 0 where `filtered` is empty, got {filtered_groups}.")
     if size < SMALLEST_SIZE or size % GRID:
-        raise ValueError(f"`size` is {size}; legal are multiples of {GRID} from {SMALLEST_SIZE}.")
+        raise ValueError(f"`size` must be a multiple of {GRID} and at least {SMALLEST_SIZE}, got {size}.")
     get_kernel(standard_kernel)
     folder, started = Path(folder), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
@@ -148,20 +148,20 @@ def simulate_groups(
 
 
 def scan_path(folder: str | Path, seed: int) -> Path:
-    """File of a scan."""
+    """Return the file of a scan."""
     return Path(folder) / f"scan_{seed:05d}.npz"
 
 
 def stored_groups(folder: str | Path) -> list[tuple[int, int]]:
-    """Seeds of the two scans of every group that is whole, in order.
+    """Return the seeds of the two scans of every complete group, in order.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no complete group.
     """
     seeds = {int(path.stem.removeprefix("scan_")) for path in Path(folder).glob("scan_*.npz")}
     groups = [(seed, seed + 1) for seed in sorted(seeds) if (seed - SCANS[0]) % 2 == 0 and seed + 1 in seeds]
     if not groups:
-        raise ValueError(f'"{folder}" holds no group of scans; training/simulate_scans.py makes them.')
+        raise ValueError(f'"{folder}" holds no group of scans; run training/simulate_scans.py first.')
     return groups
 
 
@@ -175,7 +175,7 @@ def read_scan(path: str | Path) -> StoredScan:
 
 
 def _scan_phantom(seed: int, kernels: list[Kernel], size: int, scanner: Scanner) -> list[SimulatedPair]:
-    """Two slices anywhere and two through tumours."""
+    """Scan two slices anywhere and two through tumours."""
     generator = torch.Generator().manual_seed(seed)
     mas, spacing_mm = _dose_and_spacing(generator, HIGHEST_MAS)
     thickness_mm = THICKNESS_MM[_choose(len(THICKNESS_MM), generator)]
@@ -193,7 +193,7 @@ def _scan_phantom(seed: int, kernels: list[Kernel], size: int, scanner: Scanner)
 def _scan_objects(
     seed: int, objects: Sequence[TrainingObject], kernels: list[Kernel], size: int, scanner: Scanner
 ) -> list[SimulatedPair]:
-    """Slices of one pixel spacing: so they are of one patient, most likely."""
+    """Scan slices of one pixel spacing, which are most likely of one patient."""
     generator = torch.Generator().manual_seed(seed)
     mas, spacing_mm = _dose_and_spacing(generator, HIGHEST_MAS_OF_OBJECTS)
     options = _options(kernels, mas, spacing_mm, size)
@@ -207,7 +207,7 @@ def _scan_objects(
 
 
 def _stacked(slices: Sequence[SimulatedPair]) -> tuple[np.ndarray, float]:
-    """int16 HU (slices, kernels, H, W), and the side of a pixel in mm."""
+    """Return int16 HU (slices, kernels, H, W) and the side of a pixel in mm."""
     return np.stack([np.stack(list(one.hu.values())) for one in slices]).astype(np.int16), slices[0].spacing_mm
 
 
@@ -223,7 +223,7 @@ def _options(kernels: list[Kernel], mas: float, spacing_mm: float, size: int, th
 
 
 def _scanner(n_detectors: int, generator: torch.Generator) -> Scanner:
-    """A scanner whose noise is as much whiter than its edges as real ones' is."""
+    """Draw a scanner whose noise spectrum is as much whiter than its edges as that of real ones."""
     low, high = USUAL_WHITENING if _uniform(generator) < USUAL_SHARE else ANY_WHITENING
     square_mm = (low + (high - low) * _uniform(generator)) * 300 / torch.pi**2  # of aperture and focal spot together
     focal = FOCAL_SHARE[0] + (FOCAL_SHARE[1] - FOCAL_SHARE[0]) * _uniform(generator)
@@ -233,9 +233,9 @@ def _scanner(n_detectors: int, generator: torch.Generator) -> Scanner:
 
 
 def _kernels(standard_kernel: str, scanners: Sequence[Scanner], generator: torch.Generator) -> list[Kernel]:
-    """Draw the standard, two kernels of the table and a soft one, each up to 4 % off, and one of any shape.
+    """Draw the standard, two kernels of the table and a soft one, jittered by up to 4 %, and one of any shape.
 
-    None is much sharper than the scanners can be, see `LEAST_BLUR`.
+    None is much sharper than the scanners allow, see `LEAST_BLUR`.
     """
 
     def fits(kernel: Kernel) -> bool:

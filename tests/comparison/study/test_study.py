@@ -13,9 +13,9 @@ from helpers.tiny import tiny_pipeline
 
 from diffusionct_pipeline import pipeline
 from diffusionct_pipeline.commands._main import main
-from diffusionct_pipeline.comparison.study import StudyOptions, code, contenders, measuring, run_study, test_sets
-from diffusionct_pipeline.comparison.study.contenders import REPEAT, ROWS, OfSystem
+from diffusionct_pipeline.comparison.study import StudyOptions, code, measuring, run_study, test_sets
 from diffusionct_pipeline.comparison.study.report import verdicts
+from diffusionct_pipeline.comparison.study.rows import REPEAT_SCAN, ROWS, ScanRow, SystemRow
 from diffusionct_pipeline.comparison.study.test_sets import PROTOCOLS, ScanStore, pair_sets, phantom_set
 from diffusionct_pipeline.comparison.systems import ALL_SYSTEMS
 from diffusionct_pipeline.metrics.agreement import agreement_by_class
@@ -86,11 +86,11 @@ class TestRunStudy:
         (tmp_path / "kept/scans").symlink_to(out / "kept/scans")
         whole, calls = measuring._measure, []
 
-        def measure(contender, case):
+        def measure(row, case):
             if len(calls) == 7:
                 raise KeyboardInterrupt
             calls.append(case.name)
-            return whole(contender, case)
+            return whole(row, case)
 
         monkeypatch.setattr(measuring, "_measure", measure)
         with pytest.raises(KeyboardInterrupt):
@@ -113,7 +113,7 @@ class TestRunStudy:
         missing = [name for name in ROWS if name in SYSTEMS and name not in ("input", "DiffusionCT")]
         assert list(result.rows["phantom 5 mm"]) == ["input", "DiffusionCT"]
         assert result.unfinished == {"phantom 5 mm": missing}
-        assert f"Not measured to the end: {'; '.join(missing)}." in (tmp_path / "report.md").read_text()
+        assert f"Not finished: {'; '.join(missing)}." in (tmp_path / "report.md").read_text()
 
     def test_features_are_all_there(self, study):
         out, result = study
@@ -130,14 +130,14 @@ class TestRunStudy:
     def test_another_weight_is_measured_anew(self, study, tmp_path):
         folder = study[0] / "systems/pix2pix"
         system = ALL_SYSTEMS["pix2pix"].from_pretrained(folder)
-        before = OfSystem("pix2pix", system, folder).identity
+        before = SystemRow("pix2pix", system, folder).identity
         next(system.parameters()).data += 1e-3
         system.save_pretrained(tmp_path)
-        assert OfSystem("pix2pix", system, tmp_path).identity != before
+        assert SystemRow("pix2pix", system, tmp_path).identity != before
         ours = ALL_SYSTEMS["DiffusionCT"]()
-        before = OfSystem("DiffusionCT", ours).identity
+        before = SystemRow("DiffusionCT", ours).identity
         next(ours.pipe.denoiser.parameters()).data += 1e-3
-        assert OfSystem("DiffusionCT", ours).identity != before
+        assert SystemRow("DiffusionCT", ours).identity != before
 
 
 class TestCommand:
@@ -147,7 +147,7 @@ class TestCommand:
 
     @pytest.mark.parametrize(("name", "value"), [("tumours", 2), ("size", 32), ("budget_seconds", -1)])
     def test_wrong_options_are_named(self, name, value):
-        with pytest.raises(ValueError, match=f"`{name}` is {value}"):
+        with pytest.raises(ValueError, match=f"`{name}` must be between .* got {value}"):
             StudyOptions(**{name: value})
 
 
@@ -191,11 +191,11 @@ class TestPairSets:
         for i, case in enumerate(there.cases):
             np.testing.assert_array_equal(case.target, back.cases[i].source)
             np.testing.assert_array_equal(there.fittings[i][0].source, there.cases[(i + 2) % 4].source[0])
-        assert not any(name == REPEAT and contenders.ScanOfCase(name).can(there) for name in ROWS)
+        assert not any(name == REPEAT_SCAN and ScanRow(name).can(there) for name in ROWS)
 
     def test_needs_equal_names(self, folders, tmp_path):
         (tmp_path / "empty").mkdir()
-        with pytest.raises(ValueError, match="0 files of equal name"):
+        with pytest.raises(ValueError, match="files of equal name, got 0"):
             next(pair_sets(folders[0], tmp_path / "empty"))
 
 

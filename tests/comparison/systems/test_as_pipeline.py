@@ -15,12 +15,12 @@ from diffusionct_pipeline.comparison.systems import (
     SYSTEMS,
     EncoderDecoder,
     FittingPair,
+    System,
     as_pipeline,
     band_energies,
     load_as_pipeline,
     load_system,
 )
-from diffusionct_pipeline.comparison.systems.in_scan import standardize_in_scan
 from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.models import AutoencoderResNet18
 from diffusionct_pipeline.standardize.folder import standardize_folder
@@ -71,7 +71,7 @@ def test_every_system_writes_what_it_gives_in_python(name, folders, scan, tmp_pa
     source, derived = read_slice(scan / "1.dcm"), read_slice(tmp_path / "out" / "1.dcm")
     place = (source.spacing_mm, source.position_mm, source.thickness_mm)
     seed = derive_seed(0, source.series_uid)
-    expected = standardize_in_scan(load_system(name, folder), source.hu, *place, seed)
+    expected = load_system(name, folder).standardize_slice(source.hu, *place, seed)
     inside = (expected > -1000) & (expected < 3000)  # what the file holds
     np.testing.assert_allclose(derived.hu[inside], expected[inside], atol=0.51)
 
@@ -109,7 +109,7 @@ def test_the_uid_changes_with_the_embedded_checkpoint():
 def test_what_is_drawn_belongs_to_its_place(name):
     hu = noise_hu(0, (64, 64))
     system = SYSTEMS[name]().fit([FittingPair(hu, 2 * noise_hu(1, (64, 64)), 0.7)])
-    here, again, elsewhere = (standardize_in_scan(system, hu, 0.7, z, 1.0, seed=3) for z in (5.0, 5.0, 9.0))
+    here, again, elsewhere = (system.standardize_slice(hu, 0.7, z, 1.0, seed=3) for z in (5.0, 5.0, 9.0))
     np.testing.assert_array_equal(here, again)
     assert not np.array_equal(here, elsewhere)
 
@@ -125,7 +125,7 @@ def test_what_a_system_cannot_do_is_refused(wrong, folders, scan, tmp_path):
 def test_padding_keeps_its_value_and_the_system_sees_air():
     seen = []
 
-    class Spy:
+    class Spy(System):
         target_kernel = "Bl64"
 
         def standardize(self, hu, pixel_spacing):

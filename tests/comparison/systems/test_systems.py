@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
+from diffusers import DDPMScheduler
 from helpers.tiny import tiny_pipeline
 
-from diffusionct_pipeline import pipeline
-from diffusionct_pipeline.comparison.systems import SYSTEMS, DiffusionCT, FittingPair, System
+from diffusionct_pipeline import DiffusionCTPipeline, pipeline
+from diffusionct_pipeline.comparison.systems import SYSTEMS, DiffusionCT, FittingPair, System, load_system
+from diffusionct_pipeline.models import AutoencoderResNet18, ConditionalUNet1DModel
 
 SPACING = 0.7
 
@@ -67,7 +70,7 @@ class TestDiffusionCT:
 
     def test_by_pairs_is_the_checkpoint_adapted_to_them_and_anew_each_time(self, pairs):
         system, hu = DiffusionCT(by_pairs=True, num_inference_steps=1), noise_hu(5)
-        with pytest.raises(ValueError, match="nothing is adapted"):
+        with pytest.raises(ValueError, match="is not adapted"):
             system.standardize(hu, SPACING)
         other = system.fit(pairs[1:]).standardize(hu, SPACING)
         first = system.fit(pairs[:1]).standardize(hu, SPACING)
@@ -77,3 +80,14 @@ class TestDiffusionCT:
     def test_by_reference_needs_one(self):
         with pytest.raises(ValueError, match="call `fit`"):
             DiffusionCT(by_reference=True).standardize(noise_hu(5), SPACING)
+
+    def test_the_papers_own_networks_have_a_fixed_target(self, tmp_path):
+        torch.manual_seed(0)
+        autoencoder = AutoencoderResNet18(8, (8, 8, 8, 8, 16), decoder_channels=(8,) * 5)
+        scheduler = DDPMScheduler(clip_sample=False)
+        DiffusionCTPipeline(autoencoder, ConditionalUNet1DModel(8, (32, 32)), scheduler, 2).save_pretrained(tmp_path)
+        system, hu = load_system("DiffusionCT (literal)", tmp_path), noise_hu(5)
+        expected = system.pipe(hu, SPACING).images[0]
+        np.testing.assert_array_equal(system.standardize(hu, SPACING), expected)
+        with pytest.raises(ValueError, match="fixed target"):
+            DiffusionCT(tmp_path, without="diffusion").standardize(hu, SPACING)

@@ -150,8 +150,8 @@ class TestSimulateGroups:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            ({"size": 100}, "`size` is 100"),
-            ({"size": 32}, "from 64"),
+            ({"size": 100}, "`size` must be .* got 100"),
+            ({"size": 32}, "at least 64"),
             ({"standard_kernel": "Zz99"}, "Zz99"),
         ],
     )
@@ -173,5 +173,5 @@ class TestStoredGroups:
         assert stored_groups(tmp_path) == [(SCANS[2], SCANS[3])]
 
     def test_an_empty_folder_is_refused(self, tmp_path):
-        with pytest.raises(ValueError, match="simulate_scans.py makes them"):
+        with pytest.raises(ValueError, match="run training/simulate_scans.py first"):
             stored_groups(tmp_path)

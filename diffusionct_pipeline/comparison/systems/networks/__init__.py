@@ -1,6 +1,6 @@
-"""Networks and losses that several systems of the comparison share; each is written once."""
+"""Networks and losses that several systems of the comparison share."""
 
-from .gan_losses import gram, is_real, least_squares, logistic
+from .gan_losses import gram, is_real, least_squares, logistic, total
 from .image_pool import ImagePool
 from .padding import reflected_to
 from .patch_discriminator import PatchDiscriminator
@@ -19,4 +19,5 @@ __all__ = [
     "least_squares",
     "logistic",
     "reflected_to",
+    "total",
 ]

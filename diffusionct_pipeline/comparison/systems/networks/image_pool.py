@@ -7,14 +7,17 @@ from torch import nn
 
 
 class ImagePool(nn.Module):
-    """Gives a batch back with about half of its images replaced by earlier ones, which they take the place of.
+    """Returns a batch with about half of its images swapped for earlier ones, which they replace in the pool.
 
-    It is a module of buffers, so that checkpoints hold it and a resumed run equals an uninterrupted one.
+    Its images are buffers, so that checkpoints include them and a resumed run equals an uninterrupted one.
 
     Args:
         size: Images kept; 50 in CycleGAN (Zhu et al. 2017, section 4).
         image_size: Side of the images in pixels.
     """
+
+    images: torch.Tensor
+    filled: torch.Tensor
 
     def __init__(self, size: int, image_size: int):
         super().__init__()
@@ -23,7 +26,7 @@ class ImagePool(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """(B, 1, n, n) and the randomness to choose by -> (B, 1, n, n), without gradients."""
+        """Exchange images (B, 1, n, n), chosen by a random generator; return (B, 1, n, n) without gradients."""
         images = images.detach().float()
         size, filled, given = len(self.images), int(self.filled), []
         for image in images:

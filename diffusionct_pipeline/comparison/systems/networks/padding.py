@@ -1,4 +1,4 @@
-"""Any image size becomes one that a network halves without a rest."""
+"""Padding of images to sizes that a network can halve without remainder."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import torch
 
 
 def reflected_to(image: torch.Tensor, multiple: int, smallest: int = 1) -> torch.Tensor:
-    """Pad at the bottom and right by reflection, over and over where an image is small.
+    """Pad at the bottom and right by reflection, repeatedly where an image is small.
 
     Args:
         image: (..., H, W), sides of at least 2.
-        multiple: Of which both sides become multiples.
-        smallest: Side that both have at least.
+        multiple: Both sides become multiples of it.
+        smallest: Minimum of both sides.
 
     Returns:
         (..., H', W'); its top left corner is `image`.

@@ -10,9 +10,9 @@ INIT_STD = 0.02  # of all weights, pix2pix, section 6.2
 
 
 class PatchDiscriminator(nn.Module):
-    """C64-C128-C256-C512 of 4 x 4 convolutions, one score for every 70 x 70 patch (Isola et al. 2017, section 6.1.2).
+    """C64-C128-C256-C512 of 4 x 4 convolutions with one score per 70 x 70 patch (Isola et al. 2017, section 6.1.2).
 
-    Instance normalization stands for batch normalization, which at the paper's batch size of 1 is the same; it has no
+    Instance normalization replaces batch normalization, which is the same at the paper's batch size of 1; it has no
     weights of its own, so that its features are bounded.
 
     Args:
@@ -32,7 +32,7 @@ class PatchDiscriminator(nn.Module):
         self.apply(start_small)
 
     def features(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """(B, in_channels, H, W), sides of at least 32 -> the features after every block."""
+        """Return the features of (B, in_channels, H, W), with sides of at least 32, after every block."""
         features = []
         for block in self.blocks:
             image = block(image)
@@ -40,12 +40,12 @@ class PatchDiscriminator(nn.Module):
         return features
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, H, W) -> (B, 1, h, w) scores, not squashed."""
+        """Return scores (B, 1, h, w) of (B, in_channels, H, W), without an activation."""
         return self.score(self.features(image)[-1])
 
 
 def start_small(module: nn.Module) -> None:
-    """Weights of convolutions from N(0, 0.02), as in pix2pix and CycleGAN; for `Module.apply`."""
+    """Draw weights of convolutions from N(0, 0.02), as in pix2pix and CycleGAN; for `Module.apply`."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.normal_(module.weight, std=INIT_STD)
         if module.bias is not None:

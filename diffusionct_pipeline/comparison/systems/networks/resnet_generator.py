@@ -1,4 +1,4 @@
-"""The generator of CycleGAN, and the self-attention that CVH-CT puts into it."""
+"""The generator of CycleGAN, and the self-attention that CVH-CT adds to it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from .padding import reflected_to
 from .patch_discriminator import start_small
 
 DOWNSAMPLING = 4
-QUERIES_AT_ONCE = 4096  # a 512 x 512 slice has 16,384 positions: all at once would take gigabytes
-KEY_SHARE = 8  # channels for one of queries and keys, Zhang et al. 2019, section 3
+QUERIES_AT_ONCE = 4096  # a 512 x 512 slice has 16,384 positions; all at once would need gigabytes
+KEY_SHARE = 8  # channels per channel of queries and keys, Zhang et al. 2019, section 3
 
 
 class ResNetGenerator(nn.Module):
@@ -20,7 +20,7 @@ class ResNetGenerator(nn.Module):
     Args:
         base_channels: 64 in the paper.
         blocks: Residual blocks; 9 for images of 256 pixels and more.
-        attention: Whether one self-attention block follows the residual blocks, at a quarter of the resolution.
+        attention: Whether a self-attention block follows the residual blocks, at a quarter of the resolution.
     """
 
     def __init__(self, base_channels: int = 64, blocks: int = 9, attention: bool = False):
@@ -41,14 +41,14 @@ class ResNetGenerator(nn.Module):
         self.apply(start_small)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H, W) in -1 to 1, of any size from 8 -> the same shape and range."""
+        """Map (B, 1, H, W) in -1 to 1, with sides of at least 8, to the same shape and range."""
         hidden = self.encoder(reflected_to(image, DOWNSAMPLING))
         made = self.decoder(self.attention(self.blocks(hidden)))
         return made[..., : image.shape[-2], : image.shape[-1]]
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions beside an identity."""
+    """Two 3 x 3 convolutions with a skip connection."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -62,7 +62,7 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """x + gamma attention(x), gamma 0 at first: the network learns local things first (Zhang et al. 2019, eq. 3)."""
+    """x + gamma attention(x), with gamma 0 at first, so that local features are learnt first (Zhang et al. 2019, eq. 3)."""
 
     def __init__(self, channels: int):
         super().__init__()

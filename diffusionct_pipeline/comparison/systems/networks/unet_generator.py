@@ -1,4 +1,4 @@
-"""The U-Net of pix2pix, which GANai and STAN-CT took over."""
+"""The U-Net of pix2pix, which GANai and STAN-CT use as well."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ WIDEST = 8  # times the first width, Isola et al. 2017, section 6.1.1
 class UNetGenerator(nn.Module):
     """Encoder-decoder of 4 x 4 convolutions of stride 2 with skips (Isola et al. 2017, section 6.1.1).
 
-    Instance normalization stands for batch normalization, which at the paper's batch size of 1 is the same. Dropout is
-    left out: a CT image must come out the same twice.
+    Instance normalization replaces batch normalization, which is the same at the paper's batch size of 1. Dropout is
+    left out, so that the result for a CT image is reproducible.
 
     Args:
         downs: Halvings: 8 for patches of 256 pixels, 7 for 128.
@@ -29,7 +29,7 @@ class UNetGenerator(nn.Module):
         widths = [base_channels * min(2**level, WIDEST) for level in range(downs)]
         self.down_blocks = nn.ModuleList()
         for level, (into, out) in enumerate(zip([1, *widths], widths)):
-            normed = 0 < level < downs - 1  # not the first; the last may be one pixel, which would become zero
+            normed = 0 < level < downs - 1  # not the first; the last may be a single pixel, which would become zero
             self.down_blocks.append(
                 nn.Sequential(
                     nn.Identity() if level == 0 else nn.LeakyReLU(SLOPE),
@@ -47,7 +47,7 @@ class UNetGenerator(nn.Module):
         self.apply(start_small)
 
     def encode(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """(B, 1, H, W) -> features after every halving; the last is the latent."""
+        """Return the features of (B, 1, H, W) after every halving; the last is the latent."""
         hidden, features = reflected_to(image, self.multiple), []
         for block in self.down_blocks:
             hidden = block(hidden)
@@ -55,7 +55,7 @@ class UNetGenerator(nn.Module):
         return features
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, 1, H, W) of any size -> the same shape."""
+        """Map (B, 1, H, W) of any size to the same shape."""
         hidden, *skips = reversed(self.encode(image))
         hidden = self.up_blocks[0](hidden)
         for block, skip in zip(self.up_blocks[1:], skips):

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.schedulers import DDPMScheduler, SchedulerMixin
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from .estimation import estimate_kernel_of_slices
 from .estimation.scan_estimate import ScanEstimate

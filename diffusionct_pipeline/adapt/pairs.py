@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ..image_processor import GRID, HUSlice, measured_hu
+from ..method.step import Step
 from ..metrics.agreement import REPRODUCIBLE, relative_error
 from ..metrics.regions import TUMOUR_PIXELS, spread, tumour_sized_squares
 from ..metrics.texture import TextureAgreement, texture_agreement
@@ -227,17 +228,21 @@ def _sampled_residual(pipe: DiffusionCTPipeline, item: HUSlice) -> torch.Tensor:
         last.update(tensors)
         return {}
 
-    step = pipe.step(pipe.estimate([item]), pipe.resolve_target(), "target")
-    pipe.sample_batch([item], [SEED], pipe.config.default_num_inference_steps, step, on_step_end)
+    pipe.sample_batch([item], [SEED], pipe.config["default_num_inference_steps"], _step(pipe, item), on_step_end)
     return last["latents"][0] * pipe.denoiser.deviation[:, None]
 
 
-def _standardized(pipe: DiffusionCTPipeline, item: HUSlice, **options: Any) -> Any:
-    """Standardize one slice to the pipeline's standard and its noise level."""
+def _standardized(pipe: DiffusionCTPipeline, item: HUSlice) -> np.ndarray:
+    """Standardize one slice to the pipeline's standard and its noise level; (H, W) HU."""
+    steps = pipe.config["default_num_inference_steps"]
+    return pipe.standardize_batch([item], [SEED], steps, _step(pipe, item))[0]
+
+
+def _step(pipe: DiffusionCTPipeline, item: HUSlice) -> Step:
+    """Return the step of one slice to the pipeline's standard and its noise level."""
     target = pipe.resolve_target()
     assert target is not None  # the checkpoint sees references
-    step = pipe.step(pipe.estimate([item]), target, "target")
-    return pipe.standardize_batch([item], [SEED], pipe.config["default_num_inference_steps"], step, **options)[0]
+    return pipe.step(pipe.estimate([item]), target, "target")
 
 
 def _positions(rows: tuple[int, int | None]) -> slice:

@@ -144,7 +144,7 @@ class ScanStore:
         self._scanner: Scanner | None = None
         self.code = hashlib.sha256(f"{torch.__version__} {np.__version__}".encode())
         for package in (physics, simulation):
-            for path in sorted(Path(package.__file__).parent.rglob("*")):
+            for path in sorted(Path(package.__path__[0]).rglob("*")):
                 if path.suffix in (".py", ".json"):
                     self.code.update(path.read_bytes())
 

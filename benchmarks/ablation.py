@@ -33,10 +33,10 @@ from tqdm import tqdm
 
 from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.image_processor import GRID
+from diffusionct_pipeline.method.slices import sample_seed
 from diffusionct_pipeline.metrics.agreement import REPRODUCIBLE, agreement_by_class, ccc, relative_error
 from diffusionct_pipeline.metrics.texture import texture_table
 from diffusionct_pipeline.metrics.uncertainty import LEVEL, WIDENING, needed_widening
-from diffusionct_pipeline.pipeline import sample_seed
 from diffusionct_pipeline.radiomics import extract
 from diffusionct_pipeline.simulation.degradation import smooth
 from diffusionct_pipeline.simulation.splits import SPLITS, take

@@ -27,9 +27,9 @@ from scipy.ndimage import gaussian_filter
 from stages import STAGES, timed, write_noise
 
 from diffusionct_pipeline.dicom import scan_folder, write_slice
+from diffusionct_pipeline.method.slices import checked_indices
 from diffusionct_pipeline.metrics.regions import square_regions
 from diffusionct_pipeline.metrics.texture import texture_agreement
-from diffusionct_pipeline.pipeline import checked_indices
 from diffusionct_pipeline.simulation.splits import TEST, take
 from diffusionct_pipeline.simulation.tumour_pairs import (
     SOURCE,

@@ -22,8 +22,8 @@ from diffusionct_pipeline.dicom import scan_folder
 from diffusionct_pipeline.estimation import estimate_kernel_of_series
 from diffusionct_pipeline.estimation.scan_estimate import ScanEstimate
 from diffusionct_pipeline.image_processor import CTImageProcessor
+from diffusionct_pipeline.method.slices import checked_indices
 from diffusionct_pipeline.metrics.texture import TEXTURE_FIGURES, texture_table
-from diffusionct_pipeline.pipeline import checked_indices
 
 FIGURES = ("std", "laplacian_std", "glcm_contrast")
 SIDE, SQUARES = 28, 40  # pixels, and how many of a slice

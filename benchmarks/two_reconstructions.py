@@ -26,10 +26,10 @@ from diffusionct_pipeline import DiffusionCTPipeline
 from diffusionct_pipeline.dicom import scan_folder
 from diffusionct_pipeline.estimation import estimate_kernel_of_slices
 from diffusionct_pipeline.image_processor import UNMEASURED_HU, CTImageProcessor
+from diffusionct_pipeline.method.slices import sample_seed
 from diffusionct_pipeline.metrics.agreement import REPRODUCIBLE, ccc, relative_error
 from diffusionct_pipeline.metrics.texture import texture_table
-from diffusionct_pipeline.physics.kernels import get_kernel
-from diffusionct_pipeline.pipeline import kernel_mtf, sample_seed
+from diffusionct_pipeline.physics.kernels import get_kernel, kernel_mtf
 from diffusionct_pipeline.simulation.degradation import smooth
 from diffusionct_pipeline.utils.padding import continued_into_padding
 

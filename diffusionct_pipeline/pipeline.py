@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import groupby
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
@@ -43,22 +43,22 @@ from .method.sampled import (
     require_plausible,
     scheduler_named,
 )
-from .method.step import MTF, NEGLIGIBLY_SMOOTHED, Step, Target, log_mtf_power, make_step, require_noise, tails_of
+from .method.slices import checked_indices, draw_seed, images_of, sample_seed, scans_of, step_generator
+from .method.step import NEGLIGIBLY_SMOOTHED, Step, Target, log_mtf_power, make_step, require_noise, tails_of
 from .models import AutoencoderResNet18, ConditionalUNet1DModel, ReferenceUNet1DModel, TextureAutoencoder
 from .models.network import Network
 from .models.texture.channels import SPACING_UNIT, TYPICAL_SPACING_MM, patient_mean
 from .models.texture.power_shift import SCAN_TOKENS, evenly_spaced_indices, level_weights, select_tokens, whitening
 from .models.weights import lay_out_weights, named_weights
-from .physics.kernels import KERNELS, Kernel, find_kernel, mtf
+from .physics.kernels import KERNELS, Kernel, find_kernel, kernel_mtf
 from .physics.scan_noise import scan_noise
 from .pipeline_output import DiffusionCTPipelineOutput
 from .utils.registration import register
-from .utils.seeds import MAX_SEED, derive_seed
+from .utils.seeds import derive_seed
 from .volumes.itk import as_given
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 OUTPUT_TYPES = ("auto", "np", "pt", "pil", "dicom", "latent")
-CHECKED_SLICES = 4  # per scan, on whose results the kernel is measured that derived images name
 ACCELERATOR_BATCH = 8  # a modest default, not tuned
 
 # step, timestep, {"latents": ..., "latent_a": ...} -> the tensors to replace
@@ -725,49 +725,9 @@ class DiffusionCTPipeline(DiffusionPipeline):
         return Derivation(model_id(self.components), name, num_inference_steps, identity, self.precision)
 
 
-def kernel_mtf(kernel: Kernel) -> MTF:
-    """Return the MTF of a kernel as a function of frequencies in lp/cm."""
-    return lambda lp_cm: mtf(torch.from_numpy(np.asarray(lp_cm, float)), kernel).numpy()
-
-
-def checked_indices(count: int) -> list[int]:
-    """Return the indices of the slices of a scan on whose results the kernel is measured."""
-    return evenly_spaced_indices(count, CHECKED_SLICES).tolist()
-
-
-def scans_of(slices: Sequence[HUSlice]) -> list[list[int]]:
-    """Return the indices of the slices of each scan, in order of appearance."""
-    scans: dict[tuple, list[int]] = {}
-    for i, item in enumerate(slices):
-        scans.setdefault((item.series_uid, item.spacing_mm), []).append(i)
-    return list(scans.values())
-
-
-def images_of(slices: Sequence[HUSlice], kinds: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the first slice of each image and the one after its last: all slices of a volume, or a single one."""
-    wholes = [id(item.volume) if kind == "volume" else i for i, (item, kind) in enumerate(zip(slices, kinds))]
-    groups = [[i for i, _ in group] for _, group in groupby(enumerate(wholes), key=itemgetter(1))]
-    return [(group[0], group[-1] + 1) for group in groups]
-
-
-def sample_seed(seed: int, number: int) -> int:
-    """Return the noise seed of a sample of a slice; that of the first is the slice's own."""
-    return seed if number == 0 else derive_seed(seed, f"sample {number}")
-
-
-def step_generator(seed: int, item: HUSlice) -> torch.Generator:
-    """Return the generator of the scheduler's own noise, which differs between the slices of a scan."""
-    return torch.Generator().manual_seed(derive_seed(seed, f"steps at {item.position_mm:.3f} mm"))
-
-
 def is_integer(value: Any) -> TypeGuard[int]:
     """Return whether a value is an integer; a bool is not."""
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def draw_seed(generator: torch.Generator) -> int:
-    """Draw one seed from a generator on any device."""
-    return int(torch.randint(MAX_SEED, (1,), generator=generator, device=generator.device))
 
 
 # diffusers looks up the class by name when a checkpoint is loaded with its own DiffusionPipeline.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..dicom.deriving import KERNEL_MARKS
 from ..estimation.noise import SIDE_MM, TISSUES
 from ..method.reached import BAND_LP_CM, TOLERANCE
-from ..pipeline import CHECKED_SLICES
+from ..method.slices import CHECKED_SLICES
 from ..reporting.plots import save_figure
 from ..reporting.tables import Table
 from ..standardize.likeness import FAR

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from types import MappingProxyType
 
+import numpy as np
 import torch
 
 
@@ -181,3 +182,8 @@ def transfer(
     square = (frequency_lp_cm / boost_peak) ** 2
     enhancement = 1 + boost * square * torch.exp(1 - square)
     return enhancement * torch.exp(-((frequency_lp_cm / f0) ** power))
+
+
+def kernel_mtf(kernel: Kernel) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the MTF of a kernel as a function of frequencies in lp/cm."""
+    return lambda lp_cm: mtf(torch.from_numpy(np.asarray(lp_cm, float)), kernel).numpy()

@@ -15,8 +15,9 @@ from ..estimation.scan_estimate import ScanEstimate
 from ..image_processor import HUSlice, from_dicom
 from ..method.provenance import Derivation
 from ..method.reached import Reached
+from ..method.slices import checked_indices
 from ..method.step import Step, Target
-from ..pipeline import DiffusionCTPipeline, checked_indices
+from ..pipeline import DiffusionCTPipeline
 from ..utils.stages import stage
 from .report import SeriesEntry
 from .run import FolderRun

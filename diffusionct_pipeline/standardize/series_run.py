@@ -13,7 +13,8 @@ from ..dicom import CTSeries, CTSlice, DicomError, read_slice, write_slice
 from ..dicom.plausible import ValueRange, lacks_air, lacks_air_remark
 from ..dicom.sample_files import SliceSamples, samples_path
 from ..image_processor import GRID, HUSlice
-from ..pipeline import ACCELERATOR_BATCH, sample_seed
+from ..method.slices import sample_seed
+from ..pipeline import ACCELERATOR_BATCH
 from ..utils.files import whole_file
 from .finished import finished_samples, finished_slice
 from .likeness import SliceLatent, has_texture_latent, header_remarks, latent_remarks, likeness, slice_latents

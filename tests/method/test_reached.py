@@ -6,7 +6,7 @@ import pytest
 from helpers.estimates import kernel_estimate
 
 from diffusionct_pipeline.method.reached import UNCERTAIN, Reached, check_results, last_above
-from diffusionct_pipeline.pipeline import kernel_mtf
+from diffusionct_pipeline.physics.kernels import kernel_mtf
 from diffusionct_pipeline.simulation import KERNELS
 
 WANTED = KERNELS["Br59"].mtf50

@@ -9,7 +9,7 @@ from diffusionct_pipeline.estimation.scan_estimate import ScanEstimate
 from diffusionct_pipeline.method.step import USUAL_DOSE_DEVIATION, Target, log_mtf_power, make_step, require_noise
 from diffusionct_pipeline.models.texture.channels import LatentChannels
 from diffusionct_pipeline.models.texture.power_shift import LEVEL_LP_CM, SLOW_LP_CM
-from diffusionct_pipeline.pipeline import kernel_mtf
+from diffusionct_pipeline.physics.kernels import kernel_mtf
 from diffusionct_pipeline.simulation import KERNELS
 
 RINGS, MAX_LP_CM = 24, 12.0

@@ -18,7 +18,7 @@ from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.dicom import read_slice
 from diffusionct_pipeline.dicom.sample_files import SliceSamples, find_samples, stored_hu
 from diffusionct_pipeline.estimation.scan_estimate import ScanEstimate
-from diffusionct_pipeline.pipeline import sample_seed
+from diffusionct_pipeline.method.slices import sample_seed
 from diffusionct_pipeline.standardize.folder import standardize_folder
 
 COUNT = 3

@@ -44,6 +44,6 @@ def run(options: argparse.Namespace) -> int:
     print(f"{adapted.used} of {adapted.found} {what} were used")
     for name, agreement in adapted.scores.items():
         print(f"{name:10s}CCC {agreement.mean_ccc:.3f}, {agreement.reproducible:.0%} of texture figures within 15 %")
-    print(f"{options.out}: a checkpoint whose standard is {adapted.pipe.config.standard_name}; use it with "
+    print(f"{options.out}: a checkpoint whose standard is {adapted.pipe.config['standard_name']}; use it with "
           f"diffusionct standardize --model {options.out} ...")  # fmt: skip
     return EXIT_OK

@@ -233,8 +233,9 @@ class TestStandardize:
         if not {"--model", "--system"} & set(arguments):
             arguments += ["--model", model]
         assert main(["standardize", *arguments]) == 2
-        (error,) = capsys.readouterr().err.splitlines()
+        *stages, error = capsys.readouterr().err.splitlines()
         assert "diffusionct standardize: error:" in error and message in error
+        assert all(line.startswith("standardize: ") for line in stages)  # what it was doing before
         assert not (tmp_path / "out").exists()
 
     def test_a_file_that_cannot_be_used_is_1(self, scan, tmp_path, model, capsys):

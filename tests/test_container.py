@@ -81,8 +81,8 @@ class TestMercure:
     @pytest.mark.parametrize(
         ("process", "said"),
         [
-            ({"settings": {"targte": "Br40"}}, "'targte' is not known"),
-            ({"settings": {"fast": "yes"}}, "true and false"),
+            ({"settings": {"targte": "Br40"}}, "got 'targte'"),
+            ({"settings": {"fast": "yes"}}, "must be true or false"),
             ({"settings": {"target": ["Br40"]}}, "text or a number"),
             ([{}, {}], "one module"),
             ("text", "one module"),

@@ -1,4 +1,4 @@
-"""Cohorts: the features of every region of many images as a table, and how well two such tables agree."""
+"""Measure the features of every region of many images as a table, and how well such tables agree."""
 
 from .comparison import CohortEvaluation
 from .evaluation import evaluate_cohort

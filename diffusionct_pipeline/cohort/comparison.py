@@ -1,4 +1,4 @@
-"""What a comparison of tables of features holds."""
+"""Define the result of comparing tables of features."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from .feature_agreement import Robustness
 from .rows import Rows
 from .telling import Told
 
-COMBAT = " + ComBat"  # behind the name of a candidate
+COMBAT = " + ComBat"  # suffix of a candidate's name
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """The regions that a candidate and the standard share.
+    """Hold the regions that a candidate and the standard share.
 
     Attributes:
         source, target: (regions, features).
-        patients: Of each region.
+        patients: The patient of each region.
     """
 
     source: np.ndarray
@@ -29,16 +29,16 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class CohortEvaluation:
-    """What a comparison of tables found.
+    """Hold what a comparison of tables found.
 
     Attributes:
-        standard: Its name.
-        features: Names.
+        standard: Name of the standard.
+        features: Names of the features.
         rows: Name of each table -> its rows, the standard first.
-        pairs: Candidate -> its pairs; those after ComBat among them.
+        pairs: Candidate -> its pairs, including those after ComBat.
         robustness: Candidate -> agreement of each feature.
-        told: (name, "from the standard" or "by KERNEL COLUMN") -> how well kinds are told apart, or why not.
-        batch: The column that was told, "" where none varies.
+        told: (name, "from the standard" or "by COLUMN") -> how well kinds can be distinguished, or why that is unknown.
+        batch: The column that was predicted, "" if it varies in no table.
         remarks: What a reader must know.
     """
 

@@ -1,4 +1,4 @@
-"""How well each feature of a cohort agrees between two images: CCC, ICC, bias, limits of agreement, with intervals.
+"""Measure how well each feature of a cohort agrees between two images: CCC, ICC, bias, limits of agreement, intervals.
 
 Arrays are (regions, features): row i of `source` and of `target` is the same region in the two images. NaN marks an
 undefined feature; its pair is left out and counted. Intervals resample patients, with all their regions.
@@ -20,22 +20,22 @@ from .tables import IBSI_FEATURE
 
 THRESHOLDS = (0.75, 0.85, 0.9)
 LEVEL = 0.95
-FEWEST_PATIENTS = 5  # below, resampling them says nothing
-_CONSTANT = 1e-12  # spread relative to the magnitude that counts as rounding
+FEWEST_PATIENTS = 5  # with fewer, resampling them is meaningless
+_CONSTANT = 1e-12  # spread, relative to the magnitude, up to which it counts as rounding
 
 
 @dataclass(frozen=True, eq=False)
 class Robustness:
-    """Agreement of each feature, all (F,).
+    """Hold the agreement of each feature, all (F,).
 
     Attributes:
-        names: Of the features.
-        pairs, patients: That have the feature in both images.
+        names: Names of the features.
+        pairs, patients: Numbers of those that have the feature in both images.
         values: "ccc", "icc_a1" and "icc_c1" -> estimates, NaN where fewer than half of the pairs are defined.
         low, high: The same -> ends of 95 % intervals, over resampled patients; NaN with fewer than `FEWEST_PATIENTS`.
-        bias, std: Of source minus target.
+        bias, std: Mean and standard deviation of source minus target.
         relative_error: Median over the pairs.
-        reproducible: Share of the pairs with a relative error below .15, of those that have one.
+        reproducible: Fraction of the pairs with a relative error below .15, of those that have one.
         above: "ccc", "icc_a1" and "icc_c1" -> threshold -> (resamples,) counts of features above it.
     """
 
@@ -53,14 +53,16 @@ class Robustness:
 
     @property
     def limits(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper limits of agreement."""
+        """Return lower and upper limits of agreement."""
         return self.bias - LIMITS_STD * self.std, self.bias + LIMITS_STD * self.std
 
     def count(self, figure: str, threshold: float) -> tuple[int, tuple[float, float] | None]:
-        """Features with a figure above a threshold, and the 95 % interval of that count over resampled patients."""
-        drawn = self.above[figure][threshold]
-        ends = tuple(np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()) if len(drawn) else None
-        return int((self.values[figure] > threshold).sum()), ends
+        """Count features with a figure above a threshold; with the 95 % interval of that count over resampled patients."""
+        drawn, found = self.above[figure][threshold], int((self.values[figure] > threshold).sum())
+        if not len(drawn):
+            return found, None
+        low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+        return found, (low, high)
 
 
 def robustness(
@@ -72,23 +74,23 @@ def robustness(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Robustness:
-    """Agreement of each feature between two images of the same regions.
+    """Measure the agreement of each feature between two images of the same regions.
 
     Args:
         source, target: (regions, F).
-        names: Of the F features.
-        patients: Whom each region is of.
+        names: Names of the F features.
+        patients: The patient of each region.
         resamples: Bootstrap resamples of the patients; 0 gives no intervals.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
 
     Raises:
-        ValueError: Shapes do not fit each other.
+        ValueError: The shapes do not match.
     """
     source, target = np.asarray(source, float), np.asarray(target, float)
     if source.shape != target.shape or source.ndim != 2 or source.shape != (len(patients), len(names)):
         raise ValueError(
-            f"source has shape {source.shape}, target {target.shape}; both must be ({len(patients)}, {len(names)}), a row "
-            "for each patient given and a column for each name"
+            f"`source` and `target` must have a row for each of `patients` and a column for each of `names`, "
+            f"({len(patients)}, {len(names)}), got {source.shape} and {target.shape}."
         )
     defined = np.isfinite(source) & np.isfinite(target)
     source, target = (np.where(defined, part, np.nan) for part in (source, target))
@@ -98,7 +100,7 @@ def robustness(
     once = _figures(source, target, np.ones((1, len(source))))
     values = {name: np.where(enough, each[0], np.nan) for name, each in once.items()}
     values["ccc"] = feature_ccc(source, target)
-    # 2. The same of resampled patients.
+    # 2. The same for resampled patients.
     count = len(of_patient)
     resamples = resamples if count >= FEWEST_PATIENTS else 0
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)[:, index]
@@ -108,7 +110,7 @@ def robustness(
         each[:, ~enough] = np.nan
         low[name], high[name] = _ends(each)
         above[name] = {threshold: (each > threshold).sum(1) for threshold in THRESHOLDS}
-    # 3. What needs no resampling.
+    # 3. Figures that need no resampling.
     difference, error = source - target, relative_error(source, target)
     with np.errstate(invalid="ignore", divide="ignore"):
         pairs = defined.sum(0)
@@ -132,10 +134,10 @@ def robustness(
 
 
 def icc(ratings: ArrayLike, level: float = LEVEL) -> dict[str, tuple[float, float, float]]:
-    """Intraclass correlations of a table without gaps, with the intervals of normal theory.
+    """Measure intraclass correlations of a table without gaps, with intervals from normal theory.
 
     Args:
-        ratings: (subjects, raters), two of each at least.
+        ratings: (subjects, raters), at least two of each.
         level: Coverage of the intervals.
 
     Returns:
@@ -143,11 +145,11 @@ def icc(ratings: ArrayLike, level: float = LEVEL) -> dict[str, tuple[float, floa
         Wong, Psychological Methods 1, 1996, cases 2A and 3A; ICC(2,1) and ICC(3,1) of Shrout and Fleiss 1979.
 
     Raises:
-        ValueError: for another shape, or undefined ratings.
+        ValueError: The shape is different, or ratings are undefined.
     """
     x = np.asarray(ratings, float)
     if x.ndim != 2 or min(x.shape) < 2 or not np.isfinite(x).all():
-        raise ValueError(f"ratings has shape {x.shape}; must be finite, two subjects and two raters at least")
+        raise ValueError(f"`ratings` must be finite, with at least 2 subjects and 2 raters, got shape {x.shape}.")
     n, k = x.shape
     rows, columns = x.mean(1, keepdims=True), x.mean(0, keepdims=True)
     msr = k * ((rows - x.mean()) ** 2).sum() / (n - 1)
@@ -158,25 +160,26 @@ def icc(ratings: ArrayLike, level: float = LEVEL) -> dict[str, tuple[float, floa
     ratio = msr / mse if mse else np.inf
     low = ratio / stats.f.ppf(tail, n - 1, freedom)
     high = ratio * stats.f.ppf(tail, freedom, n - 1)
-    c1 = (consistency, *((f - 1) / (f + k - 1) if np.isfinite(f) else 1.0 for f in (low, high)))
+    bounds = [float((f - 1) / (f + k - 1)) if np.isfinite(f) else 1.0 for f in (low, high)]
+    c1 = (float(consistency), bounds[0], bounds[1])
     agreement = (msr - mse) / (msr + (k - 1) * mse + k / n * (msc - mse))
     if agreement >= 1:
-        return {"icc_a1": (1.0, 1.0, 1.0), "icc_c1": tuple(map(float, c1))}
+        return {"icc_a1": (1.0, 1.0, 1.0), "icc_c1": c1}
     a = k * agreement / (n * (1 - agreement))
     b = 1 + k * agreement * (n - 1) / (n * (1 - agreement))
     v = (a * msc + b * mse) ** 2 / ((a * msc) ** 2 / (k - 1) + (b * mse) ** 2 / freedom)
     rest = k * msc + (k * n - k - n) * mse
     below, over = stats.f.ppf(tail, n - 1, v), stats.f.ppf(tail, v, n - 1)
     a1 = (
-        agreement,
-        n * (msr - below * mse) / (below * rest + n * msr),
-        n * (over * msr - mse) / (rest + n * over * msr),
+        float(agreement),
+        float(n * (msr - below * mse) / (below * rest + n * msr)),
+        float(n * (over * msr - mse) / (rest + n * over * msr)),
     )
-    return {"icc_a1": tuple(map(float, a1)), "icc_c1": tuple(map(float, c1))}
+    return {"icc_a1": a1, "icc_c1": c1}
 
 
 def class_of(name: str) -> str:
-    """Class that a feature is reported in: as in this package, IBSI's family, or the middle of another's name."""
+    """Return the class that a feature is reported in: this package's, IBSI's family, or the middle part of the name."""
     try:
         return feature_class(name)
     except ValueError:
@@ -190,7 +193,7 @@ def class_of(name: str) -> str:
 
 
 def _figures(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """CCC and both ICC of every feature, (B, F), for B rows of weights over the regions; of two ratings each."""
+    """Measure CCC and both ICC of every feature, (B, F), from two ratings, for B rows of weights over the regions."""
     defined = ~np.isnan(source)
     with np.errstate(invalid="ignore"):
         centre = np.where(defined, source + target, 0).sum(0) / (2 * defined.sum(0))
@@ -203,7 +206,7 @@ def _figures(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> dic
         var_x, var_y = (weights @ part**2 / n - mean**2 for part, mean in ((x, mean_x), (y, mean_y)))
         covariance = weights @ (x * y) / n - mean_x * mean_y
         between, apart = var_x + var_y, (mean_x - mean_y) ** 2
-        # Mean squares of regions, images and the rest.
+        # Mean squares of regions, of images and of the residual.
         msr = n * (between + 2 * covariance) / 2 / (n - 1)
         mse = n * (between - 2 * covariance) / 2 / (n - 1)
         msc = n * apart / 2
@@ -217,7 +220,7 @@ def _figures(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> dic
 
 
 def _ends(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(F,) ends of the intervals over (B, F) resamples; NaN where none is defined."""
+    """Return the (F,) ends of the intervals over (B, F) resamples; NaN where none is defined."""
     ends = np.full((2, drawn.shape[1]), np.nan)
     some = ~np.isnan(drawn).all(0) if len(drawn) else np.zeros(drawn.shape[1], bool)
     if some.any():

@@ -1,4 +1,4 @@
-"""`diffusionct features`: every region of every image of a cohort, a row each."""
+"""Run `diffusionct features`: measure every region of every image of a cohort, one row each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from ..evaluation.comparison import cut_out, find_regions
-from ..evaluation.geometry import Spacing
+from ..evaluation.geometry import Geometry, Spacing
 from ..evaluation.masks import read_mask
 from ..evaluation.measuring import MeasuredFeatures, Progress, kept_until_done
 from ..evaluation.result import Region
@@ -39,12 +39,12 @@ WAITING = 2  # regions read ahead for each process
 
 @dataclass(frozen=True, eq=False)
 class CohortFeatures:
-    """What was measured.
+    """Hold what was measured.
 
     Attributes:
-        table: A row for each region, columns `IDENTITY`, then the features.
+        table: One row per region, with the columns `IDENTITY`, then the features.
         failures: A sentence for each image or mask that could not be measured.
-        remarks: What is odd about the others.
+        remarks: What is unusual about the others.
         measured_before: How many regions an interrupted run had measured.
     """
 
@@ -55,13 +55,26 @@ class CohortFeatures:
 
 
 @dataclass(frozen=True, eq=False)
-class RegionTask:
-    """A region as it is to be measured.
+class CohortInput:
+    """Hold the images of a cohort with their masks, of which only headers have been read.
 
     Attributes:
-        identity: Its columns of identity.
+        pairs: Every image with its masks, which may be none.
+        failures: A sentence for each image that cannot be used.
+    """
+
+    pairs: list[tuple[CohortImage, list[MaskFile]]]
+    failures: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class RegionTask:
+    """Hold a region that is to be measured.
+
+    Attributes:
+        identity: Its identity columns.
         hu, mask: (slices, rows, columns), cut out.
-        spacing_mm: Of slices, rows and columns.
+        spacing_mm: Spacing of slices, rows and columns.
     """
 
     identity: Identity
@@ -82,15 +95,15 @@ def extract_cohort(
 ) -> CohortFeatures:
     """Measure all regions of all images below a folder and write them as a table.
 
-    What is measured is kept beside `out`, in a hidden folder, until the table is there: the same call resumes with it
-    after an interruption. One image that cannot be used costs nothing but itself.
+    Measured features are kept in a hidden folder beside `out` until the table is written, so that the same call resumes
+    after an interruption. An image that cannot be used does not affect the others.
 
     Args:
-        images: Folder with DICOM series, NIfTI and NRRD files in any number, or one file.
-        masks: Folder with masks, which may be the same one, or one file: see `pair`.
+        images: Folder with any number of DICOM series, NIfTI and NRRD files, or one file.
+        masks: Folder with masks, which may be the same folder, or one file: see `pair`.
         out: Table to write, .csv or .parquet.
-        settings: How to measure; None: as by default.
-        labels: Regions to measure, by number or name; None: all. Masks without them are no failures.
+        settings: How to measure; None: the defaults.
+        labels: Regions to measure, by number or name; None: all. A mask without them is not a failure.
         workers: Processes.
         progress: Called as progress(done, total) after each image.
 
@@ -105,16 +118,44 @@ def extract_cohort(
         import_optional("pyarrow")
     require_writable(out.parent)
     with kept_until_done(out) as kept:
-        found = measure_cohort(
-            images, masks, kept, settings=settings, labels=labels, workers=workers, progress=progress
-        )  # fmt: skip
+        cohort = find_cohort(images, masks)
+        found = measure_cohort(cohort, kept, settings=settings, labels=labels, workers=workers, progress=progress)
         write_table(found.table, out)
     return found
 
 
+def find_cohort(images: Path, masks: Path) -> CohortInput:
+    """Find all images below a folder, and the masks of each.
+
+    Raises:
+        UsageError: There are no images or masks.
+    """
+    found, failures = find_images(images, masks)
+    return CohortInput(pair(found, find_masks(masks, images)), failures)
+
+
+def planned_table(cohort: CohortInput, settings: CohortSettings) -> DataFrame:
+    """List the regions that `measure_cohort` would measure, from headers and masks alone; their features are NaN.
+
+    Masks that cannot be read are left out, since measuring reports them. Voxels are counted before resampling.
+    """
+    rows: list[Identity] = []
+    for image, masks in cohort.pairs:
+        for mask in masks:
+            try:
+                regions = _regions_of(read_mask(mask.path, image.geometry, None, []), image.geometry)
+            except (ValueError, OSError, ImportError):
+                continue
+            voxel_mm = image.geometry.voxel_mm
+            rows += [_identity(image, mask.name, region, region.mask, voxel_mm, settings) for region in regions]
+    pandas = import_optional("pandas")
+    identity = pandas.DataFrame(rows, columns=list(IDENTITY))
+    features = pandas.DataFrame(np.nan, index=identity.index, columns=list(settings.names))
+    return pandas.concat([identity, features], axis=1)
+
+
 def measure_cohort(
-    images: Path,
-    masks: Path,
+    cohort: CohortInput,
     kept: Path,
     *,
     settings: CohortSettings | None = None,
@@ -125,17 +166,18 @@ def measure_cohort(
     """Measure as `extract_cohort` does, without writing a table.
 
     Args:
-        kept: Folder for what is measured, and for what an interrupted run has measured.
+        cohort: The images with their masks.
+        kept: Folder for measured features, and for those of an interrupted run.
+        settings, labels, workers, progress: As of `extract_cohort`.
 
     Raises:
-        As of `extract_cohort`.
+        ValueError: No region could be measured.
     """
     settings = settings or CohortSettings()
-    found, failures = find_images(images, masks)
-    pairs = pair(found, find_masks(masks, images))
-    remarks = [f"{image.name}: has no mask" for image, own in pairs if not own]
+    failures = list(cohort.failures)
+    remarks = [f"{image.name}: has no mask" for image, own in cohort.pairs if not own]
     rows, before = [], 0
-    tasks = region_tasks(pairs, settings, labels, failures, remarks, progress)
+    tasks = region_tasks(cohort.pairs, settings, labels, failures, remarks, progress)
     for task, features, known in measure(tasks, settings, kept, workers):
         if isinstance(features, ValueError):
             failures.append("{image} with {mask}, region {region}: ".format(**task.identity) + str(features))
@@ -145,14 +187,14 @@ def measure_cohort(
     return CohortFeatures(table_of(rows, settings.names, [*failures, *remarks]), failures, remarks, before)
 
 
-def table_of(rows: list[dict], names: Sequence[str], reasons: Sequence[str]) -> DataFrame:
-    """A table of rows, ordered by what they are of.
+def table_of(rows: Sequence[Identity], names: Sequence[str], reasons: Sequence[str]) -> DataFrame:
+    """Make a table of rows, ordered by image, mask, region and part.
 
     Raises:
-        ValueError: there is none; with the first of the reasons.
+        ValueError: There is no row; with the first of the reasons.
     """
     if not rows:
-        raise ValueError(f"no region was measured: {[*reasons, 'no mask belongs to an image'][0]}")
+        raise ValueError(f"no region could be measured: {[*reasons, 'no mask belongs to an image'][0]}")
     table = import_optional("pandas").DataFrame(rows, columns=[*IDENTITY, *names])
     return table.sort_values(["image", "mask", "region", "part"], kind="stable", ignore_index=True)
 
@@ -162,20 +204,21 @@ def measure(
 ) -> Iterator[tuple[RegionTask, Features | ValueError, bool]]:
     """Yield (task, features or why there are none, whether they were measured before), in order.
 
-    A few regions at a time are in memory.
+    Only a few regions at a time are in memory.
     """
     if workers <= 1:
         for task in tasks:
             store = MeasuredFeatures(kept, settings.radiomics, task.spacing_mm, settings.ibsi)
-            features = store.read(task.hu, task.mask)
-            known = features is not None
-            if features is None:
-                features = measure_region(task, settings)
-                if isinstance(features, Features):
-                    store.write(task.hu, task.mask, features)
-            yield task, features, known
+            known = store.read(task.hu, task.mask)
+            if known is not None:
+                yield task, known, True
+                continue
+            features = measure_region(task, settings)
+            if isinstance(features, Features):
+                store.write(task.hu, task.mask, features)
+            yield task, features, False
         return
-    waiting: deque[tuple[RegionTask, MeasuredFeatures, Features | Future]] = deque()
+    waiting: deque[tuple[RegionTask, MeasuredFeatures, Features | Future[Features | ValueError]]] = deque()
 
     def next_done() -> tuple[RegionTask, Features | ValueError, bool]:
         task, store, found = waiting.popleft()
@@ -190,10 +233,8 @@ def measure(
     try:
         for task in tasks:
             store = MeasuredFeatures(kept, settings.radiomics, task.spacing_mm, settings.ibsi)
-            found = store.read(task.hu, task.mask)
-            if found is None:
-                found = pool.submit(measure_region, task, settings)
-            waiting.append((task, store, found))
+            known = store.read(task.hu, task.mask)
+            waiting.append((task, store, pool.submit(measure_region, task, settings) if known is None else known))
             if len(waiting) >= WAITING * workers:
                 yield next_done()
         while waiting:
@@ -203,7 +244,7 @@ def measure(
 
 
 def measure_region(task: RegionTask, settings: CohortSettings) -> Features | ValueError:
-    """The features of a region, those of IBSI last; or why it has none."""
+    """Return the features of a region, IBSI's last; or why it has none."""
     try:
         features = extract(task.hu, task.mask, task.spacing_mm, settings.radiomics)
         if settings.ibsi is None:
@@ -222,7 +263,7 @@ def region_tasks(
     remarks: list[str],
     progress: Progress | None,
 ) -> Iterator[RegionTask]:
-    """The regions of all images, one image at a time; what cannot be read is told in `failures`."""
+    """Yield the regions of all images, one image at a time; what cannot be read is added to `failures`."""
     for done, (image, masks) in enumerate(pairs):
         if progress is not None:
             progress(done, len(pairs))
@@ -243,7 +284,7 @@ def _of_mask(
     labelled = read_mask(mask.path, image.geometry, None, said)
     remarks += [f"{image.name}: {remark}" for remark in said]
     wanted = {name: region for name, region in labelled.items() if labels is None or name in labels}
-    if not wanted:
+    if labels is not None and not wanted:
         remarks.append(
             f"{image.name}: {mask.name} has none of the labels {', '.join(labels)}, but {', '.join(labelled)}"
         )
@@ -253,24 +294,28 @@ def _of_mask(
 def tasks_of(
     image: CohortImage, mask: str, labelled: dict[str, np.ndarray], settings: CohortSettings
 ) -> Iterator[RegionTask]:
-    """The regions of an image.
+    """Yield the regions of an image.
 
     Args:
         image: The image.
-        mask: What the columns of identity call the mask.
+        mask: What the identity columns call the mask.
         labelled: Name -> (slices, rows, columns) bool.
-        settings: Whether to resample, and how much around a region to keep.
+        settings: Whether to resample, and how much margin to keep around a region.
     """
     geometry = image.geometry
-    regions = find_regions(labelled, geometry, np.ones(geometry.shape[0], bool), {}, {})
-    for region in regions:
+    for region in _regions_of(labelled, geometry):
         hu, inside = cut_out(image.hu(range(region.slices.start, region.slices.stop)), region, settings.radiomics)
         spacing = geometry.voxel_mm
         if settings.resample_mm is not None:
-            wanted = (settings.resample_mm[0] or spacing[0], *settings.resample_mm[1:])
+            slice_mm, row_mm, column_mm = settings.resample_mm
+            wanted = (slice_mm or spacing[0], row_mm, column_mm)
             hu, inside = resample(hu, inside, spacing, wanted)
             spacing = wanted
         yield RegionTask(_identity(image, mask, region, inside, spacing, settings), hu, inside, spacing)
+
+
+def _regions_of(labelled: dict[str, np.ndarray], geometry: Geometry) -> list[Region]:
+    return find_regions(labelled, geometry, np.ones(geometry.shape[0], bool), {}, {})
 
 
 def _identity(

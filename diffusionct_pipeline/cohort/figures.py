@@ -1,4 +1,4 @@
-"""Figures of a cohort, for a paper: every one as PNG, PDF and SVG. See `evaluation.series.plots` for colours and lines."""
+"""Draw the figures of a cohort for a paper. See `reporting.plots` for colours and lines."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ SHOWN_RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of spreads, ticks of the axis
 
 
 def plot_reproducible_with_bands(pairs: Mapping[str, Pairs], *, maximum: float = 1.0, seed: int = 0) -> Figure:
-    """Figure 4 of the repeated work: features within a relative error, with 95 % bands over resampled patients.
+    """Draw the paper's Figure 4: features within a relative error, with 95 % bands over resampled patients.
 
     Args:
         pairs: Name -> regions in both images.
-        maximum: End of the axis of relative error.
-        seed: Of the resampling.
+        maximum: End of the relative error axis.
+        seed: Seed of the resampling.
     """
     figure, axes = new_figure(6.4, 4.4)
     thresholds = np.linspace(0, maximum, 101)
     for i, (name, pair) in enumerate(pairs.items()):
-        error = np.sort(relative_error(pair.source, pair.target), axis=1)  # NaN last: never below
+        error = np.sort(relative_error(pair.source, pair.target), axis=1)  # NaN is last, so never within
         count = np.array([np.searchsorted(row, thresholds) for row in error])  # [regions, thresholds]
         line = line_of(i)
         axes.plot(thresholds, count.mean(0), label=name, **line)
@@ -47,14 +47,17 @@ def plot_reproducible_with_bands(pairs: Mapping[str, Pairs], *, maximum: float =
         axes.axhline(attainable, color=line["color"], linestyle=":", linewidth=0.8)
     axes.axvline(REPRODUCIBLE, color="0.6", linewidth=0.8)
     axes.set(
-        xlabel="relative error", ylabel="features within it (dotted: that have one)", xlim=(0, maximum), ylim=(0, None)
+        xlabel="relative error",
+        ylabel="features within it (dotted: with a defined one)",
+        xlim=(0, maximum),
+        ylim=(0, None),
     )
     axes.legend(fontsize=7)
     return figure
 
 
 def plot_ccc_curves(rows: Mapping[str, Robustness]) -> Figure:
-    """How many features have a concordance above a value, against that value; dots mark the thresholds' intervals."""
+    """Draw how many features have a concordance above a value, against that value; bars mark intervals at thresholds."""
     figure, axes = new_figure(6.4, 4.4)
     at = np.linspace(0, 1, 201)
     for i, (name, row) in enumerate(rows.items()):
@@ -67,16 +70,16 @@ def plot_ccc_curves(rows: Mapping[str, Robustness]) -> Figure:
             if interval is not None:
                 axes.plot([threshold] * 2, interval, color=line["color"], linewidth=3, alpha=0.3)
             axes.plot(threshold, count, "o", color=line["color"], markersize=3)
-    axes.set(xlabel="CCC", ylabel="features above it (dotted: that have one)", xlim=(0, 1), ylim=(0, None))
+    axes.set(xlabel="CCC", ylabel="features above it (dotted: with a defined one)", xlim=(0, 1), ylim=(0, None))
     axes.legend(fontsize=7)
     return figure
 
 
 def plot_spread(pairs: Mapping[str, Pairs]) -> Figure:
-    """Spread of each feature over the regions, relative to that of the standard; below 1 regions were made alike.
+    """Draw the spread of each feature over the regions, relative to the standard's; below 1 regions became more alike.
 
-    Over-correction shows here: a correction that takes out what differs between patients agrees in the mean and tells
-    nothing. The line is the median, boxes hold half of the features, whiskers 5 to 95 %.
+    Over-correction shows here: a correction that removes differences between patients agrees on average but loses
+    information. The line is the median, boxes hold half of the features, whiskers span 5 to 95 %.
     """
     to_rgb = import_optional("matplotlib.colors").to_rgb
     figure, axes = new_figure(6.4, 0.9 + 0.45 * len(pairs))
@@ -102,7 +105,7 @@ def plot_spread(pairs: Mapping[str, Pairs]) -> Figure:
 
 
 def plot_told(told: Mapping[str, Told]) -> Figure:
-    """Balanced accuracy of telling kinds of images apart, with 95 % intervals; the line is chance."""
+    """Draw the balanced accuracy of classifying kinds of images, with 95 % intervals; the line is chance."""
     figure, axes = new_figure(6.4, 0.9 + 0.35 * len(told))
     for i, row in enumerate(told.values()):
         axes.plot(row.interval, [i, i], color=COLOURS[2], linewidth=1.2)

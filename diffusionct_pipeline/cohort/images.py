@@ -1,4 +1,4 @@
-"""The CT images of a cohort, DICOM series and volumes alike: who they are of, where they lie, and their HU."""
+"""Describe the CT images of a cohort, DICOM series and volumes alike: patient, geometry and HU."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ..evaluation.geometry import Geometry, Series, series_with_geometry
 from ..utils.paths import relative_path
 from ..volumes import VolumeHeader, read_volume
 
-PATIENT_DIRECTIONS = np.eye(3)[::-1]  # slices to the head, rows to the back, columns to the left, in LPS
+PATIENT_DIRECTIONS = np.eye(3)[::-1]  # slices towards the head, rows to the back, columns to the left, in LPS
 
 
 @dataclass(frozen=True, eq=False)
 class CohortImage(ABC):
-    """One image.
+    """Describe one image.
 
     Attributes:
-        name: Its folder or file below the input, with "/".
-        patient: PatientID, or of a volume the first part of its name.
-        study_uid, series_uid: As the headers have them; of a volume the hash of its file, and none.
-        kernel: ConvolutionKernel, "" where it is not known.
-        geometry: Where it lies.
-        remarks: What is odd about it, a sentence each.
+        name: Its folder or file relative to the input, with "/".
+        patient: PatientID; for a volume, the first part of its name.
+        study_uid, series_uid: From the headers; for a volume, "" and the hash of its file.
+        kernel: ConvolutionKernel, "" if unknown.
+        geometry: Its position and grid.
+        remarks: What is unusual about it, a sentence each.
     """
 
     name: str
@@ -43,12 +43,12 @@ class CohortImage(ABC):
 
     @abstractmethod
     def hu(self, slices: Iterable[int]) -> dict[int, np.ndarray]:
-        """Slices, counted by ascending position, -> (rows, columns) HU."""
+        """Return index of each of the slices, by ascending position, -> (rows, columns) HU."""
 
 
 @dataclass(frozen=True, eq=False)
 class DicomImage(CohortImage):
-    """A series of DICOM slices.
+    """Describe a series of DICOM slices.
 
     Attributes:
         series: Its files.
@@ -58,10 +58,10 @@ class DicomImage(CohortImage):
 
     @classmethod
     def of(cls, series: CTSeries, root: Path) -> DicomImage:
-        """A series below a folder.
+        """Describe a series below a folder.
 
         Raises:
-            DicomError: its headers do not say where it lies, or slices share a position.
+            DicomError: Its headers give no position, or slices share a position.
         """
         folder = series.paths[0].parent
         found = series_with_geometry(series, folder)
@@ -80,7 +80,7 @@ class DicomImage(CohortImage):
 
 @dataclass(frozen=True, eq=False)
 class VolumeImage(CohortImage):
-    """A NIfTI or NRRD file.
+    """Describe a NIfTI or NRRD file.
 
     Attributes:
         path: The file.
@@ -90,10 +90,10 @@ class VolumeImage(CohortImage):
 
     @classmethod
     def of(cls, header: VolumeHeader, root: Path) -> VolumeImage:
-        """A volume below a folder.
+        """Describe a volume below a folder.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: It cannot be read.
         """
         name = "/".join(relative_path(header.path, root).parts)
         with open(header.path, "rb") as file:
@@ -108,16 +108,16 @@ class VolumeImage(CohortImage):
 
 
 def volume_geometry(header: VolumeHeader) -> Geometry:
-    """Where the axial slices of a volume lie."""
+    """Return the geometry of a volume's axial slices."""
     grid, affine = header.grid, np.asarray(header.fields.affine, float)
     corners = np.stack([np.zeros(3), np.array(grid.shape) - 1.0]) @ affine[:3, :3].T + affine[:3, 3]
-    first = corners.min(0)  # the first pixel lies rightmost, foremost and lowest
+    first = corners.min(0)  # the first pixel is rightmost, most anterior and lowest
     origins = first + np.arange(grid.slices_shape[0])[:, None] * [0, 0, grid.step_mm]
     return Geometry(grid.slices_shape, grid.spacing_mm, PATIENT_DIRECTIONS, origins, grid.step_mm)
 
 
 def image_key(name: str) -> str:
-    """What the names of an image and of its mask have in common: "a/lung1_image.nrrd" and "a/lung1_label.nrrd"."""
+    """Return what the names of an image and its mask share: "a/lung1" of a/lung1_image.nrrd and a/lung1_label.nrrd."""
     *folders, last = name.lower().split("/")
     for suffix in (".nii.gz", ".nii", ".nrrd", ".npz", ".dcm", ".mha"):
         last = last.removesuffix(suffix)

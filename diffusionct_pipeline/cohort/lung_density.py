@@ -1,4 +1,4 @@
-"""Density of lungs and size of nodules, the figures that clinics use, of given masks or of lungs found by a threshold."""
+"""Measure lung density and nodule size, the figures that clinics use, in given masks or in lungs found by a threshold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from ..evaluation.geometry import Spacing
 from ..evaluation.measuring import Progress
-from .features import CohortFeatures, RegionTask, region_tasks, table_of, tasks_of
+from .features import CohortFeatures, Identity, RegionTask, region_tasks, table_of, tasks_of
 from .images import CohortImage
 from .pairing import find_images, find_masks, pair
 from .settings import CohortSettings
@@ -23,21 +23,21 @@ DENSITY_NAMES = (
     f"DENSITY/VolumeAbove{-NODULE_HU}",
 )  # fmt: skip
 LUNG_HU = -400  # below: lung, air
-LEAST_ML = 100.0  # of a lung; smaller pieces are bowel gas and airways
+LEAST_ML = 100.0  # volume of a lung; smaller pieces are bowel gas and airways
 THRESHOLDED = "lungs by threshold"
 
 
 def density(hu: np.ndarray, mask: np.ndarray, spacing_mm: Spacing) -> dict[str, float]:
-    """Figures of a region.
+    """Measure density and volume of a region.
 
     Args:
         hu: (slices, rows, columns) HU.
         mask: bool, same shape, not empty.
-        spacing_mm: Of slices, rows and columns.
+        spacing_mm: Spacing of slices, rows and columns.
 
     Returns:
-        LAA950 and LAA910: voxels below -950 and -910 HU in percent; Percentile15 and Mean in HU; Volume, and VolumeAbove400:
-        that of the voxels above -400 HU, in millilitres.
+        LAA950 and LAA910, the percentage of voxels below -950 and -910 HU; Percentile15 and Mean in HU; Volume, and
+        VolumeAbove400, that of the voxels above -400 HU, in millilitres.
     """
     values, voxel_ml = np.asarray(hu, float)[mask], float(np.prod(spacing_mm)) / 1000
     figures = [100 * float((values < below).mean()) for below in EMPHYSEMA_HU]
@@ -47,20 +47,20 @@ def density(hu: np.ndarray, mask: np.ndarray, spacing_mm: Spacing) -> dict[str, 
 
 
 def lungs_by_threshold(hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
-    """Air within the patient: voxels below -400 HU that no slice connects with its border, in pieces of 100 ml or more.
+    """Find air in the patient: voxels below -400 HU, not connected to the border of their slice, pieces of 100 ml or more.
 
-    Vessels are left out. The trachea and large bronchi are part of it where they touch a lung, and so is bowel gas of that
-    size: look at the mask where figures matter, or give one.
+    Vessels are left out. The trachea and large bronchi are included where they touch a lung, and so is bowel gas of that
+    size: check the mask if the figures matter, or give one.
 
     Args:
         hu: (slices, rows, columns) HU, axial slices of the whole patient.
-        spacing_mm: Of slices, rows and columns.
+        spacing_mm: Spacing of slices, rows and columns.
 
     Returns:
         bool, same shape.
 
     Raises:
-        ValueError: there is no such piece.
+        ValueError: There is no such piece.
     """
     air = np.asarray(hu) < LUNG_HU
     inside = np.zeros(air.shape, bool)
@@ -72,7 +72,9 @@ def lungs_by_threshold(hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
     millilitres = np.bincount(labels.ravel(), minlength=count + 1)[1:] * float(np.prod(spacing_mm)) / 1000
     large = np.flatnonzero(millilitres >= LEAST_ML) + 1
     if not len(large):
-        raise ValueError(f"no air of {LEAST_ML:g} ml lies within the patient; give a mask of the lungs")
+        raise ValueError(
+            f"no piece of at least {LEAST_ML:g} ml of air was found in the patient; give a mask of the lungs."
+        )
     return np.isin(labels, large)
 
 
@@ -84,17 +86,17 @@ def measure_density(
     labels: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> CohortFeatures:
-    """Density of every region of every image below a folder, a row each.
+    """Measure the density of every region of every image below a folder, one row each.
 
     Args:
-        images: Folder with DICOM series, NIfTI and NRRD files in any number, or one file.
+        images: Folder with any number of DICOM series, NIfTI and NRRD files, or one file.
         masks: Folder with masks, or one file; None: the lungs, by `lungs_by_threshold`.
-        settings: Whether to resample; None: not.
+        settings: Whether to resample; None: do not.
         labels: Regions to measure; None: all.
         progress: Called as progress(done, total) after each image.
 
     Raises:
-        UsageError: there are no images or masks.
+        UsageError: There are no images or masks.
         ValueError: No region could be measured.
     """
     settings = settings or CohortSettings()
@@ -106,7 +108,7 @@ def measure_density(
         pairs = pair(found, find_masks(masks, images))
         remarks += [f"{image.name}: has no mask" for image, own in pairs if not own]
         tasks = region_tasks(pairs, settings, labels, failures, remarks, progress)
-    rows = [task.identity | density(task.hu, task.mask, task.spacing_mm) for task in tasks]
+    rows: list[Identity] = [{**task.identity, **density(task.hu, task.mask, task.spacing_mm)} for task in tasks]
     return CohortFeatures(table_of(rows, DENSITY_NAMES, [*failures, *remarks]), failures, remarks, 0)
 
 

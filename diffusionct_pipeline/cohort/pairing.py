@@ -1,9 +1,10 @@
-"""Which mask belongs to which image of a cohort: by the series that it refers to, else by its name or folder."""
+"""Assign masks to the images of a cohort: by the series that a mask refers to, else by its name or folder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -21,12 +22,12 @@ from .images import MASK_WORDS, CohortImage, DicomImage, VolumeImage, image_key
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A file with regions.
+    """Describe a file with regions.
 
     Attributes:
         path: The file.
-        name: Below the input, with "/".
-        series_uids: Of the image series that it says to be drawn on.
+        name: Its path relative to the input, with "/".
+        series_uids: The image series that it refers to.
     """
 
     path: Path
@@ -34,49 +35,49 @@ class MaskFile:
     series_uids: frozenset[str] = frozenset()
 
     def is_named_after(self, image: CohortImage) -> bool:
-        """Whether the file is named as an image is, but for words such as "label"."""
+        """Return whether the file is named like an image, apart from words such as "label"."""
         return image_key(self.name) == image_key(image.name)
 
     def shares_folder(self, image: CohortImage) -> bool:
-        """Whether an image lies in the folder of the mask or below it; the input itself is no such folder."""
+        """Return whether an image lies in or below the folder of the mask; the input itself does not count."""
         folder, here = "/".join(self.name.lower().split("/")[:-1]), image.name.lower()
         return folder != "" and (here == folder or here.startswith(f"{folder}/"))
 
 
 def find_images(source: Path, masks: Path) -> tuple[list[CohortImage], list[str]]:
-    """Every CT image of a folder or file, and a sentence for each that cannot be used.
+    """Find every CT image of a folder or file; with a sentence for each that cannot be used.
 
     Args:
         source: The folder or file.
-        masks: Where the masks are; of a folder that holds both, volumes named as masks are none of the images.
+        masks: Where the masks are; if that is the same folder, volumes named like masks are not images.
 
     Raises:
-        UsageError: there is no image.
+        UsageError: There is no image.
     """
     found = scan_source(source, again=True)
     images: list[CohortImage] = []
     failures: list[str] = []
     both = source.resolve() == masks.resolve()
-    for kind, items in ((DicomImage, found.series), (VolumeImage, found.volumes)):
-        for item in items:
-            if both and kind is VolumeImage and _is_named_mask(item.path):
-                continue
-            try:
-                images.append(kind.of(item, found.folder))
-            except (DicomError, OSError) as error:
-                failures.append(str(error))
+    readers: list[Callable[[], CohortImage]] = [partial(DicomImage.of, each, found.folder) for each in found.series]
+    volumes = [volume for volume in found.volumes if not (both and _is_named_mask(volume.path))]
+    readers += [partial(VolumeImage.of, each, found.folder) for each in volumes]
+    for read in readers:
+        try:
+            images.append(read())
+        except (DicomError, OSError) as error:
+            failures.append(str(error))
     if not images and not failures:
-        raise UsageError(f'"{source}" holds no CT image')
+        raise UsageError(f'"{source}" contains no CT image.')
     return sorted(images, key=lambda image: image.name), failures
 
 
 def find_masks(source: Path, images: Path) -> list[MaskFile]:
-    """Every mask of a folder or file.
+    """Find every mask of a folder or file.
 
-    Volumes beside one of their name with a word for masks are the images that it was drawn on, and none of the masks.
+    A volume is an image, not a mask, if another volume has the same name plus a word such as "label".
 
     Raises:
-        UsageError: there is none.
+        UsageError: There is none.
     """
     skipped: list[Skipped] = []
     root = source if source.is_dir() else source.parent
@@ -97,15 +98,15 @@ def find_masks(source: Path, images: Path) -> list[MaskFile]:
     named = {image_key(mask.name) for mask in masks if _is_named_mask(mask.path)}
     masks = [m for m in masks if not is_volume(m.path) or _is_named_mask(m.path) or image_key(m.name) not in named]
     if not masks:
-        raise UsageError(f'"{source}" holds no mask: NIfTI, NRRD, .npz, MetaImage, DICOM SEG or RTSTRUCT')
+        raise UsageError(f'"{source}" contains no mask (NIfTI, NRRD, .npz, MetaImage, DICOM SEG or RTSTRUCT).')
     return masks
 
 
 def pair(images: Sequence[CohortImage], masks: Sequence[MaskFile]) -> list[tuple[CohortImage, list[MaskFile]]]:
-    """Every image with its masks, which may be none.
+    """Return every image with its masks, which may be none.
 
-    A mask goes with the series that it refers to; if there is none, with the images that it is named after; and if there
-    are none, with those in its folder. All masks go with an image that is the only one.
+    A mask belongs to the series that it refers to; if there is none, to the images that it is named after; and if there
+    are none, to those in its folder. If there is only one image, all masks belong to it.
     """
     if len(images) == 1:
         return [(images[0], list(masks))]
@@ -124,7 +125,7 @@ def _is_named_mask(path: Path) -> bool:
 
 
 def _series_uids(dataset: Dataset) -> list[str]:
-    """SeriesInstanceUIDs that a SEG or an RTSTRUCT refers to."""
+    """Return the SeriesInstanceUIDs that a SEG or an RTSTRUCT refers to."""
     items = list(dataset.get("ReferencedSeriesSequence") or ())
     for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ():
         for study in frame.get("RTReferencedStudySequence") or ():

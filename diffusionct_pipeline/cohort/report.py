@@ -1,9 +1,10 @@
-"""The report of a cohort: report.md, robustness.csv, told.csv and figures."""
+"""Write the report of a cohort: report.md, robustness.csv, told.csv and figures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +21,10 @@ from .figures import plot_ccc_curves, plot_reproducible_with_bands, plot_spread,
 from .tables import write_table
 from .telling import Told
 
-FEW = 10  # patients up to which bootstrap intervals lie low: a resample repeats patients, and so spreads less
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FEW = 10  # patients up to which bootstrap intervals are too low: a resample repeats patients, and so spreads less
 SHOWN = (
     "ID/GlobalMean",
     "ID/GlobalStd",
@@ -35,18 +39,14 @@ SHOWN = (
 FIGURES = (("ccc", "CCC"), ("icc_a1", "ICC(A,1)"), ("icc_c1", "ICC(C,1)"))
 
 
-def write_report(evaluation: CohortEvaluation, folder: Path, plotted: Sequence[str] = ()) -> None:
+def write_report(evaluation: CohortEvaluation, folder: Path, shown: Sequence[str]) -> None:
     """Write report.md, robustness.csv, told.csv and the figures into a folder.
 
     Args:
         evaluation: What was found.
-        folder: Where to, an existing one.
-        plotted: Features for Bland-Altman figures; none: three of the usual ones.
-
-    Raises:
-        UsageError: a feature of `plotted` is not one.
+        folder: An existing folder.
+        shown: Features for Bland-Altman figures, see `shown_features`.
     """
-    shown = _plotted(evaluation, plotted)
     write_robustness(evaluation, folder / "robustness.csv")
     write_told(evaluation, folder / "told.csv")
     captions = _figures(evaluation, folder, shown)
@@ -54,14 +54,14 @@ def write_report(evaluation: CohortEvaluation, folder: Path, plotted: Sequence[s
     if evaluation.robustness:
         text += ["## Features that agree\n", _counts(evaluation).markdown(), _classes(evaluation).markdown()]
     if evaluation.told:
-        text += ["## Whether kinds of images still show\n", _told(evaluation).markdown()]
+        text += ["## Whether kinds of images can still be distinguished\n", _told(evaluation).markdown()]
     text += [f"![{caption}]({name})\n\n{caption}.\n" for name, caption in captions.items()]
     text += _notes(evaluation)
     write_whole(folder / "report.md", "\n".join(text))
 
 
 def write_robustness(evaluation: CohortEvaluation, path: Path) -> None:
-    """One row per candidate and feature; undefined cells are empty."""
+    """Write one row per candidate and feature; undefined cells are empty."""
     pandas = import_optional("pandas")
     parts = []
     for name, row in evaluation.robustness.items():
@@ -86,7 +86,7 @@ def write_robustness(evaluation: CohortEvaluation, path: Path) -> None:
 
 
 def write_told(evaluation: CohortEvaluation, path: Path) -> None:
-    """One row per table and question."""
+    """Write one row per table and pair of kinds or column that was predicted."""
     pandas = import_optional("pandas")
     rows = [
         {
@@ -128,7 +128,7 @@ def _counts(evaluation: CohortEvaluation) -> Table:
         ))  # fmt: skip
     title = (
         f"Features that agree with {evaluation.standard}: counts, with 95 % intervals over resampled patients; how many have "
-        f"a figure at all; and the share of pairs within a relative error of {REPRODUCIBLE:g}, of those that have one"
+        f"a defined CCC; and the fraction of pairs within a relative error of {REPRODUCIBLE:g}, of those with a defined one"
     )
     return Table(title, tuple(columns), tuple(rows))
 
@@ -148,8 +148,8 @@ def _classes(evaluation: CohortEvaluation) -> Table:
             cells.append(f"{mean} ({len(values)}); {pooled:.2f}")
         rows.append((name, *cells))
     title = (
-        "CCC by class: mean ± std over the features that have one (how many); and of all values of the class in one pool, "
-        "which the features with the largest numbers decide"
+        "CCC by class: mean ± std over the features that have one (how many); then of all values of the class pooled, "
+        "which the features with the largest numbers dominate"
     )
     return Table(title, ("Candidate", *classes), tuple(rows))
 
@@ -163,15 +163,15 @@ def _told(evaluation: CohortEvaluation) -> Table:
         low, high = told.interval
         kinds = ", ".join(f"{count} {kind}" for kind, count in told.kinds.items())
         rows.append((name, what, f"{told.accuracy:.2f} [{low:.2f}, {high:.2f}]", f"{told.features:,}", kinds))
-    title = "Balanced accuracy of telling images apart by their features, one patient left out at a time; .5 of two is chance"
-    return Table(title, ("Table", "told", "balanced accuracy", "features", "regions"), tuple(rows))
+    title = "Balanced accuracy of classifying images by their features, leaving out one patient at a time; chance is .5 for two"
+    return Table(title, ("Table", "classified", "balanced accuracy", "features", "regions"), tuple(rows))
 
 
 def _figures(evaluation: CohortEvaluation, folder: Path, shown: Sequence[str]) -> dict[str, str]:
-    """Write them, those of Bland and Altman of the features shown; name of the PNG -> caption."""
+    """Write the figures, with Bland-Altman figures of the features shown; return name of the PNG -> caption."""
     captions = {}
 
-    def add(stem: str, caption: str, figure: object) -> None:
+    def add(stem: str, caption: str, figure: Figure) -> None:
         save_figures(figure, folder / stem)
         captions[f"{stem}.png"] = caption
 
@@ -183,11 +183,11 @@ def _figures(evaluation: CohortEvaluation, folder: Path, shown: Sequence[str]) -
             "Features above a concordance, with 95 % intervals over patients",
             plot_ccc_curves(evaluation.robustness),
         )
-        add("spread", "Spread of each feature over the regions, relative to the standard's: left of 1, regions were made alike",
+        add("spread", "Spread of each feature over the regions, relative to the standard's: below 1, regions became more alike",
             plot_spread(evaluation.pairs))  # fmt: skip
     told = {f"{name}, {what}": row for (name, what), row in evaluation.told.items() if isinstance(row, Told)}
     if told:
-        add("told", "How well kinds of images are told apart by their features", plot_told(told))
+        add("told", "How well kinds of images can be distinguished by their features", plot_told(told))
     for feature in shown:
         column = evaluation.features.index(feature)
         pairs = {name: (p.source[:, column], p.target[:, column]) for name, p in evaluation.pairs.items()}
@@ -196,22 +196,27 @@ def _figures(evaluation: CohortEvaluation, folder: Path, shown: Sequence[str]) -
         for number, (name, both) in enumerate(pairs.items(), start=1):
             stem = f"bland_altman_{number}_" + "".join(c if c.isalnum() else "_" for c in feature).strip("_").lower()
             figure = plot_bland_altman(*both, label=feature, names=(name, evaluation.standard), limits=limits)
-            add(stem, f"Bland and Altman, {name}: {feature}", figure)
+            add(stem, f"Bland-Altman plot, {name}: {feature}", figure)
     return captions
 
 
-def _plotted(evaluation: CohortEvaluation, plotted: Sequence[str]) -> list[str]:
-    unknown = [feature for feature in plotted if feature not in evaluation.features]
+def shown_features(features: Sequence[str], plotted: Sequence[str] = ()) -> list[str]:
+    """Return the features for Bland-Altman figures: those of `plotted`; without any, three of the usual ones.
+
+    Raises:
+        UsageError: One of `plotted` is not among the features.
+    """
+    unknown = [feature for feature in plotted if feature not in features]
     if unknown:
-        raise UsageError(f"{unknown[0]!r} is no feature of the tables, one is {evaluation.features[0]!r}")
-    usual = [feature for start in SHOWN for feature in evaluation.features if feature.startswith(start)]
-    return list(plotted) or usual[:3] or evaluation.features[:3]
+        raise UsageError(f"a plotted feature must be one of the tables, such as {features[0]!r}, got {unknown[0]!r}.")
+    usual = [feature for start in SHOWN for feature in features if feature.startswith(start)]
+    return list(plotted) or usual[:3] or list(features[:3])
 
 
 def _common_limits(
     pairs: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Axes that hold all candidates with their limits of agreement, so that their figures can be compared."""
+    """Return axis limits that hold all candidates and their limits of agreement, so that figures are comparable."""
     both = [np.array(pair)[:, np.isfinite(pair).all(0)] for pair in pairs.values()]
     differences = [a - b for a, b in both]
     limits = [d.mean() + sign * LIMITS_STD * d.std(ddof=1) for d in differences for sign in (-1, 1)]
@@ -225,23 +230,23 @@ def _common_limits(
 def _notes(evaluation: CohortEvaluation) -> list[str]:
     notes = [
         "CCC is Lin's, of each feature across regions. ICC(A,1) is for absolute agreement, ICC(C,1) for consistency, two-way, "
-        "single measurements (McGraw and Wong 1996). A feature that is undefined in more than half of the pairs has none.",
+        "single measurements (McGraw and Wong 1996). Features that are undefined in more than half of the pairs have none.",
         "Bias is candidate minus standard; limits of agreement lie 1.96 standard deviations from it (robustness.csv).",
         "Intervals resample patients with all their regions.",
-        f"Relative error is |value - standard| / |standard|; of an intensity feature it is one of a CT number, HU + 1000, of "
-        f"which {REPRODUCIBLE:.0%} are some 150 HU in soft tissue.",
-        "Kinds are told by logistic regression on standardized features. A low accuracy means little if the features were "
-        "made alike for all patients: see the spread. Far below chance it is an artefact of leaving out patients in a small "
-        "cohort, not harmony.",
+        f"Relative error is |value - standard| / |standard|; for an intensity feature it refers to CT numbers, HU + 1000, so "
+        f"that {REPRODUCIBLE:.0%} are about 150 HU in soft tissue.",
+        "Kinds are classified by logistic regression on standardized features. A low accuracy means little if the features "
+        "became alike for all patients: see the spread. An accuracy far below chance is an artefact of leaving out patients "
+        "in a small cohort, not harmony.",
     ]  # fmt: skip
     patients = min((len(set(pair.patients)) for pair in evaluation.pairs.values()), default=0)
     if 0 < patients < FEWEST_PATIENTS:
-        notes.append(f"There are {patients} patients: no intervals are given, which need {FEWEST_PATIENTS}.")
+        notes.append(f"There are {patients} patients: no intervals are given, which need at least {FEWEST_PATIENTS}.")
     elif 0 < patients <= FEW:
-        notes.append(f"With {patients} patients the figures are rough, and their intervals lie low.")
+        notes.append(f"With {patients} patients the figures are rough, and their intervals tend to be too low.")
     if any(name.endswith(COMBAT) for name in evaluation.pairs):
         notes.append(
-            "ComBat moves a candidate to the standard, which stays as it is, feature by feature: each patient by a fit on all "
+            "ComBat moves a candidate to the standard, which is not changed, feature by feature, fitted for each patient on all "
             "others. It makes no image, and leaves out features that are undefined or constant."
         )
     remarks = [f"- {remark}" for remark in evaluation.remarks]

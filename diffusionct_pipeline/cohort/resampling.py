@@ -1,4 +1,4 @@
-"""Image and mask on other voxels, as the IBSI reference manual has it (arXiv:1612.07003, section 2.4)."""
+"""Resample image and mask, as the IBSI reference manual defines it (arXiv:1612.07003, section 2.4)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ..evaluation.geometry import Spacing
 
 
 def resample(hu: np.ndarray, mask: np.ndarray, from_mm: Spacing, to_mm: Spacing) -> tuple[np.ndarray, np.ndarray]:
-    """Bring an image and a region to other voxels, linearly; grids are aligned at their centres.
+    """Resample an image and a region linearly; grids are aligned at their centres.
 
     Args:
         hu: (slices, rows, columns) HU.
         mask: bool, same shape.
-        from_mm, to_mm: Distances of slices, rows and columns, above 0.
+        from_mm, to_mm: Spacing of slices, rows and columns, above 0.
 
     Returns:
-        HU, rounded, and the mask: voxels at least half of which lie in the region.
+        HU, rounded, and the mask: voxels whose interpolated mask value is at least .5.
 
     Raises:
-        ValueError: nothing of the region is left.
+        ValueError: Nothing of the region is left.
     """
     scale = np.divide(to_mm, from_mm)
     shape = tuple(max(math.ceil(size / step), 1) for size, step in zip(hu.shape, scale))
@@ -33,5 +33,5 @@ def resample(hu: np.ndarray, mask: np.ndarray, from_mm: Spacing, to_mm: Spacing)
 
     inside = moved(mask) >= 0.5
     if not inside.any():
-        raise ValueError(f"no voxel of the region is left at {tuple(to_mm)} mm; choose finer ones")
+        raise ValueError(f"no voxel of the region is left at {tuple(to_mm)} mm; choose smaller voxels")
     return np.rint(moved(hu)), inside

@@ -1,4 +1,4 @@
-"""Tables of features as CSV and Parquet files: a row for each region, columns of identity, then one for each feature."""
+"""Read and write feature tables as CSV and Parquet: one row per region; identity columns, then one per feature."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ IBSI_FEATURE = re.compile(rf"^{PREFIX}/\w+/[A-Z0-9]{{4}}$")
 
 
 def require_table_name(name: str, path: str | os.PathLike) -> Path:
-    """A path that can be a table.
+    """Return a path whose suffix is that of a table.
 
     Raises:
-        UsageError: another suffix; naming both.
+        UsageError: It has another suffix; naming both.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f'{name} "{path}" must end in {" or ".join(SUFFIXES)}')
+        raise UsageError(f'{name} must end in {" or ".join(SUFFIXES)}, got "{path}".')
     return path
 
 
@@ -44,9 +44,9 @@ def write_table(table: DataFrame, path: str | os.PathLike) -> Path:
     """Write a table, whole or not at all; undefined values are empty in CSV.
 
     Raises:
-        UsageError: another suffix than .csv and .parquet.
+        UsageError: The suffix is neither .csv nor .parquet.
         ImportError: pyarrow is missing, for Parquet.
-        OSError: it cannot be written.
+        OSError: The file cannot be written.
     """
     path = require_table_name("table", path)
     with whole_file(path) as part:
@@ -62,8 +62,8 @@ def read_table(path: str | os.PathLike) -> DataFrame:
     """Read a table of features, this package's or another extractor's.
 
     Raises:
-        UsageError: another suffix than .csv and .parquet, or a damaged file.
-        OSError: it cannot be read.
+        UsageError: The suffix is neither .csv nor .parquet, or the file is damaged.
+        OSError: The file cannot be read.
     """
     pandas = import_optional("pandas")
     path = require_table_name("table", path)
@@ -73,7 +73,7 @@ def read_table(path: str | os.PathLike) -> DataFrame:
         import_optional("pyarrow")
         return pandas.read_parquet(path)
     except (ValueError, pandas.errors.ParserError) as error:
-        raise UsageError(f'"{path}" is no table: {error}') from error
+        raise UsageError(f'"{path}" cannot be read as a table: {error}') from error
 
 
 TEXTS = (
@@ -92,21 +92,21 @@ TEXTS = (
 
 
 def feature_columns(table: DataFrame, given: Sequence[str] | None = None) -> list[str]:
-    """Columns that hold features.
+    """Return the columns that hold features.
 
     Args:
         table: As from `read_table`.
-        given: Beginnings of their names; None: the 1,401 of this package, or else its IBSI features, or else pyradiomics'
-            ("original_..."), or else every column of numbers that is not one of identity.
+        given: Prefixes of their names; None: the 1,401 of this package, else its IBSI features, else pyradiomics'
+            ("original_..."), else every numeric column that is not an identity column.
 
     Raises:
-        UsageError: there is none, or one of `given` begins no column.
+        UsageError: There is none, or a prefix matches no column.
     """
     names = [str(name) for name in table.columns]
     if given:
         for start in given:
             if not any(name.startswith(start) for name in names):
-                raise UsageError(f"no column begins with {start!r}; columns: {', '.join(names[:10])} ...")
+                raise UsageError(f"no column begins with {start!r}; the table has {', '.join(names[:10])} ...")
         found = [name for name in names if name.startswith(tuple(given))]
     else:
         numeric = {str(name) for name in table.select_dtypes("number").columns} - set(IDENTITY)
@@ -115,17 +115,17 @@ def feature_columns(table: DataFrame, given: Sequence[str] | None = None) -> lis
         found = found or [name for name in names if OTHERS_FEATURES.match(name) and name in numeric]
         found = found or [name for name in names if name in numeric]
     if not found:
-        raise UsageError(f"the table has no columns of features; columns: {', '.join(names[:10])}")
+        raise UsageError(f"the table has no feature columns, only {', '.join(names[:10])}.")
     return found
 
 
 def feature_values(table: DataFrame, names: Sequence[str]) -> np.ndarray:
-    """(rows, features) float64; NaN where undefined.
+    """Return (rows, features) float64, NaN where undefined.
 
     Raises:
-        UsageError: a column holds something else than numbers.
+        UsageError: A column holds something other than numbers.
     """
     try:
         return table[list(names)].to_numpy(dtype=np.float64, na_value=np.nan)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"a column of features does not hold numbers: {error}") from error
+        raise UsageError(f"feature columns must hold numbers: {error}") from error

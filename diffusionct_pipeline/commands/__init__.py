@@ -1,8 +1,8 @@
-"""The subcommands of `diffusionct`, a file each: its arguments beside its work, found by being here.
+"""Find the subcommands of `diffusionct`: one file each in this folder, with its arguments and its work.
 
-A file `commands/fly.py` is the command `diffusionct fly`; it has what `Command` lists. Names with a leading underscore
-are no commands. Importing one must stay cheap, because `diffusionct --help` imports them all: what needs torch, numpy,
-pydicom or matplotlib is imported inside `run`.
+A file `commands/fly.py` is the command `diffusionct fly`; it holds what `Command` lists. Files whose names begin with an
+underscore are not commands. Importing a command must stay cheap, because `diffusionct --help` imports them all: what
+needs torch, numpy, pydicom or matplotlib is imported inside `run`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 from typing import Protocol
 
-# In the help; others follow by name.
+# Order in the help; others follow by name.
 FIRST = (
     "demo", "standardize", "app", "simulate", "features", "evaluate", "characterise", "adapt", "study", "publish", "mercure",
     "info", "plan", "merge", "serve",
@@ -20,11 +20,11 @@ FIRST = (
 
 
 class Command(Protocol):
-    """What a file of this folder holds.
+    """Define what a file of this folder holds.
 
     Attributes:
-        TEXT: One line for the help, without capital and full stop.
-        EXAMPLE: A whole command line.
+        TEXT: One line for the help, without a capital and a full stop.
+        EXAMPLE: A complete command line.
     """
 
     TEXT: str
@@ -34,16 +34,16 @@ class Command(Protocol):
         """Declare the arguments."""
 
     def run(self, options: argparse.Namespace) -> int:
-        """Do the work; the exit code is `_shared.EXIT_OK` or `_shared.EXIT_FAILURE`.
+        """Do the work, and return the exit code, one of those in `_shared`.
 
         Raises:
-            ValueError, OSError, ImportError: shown as one line, exit code `EXIT_FAILURE`; for a UsageError 2. What can be
-                wrong with the arguments is looked at before anything heavy is imported.
+            ValueError, OSError, ImportError: Shown as one line, exit code `EXIT_FAILURE`, or 2 for a UsageError. Arguments
+                are checked before anything heavy is imported.
         """
 
 
 def available() -> dict[str, Command]:
-    """Every command by its name, in the order of the help."""
+    """Return every command by its name, in the order of the help."""
     names = {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
     order = [*(name for name in FIRST if name in names), *sorted(names.difference(FIRST))]
     return {name.replace("_", "-"): importlib.import_module(f"{__name__}.{name}") for name in order}

@@ -1,4 +1,4 @@
-"""The command `diffusionct`: the parser of all commands, errors as one line, exit codes. The work is in `commands/`."""
+"""Run `diffusionct`: parse the arguments, run the command, show errors as one line, and return an exit code."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; None takes those of the process.
 
     Returns:
-        Exit code: 0 done, 1 something failed, 2 a wrong path or value, 3 a target was missed, 130 interrupted. What argparse
-        refuses raises SystemExit(2).
+        Exit code: 0 done, 1 something failed, 2 a wrong path or value, 3 a target was missed, 130 interrupted. Arguments
+        that argparse refuses raise SystemExit(2).
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    if argv is None:  # a process of its own: a batch system's SIGTERM ends it as cleanly as Ctrl-C
+    if argv is None:  # in its own process: a batch system's SIGTERM ends it as cleanly as Ctrl-C
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         options = build_parser().parse_args(argv)
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"diffusionct {options.command}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # who read our output has what it wanted, `| head` say; nothing is flushed at exit
+    except BrokenPipeError:  # the reader of the output, such as `| head`, has closed it; flush nothing at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
     except (ValueError, OSError, ImportError) as error:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"diffusionct {options.command}: error: {describe(error)}", file=sys.stderr)
         return code
     except Exception as error:
-        full = full_disk(error)  # which safetensors, say, calls by a name of its own
+        full = full_disk(error)  # libraries such as safetensors raise their own error for it
         if full is None:
             raise
         print(f"diffusionct {options.command}: error: {describe(full)}", file=sys.stderr)
@@ -58,11 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of all commands; each stores its function in `run`."""
+    """Build the parser of all commands; each stores its function in `run`."""
     parser = argparse.ArgumentParser(
         prog="diffusionct",
         description="Standardize CT images between reconstruction kernels. Research use, not a medical device.",
-        epilog="Each command explains itself: diffusionct standardize --help",
+        epilog="Each command has its own help: diffusionct standardize --help",
     )
     parser.add_argument("--version", action="version", version=f"diffusionct {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def describe(error: Exception) -> str:
-    """Message of an error for the screen."""
+    """Return the message of an error for the screen."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f'"{error.filename}": {error.strerror}'
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What several commands share."""
+"""Provide what several commands share: exit codes, progress, and logs without patient data."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ..utils import stages
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-EXIT_OK, EXIT_FAILURE, EXIT_MISSED = 0, 1, 3  # 2 is wrong usage
+EXIT_OK, EXIT_FAILURE, EXIT_MISSED = 0, 1, 3  # 2 is for wrong usage
 LOG_SECONDS = 60.0
 
 
 class ProgressBar(logging.Handler):
-    """Tells on stderr how far a run has come: what it is doing (`utils.stages`), and from the first call of
-    `progress(done, total)` on how much is done.
+    """Show on stderr how far a run has come: its stage (`utils.stages`), and how much is done once
+    `progress(done, total)` is called.
 
     A terminal gets a bar. A log gets a line for each kind of stage, one at the start, one after the first step, one at the end
-    and at most one a minute between: a bar that nobody sees takes 30 kB for 448 slices.
+    and at most one a minute in between: a bar in a log would take 30 kB for 448 slices.
 
     Args:
-        description: Left of the bar.
+        description: Text left of the bar.
         unit: What is counted.
     """
 
@@ -88,7 +88,7 @@ class ProgressBar(logging.Handler):
 
 @contextlib.contextmanager
 def headers_kept_out_of_the_log() -> Iterator[None]:
-    """Warnings of pydicom and highdicom are left out while the block runs: they quote the values that they complain of."""
+    """Suppress warnings of pydicom and highdicom while the block runs: they quote header values, which may be personal."""
     loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
     before = [logger.disabled for logger in loggers]
     for logger in loggers:
@@ -105,7 +105,7 @@ def headers_kept_out_of_the_log() -> Iterator[None]:
 
 @contextlib.contextmanager
 def patients_kept_out_of_the_log(source: str, output: str, reference: str | None = None) -> Iterator[None]:
-    """In log lines IN, OUT and REFERENCE stand for the folders that were given, which may be named after a patient."""
+    """Replace the given folders in log lines by IN, OUT and REFERENCE, since they may be named after a patient."""
     from ..utils.paths import without_folders
 
     folders = {"OUT": Path(output)}

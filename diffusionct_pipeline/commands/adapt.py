@@ -1,4 +1,4 @@
-"""`diffusionct adapt`: make a site's own protocol the standard of a checkpoint."""
+"""Run `diffusionct adapt`: make a site's own protocol the standard of a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..utils.arguments import MODEL_HELP
 from ..utils.usage import require_model, require_new_folder, require_paths
 from ._shared import EXIT_OK, ProgressBar
 
-TEXT = "make your own target protocol a checkpoint's standard, from one pair of series on"
+TEXT = "make your own target protocol the standard of a checkpoint, from one or more pairs of series"
 EXAMPLE = "diffusionct adapt --source scans/soft --target scans/sharp --out adapted"
 
 
@@ -16,11 +16,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     add("--source", nargs="+", default=[], metavar="DIR", help="series of the protocol to be standardized")
-    add("--target", nargs="+", default=[], metavar="DIR", help="the same scans, in this order, under the protocol that "
+    add("--target", nargs="+", default=[], metavar="DIR", help="the same scans, in the same order, with the protocol that "
         "becomes the standard")  # fmt: skip
     add("--out", required=True, metavar="DIR", help="new folder for the checkpoint")
-    add("--unpaired", action="store_true", help="there is no scan under both: only the texture of the targets is taken")
-    add("--standard-name", default="", metavar="KERNEL", help="name in derived images; default: of the headers")
+    add(
+        "--unpaired",
+        action="store_true",
+        help="no scan exists with both protocols: use only the texture of the targets",
+    )
+    add("--standard-name", default="", metavar="KERNEL", help="name in derived images; default: as in the headers")
     add("--model", metavar="NAME", help=MODEL_HELP)
 
 
@@ -40,6 +44,6 @@ def run(options: argparse.Namespace) -> int:
     print(f"{adapted.used} of {adapted.found} {what} were used")
     for name, agreement in adapted.scores.items():
         print(f"{name:10s}CCC {agreement.mean_ccc:.3f}, {agreement.reproducible:.0%} of texture figures within 15 %")
-    print(f"{options.out}: a checkpoint whose standard is {adapted.pipe.config.standard_name}; "
+    print(f"{options.out}: a checkpoint whose standard is {adapted.pipe.config['standard_name']}; use it with "
           f"diffusionct standardize --model {options.out} ...")  # fmt: skip
     return EXIT_OK

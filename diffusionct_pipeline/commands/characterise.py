@@ -1,4 +1,4 @@
-"""`diffusionct characterise`: what every CT series of a folder is, measured, and what `standardize` will make of it."""
+"""Run `diffusionct characterise`: measure every CT series of a folder, and predict what `standardize` will reach."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..utils.arguments import MODEL_HELP, count
 from ..utils.usage import require_model, require_new_folder, require_outside, require_paths
 from ._shared import EXIT_FAILURE, EXIT_OK, ProgressBar, patients_kept_out_of_the_log
 
-TEXT = "measure kernel, noise and protocol of all CT series of a folder, say what `standardize` will reach and which target suits"
+TEXT = "measure kernel, noise and protocol of all CT series of a folder, and say what `standardize` will reach and which target suits"
 EXAMPLE = "diffusionct characterise scans --out characterisation"
 
 
@@ -22,9 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--model",
         metavar="M",
-        help=MODEL_HELP + "; to its training the series are compared, and to its standard they are tried",
+        help=MODEL_HELP + "; series are compared with its training, and standardized to its standard as a trial",
     )
-    add("--slices", type=count, default=8, metavar="N", help="slices of each series to measure the noise spectra of, at most "
+    add("--slices", type=count, default=8, metavar="N", help="maximum number of slices of each series for noise spectra "
         "(default: %(default)s)")  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         for remark in [*(item.trial.remarks if item.trial else []), *item.remarks]:
             print(f"note: series {number}: {remark}", file=sys.stderr)
     for pair in found.same_scans:
-        print(f"series {pair.first + 1} and {pair.second + 1} are of one acquisition, {pair.slices} slices")
+        print(f"series {pair.first + 1} and {pair.second + 1} are from one acquisition, {pair.slices} slices")
     for line in advice_lines(found.advice) if found.advice else []:
         print(line)
     for failure in found.failures:

@@ -1,4 +1,4 @@
-"""`diffusionct demo`: the whole job on a simulated scan."""
+"""Run `diffusionct demo`: the whole process on a simulated scan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`diffusionct info`: versions, the embedded checkpoint, kernels, systems and devices; the facts of a bug report."""
+"""Run `diffusionct info`: show versions, the embedded checkpoint, kernels, systems and devices, as for a bug report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._shared import EXIT_OK
 TEXT = "show versions, the embedded checkpoint, kernels, systems and devices"
 EXAMPLE = "diffusionct info"
 
-WIDTH = 98  # and two of indent
+WIDTH = 98  # without the indent of two
 PACKAGES = ("torch", "diffusers", "accelerate", "transformers", "safetensors", "pydicom", "huggingface_hub", "numpy",
             "scipy", "scikit-image")  # fmt: skip
 
@@ -27,7 +27,9 @@ PACKAGES = ("torch", "diffusers", "accelerate", "transformers", "safetensors", "
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "--all", action="store_true", help="also the measured figures of the embedded checkpoint, some hundred lines"
+        "--all",
+        action="store_true",
+        help="also show the measured figures of the embedded checkpoint, a few hundred lines",
     )
 
 
@@ -38,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def info(everything: bool = False) -> str:
-    """The facts as text, on a screen.
+    """Return the facts as text for the screen.
 
     Args:
         everything: Whether to add the figures of the embedded checkpoint.
@@ -61,19 +63,19 @@ def info(everything: bool = False) -> str:
 
 
 def section(title: str, lines: Iterable[str]) -> str:
-    """A title and indented lines."""
+    """Return a title and indented lines."""
     return "\n".join([f"{title}:", *(f"  {line}" for line in lines)])
 
 
 def wrapped(items: Iterable[str], between: str = ", ") -> list[str]:
-    """Items one after another in lines of a screen; none is broken."""
+    """Wrap items to lines of screen width; no item is broken."""
     text = between.join(item.replace(" ", "\N{NO-BREAK SPACE}") for item in items)
     lines = textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def version(package: str) -> str:
-    """Version of a distribution, "not installed" without it."""
+    """Return the version of a distribution, or "not installed"."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -81,7 +83,7 @@ def version(package: str) -> str:
 
 
 def checkpoint(folder: Path, everything: bool = False) -> list[str]:
-    """Place, size and settings of a checkpoint; its metrics too, or where they are."""
+    """Return folder, size and settings of a checkpoint; also its metrics, or how to show them."""
     if not (folder / "model_index.json").is_file():
         return [f"none in {folder}"]
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -97,14 +99,14 @@ def checkpoint(folder: Path, everything: bool = False) -> list[str]:
 
 
 def flattened(value: Any, name: str = "") -> list[str]:
-    """Nested JSON -> lines "a.b: value"."""
+    """Turn nested JSON into lines "a.b: value"."""
     if not isinstance(value, dict):
         return [f"{name}: {value}"]
     return [line for key, inner in value.items() for line in flattened(inner, f"{name}.{key}" if name else key)]
 
 
 def devices() -> list[str]:
-    """The CPU and every GPU that torch can use."""
+    """Return the CPU and every GPU that torch can use."""
     import torch
 
     processor = platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""`diffusionct merge`: one report of the series that several jobs have standardized."""
+"""Run `diffusionct merge`: write one report of the series that several jobs have standardized."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from ..utils.usage import require_paths
 from .standardize import tell
 
-TEXT = "make one run_report.json of what several jobs have standardized (`standardize --series-list`)"
+TEXT = "write one run_report.json of what several jobs have standardized (`standardize --series-list`)"
 EXAMPLE = "diffusionct merge standardized --input scans"
 
 
@@ -15,9 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     add("output", metavar="OUT", help="folder that the jobs wrote to")
-    add("--input", metavar="IN", help="their input, searched once more: series that no job has begun and files that "
-        "belong to none are then reported as a run over all of it would")  # fmt: skip
-    add("--again", action="store_true", help="as of `standardize`")
+    add("--input", metavar="IN", help="their input, which is then searched again: series that no job has begun and files "
+        "that belong to none are reported as in a run over all of it")  # fmt: skip
+    add("--again", action="store_true", help="as in `standardize`")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`diffusionct plan`: the series of a folder as a list, for several jobs."""
+"""Run `diffusionct plan`: list the series of a folder, for several jobs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from ..utils.usage import require_paths
 from ._shared import EXIT_FAILURE, EXIT_OK
 
-TEXT = "list the series of a folder, a line each, for `standardize --series-list` in several jobs"
+TEXT = "list the series of a folder, one per line, for `standardize --series-list` in several jobs"
 EXAMPLE = "diffusionct plan scans"
 
 
@@ -16,11 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     add("input", metavar="IN", help="DICOM file, volume or folder; only read")
-    add("--again", action="store_true", help="also list what DiffusionCT has standardized before")
+    add("--again", action="store_true", help="also list what DiffusionCT has already standardized")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the list; files that should be in it and cannot be read are named on stderr, and are a failure."""
+    """Print the list; files that belong in it but cannot be read are named on stderr, and are a failure."""
     require_paths(IN=options.input)
     from pathlib import Path
 

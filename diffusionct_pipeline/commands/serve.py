@@ -1,4 +1,4 @@
-"""`diffusionct serve`: a worker beside Orthanc."""
+"""Run `diffusionct serve`: a worker next to Orthanc."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..utils.arguments import MODEL_HELP, number_of
 from ..utils.usage import UsageError, require_folder, require_model, require_paths
 from ._shared import EXIT_FAILURE, EXIT_OK
 
-TEXT = "standardize what arrives in an Orthanc server, put the results into its studies, and send them on"
+TEXT = "standardize what arrives at an Orthanc server, add the results to its studies, and send them on"
 EXAMPLE = "diffusionct serve --orthanc http://127.0.0.1:8042 --rules rules.toml --work /var/lib/diffusionct"
 
 
@@ -16,9 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     add("--orthanc", required=True, metavar="URL", help="Orthanc's REST API; name and password are taken from ~/.netrc")
-    add("--rules", metavar="TOML", help="which series are standardized, and to what; the first rule that fits counts")
-    add("--work", metavar="DIR", help="folder for slices under way")
-    add("--send-to", metavar="NAME", help="where results go on to: a name of DicomModalities of Orthanc, which must answer "
+    add(
+        "--rules",
+        metavar="TOML",
+        help="which series are standardized, and to what; the first rule that matches applies",
+    )
+    add("--work", metavar="DIR", help="folder for slices in progress")
+    add("--send-to", metavar="NAME", help="where results are sent on: a name in Orthanc's DicomModalities, which must support "
         "storage commitment")  # fmt: skip
     add(
         "--retries",
@@ -28,20 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how often a failed delivery is tried again (default: %(default)s)",
     )
     add("--pause", type=number_of("seconds"), default=60.0, metavar="S",
-        help="seconds before the first new try, doubled each time, up to an "
+        help="seconds before the first retry, doubled each time, up to an "
         "hour (default: %(default)g)")  # fmt: skip
     add(
         "--poll",
         type=number_of("seconds"),
         default=2.0,
         metavar="S",
-        help="seconds between two looks at Orthanc (default: %(default)g)",
+        help="seconds between two checks of Orthanc (default: %(default)g)",
     )
     add("--model", metavar="M", help=MODEL_HELP)
     add("--device", metavar="D", help='"cpu", "cuda", "cuda:1"; default: the first GPU, else the CPU')
     add("--once", action="store_true", help="end when nothing is left to do")
-    add("--resend", action="store_true", help="send once more what was undelivered")
-    add("--status", action="store_true", help="print what became of the series, and end with 1 if any is refused, incomplete or "
+    add("--resend", action="store_true", help="send undelivered results once more")
+    add("--status", action="store_true", help="print the state of the series, and exit with 1 if any is refused, incomplete or "
         "undelivered")  # fmt: skip
 
 
@@ -56,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         print(status_table(states))
         return EXIT_FAILURE if any(map(needs_somebody, states.values())) else EXIT_OK
     if options.rules is None or options.work is None:
-        raise UsageError("--rules and --work are required, but for --status.")
+        raise UsageError("--rules and --work are required, except with --status.")
     require_paths(**{"--rules": options.rules})
     require_folder("--work", options.work)
     require_model(options.model)
@@ -82,11 +86,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def whole(text: str) -> int:
-    """ "10" -> 10.
+    """Parse "10".
 
     Raises:
-        ArgumentTypeError: no integer of at least 0.
+        ArgumentTypeError: It is not an integer of at least 0.
     """
     if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not legal; legal is an integer of at least 0")
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 0, got {text!r}")
     return int(text)

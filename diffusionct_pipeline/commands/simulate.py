@@ -1,4 +1,4 @@
-"""`diffusionct simulate`: paired CT series of phantoms with their tumour masks."""
+"""Run `diffusionct simulate`: make paired CT series of phantoms with their tumour masks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "output",
         metavar="OUT",
-        help="folder; each phantom gets a new one in it. The same command resumes an interrupted run",
+        help="folder, in which each phantom gets a new one. The same command resumes an interrupted run",
     )
     add("--kernels", type=names, default="Br40,Bl64", metavar="A,B", help="kernel names, which `diffusionct info` "
         "lists (default: %(default)s)")  # fmt: skip
@@ -31,18 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=number_of("mm"),
         default=1.0,
         metavar="MM",
-        help="of a slice, and distance (default: %(default)s)",
+        help="thickness and spacing of slices (default: %(default)s)",
     )
-    add("--phantoms", type=count, default=3, metavar="N", help="how many (default: %(default)s)")
+    add("--phantoms", type=count, default=3, metavar="N", help="number of phantoms (default: %(default)s)")
     add("--seed", type=int, default=0, metavar="S", help="phantom i has seed S + i (default: %(default)s)")
     add("--slices", type=count, metavar="N", help="slices around the first tumour; default: all that show a tumour")
     add("--style", choices=("human", "lungman"), default="human", help="kind of phantom (default: %(default)s)")
-    add("--mas", type=number_or_range, default="100", metavar="X[,Y]", help="tube load, or a range to draw one from "
-        "for each phantom (default: %(default)s)")  # fmt: skip
+    add("--mas", type=number_or_range, default="100", metavar="X[,Y]", help="tube load in mAs, or a range to draw it "
+        "from for each phantom (default: %(default)s)")  # fmt: skip
     add("--spacing", type=number_or_range, default="0.7", metavar="X[,Y]", help="pixel size in mm, or a range "
         "(default: %(default)s)")  # fmt: skip
     add("--kernel-jitter", type=float, default=0.0, metavar="F", help="vary each kernel's frequencies by up to this "
-        "share (default: %(default)s)")  # fmt: skip
+        "fraction (default: %(default)s)")  # fmt: skip
     add("--smoothing", type=strengths, default={}, metavar="K=F", help="edge-preserving smoothing of a kernel's "
         "images, as by iterative reconstruction, 0 to 1: Br40=0.6 or Br40=0.6,Bl64=0.2")  # fmt: skip
     add("--device", default="cpu", metavar="D", help="where to compute (default: %(default)s)")
@@ -67,10 +67,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def series_options(options: argparse.Namespace) -> SeriesOptions:
-    """What to simulate.
+    """Return what to simulate.
 
     Raises:
-        ValueError: naming the value and what is legal.
+        ValueError: naming the value and what is allowed.
     """
     from ..simulation import SeriesOptions
 
@@ -89,15 +89,15 @@ def series_options(options: argparse.Namespace) -> SeriesOptions:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """ "A,B" -> ("A", "B")."""
+    """Parse "A,B" into ("A", "B")."""
     return tuple(name.strip() for name in text.split(","))
 
 
 def number_or_range(text: str) -> float | tuple[float, float]:
-    """ "1.5" -> 1.5; "1,2" -> (1.0, 2.0).
+    """Parse "1.5" into 1.5, or "1,2" into (1.0, 2.0).
 
     Raises:
-        ValueError: neither.
+        ValueError: It is neither.
     """
     values = [float(value) for value in text.split(",")]
     if len(values) == 1:
@@ -107,9 +107,9 @@ def number_or_range(text: str) -> float | tuple[float, float]:
 
 
 def strengths(text: str) -> dict[str, float]:
-    """ "A=0.5,B=1" -> {"A": 0.5, "B": 1.0}.
+    """Parse "A=0.5,B=1" into {"A": 0.5, "B": 1.0}.
 
     Raises:
-        ValueError: a part is no "name=number".
+        ValueError: A part is not "name=number".
     """
     return {name: float(value) for name, value in (item.split("=") for item in text.split(","))}

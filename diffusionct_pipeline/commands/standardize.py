@@ -1,10 +1,11 @@
-"""`diffusionct standardize`: a file or a folder of series and volumes in, derived files and a report out."""
+"""Run `diffusionct standardize`: a file or a folder of series and volumes in, derived files and a report out."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from ..standardize.options import add_options, options_of
@@ -16,7 +17,7 @@ TEXT = "standardize a DICOM, NIfTI or NRRD file, or all CT of a folder; other fi
 EXAMPLE = "diffusionct standardize scans/patient_01 standardized/patient_01 --preview"
 
 SHOWN_FAILURES = 10
-VERBS = ("became ", "stayed ")  # remarks that go on after the name of the series
+VERBS = ("became ", "stayed ")  # remarks that continue a sentence begun by the name of the series
 LISTED = "run_report.json lists them"
 
 
@@ -25,14 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("input", metavar="IN", help="DICOM file, volume (.nii, .nii.gz, .nrrd) or folder; only read")
     add("output", metavar="OUT", help="folder outside of IN; mirrors the paths of IN and gets run_report.json")
-    add("--system", metavar="NAME", help="a system of the comparison in DiffusionCT's place (`diffusionct info` names "
+    add("--system", metavar="NAME", help="use a system of the comparison in place of DiffusionCT (`diffusionct info` lists "
         "them), with the folder that training/train_system.py wrote as --model")  # fmt: skip
-    add("--series-list", metavar="TSV", help="list that `diffusionct plan IN` printed, of which to do --index: several jobs may "
-        "then share OUT, and `diffusionct merge OUT` makes one report of theirs")  # fmt: skip
+    add("--series-list", metavar="TSV", help="list that `diffusionct plan IN` printed; only --index of it is standardized, so that "
+        "several jobs may share OUT, and `diffusionct merge OUT` merges their reports")  # fmt: skip
     add("--index", type=count, metavar="N", help="which series of the list, from 1")
-    add("--chunk", type=count, metavar="K", help="do K series of the list, the N-th K of them (default: 1)")
-    add("--ray", metavar="ADDRESS", help='do the series on the workers of a Ray cluster at this address, or with "local" on all '
-        "cores of this machine; IN and OUT must be at the same paths everywhere")  # fmt: skip
+    add("--chunk", type=count, metavar="K", help="standardize K series of the list, the N-th group of K (default: 1)")
+    add("--ray", metavar="ADDRESS", help='standardize the series on the workers of a Ray cluster at this address, or with "local" '
+        "on all cores of this machine; IN and OUT must be at the same paths everywhere")  # fmt: skip
     add_options(parser)
 
 
@@ -42,27 +43,30 @@ def run(options: argparse.Namespace) -> int:
     require_folder("OUT", options.output)
     require_outside(options.output, options.input)
     if options.target is not None and options.reference is not None:
-        raise UsageError("--target and --reference exclude each other; give one of them.")
+        raise UsageError("--target and --reference exclude each other; give only one of them.")
     if options.system is None:
         require_model(options.model)
     if (options.series_list is None) != (options.index is None) or (options.chunk and options.index is None):
-        raise UsageError("--series-list and --index belong together, and --chunk to them; give both or none of them.")
+        raise UsageError("--series-list and --index must be given together, and --chunk only with them.")
     if options.ray is not None and options.series_list is not None:
-        raise UsageError("--ray does all series, and --series-list some; give one of them.")
+        raise UsageError("--ray standardizes all series, --series-list only some; give only one of them.")
     if options.ray is not None and options.system is not None:
-        raise UsageError("--ray has workers that load a checkpoint, and none of --system; leave one of them out.")
+        raise UsageError("--ray workers load a checkpoint, not a --system; give only one of them.")
+    standardize: Callable[..., dict[str, Any]]
+    listed: dict[str, Any] = {}
     if options.ray is not None:
-        from ..standardize.on_ray import standardize_on_ray as standardize
+        from ..standardize.on_ray import standardize_on_ray
 
-        listed = {"address": options.ray}
+        standardize, listed = standardize_on_ray, {"address": options.ray}
     elif options.series_list is None:
-        from ..standardize.folder import standardize_folder as standardize
+        from ..standardize.folder import standardize_folder
 
-        listed = {}
+        standardize = standardize_folder
     else:
-        from ..standardize.listed import standardize_listed as standardize
+        from ..standardize.listed import standardize_listed
 
         require_paths(**{"--series-list": options.series_list})
+        standardize = standardize_listed
         listed = {"series_list": options.series_list, "index": options.index, "chunk": options.chunk or 1}
 
     settings, pipe = options_of(options), None
@@ -86,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def tell(report: dict[str, Any]) -> int:
-    """Print what a report says; the exit code."""
+    """Print what a report says, and return the exit code."""
     before = report["finished_before"]
     done = f"{report['written'] + before} of {report['slices']} slices in {len(report['series'])} series"
     done += " are standardized"
@@ -100,7 +104,9 @@ def tell(report: dict[str, Any]) -> int:
     for remark in report["remarks"]:
         print(f"warning: {remark}", file=sys.stderr)
     if report["others"]:
-        print(f"note: OUT also holds {len(report['others'])} files that are not of this run; {LISTED}", file=sys.stderr)
+        print(
+            f"note: OUT also holds {len(report['others'])} files that are not from this run; {LISTED}", file=sys.stderr
+        )
     for number, entry in enumerate(report["series"], 1):
         place = entry["path"] or entry["folder"]
         known = [entry["kernel_in"] or "unknown kernel", *([f'"{place}"'] if place else [])]

@@ -1,8 +1,8 @@
-"""1,401 IBEX-style radiomic features of a region: crop, quantize, six classes. Start reading at `extract`.
+"""Extract 1,401 IBEX-style radiomic features of a region: crop, quantize, measure six classes. Start at `extract`.
 
 The breakdown is inferred from IBEX's function lists and counting rule (GLCM 1,254, GLRLM 33, NID 10, ID 47, IH 31,
 GOH 26 add up exactly to the 1,401 of Selim et al. 2023); it is documented nowhere. IBEX works on the voxel grid: it
-does not resample, and takes millimetres only to say how many slices a NID neighbourhood reaches over.
+does not resample, and uses millimetres only to decide how many slices a NID neighbourhood spans.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FEATURE_CLASSES = ("GOH", "GLCM", "GLRLM", "ID", "IH", "NID")  # the paper's ord
 
 
 class Features(dict):
-    """name -> value of one region, in the order of `feature_names`.
+    """Map the name of each feature of one region to its value, in the order of `feature_names`.
 
     Attributes:
         undefined: name -> reason, for every feature whose value is NaN.
@@ -49,33 +49,33 @@ def extract(
 
     Args:
         hu: (rows, columns) or (slices, rows, columns), Hounsfield units. Pixels around the region matter to local
-            statistics and gradients: give whole slices, not a crop of the region. Where the image ends it is mirrored.
+            statistics and gradients: give whole slices, not a crop of the region. The image is mirrored at its border.
         mask: Same shape, bool or 0/1 integers: the region. It may be in several pieces.
         spacing: Voxel size in mm: in-plane side, (row, column) or (slice, row, column). Rows and columns must be equal,
-            or the directions would not be what they are called. With a slice spacing the neighbourhood of NID3 is as
-            long across slices as within them; without one it has as many voxels. Other features count voxels.
-        settings: The declared choices; the same for all regions that are compared.
-        classes: What to measure.
+            or the names of the directions would be wrong. With a slice spacing the neighbourhood of NID3 is as long
+            in mm across slices as within them; without one it has as many voxels. Other features count voxels.
+        settings: The declared choices; use the same for all regions that are compared.
+        classes: The classes to measure.
 
     Returns:
-        Features: 1,401 floats by default; undefined ones are NaN, with the reason in `.undefined`. A single-slice
-        region leaves the 594 GLCM3 features of directions across slices undefined, and NID3 where its neighbourhood
-        reaches into other slices.
+        Features: 1,401 floats by default; undefined ones are NaN, with the reason in `.undefined`. In a single-slice
+        region the 594 GLCM3 features of directions across slices are undefined, and so is NID3 where its
+        neighbourhood reaches into other slices.
 
     Raises:
-        ValueError: Shapes differ, the mask is empty or holds other values than 0 and 1, HU are not finite, or the
-            spacing is not that of square pixels.
+        ValueError: The shapes differ, the mask is empty or holds values other than 0 and 1, HU are not finite, or the
+            pixels are not square.
     """
     # 1. Check inputs; nothing is repaired silently.
     hu, mask = checked(hu, mask, spacing)
-    # 2. Crop with the margin that the widest window needs; HU become CT numbers.
+    # 2. Crop with the margin that the widest window needs, and convert HU to CT numbers.
     ct, mask, box, seen = _crop(hu, mask, settings.margin)
     # 3. Grey levels, 0 outside the region.
     inside = ct[mask]
     limits = settings.grey_limits or (float(inside.min()), float(inside.max()))
     labels = np.zeros(ct.shape, np.intp)
     labels[mask] = grey_levels(inside, limits, settings.levels)
-    mm = np.atleast_1d(spacing) if spacing is not None else ()
+    mm = np.zeros(0) if spacing is None else np.atleast_1d(spacing)
     nid_slices = neighbourhood_slices(settings.nid_window, mm[-1], mm[0]) if len(mm) == 3 else settings.nid_window
     region = Region(ct, mask, labels, box, seen, limits, settings, nid_slices)
     # 4. Class by class.
@@ -93,27 +93,27 @@ def extract(
 def feature_names(
     settings: RadiomicSettings = DEFAULT_SETTINGS, classes: tuple[FeatureClass, ...] = IBEX
 ) -> tuple[str, ...]:
-    """The 1,401 names, or those of other classes: unique, in the order of `extract`."""
+    """Return the 1,401 names, or those of other classes: unique, in the order of `extract`."""
     return tuple(name for each in classes for name in each.names(settings))
 
 
 def feature_class(name: str) -> str:
-    """The class that a feature is reported in, of `FEATURE_CLASSES`: GLCM for GLCM25 and GLCM3, and so on.
+    """Return the class of `FEATURE_CLASSES` that a feature is reported in: GLCM for GLCM25 and GLCM3, and so on.
 
     Raises:
-        ValueError: for what is no feature's name.
+        ValueError: `name` is not the name of a feature.
     """
     family = name.split("/")[0]
     if family not in CLASS_OF_FAMILY:
-        raise ValueError(f'"{name}" is not a feature name; one looks like "GLCM25/Contrast/d=1/dir=45/bins=64"')
+        raise ValueError(f'`name` must be like "GLCM25/Contrast/d=1/dir=45/bins=64", got "{name}".')
     return CLASS_OF_FAMILY[family]
 
 
 def least_value(name: str) -> float:
-    """The least value that a feature can have by its definition: 0 for most, -1 for correlations, -inf for skewness.
+    """Return the lower bound of a feature by its definition: 0 for most, -1 for correlations, -inf for skewness.
 
     Raises:
-        ValueError: for what is no feature's name.
+        ValueError: `name` is not the name of a feature.
     """
     feature_class(name)
     feature = name.split("/")[1]
@@ -124,10 +124,10 @@ def least_value(name: str) -> float:
 
 @lru_cache(maxsize=8)
 def duplicate_features(settings: RadiomicSettings = DEFAULT_SETTINGS) -> dict[str, str]:
-    """name -> the earlier feature that has the same value by construction, for about a quarter of the 1,401.
+    """Map each feature that repeats an earlier one by construction to that one; about a quarter of the 1,401 do.
 
     In-plane GLCM3 equals GLCM25, GLCM Variance equals ClusterTendency, IH of values repeats ID, and some quantiles are
-    percentiles. Agreement on the others (`feature_names` without these keys) weighs every measurement once.
+    percentiles. Agreement on the others (`feature_names` without these keys) weights every measurement once.
     """
     quantile = {
         "Quantile/q=0.25": "Percentile/p=25", "Quantile/q=0.5": "GlobalMedian", "Quantile/q=0.75": "Percentile/p=75",
@@ -157,47 +157,49 @@ def checked(
     """Return `hu` and a bool `mask` with three axes, or raise as `extract` does."""
     hu, mask = np.asarray(hu), np.asarray(mask)
     if hu.ndim not in (2, 3):
-        raise ValueError(f"hu has shape {hu.shape}; must be (rows, columns) or (slices, rows, columns)")
+        raise ValueError(f"`hu` must be (rows, columns) or (slices, rows, columns), got shape {hu.shape}.")
     if hu.shape != mask.shape:
-        raise ValueError(f"mask has shape {mask.shape}, hu {hu.shape}; they must be equal")
+        raise ValueError(f"`mask` must have the shape of `hu`, {hu.shape}, got {mask.shape}.")
     if mask.dtype != bool:
         if mask.dtype.kind not in "iu" or mask.min() < 0 or mask.max() > 1:
             found = f"{mask.dtype} values from {mask.min()} to {mask.max()}"
-            raise ValueError(f"mask holds {found}; must be bool or integers 0 and 1 (of one label: mask == label)")
+            raise ValueError(f"`mask` must be bool or integers 0 and 1 (for one label: mask == label), got {found}.")
         mask = mask.astype(bool)
     if not mask.any():
-        raise ValueError("mask is empty; it must hold at least one voxel")
+        raise ValueError("`mask` must hold at least one voxel, got an empty one.")
     if spacing is not None:
         mm = np.atleast_1d(np.asarray(spacing, float))
         if mm.ndim != 1 or len(mm) > 3 or not (np.isfinite(mm) & (mm > 0)).all():
-            raise ValueError(f"spacing={spacing!r}; must be one to three positive numbers in mm")
+            raise ValueError(f"`spacing` must be one to three positive numbers in mm, got {spacing!r}.")
         if len(mm) > 1 and not np.isclose(mm[-1], mm[-2], rtol=1e-4):
-            raise ValueError(f"spacing={spacing!r}; rows and columns must be equal (square pixels): resample first")
+            raise ValueError(f"`spacing` must be that of square pixels, got {spacing!r}; resample first.")
     return (hu[None], mask[None]) if hu.ndim == 2 else (hu, mask)
 
 
 def _crop(hu: np.ndarray, mask: np.ndarray, margin: int) -> tuple[np.ndarray, np.ndarray, Box, Box]:
-    """CT numbers and mask of the region's bounding box with a margin in the plane, mirrored where the image ends.
+    """Crop to the region's bounding box with an in-plane margin, mirrored at the image border.
 
     Returns:
         ct: float64 CT numbers, max(HU + 1000, 0).
         mask: bool, False in what was mirrored.
         box, seen: As in `Region`.
     """
-    index, box, seen = [], [], []
+    index, boxes, seens = [], [], []
     for axis, m in enumerate((0, margin, margin)):
         inside = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
         start, stop, size = inside[0], inside[-1] + 1, mask.shape[axis]
         wanted = np.arange(start - m, stop + m)
         folded = wanted % (2 * size)
         index.append(np.where(folded < size, folded, 2 * size - 1 - folded))
-        box.append(slice(m, m + stop - start))
-        seen.append(slice(max(m - start, 0), len(wanted) - max(stop + m - size, 0)))
+        boxes.append(slice(m, m + stop - start))
+        seens.append(slice(max(m - start, 0), len(wanted) - max(stop + m - size, 0)))
+    box, seen = (boxes[0], boxes[1], boxes[2]), (seens[0], seens[1], seens[2])
     grid = np.ix_(*index)
     ct = hu[grid].astype(float) + CT_NUMBER_OF_WATER
     if not np.isfinite(ct).all():
-        raise ValueError("hu is not finite in or near the region; replace the bad voxels first")
+        raise ValueError(
+            "`hu` must be finite in and near the region, got NaN or infinity; replace the bad voxels first."
+        )
     cropped = np.zeros(ct.shape, bool)
-    box = tuple(box)
     cropped[box] = mask[grid][box]
-    return np.maximum(ct, 0), cropped, box, tuple(seen)
+    return np.maximum(ct, 0), cropped, box, seen

@@ -1,4 +1,4 @@
-"""What a class of features is, and the region that it looks at."""
+"""Define a class of features, and the region that it is measured on."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Reasons: TypeAlias = dict[str, str]  # name -> why, for every NaN
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A region with what lies around it in its slices.
+    """Hold a region and its surroundings in the same slices.
 
     Attributes:
-        ct: (slices, rows, columns) CT numbers, max(HU + 1000, 0), with the margin that the widest window needs in the
-            plane, mirrored where the image ends.
+        ct: (slices, rows, columns) CT numbers, max(HU + 1000, 0), with the in-plane margin that the widest window
+            needs, mirrored at the image border.
         mask: bool, same shape: the region.
         labels: int, same shape: grey levels 1..`settings.levels` inside the region, 0 outside.
         box: The region's bounding box in these arrays.
-        seen: What the image really holds of them.
+        seen: The part of these arrays that is image, not mirrored.
         limits: (low, high) CT numbers that the grey levels span.
         settings: The declared choices.
-        nid_slices: Extent of the NID3 neighbourhood across slices, odd.
+        nid_slices: Slices that the NID3 neighbourhood spans, odd.
     """
 
     ct: np.ndarray
@@ -43,10 +43,10 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class FeatureClass:
-    """One or several classes of features that are measured together.
+    """Describe one or several classes of features that are measured together.
 
     Attributes:
-        families: First part of the features' names -> class that these are reported in.
+        families: First part of the features' names -> class that they are reported in.
         names: All names, in a stable order; "FAMILY/Feature/...".
         extract: Region -> value of every name, and the reason for every NaN.
     """

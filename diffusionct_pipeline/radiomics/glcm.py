@@ -1,6 +1,6 @@
-"""Grey-level co-occurrence, IBEX's way: one matrix per direction and offset, plus the sum over directions.
+"""Measure grey-level co-occurrence as IBEX does: one matrix per direction and offset, plus the sum over directions.
 
-GLCM25 adds up the slices' matrices in 4 in-plane directions, GLCM3 takes the 13 directions of the 26-neighbourhood;
+GLCM25 adds up the slices' matrices in 4 in-plane directions, GLCM3 uses the 13 directions of the 26-neighbourhood;
 22 features x (4 + 1) x 3 + 22 x (13 + 1) x 3 = 1,254 values. Definitions after Zhang et al., "IBEX: an open
 infrastructure software platform to facilitate collaborative work in radiomics", Med. Phys. 42, 2015. Twenty of the
 22 features agree with the IBSI reference manual; SumVariance and Variance are IBEX's own and do not.
@@ -23,7 +23,7 @@ SPATIAL = {
     "0": (0, 1, 0), "1": (0, 0, 1), "2": (1, 0, 0), "3": (0, 1, 1), "4": (0, -1, 1), "5": (1, 0, 1), "6": (-1, 0, 1),
     "7": (1, 1, 0), "8": (-1, 1, 0), "9": (1, 1, 1), "10": (1, -1, 1), "11": (-1, 1, 1), "12": (-1, -1, 1),
 }  # fmt: skip
-# A symmetric matrix does not tell a step from its opposite: every in-plane direction is one of the 13.
+# A symmetric matrix is the same for a step and its opposite: every in-plane direction is one of the 13.
 IN_PLANE_AS_SPATIAL = {
     name: next(other for other, s in SPATIAL.items() if s in (step, tuple(-c for c in step)))
     for name, step in IN_PLANE.items()
@@ -39,7 +39,7 @@ FEATURES = (
 
 @lru_cache(maxsize=8)
 def glcm_feature_names(levels: int) -> tuple[str, ...]:
-    """The 1,254 names, in the order of `glcm_features`: family, offset, direction ("sum" first), feature."""
+    """Return the 1,254 names, in the order of `glcm_features`: family, offset, direction ("sum" first), feature."""
     return tuple(
         f"{family}/{feature}/d={offset}/dir={direction}/bins={levels}"
         for family, directions in (("GLCM25", IN_PLANE), ("GLCM3", SPATIAL))
@@ -50,7 +50,7 @@ def glcm_feature_names(levels: int) -> tuple[str, ...]:
 
 
 def glcm_features(labels: np.ndarray, levels: int) -> tuple[dict[str, float], dict[str, str]]:
-    """All GLCM features of a region.
+    """Measure all GLCM features of a region.
 
     Args:
         labels: (slices, rows, columns) integers, 1..levels inside the region and 0 outside.
@@ -61,14 +61,14 @@ def glcm_features(labels: np.ndarray, levels: int) -> tuple[dict[str, float], di
         reasons: name -> why, for every NaN.
     """
     # 1. One matrix per spatial direction and offset.
-    steps = [tuple(offset * c for c in step) for offset in OFFSETS for step in SPATIAL.values()]
+    steps = [(offset * z, offset * y, offset * x) for offset in OFFSETS for z, y, x in SPATIAL.values()]
     counts = cooccurrence_counts(labels, levels, steps).reshape(len(OFFSETS), len(SPATIAL), levels, levels)
-    # 2. Their sums over directions; the in-plane matrices are those of GLCM3, so nothing is counted twice.
+    # 2. Their sums over directions. The in-plane matrices are among those of GLCM3, so no pair is counted twice.
     in_plane = [list(SPATIAL).index(IN_PLANE_AS_SPATIAL[name]) for name in IN_PLANE]
     stacked = np.concatenate(
         [counts[:, in_plane].sum(1, keepdims=True), counts.sum(1, keepdims=True), counts], axis=1
     )  # [3, 2 + 13, L, L]
-    # 3. Features of all matrices in one pass, handed out to both families.
+    # 3. Features of all matrices in one pass, then split between the two families.
     features = cooccurrence_features(stacked.reshape(-1, levels, levels)).reshape(len(OFFSETS), -1, len(FEATURES))
     columns25 = [0] + [2 + i for i in in_plane]
     columns3 = [1] + [2 + i for i in range(len(SPATIAL))]
@@ -78,7 +78,7 @@ def glcm_features(labels: np.ndarray, levels: int) -> tuple[dict[str, float], di
 
     names = glcm_feature_names(levels)
     reasons = {
-        names[i]: "no pair of voxels of the region lies at this offset and direction"
+        names[i]: "no pair of voxels of the region has this offset and direction"
         if no_pair[i]
         else "all voxel pairs have one grey level, so there is no variance or entropy to divide by"
         for i in np.flatnonzero(np.isnan(values))
@@ -87,7 +87,7 @@ def glcm_features(labels: np.ndarray, levels: int) -> tuple[dict[str, float], di
 
 
 def cooccurrence_counts(labels: np.ndarray, levels: int, steps: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Symmetric co-occurrence counts (Haralick et al. 1973) of a labelled region.
+    """Count co-occurrences in a labelled region, symmetrically (Haralick et al. 1973).
 
     Args:
         labels: (slices, rows, columns) integers, 1..levels inside the region and 0 outside.
@@ -97,7 +97,7 @@ def cooccurrence_counts(labels: np.ndarray, levels: int, steps: Sequence[tuple[i
     Returns:
         float64 (len(steps), levels, levels); every pair is counted both ways.
     """
-    side = levels + 1  # with the outside as level 0: its row and column are dropped, cheaper than masking
+    side = levels + 1  # the outside is level 0; dropping its row and column is cheaper than masking
     first = labels.astype(np.intp) * side
     second = labels.astype(np.intp)
     counts = np.zeros((len(steps), levels, levels))
@@ -112,7 +112,7 @@ def cooccurrence_counts(labels: np.ndarray, levels: int, steps: Sequence[tuple[i
 
 
 def cooccurrence_features(counts: np.ndarray) -> np.ndarray:
-    """The 22 features of symmetric co-occurrence matrices; logarithms are base 2.
+    """Measure the 22 features of symmetric co-occurrence matrices; logarithms are base 2.
 
     Args:
         counts: (K, L, L), symmetric, not negative.
@@ -124,9 +124,9 @@ def cooccurrence_features(counts: np.ndarray) -> np.ndarray:
     K, L, _ = counts.shape
     # 1. Occupied cells only: p = P(i, j) of matrix k.
     total = counts.sum((1, 2))
-    k, i, j = np.nonzero(counts)
-    p = counts[k, i, j] / total[k]
-    i, j = i + 1.0, j + 1.0
+    k, row, column = np.nonzero(counts)
+    p = counts[k, row, column] / total[k]
+    i, j = row + 1.0, column + 1.0
     difference, s = np.abs(i - j).astype(np.intp), (i + j).astype(np.intp)
 
     def expect(weight: np.ndarray) -> np.ndarray:  # sum over i, j of P(i, j) weight
@@ -181,7 +181,7 @@ def cooccurrence_features(counts: np.ndarray) -> np.ndarray:
 
 
 def _entropy(p: np.ndarray) -> np.ndarray:
-    """-sum p log2 p of every row, 0 log 0 = 0."""
+    """Return -sum p log2 p of every row, with 0 log 0 = 0."""
     return -(p * np.log2(np.where(p > 0, p, 1))).sum(1) + 0.0  # + 0.0: no negative zero
 
 

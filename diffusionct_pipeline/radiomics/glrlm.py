@@ -1,7 +1,7 @@
-"""Grey-level run lengths in the plane, IBEX's GLRLM25: 11 features x (0 degrees, 90 degrees, average) = 33.
+"""Measure in-plane grey-level run lengths, IBEX's GLRLM25: 11 features x (0 degrees, 90 degrees, average) = 33.
 
-The slices' matrices are added up; "average" is the mean of the two matrices. Definitions as in the IBSI reference
-manual, except that IBEX divides both non-uniformities by the number of voxels once more.
+The slices' matrices are added up; "average" is the mean of the two matrices. The definitions are those of the IBSI
+reference manual, except that IBEX divides both non-uniformities by the number of voxels once more.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ FEATURES = (
 
 
 def glrlm_feature_names(levels: int) -> list[str]:
-    """The 33 names in the order of `glrlm_features`."""
+    """Return the 33 names in the order of `glrlm_features`."""
     return [f"GLRLM25/{f}/dir={d}/bins={levels}" for d in ("avg", *DIRECTIONS) for f in FEATURES]
 
 
 def glrlm_features(labels: np.ndarray, levels: int) -> dict[str, float]:
-    """All run-length features of a region; none of them can be undefined.
+    """Measure all run-length features of a region; none of them can be undefined.
 
     Args:
         labels: (slices, rows, columns) integers, 1..levels inside the region and 0 outside; at least one inside.
         levels: Number of grey levels.
     """
     matrices = [run_length_counts(labels, levels, direction) for direction in DIRECTIONS]
-    voxels = np.count_nonzero(labels)
-    values = [run_length_features(m, voxels) for m in (sum(matrices) / len(matrices), *matrices)]
+    voxels = int(np.count_nonzero(labels))
+    values = [run_length_features(m, voxels) for m in (np.mean(matrices, axis=0), *matrices)]
     return dict(zip(glrlm_feature_names(levels), np.concatenate(values).tolist()))
 
 
 def run_length_counts(labels: np.ndarray, levels: int, direction: str) -> np.ndarray:
-    """Counts of runs by grey level and length, summed over slices (Galloway 1975).
+    """Count runs by grey level and length, summed over slices (Galloway 1975).
 
     Args:
         labels: (slices, rows, columns) integers, 1..levels inside the region and 0 outside.
@@ -48,9 +48,9 @@ def run_length_counts(labels: np.ndarray, levels: int, direction: str) -> np.nda
         float64 (levels, longest side of a slice); column r - 1 holds the runs of r voxels.
     """
     longest = max(labels.shape[1:])
-    # 1. One long line: every row, column or diagonal of every slice, ended by the outside label 0.
+    # 1. One long line: every row, column or diagonal of every slice, each ending with the outside label 0.
     line = np.concatenate([[0], _lines(labels, direction).ravel(), [0]])
-    # 2. A run is what lies between two changes of the label.
+    # 2. A run lies between two changes of the label.
     start = np.flatnonzero(np.diff(line)) + 1
     level, length = line[start[:-1]], np.diff(start)
     inside = level > 0
@@ -59,15 +59,15 @@ def run_length_counts(labels: np.ndarray, levels: int, direction: str) -> np.nda
 
 
 def _lines(labels: np.ndarray, direction: str) -> np.ndarray:
-    """(lines, positions): the voxels of every line in a row, zeros after its end."""
+    """Return (lines, positions): the voxels of every line in a row, with zeros after its end."""
     slices, rows, columns = labels.shape
     if direction == "0":
         return np.pad(labels.reshape(-1, columns), ((0, 0), (0, 1)))
     if direction == "90":
         return np.pad(labels.transpose(0, 2, 1).reshape(-1, rows), ((0, 0), (0, 1)))
     if direction not in ("45", "135"):
-        raise ValueError(f'direction={direction!r}: must be "0", "45", "90" or "135"')
-    # Read rows of width W as rows of width W + 1: each shifts one column to the left, so diagonals become columns.
+        raise ValueError(f'`direction` must be "0", "45", "90" or "135", got {direction!r}.')
+    # Rows of width W, read as rows of width W + 1, each shift one column to the left, so diagonals become columns.
     # Zeros on the right (as many as there are rows) keep the diagonals apart.
     if direction == "45":
         labels = labels[:, :, ::-1]
@@ -78,7 +78,7 @@ def _lines(labels: np.ndarray, direction: str) -> np.ndarray:
 
 
 def run_length_features(counts: np.ndarray, voxels: int) -> np.ndarray:
-    """The 11 features of a run-length matrix (levels, lengths), in the order of `FEATURES`."""
+    """Measure the 11 features of a run-length matrix (levels, lengths), in the order of `FEATURES`."""
     runs = counts.sum()
     grey2 = np.arange(1.0, counts.shape[0] + 1)[:, None] ** 2
     run2 = np.arange(1.0, counts.shape[1] + 1)[None, :] ** 2

@@ -1,6 +1,6 @@
-"""Gradient orientation histogram, IBEX's GOH: 6 statistics, 10 percentiles and 10 percentile areas of the angles.
+"""Measure the gradient orientation histogram, IBEX's GOH: 6 statistics, 10 percentiles and 10 percentile areas.
 
-Not the HOG descriptor: one unweighted histogram of the in-plane orientation of the gradient over the whole region.
+It is not the HOG descriptor: one unweighted histogram of the gradient's in-plane orientation over the whole region.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ _NO_GRADIENT = "the region has no intensity gradient"
 
 
 def goh_feature_names() -> list[str]:
-    """The 26 names."""
+    """Return the 26 names."""
     percentiles = [f"GOH/Percentile/p={p}" for p in PERCENTILES]
     return [f"GOH/{n}" for n in SHAPE] + percentiles + [f"GOH/PercentileArea/p={p}" for p in PERCENTILES]
 
 
 def goh_features(ct: np.ndarray, mask: np.ndarray, bins: int) -> tuple[dict[str, float], dict[str, str]]:
-    """All GOH features of a region.
+    """Measure all GOH features of a region.
 
     Args:
-        ct: (slices, rows, columns) CT numbers, with the region's neighbours where the image has them.
+        ct: (slices, rows, columns) CT numbers, including the region's neighbours inside the image.
         mask: bool, same shape: the region.
         bins: Bins over 0 to 360 degrees.
 
@@ -43,9 +43,9 @@ def goh_features(ct: np.ndarray, mask: np.ndarray, bins: int) -> tuple[dict[str,
 
 
 def gradient_orientations(ct: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Orientations of the in-plane gradient in degrees, [0, 180), of the region's voxels that have a gradient.
+    """Return orientations of the in-plane gradient in degrees, [0, 180), for voxels of the region that have a gradient.
 
-    Central differences, one-sided at the border of `ct`; atan(row gradient / column gradient), negatives + 180.
+    Differences are central, and one-sided at the border of `ct`; atan(row gradient / column gradient), negatives + 180.
     """
     rows, columns = (
         np.gradient(ct, axis=axis)[mask] if ct.shape[axis] > 1 else np.zeros(np.count_nonzero(mask)) for axis in (1, 2)

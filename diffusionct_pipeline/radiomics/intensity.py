@@ -1,4 +1,4 @@
-"""Intensity features: IBEX's IntensityDirect (ID, 47 values) and IntensityHistogram (IH, 31 values).
+"""Measure intensity features: IBEX's IntensityDirect (ID, 47 values) and IntensityHistogram (IH, 31 values).
 
 IH describes the heights of the histogram's bins, or repeats 21 of ID's values (`RadiomicSettings.histogram_of`);
 docs/decisions/06_histogram_features_of_heights.md says why. Percentiles follow MATLAB's prctile (numpy's "hazen").
@@ -6,8 +6,9 @@ docs/decisions/06_histogram_features_of_heights.md says why. Percentiles follow 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from numpy.typing import ArrayLike
 
 from .feature_class import FeatureClass, Region
 from .settings import RadiomicSettings
@@ -20,15 +21,15 @@ _GLOBAL = (
     "GlobalUniformity", "RootMeanSquare", "Variance",
 )  # fmt: skip
 _LOCAL = tuple(f"Local{m}{s}" for m in ("Entropy", "Range", "Std") for s in ("Max", "Mean", "Median", "Min", "Std"))
-_ENTROPY_BIN = 4096 / 255  # CT numbers: local entropy sees the 12-bit range in 256 levels of about 16 HU
+_ENTROPY_BIN = 4096 / 255  # CT numbers: local entropy divides the 12-bit range into 256 levels of about 16 HU
 ALL_EQUAL = "all values are equal, so there is no variance to divide by"
 TOO_FEW = "one voxel has no standard deviation"
-EQUAL_HEIGHTS = "all bins of the histogram are equally high, so there is no variance to divide by"
+EQUAL_HEIGHTS = "all histogram bins have the same height, so there is no variance to divide by"
 ALL_BEYOND = "no voxel of the region lies within the grey limits"
 
 
 def intensity_feature_names() -> list[str]:
-    """The 47 ID names, then the 31 IH names."""
+    """Return the 47 ID names, then the 31 IH names."""
     percentiles = [f"Percentile/p={p}" for p in PERCENTILES]
     quantiles = [f"Quantile/q={q}" for q in QUANTILES]
     areas = [f"PercentileArea/p={p}" for p in PERCENTILES]
@@ -39,12 +40,12 @@ def intensity_feature_names() -> list[str]:
 def intensity_features(
     ct: np.ndarray, mask: np.ndarray, settings: RadiomicSettings, limits: tuple[float, float]
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """All ID and IH features of a region.
+    """Measure all ID and IH features of a region.
 
     Args:
         ct: (slices, rows, columns) CT numbers with a margin around the region that covers the local windows.
         mask: bool, same shape: the region.
-        settings: RadiomicSettings.
+        settings: Windows, bins and the reading of the histogram.
         limits: (low, high) CT numbers spanned by the histogram.
 
     Returns:
@@ -72,16 +73,16 @@ def intensity_features(
 def _histogram_features(
     x: np.ndarray, histogram: np.ndarray, limits: tuple[float, float], reading: str
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """The 31 IH features.
+    """Measure the 31 IH features.
 
     Args:
         x: (voxels,) CT numbers, sorted.
-        histogram: (bins,) voxels in each bin; beyond the limits lie voxels of the first and last.
-        limits: (low, high) CT numbers where the first and the last bin are.
+        histogram: (bins,) voxels in each bin; the first and last also count voxels beyond the limits.
+        limits: (low, high) CT numbers of the first and the last bin.
         reading: `RadiomicSettings.histogram_of`.
     """
     locations = grey_locations(limits, len(histogram))
-    # IBEX leaves out an end bin into which values beyond the limits fall.
+    # IBEX leaves out an end bin that counts values beyond the limits.
     within = slice(int(x[0] < limits[0]), len(histogram) - int(x[-1] > limits[1]))
     histogram, locations = histogram[within], locations[within]
     areas, area_reasons = percentile_areas(histogram, locations)
@@ -95,10 +96,10 @@ def _histogram_features(
 
 
 def grey_levels(ct: np.ndarray, limits: tuple[float, float], levels: int) -> np.ndarray:
-    """Grey levels 1..levels of CT numbers, each value to the nearest of `grey_locations`, values outside to the ends.
+    """Quantize CT numbers to grey levels 1..levels: the nearest of `grey_locations`, clipped to the end levels.
 
-    IBEX's rule, round((v - low) (levels - 1) / (high - low)) + 1, with halves away from zero as MATLAB rounds. MATLAB's
-    own graycomatrix takes the floor instead.
+    This is IBEX's rule, round((v - low) (levels - 1) / (high - low)) + 1, with halves rounded away from zero as in
+    MATLAB. MATLAB's own graycomatrix takes the floor instead.
 
     Equal limits (a region of one value under adaptive limits) put everything into level 1.
     """
@@ -109,21 +110,21 @@ def grey_levels(ct: np.ndarray, limits: tuple[float, float], levels: int) -> np.
 
 
 def grey_locations(limits: tuple[float, float], levels: int) -> np.ndarray:
-    """(levels,) CT numbers where the grey levels lie, the first and the last on the limits."""
+    """Return the (levels,) CT numbers of the grey levels; the first and the last lie on the limits."""
     return np.linspace(*limits, levels)
 
 
-def percentile(sorted_values: np.ndarray, percents: ArrayLike) -> np.ndarray:
-    """Percentiles of sorted values by MATLAB's prctile: the k-th of n values is percentile 100 (k - 0.5) / n."""
+def percentile(sorted_values: np.ndarray, percents: float | Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return percentiles of sorted values by MATLAB's prctile: the k-th of n values is percentile 100 (k - 0.5) / n."""
     n = len(sorted_values)
     return np.interp(percents, (np.arange(n) + 0.5) * (100 / n), sorted_values)
 
 
 def shape_statistics(sorted_values: np.ndarray) -> tuple[dict[str, float], dict[str, str]]:
-    """The six statistics shared by ID, IH and GOH, and the reasons of those undefined.
+    """Measure the six statistics shared by ID, IH and GOH, and say why any is undefined.
 
     Kurtosis is not the excess (a normal distribution has 3). MedianAbsoluteDeviation is the median of |x - median|,
-    MATLAB's mad(x, 1); IBSI gives that name to a mean.
+    MATLAB's mad(x, 1); IBSI uses that name for a mean.
     """
     x = sorted_values
     median = percentile(x, 50)
@@ -144,10 +145,10 @@ def shape_statistics(sorted_values: np.ndarray) -> tuple[dict[str, float], dict[
 
 
 def percentile_areas(histogram: np.ndarray, centres: np.ndarray) -> tuple[dict[str, float], dict[str, str]]:
-    """Where the cumulated histogram reaches 5, 15 .. 95 % of its area, linear between the bins that it grows at.
+    """Find where the cumulative histogram reaches 5, 15 .. 95 % of its area, linearly between the bins where it grows.
 
-    Across empty bins the line starts at the last bin that holds voxels, or at the first bin of all, as IBEX has it.
-    Undefined where the first bin alone holds more than that: the cumulated area starts above.
+    Across empty bins the line starts at the last bin that holds voxels, or else at the first bin, as in IBEX.
+    A percentage is undefined if the first bin alone holds more: the cumulative area then starts above it.
     """
     if not histogram.any():
         names = [f"PercentileArea/p={p}" for p in PERCENTILES]
@@ -182,7 +183,7 @@ def _global_statistics(x: np.ndarray, histogram: np.ndarray) -> dict[str, float]
 def _local_statistics(
     ct: np.ndarray, mask: np.ndarray, settings: RadiomicSettings
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Statistics over the region of three maps: entropy, range and standard deviation around every voxel in-plane."""
+    """Measure statistics over the region of three maps: in-plane entropy, range and std around every voxel."""
     levels = np.clip(np.round(ct / _ENTROPY_BIN), 0, 255).astype(np.uint8)
     spread = _windows(ct, mask, settings.std_window)
     extent = spread if settings.range_window == settings.std_window else _windows(ct, mask, settings.range_window)
@@ -200,10 +201,10 @@ def _local_statistics(
 
 
 def _local_entropy(levels: np.ndarray, mask: np.ndarray, side: int) -> np.ndarray:
-    """(voxels of the region,): entropy in bits of the in-plane window around each; uint8 levels.
+    """Return (voxels of the region,): the entropy in bits of the in-plane window around each; `levels` are uint8.
 
     With c of n window pixels at a level, the entropy is log2 n - sum c log2 c / n: the counts are box sums, level by
-    level, and c log2 c a look-up. Equal to skimage's rank entropy, at two thirds of its time.
+    level, and c log2 c is a look-up. It equals skimage's rank entropy, in two thirds of its time.
     """
     r, n = side // 2, side * side
     rows, columns = levels.shape[1] - 2 * r, levels.shape[2] - 2 * r
@@ -223,14 +224,14 @@ def _local_entropy(levels: np.ndarray, mask: np.ndarray, side: int) -> np.ndarra
 
 
 def _windows(ct: np.ndarray, mask: np.ndarray, side: int) -> np.ndarray:
-    """(side * side, voxels of the region): the in-plane window around each; the region keeps side // 2 of margin."""
+    """Return (side * side, voxels of the region): the in-plane window around each; `ct` has a margin of side // 2."""
     shift = np.arange(side) - side // 2
     shifts = (shift[:, None] * ct.shape[2] + shift).ravel()
     return ct.ravel()[np.flatnonzero(mask) + shifts[:, None]]
 
 
 def _of_region(region: Region) -> tuple[dict[str, float], dict[str, str]]:
-    """Across slices there is nothing around the region to look at: local statistics are in-plane."""
+    """Measure a region in its own slices only: local statistics are in-plane."""
     in_plane = (region.box[0], slice(None), slice(None))
     return intensity_features(region.ct[in_plane], region.mask[in_plane], region.settings, region.limits)
 

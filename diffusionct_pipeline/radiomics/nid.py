@@ -1,9 +1,9 @@
-"""Neighbourhood intensity difference, IBEX's NID25 (in-plane) and NID3 (cube): 2 x 5 features.
+"""Measure the neighbourhood intensity difference, IBEX's NID25 (in-plane) and NID3 (cube): 2 x 5 features.
 
-Not IBSI's NGTDM: only voxels count whose whole neighbourhood lies in the region (IBEX's IncludeEdge 0, as both of the
-feature sets have it that it ships), grey levels enter with their location in CT numbers, and the formulas are
-normalized otherwise. The neighbourhood is as long across slices as within them, in millimetres (NHoodSym 1). After
-Amadasun and King, IEEE Trans. SMC 19, 1989, as IBEX writes it.
+It is not IBSI's NGTDM: only voxels whose whole neighbourhood lies in the region count (IBEX's IncludeEdge 0, as in both
+feature sets that it ships), grey levels enter with their location in CT numbers, and the formulas are normalized
+differently. The neighbourhood is as long across slices as within them, in millimetres (NHoodSym 1). After Amadasun and
+King, IEEE Trans. SMC 19, 1989, as IBEX writes it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from .intensity import grey_locations
 FEATURES = ("Busyness", "Coarseness", "Complexity", "Contrast", "TextureStrength")
 FAMILIES = {"NID25": False, "NID3": True}  # family -> does the neighbourhood reach into the next slices?
 _EPSILON = 1e-10  # IBEX's guard against division by zero, part of its definition
-_ROUNDING = 1e-9  # CT numbers: a smaller neighbourhood difference is the rounding of the moving sum
+_ROUNDING = 1e-9  # CT numbers: a smaller neighbourhood difference is rounding of the moving sum
 
 
 def nid_feature_names(levels: int, window: int) -> list[str]:
-    """The 10 names in the order of `nid_features`."""
+    """Return the 10 names in the order of `nid_features`."""
     return [f"{family}/{feature}/nhood={window}/bins={levels}" for family in FAMILIES for feature in FEATURES]
 
 
@@ -34,16 +34,16 @@ def nid_features(
     window: int,
     slices: int | None = None,
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """All NID features of a region.
+    """Measure all NID features of a region.
 
     Args:
-        ct: (slices, rows, columns) CT numbers; what is around the region does not matter.
+        ct: (slices, rows, columns) CT numbers; values outside the region do not matter.
         mask: bool, same shape: the region.
         labels: int, same shape: 1..levels inside the region.
         levels: Number of grey levels.
         limits: (low, high) CT numbers spanned by the levels.
         window: Side of the neighbourhood in voxels, odd.
-        slices: Its extent across slices in NID3, odd; None: `window`. See `neighbourhood_slices`.
+        slices: Slices that it spans in NID3, odd; None: `window`. See `neighbourhood_slices`.
 
     Returns:
         values: name -> value, NaN where undefined.
@@ -58,12 +58,12 @@ def nid_features(
             name = f"{family}/{feature}/nhood={window}/bins={levels}"
             values[name] = value
             if np.isnan(value):
-                reasons[name] = _reason(feature, np.count_nonzero(counts))
+                reasons[name] = _reason(feature, int(np.count_nonzero(counts)))
     return values, reasons
 
 
 def _reason(feature: str, occupied: int) -> str:
-    """Why a feature is undefined of a region with voxels at so many grey levels."""
+    """Say why a feature is undefined, given the number of grey levels that hold voxels."""
     if occupied == 0:
         return "no voxel of the region has its whole neighbourhood in the region"
     if occupied == 1 and feature != "Coarseness":
@@ -72,9 +72,9 @@ def _reason(feature: str, occupied: int) -> str:
 
 
 def neighbourhood_slices(window: int, spacing_mm: float, slice_spacing_mm: float) -> int:
-    """Slices that a neighbourhood of `window` pixels reaches over, so that it is about as long in millimetres.
+    """Return how many slices match a neighbourhood of `window` pixels in millimetres.
 
-    Rounded, then made odd by one more where it is even, as IBEX does: 3 pixels of 0.7 mm are 3 slices 1 mm apart and
+    The number is rounded, and an even one is raised by 1, as in IBEX: 3 pixels of 0.7 mm are 3 slices 1 mm apart, or
     1 slice of 3 mm.
     """
     slices = round(window * spacing_mm / slice_spacing_mm)
@@ -90,13 +90,13 @@ def neighbourhood_differences(
     *,
     partial: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels per grey level, and their summed |value - mean of the neighbours|.
+    """Count voxels per grey level, and sum their |value - mean of the neighbours|.
 
     Args:
         ct, mask, labels, levels: As in `nid_features`.
         size: (slices, rows, columns) of the neighbourhood, odd.
-        partial: Count every voxel that has a neighbour inside the region, with those neighbours (IBSI's rule);
-            otherwise only voxels all of whose neighbours are inside (IBEX's).
+        partial: Count every voxel that has a neighbour inside the region, using only those neighbours (IBSI's rule);
+            otherwise count only voxels whose neighbours are all inside (IBEX's rule).
 
     Returns:
         counts: float64 (levels,), voxels.
@@ -113,7 +113,7 @@ def neighbourhood_differences(
 
 
 def _features(counts: np.ndarray, differences: np.ndarray, location: np.ndarray) -> list[float]:
-    """The five features in the order of `FEATURES`; n, S, b as in the formulas, over the occupied levels."""
+    """Measure the five features in the order of `FEATURES`; n, S, b are those of the formulas, over occupied levels."""
     occupied = counts > 0
     n, S, b = counts[occupied], differences[occupied], location[occupied]
     if len(n) == 0:
@@ -130,7 +130,7 @@ def _features(counts: np.ndarray, differences: np.ndarray, location: np.ndarray)
         "Contrast": total / N * (distance**2 * p[:, None] * p[None, :]).mean(),
         "TextureStrength": ((p[:, None] + p[None, :]) * distance**2).sum() / (_EPSILON + total),
     }
-    if total == 0:  # the guard alone would decide the value
+    if total == 0:  # the guard alone would determine the value
         features["Coarseness"] = features["TextureStrength"] = np.nan
     if len(n) < 2:
         features = {name: value if name == "Coarseness" else np.nan for name, value in features.items()}

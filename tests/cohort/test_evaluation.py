@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diffusionct_pipeline.cohort import evaluate_cohort, evaluation
+from diffusionct_pipeline.cohort import evaluate_cohort, evaluation, features
 from diffusionct_pipeline.cohort.evaluation import Pairs, after_combat, compare_rows
 from diffusionct_pipeline.cohort.rows import matched
 from diffusionct_pipeline.commands._main import main
@@ -78,18 +78,19 @@ class TestReport:
         assert not (tmp_path / "out/robustness.csv").exists()
 
     def test_a_failure_leaves_nothing_behind(self, files, tmp_path, monkeypatch):
-        with pytest.raises(UsageError, match="'none' is no feature"):
+        with pytest.raises(UsageError, match="a plotted feature must be .*, got 'none'"):
             evaluate_cohort(tmp_path / "new/out", files, plotted=["none"])
         assert list((tmp_path / "new").iterdir()) == []
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--cohort", "sharp"], "legal is NAME=PATH"),
+            (["--cohort", "sharp"], "must be NAME=PATH, got 'sharp'"),
             (["--cohort", "a=sharp.csv", "a=sharp.csv"], "each name once"),
             (["--cohort", "a=none.csv"], "does not exist"),
             (["--standard", "sharp.csv"], "--candidate is missing; give --standard"),
-            (["--cohort", "a=."], "give their masks too"),
+            (["--cohort", "a=."], "with masks if it is a folder"),
+            (["--cohort", "a=sharp.csv", "b=sharp.csv", "--plot", "none"], "a plotted feature must be"),
         ],
     )
     def test_wrong_usage(self, files, tmp_path, monkeypatch, capsys, arguments, message):
@@ -108,11 +109,11 @@ class TestMatching:
     def test_regions_of_one_table_only_are_told(self):
         rows, features = matched({"one": table(), "two": table(patients=8).iloc[:6]})
         found = compare_rows(rows, features, use_combat=False, resamples=0)
-        assert len(found.pairs["two"].patients) == 6 and "2 regions are in one" in found.remarks[0]
+        assert len(found.pairs["two"].patients) == 6 and "2 regions are only in two or only in one" in found.remarks[0]
 
     def test_rows_that_cannot_be_told_apart_are_refused(self):
         twice = pd.concat([table(), table()])
-        with pytest.raises(UsageError, match="one has several rows of .*'p0'"):
+        with pytest.raises(UsageError, match="table one has several rows with .*'p0'"):
             matched({"one": twice})
         rows, _ = matched({"one": twice.assign(scan=[1] * 8 + [2] * 8)}, ["patient", "scan"])
         assert len(rows["one"].keys) == 16
@@ -120,13 +121,59 @@ class TestMatching:
     def test_tables_without_patients_or_features_in_common_are_refused(self):
         with pytest.raises(UsageError, match="no column `patient`"):
             matched({"one": table().rename(columns={"patient": "case"})})
-        with pytest.raises(UsageError, match="share no feature"):
+        with pytest.raises(UsageError, match="must share features"):
             matched({"one": table(), "two": table().rename(columns=lambda name: name.replace("original", "wavelet"))})
 
     def test_tables_of_other_patients_are_refused(self):
         rows, features = matched({"one": table(), "two": table().assign(patient=list("abcdefgh"))})
-        with pytest.raises(UsageError, match="share no region"):
+        with pytest.raises(UsageError, match=r"must share regions: two has \('a', '1'\), one has \('p0', '1'\)"):
             compare_rows(rows, features)
+
+
+class TestBeforeMeasuring:
+    """What cannot be compared is refused before anything is measured, so that nothing is lost."""
+
+    @pytest.fixture(autouse=True)
+    def measured(self, monkeypatch):
+        """Regions that were measured."""
+        regions = []
+        monkeypatch.setattr(features, "measure_region", lambda *parts: regions.append(parts) or ValueError("measured"))
+        return regions
+
+    @pytest.fixture
+    def folder(self, write_patient, hu):
+        """A folder with two scans of one patient."""
+        write_patient("ann/first", hu, 1, PatientID="ann")
+        return write_patient("ann/second", hu, 2, PatientID="ann")
+
+    def test_rows_of_a_folder_that_share_a_key(self, files, folder, tmp_path, measured):
+        both = {"ours": folder, "again": folder}
+        with pytest.raises(UsageError, match="table ours has several rows with .*'ann'"):
+            evaluate_cohort(tmp_path / "out", both, masks=folder)
+        assert measured == []
+        with pytest.raises(ValueError, match="no region could be measured"):
+            evaluate_cohort(tmp_path / "out", both, masks=folder, id_columns=["patient", "image", "region"])
+        assert len(measured) == 4
+
+    def test_scans_that_share_a_key(self, folder, tmp_path, measured):
+        rows = [f"ann,sharp,scans/ann/{n},scans/ann/{n}/tumours.npz" for n in ("first", "second")]
+        (tmp_path / "scans.csv").write_text("\n".join(["patient,role,path,mask", *rows]))
+        with pytest.raises(UsageError, match="table sharp has several rows with .*'ann'"):
+            evaluate_cohort(tmp_path / "out", scans=tmp_path / "scans.csv")
+        assert measured == [] and not (tmp_path / ".out.measured").exists()
+
+    def test_a_folder_that_shares_no_feature_with_a_table(self, files, folder, tmp_path, measured):
+        with pytest.raises(UsageError, match="must share features"):
+            evaluate_cohort(tmp_path / "out", {"sharp": files["sharp"], "ours": folder}, masks=folder)
+        assert measured == []
+
+    def test_a_folder_that_shares_no_region_with_another(self, folder, tmp_path, measured):
+        with pytest.raises(UsageError, match="second and first must share regions: second has .*, first has"):
+            evaluate_cohort(
+                tmp_path / "out", {"first": folder / "ann/first", "second": folder / "ann/second"},
+                masks=folder / "ann/first/tumours.npz", id_columns=["patient", "series_uid", "region"],
+            )  # fmt: skip
+        assert measured == []
 
 
 class TestComBat:
@@ -142,7 +189,7 @@ class TestComBat:
         np.testing.assert_array_equal(fitted[2][1], target[:4])
 
     def test_too_few_patients_are_refused(self):
-        with pytest.raises(ValueError, match="it is fitted on 2 regions"):
+        with pytest.raises(ValueError, match="at least 3 regions of other patients, got 2"):
             after_combat(Pairs(np.ones((4, 3)), np.ones((4, 3)), list("aabb")))
 
 

@@ -41,7 +41,7 @@ class TestICC:
         assert shifted["icc_c1"][0] == pytest.approx(1) and shifted["icc_a1"][0] < 0.5
 
     def test_gaps_are_refused(self):
-        with pytest.raises(ValueError, match="ratings has shape"):
+        with pytest.raises(ValueError, match="`ratings` must be finite"):
             icc([[1, np.nan], [2, 3]])
 
 
@@ -80,7 +80,7 @@ class TestRobustness:
         assert np.isnan(rows.low["ccc"]).all() and rows.count("ccc", 0.75)[1] is None
 
     def test_names_that_do_not_fit_are_refused(self):
-        with pytest.raises(ValueError, match="a column for each name"):
+        with pytest.raises(ValueError, match="a column for each of `names`"):
             robustness(*cohort(), ["a"], range(12))
 
 

@@ -122,7 +122,7 @@ class TestIbsi:
         settings = CohortSettings.of({"ibsi": {"bin_width_hu": 2}})
         found = extract_cohort(scans, scans, tmp_path / "f.csv", settings=settings)
         assert len(found.table) + len(found.failures) == 6 and len(found.failures) == 1
-        assert "eve" in found.failures[0] and "bin_width_hu=2 makes" in found.failures[0]
+        assert "eve" in found.failures[0] and "`bin_width_hu` must give at most 1024 grey levels" in found.failures[0]
 
     def test_is_reported_by_family(self):
         assert [class_of(name) for name in ("IBSI/morph_volume/RNU0", "IBSI/cm_contrast_3D_avg/ACUI")] == [
@@ -146,15 +146,15 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("bad", "message"),
         [
-            ({"bins": 3}, "'bins' is no setting"),
-            ({"levels": "many"}, "levels is 'many'"),
-            ({"levels": 1}, "levels=1"),
-            ({"window_hu": 3}, "2 numbers"),
-            ({"resample_mm": [1, 1, 2]}, "resample_mm"),
-            ({"dimensions": 4}, "dimensions is 4"),
-            ({"ibsi": 25}, "ibsi is 25"),
-            ({"ibsi": {}}, "exactly one of both"),
-            ({"ibsi": {"levels": 32}}, "'levels' is no setting; legal are bin_width_hu, bins, range_hu"),
+            ({"bins": 3}, "a setting must be one of dimensions, .*, got 'bins'"),
+            ({"levels": "many"}, "`levels` must be an integer, got 'many'"),
+            ({"levels": 1}, "`levels` must be at least 2, got 1"),
+            ({"window_hu": 3}, "`window_hu` must be 2 numbers, got 3"),
+            ({"resample_mm": [1, 1, 2]}, r"`resample_mm` must .*, got \[1, 1, 2\]"),
+            ({"dimensions": 4}, "`dimensions` must be 2 or 3, got 4"),
+            ({"ibsi": 25}, "`ibsi` must be an object .*, got 25"),
+            ({"ibsi": {}}, "exactly one of `bin_width_hu` and `bins`"),
+            ({"ibsi": {"levels": 32}}, "one of bin_width_hu, bins, range_hu, got 'levels'"),
         ],
     )
     def test_what_is_not_legal_is_named(self, tmp_path, bad, message):

@@ -36,7 +36,7 @@ def test_figures_are_those_of_their_definitions():
 def test_lungs_are_found_without_the_air_around_vessels_and_bubbles(chest):
     hu, lungs = chest
     np.testing.assert_array_equal(lungs_by_threshold(hu, VOXEL_MM), lungs)
-    with pytest.raises(ValueError, match="no air of 100 ml"):
+    with pytest.raises(ValueError, match="at least 100 ml of air"):
         lungs_by_threshold(np.where(lungs, 40, hu), VOXEL_MM)
 
 

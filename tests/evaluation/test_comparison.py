@@ -244,7 +244,7 @@ class TestReport:
             str(out),
         ]
         assert main([*arguments, "--candidate", str(folders[2])]) == 2
-        assert "name every series" in capsys.readouterr().err
+        assert "either all series or none must be named" in capsys.readouterr().err
         assert main([*arguments, "--candidate", named[1]]) == 0
         text = (out / "report.md").read_text()
         assert "| sharp | standard |" in text and "| soft | candidate |" in text
@@ -300,7 +300,7 @@ class TestGoingOn:
         self.interrupted(folders, mask, tmp_path / "new/out", after=12)
         line = ["evaluate", "--standard", folders[0], "--candidate", *folders[1:], "--mask", mask]
         assert main([*map(str, line), "--out", str(tmp_path / "new/out")]) == 0
-        assert "12 measurements were those of an earlier run that was interrupted" in capsys.readouterr().out
+        assert "12 measurements were taken over from an earlier run that was interrupted" in capsys.readouterr().out
 
 
 class TestCommand:

@@ -68,7 +68,7 @@ class TestNames:
         assert least_value("ID/Skewness") == -np.inf and least_value("GLCM3/Correlation/d=1/dir=0/bins=64") == -1
 
     def test_class_of_an_unknown_name_is_refused(self):
-        with pytest.raises(ValueError, match='"Contrast" is not a feature name'):
+        with pytest.raises(ValueError, match='`name` must be like .*, got "Contrast"'):
             feature_class("Contrast")
 
     @pytest.mark.parametrize("reading", ["heights", "values"])
@@ -215,12 +215,12 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (dict(mask=np.zeros((3, 8, 8), bool)), "mask is empty"),
-            (dict(mask=np.ones((8, 8), bool)), r"mask has shape \(8, 8\), hu \(3, 8, 8\)"),
+            (dict(mask=np.zeros((3, 8, 8), bool)), "`mask` must hold at least one voxel"),
+            (dict(mask=np.ones((8, 8), bool)), r"the shape of `hu`, \(3, 8, 8\), got \(8, 8\)"),
             (dict(mask=np.full((3, 8, 8), 2)), "values from 2 to 2"),
             (dict(mask=np.full((3, 8, 8), 0.5)), "float64 values from 0.5"),
-            (dict(hu=np.full((3, 8, 8), np.nan)), "not finite"),
-            (dict(hu=np.zeros(8), mask=np.ones(8, bool)), r"hu has shape \(8,\)"),
+            (dict(hu=np.full((3, 8, 8), np.nan)), "`hu` must be finite"),
+            (dict(hu=np.zeros(8), mask=np.ones(8, bool)), r"`hu` must be .*, got shape \(8,\)"),
             (dict(spacing=(1.0, 0.7, 0.8)), "square pixels"),
             (dict(spacing=0.0), "positive"),
         ],

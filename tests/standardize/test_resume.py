@@ -205,7 +205,7 @@ class TestWhatElseTheFolderHolds:
         report = json.loads((tmp_path / "out" / REPORT).read_text())
         samples = [os.path.join("samples", *name) + ".npz" for name in (("1", "1.dcm"), ("1", "2.dcm"), ("2", "1.dcm"))]
         assert report["others"] == [os.path.join("2", "1.dcm"), *samples]
-        assert "OUT also holds 4 files that are not of this run" in capsys.readouterr().err
+        assert "OUT also holds 4 files that are not from this run" in capsys.readouterr().err
 
     def test_a_failed_slice_leaves_no_earlier_result_unsaid(self, scans, tmp_path, model):
         standardize_folder(scans, tmp_path / "out", model=model)

@@ -1,4 +1,4 @@
-"""The features of the image biomarker standardization initiative (IBSI), beside IBEX's 1,401 and not among them."""
+"""Measure the features of the image biomarker standardization initiative (IBSI), in addition to IBEX's 1,401."""
 
 from .extractor import extract_ibsi
 from .names import ibsi_names

@@ -1,4 +1,4 @@
-"""IBSI's features of a region, as its reference manual defines them. Start reading at `extract_ibsi`."""
+"""Measure IBSI's features of a region, as its reference manual defines them. Start at `extract_ibsi`."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ def extract_ibsi(hu: ArrayLike, mask: ArrayLike, spacing_mm: Sequence[float], se
     """Measure IBSI's features of one region (arXiv:1612.07003, version 11).
 
     Args:
-        hu: (slices, rows, columns) HU; what lies around the region does not matter.
+        hu: (slices, rows, columns) HU; values outside the region do not matter.
         mask: Same shape, bool or 0/1 integers: the region. It may be in several pieces.
-        spacing_mm: Of slices, rows and columns.
+        spacing_mm: Spacing of slices, rows and columns.
         settings: How values become grey levels.
 
     Returns:
         `ibsi_names` -> value; undefined ones are NaN, with the reason in `.undefined`.
 
     Raises:
-        ValueError: Shapes differ, the mask is empty or holds other values than 0 and 1, HU are not finite, the spacing
-            is not three lengths, or the values make too many grey levels.
+        ValueError: The shapes differ, the mask is empty or holds values other than 0 and 1, HU are not finite, the
+            spacing is not three lengths, or the values make too many grey levels.
     """
     # 1. Check inputs, and crop.
     hu, mask = checked(hu, mask)
     if len(spacing_mm) != 3 or not all(np.isfinite(mm) and mm > 0 for mm in spacing_mm):
-        raise ValueError(f"spacing_mm={spacing_mm!r}; must be three positive numbers, of slices, rows and columns")
+        raise ValueError(f"`spacing_mm` must be three positive numbers (slice, row, column), got {spacing_mm!r}.")
     box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(mask))
     hu, mask = hu[box].astype(float), mask[box]
     if not np.isfinite(hu[mask]).all():
-        raise ValueError("hu is not finite in the region; replace the bad voxels first")
-    # 2. Voxels whose values count, and their grey levels.
+        raise ValueError("`hu` must be finite in the region, got NaN or infinity; replace the bad voxels first.")
+    # 2. Select the voxels whose values count.
     inside = mask if settings.range_hu is None else mask & (hu >= settings.range_hu[0]) & (hu <= settings.range_hu[1])
     x = hu[inside]
     values: dict[str, float] = {}
@@ -50,7 +50,7 @@ def extract_ibsi(hu: ArrayLike, mask: ArrayLike, spacing_mm: Sequence[float], se
         values.update({names.feature_name(family, feature): float(value) for feature, value in found[0].items()})
         reasons.update({names.feature_name(family, feature): reason for feature, reason in found[1].items()})
 
-    # 3. Shape and values.
+    # 3. Shape, values and grey levels.
     add("morph", morphology(mask, hu, inside, spacing_mm))
     if len(x):
         labels = np.zeros(hu.shape, np.intp)
@@ -67,10 +67,10 @@ def extract_ibsi(hu: ArrayLike, mask: ArrayLike, spacing_mm: Sequence[float], se
 
 
 def grey_levels(x: np.ndarray, settings: IbsiSettings) -> np.ndarray:
-    """Grey levels, 1 and up, of values in HU: by a fixed width, or a fixed number between the least and the largest.
+    """Quantize HU to grey levels from 1: of a fixed width, or a fixed number between the minimum and the maximum.
 
     Raises:
-        ValueError: there are too many.
+        ValueError: There are too many levels.
     """
     low = x.min()
     if settings.bins is not None:
@@ -81,15 +81,15 @@ def grey_levels(x: np.ndarray, settings: IbsiSettings) -> np.ndarray:
     levels = np.floor((x - low) / settings.bin_width_hu).astype(np.intp) + 1
     if levels.max() > MOST_LEVELS:
         raise ValueError(
-            f"bin_width_hu={settings.bin_width_hu:g} makes {levels.max()} grey levels of values from {low:g} to {x.max():g} "
-            f"HU; at most {MOST_LEVELS} are allowed: give a larger one, or range_hu"
+            f"`bin_width_hu` must give at most {MOST_LEVELS} grey levels, got {levels.max()} from {settings.bin_width_hu:g} HU "
+            f"and values of {low:g} to {x.max():g} HU; give a larger width, or `range_hu`."
         )
     return levels
 
 
 def _textures(labels: np.ndarray, mask: np.ndarray, dimensions: int) -> dict[str, float]:
     space, steps = names.SPACES[dimensions], textures.STEPS[dimensions]
-    voxels = np.count_nonzero(labels)
+    voxels = int(np.count_nonzero(labels))
     values: dict[str, float] = {}
 
     def add(family: str, codes: dict[str, str], aggregation: str, found: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""IBSI's shape features of a region: of its mesh, of its voxels' centres, and how its values lie in it."""
+"""Measure IBSI's shape features of a region: its mesh, its voxel centres, and the spatial distribution of its values."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from skimage.measure import marching_cubes, mesh_surface_area
 
 from ..feature_class import Reasons, Values
 
-ORDERS = 20  # of the Legendre polynomials that the manual takes for an ellipsoid's surface
-ON_A_PLANE = "the centres of the voxels lie in a plane, on a line or in a point"
+ORDERS = 20  # of the Legendre polynomials that the manual uses for an ellipsoid's surface
+ON_A_PLANE = "the voxel centres lie in a plane, on a line or at one point"
 NO_VARIANCE = "all values are equal, so there is no variance to divide by"
 NOTHING_IN_RANGE = "no voxel of the region lies within range_hu"
-_FLAT = 1e-9  # squared length of an axis, relative to the longest, that counts as rounding
+_FLAT = 1e-9  # squared length of an axis, relative to the longest, up to which it counts as rounding
 
 
 def morphology(
     mask: np.ndarray, hu: np.ndarray, inside: np.ndarray, spacing_mm: Sequence[float]
 ) -> tuple[Values, Reasons]:
-    """All 25 shape features.
+    """Measure all 25 shape features.
 
     Args:
-        mask: (slices, rows, columns) bool: the region, with one voxel at least.
-        hu: Values.
-        inside: bool: what of the region its values are taken of.
-        spacing_mm: Of slices, rows and columns.
+        mask: (slices, rows, columns) bool: the region, at least one voxel.
+        hu: Same shape, HU.
+        inside: Same shape, bool: the voxels of the region whose values count.
+        spacing_mm: Spacing of slices, rows and columns.
 
     Returns:
-        Feature without its family -> value, NaN where undefined; and the reason of every NaN.
+        Feature without its family -> value, NaN where undefined; and the reason for every NaN.
     """
     mm = np.asarray(spacing_mm, float)
     # 1. Mesh.
@@ -46,7 +46,7 @@ def morphology(
     # 2. Voxels.
     centres = np.argwhere(mask) * mm
     away = centres - centres.mean(0)
-    # N - 1, as the reference values of the phantom have it.
+    # N - 1, as in the reference values of the phantom.
     if len(away) > 1:
         variances = np.linalg.eigvalsh(away.T @ away / (len(away) - 1))[::-1]
         variances = np.where(variances > _FLAT * variances[0], variances, 0)
@@ -94,9 +94,9 @@ def morphology(
 
 
 def ellipsoid_surface(a: float, b: float, c: float) -> float:
-    """Surface of an ellipsoid with semi-axes a >= b >= c > 0, by the manual's series of Legendre polynomials.
+    """Return the surface of an ellipsoid with semi-axes a >= b >= c > 0, by the manual's series of Legendre polynomials.
 
-    The series stops at order 20, as the manual has it, and is up to 1 % too large for flat ellipsoids.
+    The series stops at order 20, as in the manual, and is up to 1 % too large for flat ellipsoids.
     """
     alpha2, beta2 = 1 - (b / a) ** 2, 1 - (c / a) ** 2
     mean, product = (alpha2 + beta2) / 2, alpha2 * beta2
@@ -108,9 +108,9 @@ def ellipsoid_surface(a: float, b: float, c: float) -> float:
 
 
 def spatial_correlation(hu: np.ndarray, inside: np.ndarray, mm: np.ndarray) -> tuple[float, float]:
-    """Moran's I and Geary's C over all pairs of voxels, each weighted with the inverse of its distance.
+    """Measure Moran's I and Geary's C over all pairs of voxels, each weighted by the inverse of its distance.
 
-    The sums over pairs are convolutions with 1 / distance, exact to rounding, and made by FFT.
+    The sums over pairs are convolutions with 1 / distance, computed by FFT and exact to rounding.
 
     Returns:
         Both; NaN where all values are equal.

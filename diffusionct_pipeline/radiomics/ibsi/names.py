@@ -1,7 +1,8 @@
-"""IBSI's names of its features and their codes, in the order of its reference values.
+"""List IBSI's feature names and codes, in the order of its reference values.
 
-Source: the reference manual (arXiv:1612.07003, version 11). Left out is what has no reference value there (minimum
-oriented boxes and ellipsoids, the area under the intensity-volume curve) and the local peaks, which are PET's.
+Source: the reference manual (arXiv:1612.07003, version 11). Features without a reference value there (minimum oriented
+boxes and ellipsoids, the area under the intensity-volume curve) are left out, and so are the local peaks, which are
+for PET.
 """
 
 from __future__ import annotations
@@ -72,10 +73,10 @@ MERGINGS = ("avg", "comb")
 
 @lru_cache(maxsize=2)
 def ibsi_names(dimensions: int = 3) -> tuple[str, ...]:
-    """Names of all features as `extract_ibsi` orders them: IBSI/morph_volume/RNU0, IBSI/cm_contrast_3D_avg/ACUI.
+    """Return all names in the order of `extract_ibsi`: IBSI/morph_volume/RNU0, IBSI/cm_contrast_3D_avg/ACUI.
 
     Args:
-        dimensions: Of textures: 3, or 2 for those in slices, merged over these ("2.5D").
+        dimensions: Dimensions of textures: 3, or 2 for textures within slices, merged over the slices ("2.5D").
     """
     space = SPACES[dimensions]
     names = [feature_name(family, feature) for family, codes in PLAIN.items() for feature in codes]
@@ -87,6 +88,6 @@ def ibsi_names(dimensions: int = 3) -> tuple[str, ...]:
 
 
 def feature_name(family: str, feature: str, aggregation: str = "") -> str:
-    """Name of a feature, such as IBSI/szm_sze_3D/5QRC of "szm", "sze" and "3D"."""
+    """Return the name of a feature, such as IBSI/szm_sze_3D/5QRC from "szm", "sze" and "3D"."""
     code = (PLAIN | BY_DIRECTION | BY_NEIGHBOURHOOD)[family][feature]
     return f"{PREFIX}/{'_'.join(filter(None, (family, feature, aggregation)))}/{code}"

@@ -1,4 +1,4 @@
-"""IBSI's features of a region's values without regard to their places: statistics, histogram, intensity-volume."""
+"""Measure IBSI's features of a region's values regardless of position: statistics, histogram, intensity-volume."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import numpy as np
 from ..feature_class import Reasons, Values
 
 ONE_LEVEL = "the region has one grey level"
-ZERO = "it would be divided by zero"
+ZERO = "its denominator is zero"
 
 
 def intensity_statistics(x: np.ndarray) -> tuple[Values, Reasons]:
-    """The 18 features of the values themselves.
+    """Measure the 18 features of the values themselves.
 
     Args:
         x: (voxels,) HU.
 
     Returns:
-        Feature without its family -> value, NaN where undefined; and the reason of every NaN.
+        Feature without its family -> value, NaN where undefined; and the reason for every NaN.
     """
     values, reasons = _moments(x)
     energy = (x**2).sum()
@@ -25,10 +25,10 @@ def intensity_statistics(x: np.ndarray) -> tuple[Values, Reasons]:
 
 
 def histogram_features(levels: np.ndarray) -> tuple[Values, Reasons]:
-    """The 23 features of the grey levels.
+    """Measure the 23 features of the grey levels.
 
     Args:
-        levels: (voxels,) integers, 1 and up.
+        levels: (voxels,) integers from 1.
 
     Returns:
         As from `intensity_statistics`.
@@ -38,7 +38,7 @@ def histogram_features(levels: np.ndarray) -> tuple[Values, Reasons]:
     highest = np.flatnonzero(counts == counts.max()) + 1
     p = counts[counts > 0] / len(levels)
     values |= {
-        "mode": highest[np.argmin(np.abs(highest - values["mean"]))],  # of several the one nearest to the mean
+        "mode": highest[np.argmin(np.abs(highest - values["mean"]))],  # of several, the nearest to the mean
         "entropy": -(p * np.log2(p)).sum() + 0.0,
         "uniformity": (p**2).sum(),
     }
@@ -55,11 +55,11 @@ def histogram_features(levels: np.ndarray) -> tuple[Values, Reasons]:
 
 
 def intensity_volume_features(x: np.ndarray, limits: tuple[float, float] | None = None) -> tuple[Values, Reasons]:
-    """The six features of the intensity-volume histogram, in steps of 1 HU.
+    """Measure the six features of the intensity-volume histogram, in steps of 1 HU.
 
     Args:
         x: (voxels,) HU.
-        limits: HU that count as the least and the largest intensity; None: those of `x`.
+        limits: HU that count as the minimum and the maximum intensity; None: those of `x`.
 
     Returns:
         As from `intensity_statistics`.
@@ -68,9 +68,9 @@ def intensity_volume_features(x: np.ndarray, limits: tuple[float, float] | None 
     if low == high:
         names = ("v10", "v90", "i10", "i90", "diff_v10_v90", "diff_i10_i90")
         return dict.fromkeys(names, np.nan), dict.fromkeys(names, "all values are equal")
-    grid = low + np.arange(np.floor(high - low) + 2)  # with one step beyond, which no voxel reaches
+    grid = low + np.arange(np.floor(high - low) + 2)  # with one more step, which no voxel reaches
     ordered = np.sort(x)
-    volume = 1 - np.searchsorted(ordered, grid) / len(x)  # share of voxels of at least that value
+    volume = 1 - np.searchsorted(ordered, grid) / len(x)  # fraction of voxels with at least that value
     fraction = (grid - low) / (high - low)
 
     def volume_at(share: float) -> float:
@@ -86,7 +86,7 @@ def intensity_volume_features(x: np.ndarray, limits: tuple[float, float] | None 
 
 
 def _moments(x: np.ndarray) -> tuple[Values, Reasons]:
-    """What statistics and histogram have in common."""
+    """Measure the 16 features that statistics and histogram share."""
     mean, median = x.mean(), np.median(x)
     p10, p25, p75, p90 = np.percentile(x, (10, 25, 75, 90))
     deviation = x - mean

@@ -1,6 +1,6 @@
-"""IBSI's texture families: what is counted in each (pairs, runs, zones, neighbours), and the features of the counts.
+"""Measure IBSI's texture families: count pairs, runs, zones or neighbours, then compute the features of the counts.
 
-Labels are (slices, rows, columns) integers, 1 and up inside the region and 0 outside. Steps are (slice, row, column).
+Labels are (slices, rows, columns) integers, from 1 inside the region and 0 outside. Steps are (slice, row, column).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ STEPS = {2: tuple(glcm.IN_PLANE.values()), 3: tuple(glcm.SPATIAL.values())}
 
 
 def cooccurrence(labels: np.ndarray, steps: Steps) -> np.ndarray:
-    """The 25 co-occurrence features, (2, 25): averaged over directions, and of the matrix merged over them.
+    """Measure the 25 co-occurrence features, (2, 25): averaged over directions, and of the matrix merged over them.
 
-    A feature that is undefined in a direction (there are no pairs, or of one level) is averaged over the others.
+    A feature that is undefined in a direction (no pairs, or pairs of one level only) is averaged over the others.
     """
     counts = glcm.cooccurrence_counts(labels, int(labels.max()), steps)
     found = glcm.cooccurrence_features(np.concatenate([counts, counts.sum(0, keepdims=True)]))
     f = dict(zip(glcm.FEATURES, found.T))
-    # Matrices are symmetric, so the variance of i is a quarter of those of i + j and i - j.
+    # Matrices are symmetric, so the variance of i is a quarter of the sum of those of i + j and i - j.
     features = np.stack([
         f["MaxProbability"], f["SumAverage"] / 2, (f["ClusterTendency"] + f["Contrast"]) / 4, f["Entropy"],
         f["Dissimilarity"], f["Contrast"] - f["Dissimilarity"] ** 2, f["DifferenceEntropy"],
@@ -43,20 +43,21 @@ def cooccurrence(labels: np.ndarray, steps: Steps) -> np.ndarray:
 
 
 def run_lengths(labels: np.ndarray, steps: Steps) -> np.ndarray:
-    """The 16 run-length features, (2, 16): averaged over directions, and of the runs of all of them."""
-    voxels = np.count_nonzero(labels)
+    """Measure the 16 run-length features, (2, 16): averaged over directions, and of the runs of all directions."""
+    voxels = int(np.count_nonzero(labels))
     found = [runs(labels, step) for step in steps]
     each = np.array([size_features(*one, voxels)[:-1] for one in found])
-    merged = size_features(*map(np.concatenate, zip(*found)), voxels * len(steps))[:-1]
+    level, length = (np.concatenate(parts) for parts in zip(*found))
+    merged = size_features(level, length, voxels * len(steps))[:-1]
     return np.stack([each.mean(0), merged])
 
 
 def runs(labels: np.ndarray, step: tuple[int, int, int]) -> Counted:
-    """Grey level and length of every run of equal levels in a direction."""
+    """Return grey level and length of every run of equal levels in a direction."""
     at = np.nonzero(labels)
     axis = next(axis for axis, move in enumerate(step) if move)
     along = at[axis] * step[axis]
-    # Voxels of one line in a row: what a line has in common is its place where `along` is 0.
+    # Put the voxels of each line next to each other: a line is identified by its position where `along` is 0.
     first = [place - along * move for place, move in zip(at, step)]
     first = [place - place.min() for place in first]
     line = (first[0] * (first[1].max() + 1) + first[1]) * (first[2].max() + 1) + first[2]
@@ -68,17 +69,17 @@ def runs(labels: np.ndarray, step: tuple[int, int, int]) -> Counted:
 
 
 def zones(labels: np.ndarray, mask: np.ndarray, dimensions: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Grey level, voxels and distance from the border of every zone of connected voxels of one level.
+    """Return grey level, voxels and distance from the border of every zone of connected voxels of one level.
 
     Args:
         labels: Grey levels.
-        mask: bool: the region whose border it is, with voxels that have no level.
+        mask: bool: the region that the border is of, including voxels without a level.
         dimensions: 3, or 2 for zones and distances within slices.
 
     Returns:
         All (zones,). A zone that touches the border (4 or 6 neighbours) has a distance of 1.
     """
-    if dimensions == 2:  # slices in between keep the zones apart
+    if dimensions == 2:  # empty slices in between keep the zones apart
         labels, mask = (np.insert(array, range(1, len(array)), 0, axis=0) for array in (labels, mask))
     zone = measure.label(labels, background=0, connectivity=3)
     neighbours = ndimage.generate_binary_structure(3, 1)
@@ -95,7 +96,7 @@ def zones(labels: np.ndarray, mask: np.ndarray, dimensions: int) -> tuple[np.nda
 
 
 def dependences(labels: np.ndarray, steps: Steps) -> Counted:
-    """Grey level of every voxel, and how many voxels of its neighbourhood, itself among them, have the same."""
+    """Return the grey level of every voxel, and how many voxels of its neighbourhood, itself included, share it."""
     same = np.ones(labels.shape, np.intp)
     for step in steps:
         if any(abs(d) >= n for d, n in zip(step, labels.shape)):
@@ -110,14 +111,14 @@ def dependences(labels: np.ndarray, steps: Steps) -> Counted:
 
 
 def size_features(level: np.ndarray, size: np.ndarray, voxels: int) -> np.ndarray:
-    """The features that run lengths, zone sizes, zone distances and dependences share.
+    """Measure the features that run lengths, zone sizes, zone distances and dependences share.
 
     Args:
-        level, size: (N,) integers, 1 and up: of every run, zone or voxel.
-        voxels: That they are of.
+        level, size: (N,) integers from 1: of every run, zone or voxel.
+        voxels: Number of voxels that they were counted in.
 
     Returns:
-        (17,) in the order of `names.LEVEL_DEPENDENCE`; the last, the energy, is one of dependences only.
+        (17,) in the order of `names.LEVEL_DEPENDENCE`; the last, the energy, is defined for dependences only.
     """
     n = len(level)
     grey2, size2 = level.astype(float) ** 2, size.astype(float) ** 2
@@ -134,9 +135,9 @@ def size_features(level: np.ndarray, size: np.ndarray, voxels: int) -> np.ndarra
 
 
 def tone_differences(labels: np.ndarray, dimensions: int) -> np.ndarray:
-    """The five features of neighbourhood grey tone differences; NaN where no voxel has a neighbour.
+    """Measure the five features of neighbourhood grey tone differences; NaN where no voxel has a neighbour.
 
-    Where a formula would divide by zero the manual sets 10^6 for coarseness and 0 for the others.
+    Where a formula would divide by zero, the manual sets 10^6 for coarseness and 0 for the others.
     """
     levels, inside = int(labels.max()), labels > 0
     counts, differences = neighbourhood_differences(

@@ -20,7 +20,7 @@ from ...dicom import CTSlice, derive_slice
 from ...image_processor import CTImageProcessor, HUSlice, measured_hu
 from ...method.provenance import ID_DIGITS, Derivation, constants_of, model_id, pixel_constants, seal
 from ...method.sampled import require_plausible
-from ...method.step import Step
+from ...method.step import Step, Target
 from ...utils.seeds import derive_seed
 from ...utils.version import __version__
 from .diffusionct import DiffusionCT
@@ -99,7 +99,7 @@ class SystemPipeline:
         if noise != "keep" or source is not None:
             raise ValueError("`noise` and `source` have no effect with `system`; leave them out.")
 
-    def derivation(self, num_inference_steps: int, target: None = None) -> SystemDerivation:
+    def derivation(self, num_inference_steps: int, target: Target | None = None) -> SystemDerivation:
         """Return what derived images say of how they were made."""
         name = self.system.target_kernel or "reference"
         return SystemDerivation(system_id(self.name, self.folder, self.system), name, 0, "standard", system=self.name)

@@ -146,7 +146,7 @@ class TestWhatIsNotTakenForFinished:
 
     @pytest.mark.parametrize(
         "option",
-        [{"seed": 1}, {"num_inference_steps": 1}, {"reference": "2"}, {"model": "other"}, {"fast": True}],
+        [{"seed": 1}, {"num_inference_steps": 2}, {"reference": "2"}, {"model": "other"}, {"fast": True}],
         ids=str,
     )
     def test_that_of_other_options(self, scans, tmp_path, model, option):

@@ -149,7 +149,7 @@ class TestStandardize:
 
     @pytest.mark.parametrize("count", [0, -1, 2.0, True])
     def test_another_count_is_refused(self, scans, tmp_path, model, count):
-        with pytest.raises(ValueError, match=f"`num_samples` is {count}"):
+        with pytest.raises(ValueError, match=f"`num_samples` must be an integer of at least 1, got {count}"):
             standardize_folder(scans, tmp_path / "out", model=model, num_samples=count)
         assert not (tmp_path / "out").exists()
 

@@ -162,7 +162,7 @@ class TestResume:
         assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.n*")}
 
     @pytest.mark.parametrize(
-        "options", [{"overwrite": True}, {"seed": 1}, {"num_inference_steps": 1}, {"slice_thickness": 3.0}]
+        "options", [{"overwrite": True}, {"seed": 1}, {"num_inference_steps": 2}, {"slice_thickness": 3.0}]
     )
     def test_overwrite_and_other_options_make_all_anew(self, folder, tmp_path, model, options):
         run(folder, tmp_path / "out", model)

@@ -2,6 +2,8 @@
 
     python benchmarks/stages.py                                        # CPU, one slice
     python benchmarks/stages.py --dtype bfloat16                       # as `--fast`
+    python benchmarks/stages.py --steps 5                              # as for a scan that was smoothed
+    python benchmarks/stages.py --rivals                               # beside two convolutional networks
     python benchmarks/stages.py --device cuda --batch 32 --dtype bfloat16 --compile
 
 The slices are neighbours in a series of noise, 1 mm apart and thick, as noise fields of neighbours share work. "all" is
@@ -21,6 +23,7 @@ import pydicom
 import torch
 from pydicom.data import get_testdata_file
 
+from diffusionct_pipeline.comparison.systems.unet_l1 import UNetL1
 from diffusionct_pipeline.dicom import read_slice, write_slice
 from diffusionct_pipeline.dicom.deriving import set_pixels
 from diffusionct_pipeline.standardize.loading import load_pipeline
@@ -36,28 +39,51 @@ def main():
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--steps", type=int, help="denoising steps; the checkpoint's own number by default")
+    parser.add_argument("--steps", type=int, help="denoising steps; one by default, as for a plain scan")
     parser.add_argument("--compile", action="store_true", help="torch.compile the denoiser")
+    parser.add_argument(
+        "--rivals", action="store_true", help="also time the U-Net and a plain CNN, in turns with the stages"
+    )
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
     pipe = load_pipeline(arguments.model, arguments.device).to(getattr(torch, arguments.dtype))
     if arguments.compile:
         pipe.denoiser.compile()
-    steps = arguments.steps or pipe.config.default_num_inference_steps
+    steps = arguments.steps or 1
+    rivals = make_rivals(pipe.device) if arguments.rivals else {}
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         timed(pipe, Path(folder), 0, arguments.batch, arguments.size, steps)
         first = time.perf_counter() - begun
-        took = [
-            timed(pipe, Path(folder), run, arguments.batch, arguments.size, steps)
-            for run in range(1, arguments.runs + 1)
-        ]
+        took = []
+        for run in range(1, arguments.runs + 1):
+            took.append(timed(pipe, Path(folder), run, arguments.batch, arguments.size, steps))
+            took[-1] |= {name: timed_rival(rival, arguments.batch, arguments.size) for name, rival in rivals.items()}
     threads = f"{torch.get_num_threads()} threads"
     print(f"{arguments.device}, batch {arguments.batch}, {arguments.dtype}, {threads}, median ms a slice:")
-    for name in STAGES:
+    for name in (*STAGES, *rivals):
         value = statistics.median(run[name] for run in took)
         print(f"  {name:10s} {value:8.2f}" + (f"   {value / steps:.2f} a step of {steps}" if name == "denoise" else ""))
     print(f"  first run of all stages, with whatever is compiled: {first:.1f} s")
+
+
+def make_rivals(device):
+    """Make the U-Net of the comparison and six layers of 64 channels, laid out as a CPU prefers them, with random weights."""
+    channels = (1, 64, 64, 64, 64, 64, 1)
+    layers = [torch.nn.Conv2d(one, other, 3, padding=1) for one, other in zip(channels, channels[1:])]
+    cnn = torch.nn.Sequential(*[part for layer in layers for part in (layer, torch.nn.ReLU())][:-1])
+    networks = {"U-Net, L1": UNetL1(), "CNN": cnn}
+    return {name: net.to(device, memory_format=torch.channels_last) for name, net in networks.items()}
+
+
+@torch.no_grad()
+def timed_rival(network, batch, size):
+    """Measure the milliseconds per slice of a network from tensor to tensor."""
+    device = next(network.parameters()).device
+    hu = torch.randn(batch, 1, size, size, device=device) * 100
+    begun = time.perf_counter()
+    (network.translate(hu) if isinstance(network, UNetL1) else network(hu)).cpu()
+    return (time.perf_counter() - begun) / batch * 1000
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from diffusionct_pipeline.comparison.systems import SYSTEMS, FittingPair
 from diffusionct_pipeline.dicom import read_slice
-from diffusionct_pipeline.image_processor import measured_hu
+from diffusionct_pipeline.image_processor import hu_with_air_padding
 from diffusionct_pipeline.metrics.regions import tumour_sized_squares
 from diffusionct_pipeline.metrics.texture import texture_agreement
 from diffusionct_pipeline.simulation.splits import IMAGE_PAIRS, TEST, take
@@ -107,7 +107,7 @@ def read_pair(soft, sharp):
     """
     names = sorted(path.name for path in soft.glob("*.dcm"))
     scans = {folder: [read_slice(folder / name) for name in names] for folder in (soft, sharp)}
-    measured = {folder: [measured_hu(item) for item in scan] for folder, scan in scans.items()}
+    measured = {folder: [hu_with_air_padding(item) for item in scan] for folder, scan in scans.items()}
     return scans, measured, [tumour_sized_squares(item.hu, avoid=item.padding) for item in scans[soft]]
 
 

@@ -31,7 +31,7 @@ from diffusionct_pipeline.metrics.agreement import REPRODUCIBLE, ccc, relative_e
 from diffusionct_pipeline.metrics.texture import texture_table
 from diffusionct_pipeline.physics.kernels import get_kernel, kernel_mtf
 from diffusionct_pipeline.simulation.degradation import smooth
-from diffusionct_pipeline.utils.padding import continued_into_padding
+from diffusionct_pipeline.utils.padding import extend_into_padding
 
 KERNELS = ("Br36", "Br44", "D45", "Br59", "B70f")  # soft to sharp
 LARGEST_GAIN, MARGIN = 8.0, 64
@@ -91,7 +91,7 @@ def rekernelled(slices, old, new):
     before, after = (kernel_mtf(get_kernel(name)) for name in (old, new))
 
     def one(item):
-        whole = continued_into_padding(item.hu, item.padding, UNMEASURED_HU)  # without a step that is not anatomy
+        whole = extend_into_padding(item.hu, item.padding, UNMEASURED_HU)  # without a step that is not anatomy
         padded = np.pad(np.clip(whole, -1500, 3071), MARGIN, mode="reflect")
         rows, columns = padded.shape
         f = np.hypot(np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None]) * 10 / item.spacing_mm

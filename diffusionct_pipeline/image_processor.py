@@ -20,7 +20,7 @@ from .dicom.hounsfield import OUTSIDE_FIELD_OF_VIEW_HU
 from .dicom.plausible import ValueRange, lacks_air, lacks_air_remark, narrow_remark, spectral_remark
 from .dicom.reading import SQUARE_TOLERANCE
 from .physics.scan_noise import scan_position
-from .utils.padding import beyond_circle, continued, continued_into_padding
+from .utils.padding import beyond_circle, extend_into_padding, pad_odd_reflect
 from .volumes import CTVolume, is_volume, read_volume
 from .volumes.itk import ITKVolume, is_itk_image
 
@@ -217,11 +217,11 @@ class CTImageProcessor:
         Returns:
             (B, 1, H', W') float32 tensor in model range and (B,) float32 tensor of pixel spacings in mm.
         """
-        filled = [continued_into_padding(item.hu, item.padding, UNMEASURED_HU) for item in slices]
+        filled = [extend_into_padding(item.hu, item.padding, UNMEASURED_HU) for item in slices]
         hu = torch.from_numpy(np.stack(filled))[:, None]  # [B,1,H,W]
         sample = to_model(hu.clamp(LOWEST_SEEN_HU, HIGHEST_SEEN_HU))
         bottom, right = (-size % GRID for size in hu.shape[-2:])
-        sample = continued(sample, 0, right, 0, bottom)  # [B,1,H',W']
+        sample = pad_odd_reflect(sample, 0, right, 0, bottom)  # [B,1,H',W']
         spacing_mm = torch.tensor([item.spacing_mm for item in slices], dtype=torch.float32)
         return sample.to(device), spacing_mm.to(device)
 
@@ -271,7 +271,7 @@ def description_of(source: CTSlice) -> str:
     return str(header_value(source.dataset, "SeriesDescription", source.name) or "")
 
 
-def measured_hu(item: HUSlice | CTSlice) -> np.ndarray:
+def hu_with_air_padding(item: HUSlice | CTSlice) -> np.ndarray:
     """Return the float32 HU (H, W) of a slice, with air where nothing was measured."""
     return np.where(item.padding, np.float32(UNMEASURED_HU), item.hu)
 

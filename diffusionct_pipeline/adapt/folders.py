@@ -13,7 +13,7 @@ from ..dicom.reading import read_dataset
 from ..evaluation.geometry import find_series, match_slices
 from ..image_processor import HUSlice
 from ..metrics.regions import spread
-from ..publishing.contents import remove_places
+from ..publishing.contents import strip_local_paths
 from ..standardize.loading import load_pipeline
 from ..utils.files import require_new, require_writable, whole_folder, write_whole
 from ..utils.stages import stage
@@ -123,7 +123,7 @@ def save(adapted: Adaptation, folder: Path, pairs: int) -> None:
         for name, agreement in adapted.scores.items()
     }
     adapted.pipe.save_pretrained(folder)
-    remove_places(folder)
+    strip_local_paths(folder)
     summary = {"adapted": {"standard": standard, "pairs": pairs}, "scores": scores}
     write_whole(folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
     rows = [f"| {name} | {row['CCC']:.2f} | {row['within 15 %']:.0%} |" for name, row in scores.items()]

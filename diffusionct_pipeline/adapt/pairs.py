@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..image_processor import GRID, HUSlice, measured_hu
+from ..image_processor import GRID, HUSlice, hu_with_air_padding
 from ..method.step import Step
 from ..metrics.agreement import REPRODUCIBLE, relative_error
 from ..metrics.regions import TUMOUR_PIXELS, spread, tumour_sized_squares
@@ -260,7 +260,7 @@ def _cross_validated(
         before = _with_standard(pipe, [pair.target for pair in kept] + list(targets), name)
         trial = _calibrated(before, kept)
         for pair in judged:
-            target, avoided = measured_hu(pair.target), np.ones(pair.target.hu.shape, bool)
+            target, avoided = hu_with_air_padding(pair.target), np.ones(pair.target.hu.shape, bool)
             avoided[slice(*pair.rows)] = False
             masks = tumour_sized_squares(target, avoid=avoided | pair.source.padding)
             made = {row: _standardized(by, pair.source) for row, by in (("before", before), ("adapted", trial))}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from .. import __version__, commands
 from ..utils.files import full_disk
 from ..utils.usage import UsageError
-from ._shared import EXIT_FAILURE, headers_kept_out_of_the_log
+from ._shared import EXIT_FAILURE, silence_header_warnings
 
 EXIT_USAGE = 2  # argparse's own
 EXIT_INTERRUPTED = 130  # a shell's 128 + SIGINT
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("diffusionct: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     try:
-        with headers_kept_out_of_the_log():
+        with silence_header_warnings():
             return options.run(options)
     except KeyboardInterrupt:
         print(f"diffusionct {options.command}: interrupted", file=sys.stderr)

@@ -87,7 +87,7 @@ class ProgressBar(logging.Handler):
 
 
 @contextlib.contextmanager
-def headers_kept_out_of_the_log() -> Iterator[None]:
+def silence_header_warnings() -> Iterator[None]:
     """Suppress warnings of pydicom and highdicom while the block runs: they quote header values, which may be personal."""
     loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
     before = [logger.disabled for logger in loggers]
@@ -104,7 +104,7 @@ def headers_kept_out_of_the_log() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def patients_kept_out_of_the_log(source: str, output: str, reference: str | None = None) -> Iterator[None]:
+def redact_paths_in_log(source: str, output: str, reference: str | None = None) -> Iterator[None]:
     """Replace the given folders in log lines by IN, OUT and REFERENCE, since they may be named after a patient."""
     from ..utils.paths import without_folders
 

@@ -7,7 +7,7 @@ import sys
 
 from ..utils.arguments import MODEL_HELP, count
 from ..utils.usage import require_model, require_new_folder, require_outside, require_paths
-from ._shared import EXIT_FAILURE, EXIT_OK, ProgressBar, patients_kept_out_of_the_log
+from ._shared import EXIT_FAILURE, EXIT_OK, ProgressBar, redact_paths_in_log
 
 TEXT = "measure kernel, noise and protocol of all CT series of a folder, and say what `standardize` will reach and which target suits"
 EXAMPLE = "diffusionct characterise scans --out characterisation"
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     from ..characterise.advice import advice_lines
     from ..characterise.folder import characterise_folder
 
-    with patients_kept_out_of_the_log(options.input, options.out), ProgressBar("characterise", unit="scan") as progress:
+    with redact_paths_in_log(options.input, options.out), ProgressBar("characterise", unit="scan") as progress:
         found = characterise_folder(
             options.input, options.out, model=options.model, slices=options.slices, progress=progress
         )

@@ -11,7 +11,7 @@ from typing import Any
 from ..standardize.options import add_options, options_of
 from ..utils.arguments import count
 from ..utils.usage import UsageError, require_folder, require_model, require_outside, require_paths
-from ._shared import EXIT_FAILURE, EXIT_MISSED, EXIT_OK, ProgressBar, patients_kept_out_of_the_log
+from ._shared import EXIT_FAILURE, EXIT_MISSED, EXIT_OK, ProgressBar, redact_paths_in_log
 
 TEXT = "standardize a DICOM, NIfTI or NRRD file, or all CT of a folder; other files in it are skipped"
 EXAMPLE = "diffusionct standardize scans/patient_01 standardized/patient_01 --preview"
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
         pipe = load_as_pipeline(options.system, settings.pop("model"), settings.pop("device"))
     bar = ProgressBar("standardize", unit="slice" if options.num_samples == 1 else "sample")
-    with patients_kept_out_of_the_log(options.input, options.output, options.reference), bar as progress:
+    with redact_paths_in_log(options.input, options.output, options.reference), bar as progress:
         report = standardize(
             options.input,
             options.output,

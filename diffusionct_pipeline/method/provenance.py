@@ -83,7 +83,7 @@ class Derivation:
             source, hu, target_name=self.target_name, model_id=self.model_id, options=options, label=self.label,
             measured=self.measured,
         )  # fmt: skip
-        seal(derived, source)
+        stamp_pixel_hashes(derived, source)
         return derived
 
     def options(self, seed: int) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def volume_of(slices: Sequence[HUSlice]) -> CTVolume:
     return volume
 
 
-def seal(derived: Dataset, source: CTSlice) -> None:
+def stamp_pixel_hashes(derived: Dataset, source: CTSlice) -> None:
     """Write hashes of the source's pixels and of its own into a derived image, replacing earlier ones.
 
     They distinguish a file of an earlier run from a damaged one, and from one whose source has changed since but kept its

@@ -36,7 +36,7 @@ def write_contents(checkpoint: str | Path, folder: str | Path) -> None:
     for model in pipeline.models:
         halve(model)
     pipeline.save_pretrained(folder, variant=HALF)
-    remove_places(folder)
+    strip_local_paths(folder)
     for component in NETWORKS:
         for path in weight_files(checkpoint / component):
             shutil.copyfile(path, folder / component / path.name)
@@ -46,7 +46,7 @@ def write_contents(checkpoint: str | Path, folder: str | Path) -> None:
             shutil.copyfile(checkpoint / name, folder / name)
 
 
-def remove_places(folder: str | Path) -> None:
+def strip_local_paths(folder: str | Path) -> None:
     """Remove the path that a pipeline was loaded from, which diffusers records, from all JSON files below a folder."""
     for path in Path(folder).rglob("*.json"):
         values = json.loads(path.read_text())

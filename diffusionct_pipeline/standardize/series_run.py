@@ -16,10 +16,10 @@ from ..image_processor import GRID, HUSlice
 from ..method.slices import sample_seed
 from ..pipeline import ACCELERATOR_BATCH
 from ..utils.files import whole_file
-from .finished import finished_samples, finished_slice
 from .likeness import SliceLatent, has_texture_latent, header_remarks, latent_remarks, likeness, slice_latents
 from .previews import preview_indices, write_preview
 from .report import SeriesEntry
+from .resume import finished_samples, finished_slice
 from .run import FolderRun, generator_for
 from .scans import ScanTask, SeriesSlices, begin_scan
 

@@ -22,7 +22,7 @@ from .validation import ValidationSet
 STATISTICS_SLICES = 512  # over which mean and deviation of the latent are measured
 
 
-class IncoherentShareObjective(nn.Module):
+class IncoherentPowerObjective(nn.Module):
     """Predicts from Z_A and the change to Z_B how much of B is new; the loss is the likelihood of what was measured."""
 
     def __init__(self, model: TextureAutoencoder):
@@ -54,7 +54,7 @@ class AutoencoderPhase:
         groups = tqdm(desc="groups of scans encoded")
         self.pairs = load_texture_pairs(options.scans, model, options.groups, lambda seed: groups.update()).to(device)
         self._measure_latents(model)
-        self.objective = IncoherentShareObjective(model).to(device)
+        self.objective = IncoherentPowerObjective(model).to(device)
         self.validation = ValidationSet(options.validation_pairs if options.validation_steps else 0)
 
     def batch(self, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
@@ -95,5 +95,5 @@ class AutoencoderPhase:
 
 
 def _model_of(objective: nn.Module) -> TextureAutoencoder:
-    assert isinstance(objective, IncoherentShareObjective)
+    assert isinstance(objective, IncoherentPowerObjective)
     return objective.model

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..models.weights import halve
 from ..pipeline import DiffusionCTPipeline
-from ..publishing.contents import remove_places
+from ..publishing.contents import strip_local_paths
 from ..utils.files import whole_folder
 
 SHARD_SIZE = "15MB"
@@ -34,7 +34,7 @@ def export_checkpoint(source: str | Path, output: str | Path, *, card: str | Pat
         halve(model)
     with whole_folder(output, replace=True) as part:
         pipeline.save_pretrained(part, max_shard_size=SHARD_SIZE)
-        remove_places(part)
+        strip_local_paths(part)
         shutil.copy(card, part / "README.md")
         (part / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     return sum(path.stat().st_size for path in Path(output).rglob("*") if path.is_file())

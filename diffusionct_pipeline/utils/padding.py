@@ -34,7 +34,7 @@ def beyond_circle(hu: np.ndarray, air_hu: float) -> np.ndarray:
     return outside
 
 
-def continued_into_padding(hu: np.ndarray, padding: np.ndarray, air_hu: float) -> np.ndarray:
+def extend_into_padding(hu: np.ndarray, padding: np.ndarray, air_hu: float) -> np.ndarray:
     """Extend a slice beyond its field of view, fading into air.
 
     A body or table that the field of view cuts off would end there in a step to air that is not anatomy, and a sharpening filter
@@ -64,7 +64,7 @@ def continued_into_padding(hu: np.ndarray, padding: np.ndarray, air_hu: float) -
     return filled
 
 
-def continued(image: torch.Tensor, left: int, right: int, top: int, bottom: int) -> torch.Tensor:
+def pad_odd_reflect(image: torch.Tensor, left: int, right: int, top: int, bottom: int) -> torch.Tensor:
     """Pad by odd reflection, 2 x border - mirrored, repeated as often as a small image needs.
 
     Slopes continue unchanged. Plain mirroring folds them: the fold is sharper than any kernel, and a sharpening filter turns it

@@ -5,26 +5,26 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from diffusionct_pipeline.utils.padding import beyond_circle, continued, continued_into_padding
+from diffusionct_pipeline.utils.padding import beyond_circle, extend_into_padding, pad_odd_reflect
 
 
 def test_slopes_go_on():
     y, x = torch.meshgrid(torch.arange(5.0), torch.arange(7.0), indexing="ij")
     plane = (2 * x - 3 * y)[None, None]
-    wide = continued(plane, 3, 1, 2, 4)
+    wide = pad_odd_reflect(plane, 3, 1, 2, 4)
     y, x = torch.meshgrid(torch.arange(-2.0, 9), torch.arange(-3.0, 8), indexing="ij")
     torch.testing.assert_close(wide, (2 * x - 3 * y)[None, None])
 
 
 def test_what_was_there_stays():
     image = torch.randn(2, 1, 4, 6, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(continued(image, 2, 3, 1, 0)[..., 1:5, 2:8], image)
+    torch.testing.assert_close(pad_odd_reflect(image, 2, 3, 1, 0)[..., 1:5, 2:8], image)
 
 
 @pytest.mark.parametrize("margin", [0, 1, 5, 20])
 def test_small_images_are_continued_as_often_as_it_takes(margin):
     image = torch.randn(1, 1, 2, 3, generator=torch.Generator().manual_seed(0))
-    wide = continued(image, margin, margin, margin, margin)
+    wide = pad_odd_reflect(image, margin, margin, margin, margin)
     assert wide.shape == (1, 1, 2 + 2 * margin, 3 + 2 * margin) and wide.isfinite().all()
 
 
@@ -39,12 +39,12 @@ class TestIntoPadding:
 
     def test_what_was_measured_stays(self, circle):
         hu = np.random.default_rng(0).normal(0, 30, circle.shape).astype(np.float32)
-        filled = continued_into_padding(hu, circle, self.AIR)
+        filled = extend_into_padding(hu, circle, self.AIR)
         np.testing.assert_array_equal(filled[~circle], hu[~circle])
         assert filled.dtype == np.float32
 
     def test_tissue_goes_on_and_fades_into_air(self, circle):
-        filled = continued_into_padding(np.where(circle, -2048, 40), circle, self.AIR)
+        filled = extend_into_padding(np.where(circle, -2048, 40), circle, self.AIR)
         row = filled[80, 140:]
         assert abs(row[0] - 40) < 20, "no step at the rim"
         assert (np.diff(row) <= 1e-3).all() and np.diff(row).min() > -150 and filled[0, 0] < self.AIR + 30
@@ -53,7 +53,7 @@ class TestIntoPadding:
     def test_noise_makes_no_pattern(self, circle):
         """What is fine fades fast: a sharpening filter would enlarge it."""
         hu = np.random.default_rng(0).normal(0, 30, circle.shape)
-        filled = continued_into_padding(np.where(circle, -2048, hu), circle, self.AIR)
+        filled = extend_into_padding(np.where(circle, -2048, hu), circle, self.AIR)
         y, x = np.indices(circle.shape) - 79.5
         radius = np.hypot(y, x)
         fine = filled - gaussian_filter(filled, 1.5)
@@ -62,12 +62,12 @@ class TestIntoPadding:
     def test_where_the_rim_is_air_air_goes_on(self, circle):
         hu = np.full(circle.shape, -1000.0)
         hu[60:100, 60:100] = 40
-        filled = continued_into_padding(np.where(circle, -2048, hu), circle, self.AIR)
+        filled = extend_into_padding(np.where(circle, -2048, hu), circle, self.AIR)
         assert (filled[circle] == self.AIR).all()
 
     @pytest.mark.parametrize("everywhere", (True, False))
     def test_all_or_nothing_of_it(self, everywhere):
-        filled = continued_into_padding(np.full((8, 8), 7.0), np.full((8, 8), everywhere), self.AIR)
+        filled = extend_into_padding(np.full((8, 8), 7.0), np.full((8, 8), everywhere), self.AIR)
         assert (filled == (self.AIR if everywhere else 7.0)).all()
 
 

@@ -14,7 +14,7 @@ import torch
 
 from ... import physics, simulation
 from ...dicom import read_series, read_slice
-from ...image_processor import measured_hu
+from ...image_processor import hu_with_air_padding
 from ...metrics.regions import TUMOUR_PIXELS, spread, tumour_sized_squares
 from ...simulation import Scanner, ScanOptions, rekernel_slice, simulate_pair
 from ...simulation.degradation import smooth
@@ -252,7 +252,7 @@ def rekernelled_set(folder: Path) -> TestSet:
     """Scan slices of a real sharp series again by the simulator; systems are fitted on the slice farthest away."""
     images = []
     for i, item in enumerate(spread(read_series(folder), REAL_SLICES)):
-        hu = measured_hu(item)
+        hu = hu_with_air_padding(item)
         settings = ScanOptions(kernels=(SOURCE, TARGET), mas=REKERNEL_MAS, size=len(hu), spacing_mm=item.spacing_mm)
         pair = rekernel_slice(hu, item.spacing_mm, settings, seed=i)
         images.append((pair.hu[SOURCE], pair.hu[TARGET], item.spacing_mm, tumour_sized_squares(pair.hu[SOURCE])))
@@ -272,7 +272,7 @@ def pair_sets(soft: Path, sharp: Path) -> Iterator[TestSet]:
     if len(names) < 2:
         raise ValueError(f'"{soft}" and "{sharp}" must have at least 2 files of equal name, got {len(names)}.')
     sides = [[read_slice(folder / name) for name in names] for folder in (soft, sharp)]
-    measured = [[measured_hu(item) for item in side] for side in sides]
+    measured = [[hu_with_air_padding(item) for item in side] for side in sides]
     kernels = [str(side[0].dataset.get("ConvolutionKernel", "") or "?") for side in sides]
     inside = [tumour_sized_squares(item.hu, avoid=item.padding) for item in sides[0]]
     for source, target in ((0, 1), (1, 0)):

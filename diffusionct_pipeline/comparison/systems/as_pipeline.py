@@ -17,8 +17,8 @@ import torch
 from pydicom.dataset import Dataset
 
 from ...dicom import CTSlice, derive_slice
-from ...image_processor import CTImageProcessor, HUSlice, measured_hu
-from ...method.provenance import ID_DIGITS, Derivation, constants_of, model_id, pixel_constants, seal
+from ...image_processor import CTImageProcessor, HUSlice, hu_with_air_padding
+from ...method.provenance import ID_DIGITS, Derivation, constants_of, model_id, pixel_constants, stamp_pixel_hashes
 from ...method.sampled import require_plausible
 from ...method.step import Step, Target
 from ...utils.seeds import derive_seed
@@ -37,7 +37,7 @@ class SystemDerivation(Derivation):
             source, hu, target_name=self.target_name, model_id=self.model_id, options={"seed": seed},
             series_description_suffix=f" {self.system}", system=self.system,
         )  # fmt: skip
-        seal(derived, source)
+        stamp_pixel_hashes(derived, source)
         return derived
 
 
@@ -127,7 +127,7 @@ class SystemPipeline:
         """Standardize slices to (H, W) float32 HU each. Unmeasured pixels are air to the system, and keep their value."""
         results = []
         for item, seed in zip(slices, seeds):
-            measured = measured_hu(item)
+            measured = hu_with_air_padding(item)
             place = (item.position_mm, item.thickness_mm)
             hu = self.system.standardize_slice(measured, item.spacing_mm, *place, seed)
             results.append(np.where(item.padding, item.hu, hu))

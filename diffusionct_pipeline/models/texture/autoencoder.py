@@ -10,7 +10,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 
 from ..latent_statistics import LatentStatistics
 from .channels import IN_PATIENT, LatentChannels, patient_weight, scaled_spacing
-from .coherence import IncoherentShare, least_incoherent_share, share_beyond
+from .coherence import IncoherentPowerFraction, incoherent_fraction_floor, share_beyond
 from .local_spectrum import STRIDE, LocalSpectrum
 from .synthesis import TextureSynthesis
 
@@ -34,7 +34,7 @@ class TextureAutoencoder(LatentStatistics):
 
     The latent is what `LocalSpectrum` measures, one position for 32 x 32 pixels. The decoder (`TextureSynthesis`) keeps
     the part of A that is still valid under the target's kernel and synthesizes the rest, so that the local power becomes
-    that of the latent. Only the size of the valid part is learnt (`IncoherentShare`).
+    that of the latent. Only the size of the valid part is learnt (`IncoherentPowerFraction`).
 
     Not in Selim et al. 2023, whose network is `AutoencoderResNet18`. The ResNet and its decoder of an earlier
     checkpoint, on top of a linear filter, lowered the error, but improved no measure of texture and left a lattice of their
@@ -46,8 +46,8 @@ class TextureAutoencoder(LatentStatistics):
         power_floor: Added to the power, model range^2 mm^2; quantization to 1 HU alone gives 1.6e-7 at 0.7 mm.
         kept_lp_cm: Content of lower frequency keeps its HU.
         trusted_from_lp_cm, trusted_to_lp_cm: See `TextureSynthesis`.
-        hidden, blocks: See `IncoherentShare`.
-        linear_quantile, linear_margin: See `least_incoherent_share`. Chosen on two real series (B19f, Philips D), smoothed by
+        hidden, blocks: See `IncoherentPowerFraction`.
+        linear_quantile, linear_margin: See `incoherent_fraction_floor`. Chosen on two real series (B19f, Philips D), smoothed by
             three families, and on validation phantoms: tighter values gain more there on smoothed slices and cost on plain ones.
         coherent_margin: See `share_beyond`.
     """
@@ -76,7 +76,7 @@ class TextureAutoencoder(LatentStatistics):
         self.linear = (linear_quantile, linear_margin)
         self.coherent_margin = coherent_margin
         self.spectrum = LocalSpectrum(rings, max_lp_cm, power_floor)
-        self.incoherent_share = IncoherentShare(rings, hidden, blocks)
+        self.incoherent_share = IncoherentPowerFraction(rings, hidden, blocks)
         self.synthesis = TextureSynthesis(rings, max_lp_cm, kept_lp_cm, trusted_from_lp_cm, trusted_to_lp_cm)
         self.register_latent_statistics(self.channels.total)
 
@@ -133,7 +133,7 @@ class TextureAutoencoder(LatentStatistics):
                 incoherent, noise = torch.zeros_like(change), torch.zeros_like(sample)
             else:
                 inside = patient_weight(latent_a.flatten(2)).unflatten(2, grid) > IN_PATIENT
-                least = least_incoherent_share(change, inside, *self.linear)
+                least = incoherent_fraction_floor(change, inside, *self.linear)
                 incoherent = torch.maximum(self.incoherent_share(latent_a, change), least)
                 if coherent is not None:
                     incoherent = torch.maximum(incoherent, share_beyond(change, coherent, self.coherent_margin))

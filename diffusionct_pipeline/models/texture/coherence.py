@@ -16,7 +16,7 @@ SERIES_TERMS = 60  # of the hypergeometric series below; its error is below 1e-3
 LOG_POWER_UNIT = 4.0  # log power spans about 16
 
 
-class IncoherentShare(nn.Module):
+class IncoherentPowerFraction(nn.Module):
     """Predict the share of the target's local power that is not in the source: smoothed away, or below its quantization.
 
     For spectra A and B of one window, jointly Gaussian with coherence c, B given A has mean c sqrt(P_B / P_A) A and
@@ -62,7 +62,9 @@ class IncoherentShare(nn.Module):
         return changed * torch.sigmoid(self.last(hidden))
 
 
-def least_incoherent_share(change: torch.Tensor, inside: torch.Tensor, quantile: float, margin: float) -> torch.Tensor:
+def incoherent_fraction_floor(
+    change: torch.Tensor, inside: torch.Tensor, quantile: float, margin: float
+) -> torch.Tensor:
     """Return the share of the target's power that must be new because no filter could have kept it.
 
     Two kernels differ by one gain for the whole slice. Structures that smoothing spared (edges, vessels) show that gain: they

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...utils.padding import continued
+from ...utils.padding import pad_odd_reflect
 from .frequency import radial_frequency, ramp, ring_weights
 from .local_spectrum import STRIDE, WINDOW
 
@@ -106,7 +106,7 @@ class TextureSynthesis(nn.Module):
 
 def _windows(image: torch.Tensor) -> torch.Tensor:
     """Return the windows (B, h + 2, w + 2, 64, 64) of (B, 1, H, W), from that before the first to that after the last; no copy."""
-    reached = continued(image.float(), REACH, REACH, REACH, REACH)[:, 0]
+    reached = pad_odd_reflect(image.float(), REACH, REACH, REACH, REACH)[:, 0]
     return reached.unfold(1, WINDOW, STRIDE).unfold(2, WINDOW, STRIDE)
 
 

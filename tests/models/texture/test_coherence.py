@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from diffusionct_pipeline.models.texture.coherence import (
-    IncoherentShare,
+    IncoherentPowerFraction,
     coherence_of,
     incoherence_loss,
-    least_incoherent_share,
+    incoherent_fraction_floor,
 )
 
 RINGS = 5
@@ -22,7 +22,7 @@ def noise(seed, *shape):
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    model = IncoherentShare(RINGS, hidden=16, blocks=1)
+    model = IncoherentPowerFraction(RINGS, hidden=16, blocks=1)
     torch.nn.init.normal_(model.last.weight, std=0.3)  # zero at first
     return model.requires_grad_(False)
 
@@ -44,7 +44,7 @@ class TestIncoherentShare:
         assert sizes == sorted(sizes) and sizes[0] == 0 and sizes[1] < 0.01 < sizes[-1]
 
     def test_an_untrained_one_takes_a_fifth_for_new(self):
-        share = IncoherentShare(RINGS, 16, 1)(noise(1, 1, RINGS + 2, 3, 3), torch.full((1, RINGS, 3, 3), 2.0))
+        share = IncoherentPowerFraction(RINGS, 16, 1)(noise(1, 1, RINGS + 2, 3, 3), torch.full((1, RINGS, 3, 3), 2.0))
         torch.testing.assert_close(share, torch.full_like(share, 0.18), atol=0.01, rtol=0)
 
     def test_slices_do_not_see_each_other(self, model):
@@ -102,7 +102,7 @@ class TestLeastIncoherentShare:
 
     def least(self, change, inside=None):
         inside = torch.ones(len(change), 1, *change.shape[2:], dtype=torch.bool) if inside is None else inside
-        return least_incoherent_share(change, inside, 0.1, 0.3)
+        return incoherent_fraction_floor(change, inside, 0.1, 0.3)
 
     def test_one_gain_for_the_slice_needs_nothing_new_however_large(self):
         for gain in (-3.0, 0.0, 4.0):

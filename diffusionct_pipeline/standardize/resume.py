@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from ..dicom import CTSlice, read_slice
 from ..dicom.sample_files import SliceSamples
-from ..method.provenance import Derivation, seal
+from ..method.provenance import Derivation, stamp_pixel_hashes
 
 
 def finished_slice(path: Path, source: CTSlice, seed: int, derivation: Derivation) -> Dataset | None:
@@ -39,7 +39,7 @@ def finished_slice(path: Path, source: CTSlice, seed: int, derivation: Derivatio
     if len(pixels) != len(derived.PixelData):
         return None
     derived.PixelData = pixels
-    seal(derived, source)
+    stamp_pixel_hashes(derived, source)
     expected = io.BytesIO()
     pydicom.dcmwrite(expected, derived, enforce_file_format=True)
     return derived if expected.getvalue() == data else None

@@ -14,7 +14,7 @@ GROWTH_MB = 10.0  # between slice 200 and the last; HU and cells of 800 slices o
 MEASURED = """
 import gc, json, sys
 import psutil
-from diffusionct_pipeline import cli
+from diffusionct_pipeline.commands import _main as cli
 from diffusionct_pipeline.commands._shared import ProgressBar
 
 process, seen = psutil.Process(), {}

@@ -163,7 +163,12 @@ def networks_of(system: System) -> list[torch.nn.Module]:
 
 
 def training_seconds(metrics: Path) -> float:
-    """Return the duration of a checkpoint's scans, encoding and training from its metrics.json; 0 without that file."""
+    """Return the duration of a checkpoint's scans, encoding and training from its metrics.json.
+
+    0 stands for a duration that is not known: without that file, and where the weights were not trained in one go.
+    """
     if not metrics.is_file():
         return 0.0
-    return sum(stage["seconds"] for stage in json.loads(metrics.read_text())["training"]["stages"])
+    training = json.loads(metrics.read_text())["training"]
+    seconds = [stage.get("seconds") for stage in training["stages"]]
+    return 0.0 if "not in one go" in training or None in seconds else float(sum(seconds))

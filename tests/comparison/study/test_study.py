@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import json
 import re
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from diffusionct_pipeline import pipeline
 from diffusionct_pipeline.commands._main import main
 from diffusionct_pipeline.comparison.study import StudyOptions, code, measuring, run_study, test_sets
 from diffusionct_pipeline.comparison.study.report import verdicts
-from diffusionct_pipeline.comparison.study.rows import REPEAT_SCAN, ROWS, ScanRow, SystemRow
+from diffusionct_pipeline.comparison.study.rows import REPEAT_SCAN, ROWS, ScanRow, SystemRow, training_seconds
 from diffusionct_pipeline.comparison.study.test_sets import PROTOCOLS, ScanStore, pair_sets, phantom_set
 from diffusionct_pipeline.comparison.systems import ALL_SYSTEMS
 from diffusionct_pipeline.metrics.agreement import agreement_by_class
@@ -138,6 +139,22 @@ class TestRunStudy:
         before = SystemRow("DiffusionCT", ours).identity
         next(ours.pipe.denoiser.parameters()).data += 1e-3
         assert SystemRow("DiffusionCT", ours).identity != before
+
+
+class TestTrainingSeconds:
+    def test_are_the_sum_of_the_stages_where_each_is_known(self, tmp_path):
+        stages = [{"what": "scans", "seconds": 2}, {"what": "latent", "seconds": 3.5}]
+        metrics = tmp_path / "metrics.json"
+        assert training_seconds(metrics) == 0
+        metrics.write_text(json.dumps({"training": {"stages": stages}}))
+        assert training_seconds(metrics) == 5.5
+        metrics.write_text(json.dumps({"training": {"stages": [*stages, {"seconds of a busy core": 9}]}}))
+        assert training_seconds(metrics) == 0
+        metrics.write_text(json.dumps({"training": {"stages": stages, "not in one go": "from an earlier one"}}))
+        assert training_seconds(metrics) == 0
+
+    def test_of_the_embedded_checkpoint_can_be_read(self):
+        assert training_seconds(pipeline.PRETRAINED / "metrics.json") >= 0
 
 
 class TestCommand:

@@ -1,7 +1,7 @@
 # Two commands, each from a fresh clone with Python >= 3.10 and make only:
 #   make demo    environment in .venv, install, the main job on a simulated scan
 #   make test    environment in .venv, install, tests
-# And for those who change it: make lint; make docs, the site in site/index.html; make results, the measured tables of README.md and
+# And for those who change it: make lint, style and types; make docs, the site in site/index.html; make results, the measured tables of README.md and
 # docs/results.md from the record of the embedded checkpoint.
 # All install again when pyproject.toml or constraints.txt change. Another interpreter: make test PYTHON=python3.12
 

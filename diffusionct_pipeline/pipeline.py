@@ -287,6 +287,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 for i in scan:
                     steps[i] = scan_step
 
+        taken = [num_inference_steps or self.recommended_steps(step) for step in steps]
+
         def on_step_end(step: int, timestep: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
             bar.update()
             if callback_on_step_end is None:
@@ -297,20 +299,18 @@ class DiffusionCTPipeline(DiffusionPipeline):
         # 4. The method, batch by batch, sample by sample.
         samples: list[list[Any]] = [[] for _ in range(num_samples)]  # of arrays [H,W], or of latents [C,L]
         batches = self.batches(slices, batch_size)
-        each = [num_inference_steps or self.recommended_steps(steps[batch[0]]) for batch in batches]
-        with self.progress_bar(total=sum(each) * num_samples) as bar:
+        with self.progress_bar(total=sum(taken[batch[0]] for batch in batches) * num_samples) as bar:
             for batch in batches:
-                inputs, step = [slices[i] for i in batch], steps[batch[0]]
+                inputs, step, count = [slices[i] for i in batch], steps[batch[0]], taken[batch[0]]
                 encoded = self.encode_batch(inputs)
                 for number, results in enumerate(samples):
                     of_sample = [sample_seed(seeds[i], number) for i in batch]
                     of_step = step and step.of_sample(number, seeds[batch[0]])
                     if output_type == "latent":
-                        count = num_inference_steps or self.recommended_steps(step)
                         results += self.sample_batch(inputs, of_sample, count, of_step, on_step_end, encoded)
                     else:
                         results += self.standardize_batch(
-                            inputs, of_sample, num_inference_steps, of_step, on_step_end=on_step_end, encoded=encoded
+                            inputs, of_sample, count, of_step, on_step_end=on_step_end, encoded=encoded
                         )
         self.maybe_free_model_hooks()
 
@@ -331,9 +331,8 @@ class DiffusionCTPipeline(DiffusionPipeline):
                 for scan, known in zip(scans, sources):
                     checked = [scan[i] for i in checked_indices(len(scan))]
                     reached = self.check(known, goal, [slices[i] for i in checked], [results[i] for i in checked])
-                    taken = num_inference_steps or self.recommended_steps(steps[scan[0]])
                     for i in scan:
-                        derivations[i] = derivations[i].of_source(known, noise, taken).named(reached)
+                        derivations[i] = derivations[i].of_source(known, noise, taken[i]).named(reached)
             for first, end in images_of(slices, kinds):
                 hu, item, seed, kind = results[first], slices[first], seeds[first], kinds[first]
                 stack = [of_slice[first] for of_slice in samples]  # K x [H,W]

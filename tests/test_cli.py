@@ -1,5 +1,6 @@
 """The command line: exit codes, messages without traceback, and help that answers at once."""
 
+import logging
 import subprocess
 import sys
 
@@ -104,14 +105,16 @@ class TestProgressBar:
         assert lines == ["standardize: 0 of 448 slices, 0 s", "standardize: 1 of 448 slices, 0 s, about 89 s left",
                          "standardize: 301 of 448 slices, 60 s, about 29 s left", "standardize: 448 of 448 slices, 90 s"]  # fmt: skip
 
-    def test_says_what_is_being_done(self, capsys, monkeypatch):
+    def test_says_what_is_being_done(self, capsys, caplog, monkeypatch):
         with ProgressBar("fly") as progress:
             for _ in range(2):
                 stage("boarding")
             monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
             progress(0, 5)
             stage("starting the engines")
-        stage("after the landing")
+        with caplog.at_level(logging.INFO):
+            stage("after the landing")
+        assert caplog.messages == ["after the landing"]  # logging in Python sees stages again
         told = capsys.readouterr().err
         assert told.count("boarding") == 1 and "starting the engines" in told and "landing" not in told
 

@@ -51,6 +51,8 @@ class ProgressBar(logging.Handler):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         stages.logger.removeHandler(self)
+        stages.logger.propagate = True
+        stages.logger.setLevel(logging.NOTSET)
         if self.bar is not None:
             self.bar.close()
 

@@ -102,13 +102,21 @@ def cooccurrence_counts(labels: np.ndarray, levels: int, steps: Sequence[tuple[i
     second = labels.astype(np.intp)
     counts = np.zeros((len(steps), levels, levels))
     for k, step in enumerate(steps):
-        if any(abs(d) >= n for d, n in zip(step, labels.shape)):
-            continue  # no two voxels of this array are that far apart
-        head = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(step, labels.shape))
-        tail = tuple(slice(max(0, d), n - max(0, -d)) for d, n in zip(step, labels.shape))
+        if (parts := pairs_apart(labels.shape, step)) is None:
+            continue
+        head, tail = parts
         pairs = np.bincount((first[head] + second[tail]).ravel(), minlength=side * side)
         counts[k] = pairs.reshape(side, side)[1:, 1:]
     return counts + counts.transpose(0, 2, 1)
+
+
+def pairs_apart(shape: Sequence[int], step: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
+    """Return the parts of an array that hold the first and the second voxel of all pairs one step apart; None if there are none."""
+    if any(abs(d) >= n for d, n in zip(step, shape)):
+        return None
+    head = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(step, shape))
+    tail = tuple(slice(max(0, d), n - max(0, -d)) for d, n in zip(step, shape))
+    return head, tail
 
 
 def cooccurrence_features(counts: np.ndarray) -> np.ndarray:

@@ -7,7 +7,8 @@ Sources are only read.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from ..utils.files import locked_folder, remove_temporaries
 from ..utils.optional import import_optional
 from ..volumes.inputs import arrivals, require_apart, scan_source
 from .options import FolderOptions
-from .pages import write_series_page, write_volume_page
 from .run import FolderRun, make_run
 from .series_run import SeriesRun
 from .standardizer import Standardizer
@@ -88,16 +88,14 @@ def standardize_all(run: FolderRun, last_remarks: Callable[[], list[str]] = list
     run.folder = run.output.stat()
     try:
         run.count(0)
-        for series in run.scan.series:
-            SeriesRun(run, series).standardize()
+        volumes = list(run.scan.volumes)  # one that turns out to be a mask leaves those of the run
+        parts: Iterator[SeriesRun | VolumeRun] = chain(
+            (SeriesRun(run, series) for series in run.scan.series), (VolumeRun(run, header) for header in volumes)
+        )
+        for part in parts:
+            part.standardize()
             if run.options.page and not run.stopped:
-                write_series_page(run, series)
-            if run.stopped:
-                break
-        for header in [] if run.stopped else list(run.scan.volumes):
-            VolumeRun(run, header).standardize()
-            if run.options.page and not run.stopped:
-                write_volume_page(run, header)
+                part.write_page()
             if run.stopped:
                 break
     except BaseException as error:

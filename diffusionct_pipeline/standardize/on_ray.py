@@ -178,7 +178,7 @@ def _connected(address: str) -> Iterator[ModuleType]:
 
 
 def _imported(address: str) -> ModuleType:
-    """Ray with its settings, which it reads as it is imported.
+    """Import Ray with its settings, which it reads at import.
 
     Raises:
         ImportError: it is not installed.

@@ -112,20 +112,20 @@ class FolderOptions:
             from .bids import require_dataset
 
             require_dataset(sources.folder)
-        count = len(sources.volumes)
-        if self.num_samples != 1 and count:
+        volumes = len(sources.volumes)
+        if self.num_samples != 1 and volumes:
             raise UsageError(
                 f'`num_samples` must be 1 where the input holds volumes, such as "{sources.volumes[0].path}", got '
                 f"{self.num_samples}: samples are written for DICOM only. Leave it out, or call the pipeline in Python."
             )
-        if self.slice_thickness is not None and not count:
+        if self.slice_thickness is not None and not volumes:
             raise UsageError(
                 f"`slice_thickness` is {self.slice_thickness}, but the input holds no volume, and DICOM has its own; "
                 "leave it out."
             )
-        if self.series_uid is not None and (count != 1 or sources.series):
+        if self.series_uid is not None and (volumes != 1 or sources.series):
             raise UsageError(
-                f"`series_uid` is {self.series_uid!r}, but it can name one volume alone, and the input holds {count} volumes "
+                f"`series_uid` is {self.series_uid!r}, but it can name one volume alone, and the input holds {volumes} volumes "
                 f"and {len(sources.series)} DICOM series."
             )
 

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,7 @@ class FolderRun:
     Attributes:
         scan: What there is to do, and what was left out.
         output: Output folder.
-        options: The caller's, with `device` as it is used, and with the most `num_inference_steps`.
-        steps: Denoising steps that the caller asked for; None leaves them to the pipeline, scan by scan.
+        options: The caller's.
         pipe: The one pipeline.
         target: Where to; None for a system of the comparison and for a denoiser whose target is fixed.
         derivation: What derived files say about their making.
@@ -69,13 +68,12 @@ class FolderRun:
         known: UID of a scan -> what an earlier run says of it.
         report_file: Where the report is, below `output`; elsewhere than usual, the run is one of several that share `output`.
         before: Series of the list before the first one of this run.
-        loaded: What the report says of a pipeline that was loaded before the run, in place of the options of loading.
+        used: What the report says in place of options: what was used where the caller left it open.
     """
 
     scan: Sources
     output: Path
     options: FolderOptions
-    steps: int | None
     pipe: Standardizer
     target: Target | None
     derivation: Derivation
@@ -95,7 +93,7 @@ class FolderRun:
     known: dict[str, KnownScan] = field(default_factory=dict)
     report_file: Path = Path(REPORT_FILE)
     before: int = 0
-    loaded: dict[str, str] = field(default_factory=dict)
+    used: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_shared(self) -> bool:
@@ -200,7 +198,7 @@ class FolderRun:
             output=self.output,
             derivation=self.derivation,
             # As in the derived headers: the hash of a reference, whose path may name a patient.
-            options={**self.options.as_json(), **self.loaded, "reference": self.derivation.reference},
+            options={**self.options.as_json(), **self.used, "reference": self.derivation.reference},
             samples_folder=SAMPLES_FOLDER if self.options.num_samples > 1 else None,
             slices=self.total,
             entries=self.entries,
@@ -270,8 +268,7 @@ def make_run(
     return FolderRun(
         scan=scan,
         output=output,
-        steps=options.num_inference_steps,
-        options=replace(options, num_inference_steps=steps, device=str(pipe.device)),
+        options=options,
         pipe=pipe,
         target=target,
         known=known,
@@ -279,7 +276,8 @@ def make_run(
         progress=progress or (lambda done, total: None),
         started=started,
         begun=time.time(),
-        loaded=named_as_loaded(derivation) if loaded is not None else {},
+        used={"num_inference_steps": steps, "device": str(pipe.device)}
+        | (named_as_loaded(derivation) if loaded is not None else {}),
     )
 
 

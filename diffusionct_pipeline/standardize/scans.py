@@ -82,23 +82,22 @@ def begin_scan(run: FolderRun, entry: SeriesEntry, slices: Slices, seed_of: Call
     pipe = run.pipe
     assert isinstance(pipe, DiffusionCTPipeline)  # nothing else has a target
     known = run.known.get(entry.uid)
-    if known is None or known.reached is None:
-        stage("estimating kernel and noise of a series, and what results of it show")
     few: list[tuple[int, HUSlice]] = []
     if known is None or known.reached is None:
+        stage("estimating kernel and noise of a series, and what results of it show")
         few = readable(slices)
         if not few:  # each is listed with its own reason as it is read for its result
             return ScanTask(None, run.derivation, {})
     source = known.source if known else estimate_scan(pipe, slices, [item for _, item in few], run.options.batch_size)
     step = pipe.step(source, run.target, run.options.noise)
-    taken = run.steps or pipe.recommended_steps(step)
+    taken = run.options.num_inference_steps or pipe.recommended_steps(step)
     derivation = run.derivation.of_source(source, run.options.noise, taken)
     trial: dict[int, np.ndarray] = {}
     if known and known.reached and known.derivation == derivation.digest():
         reached = known.reached
     else:
         few = few or readable(slices)
-        trial, reached = try_step(pipe, source, run.target, step, few, run.steps, seed_of)
+        trial, reached = try_step(pipe, source, run.target, step, few, taken, seed_of)
     entry.source, entry.derivation, entry.reached = source.to_json(), derivation.digest(), reached.to_json()
     entry.told_by, entry.noise = source.told_by, step.noise
     not_reached = [*filter(None, [reached.remark]), *step.remarks]

@@ -17,6 +17,7 @@ from ..method.slices import sample_seed
 from ..pipeline import ACCELERATOR_BATCH
 from ..utils.files import whole_file
 from .likeness import SliceLatent, has_texture_latent, header_remarks, latent_remarks, likeness, slice_latents
+from .pages import write_series_page
 from .previews import preview_indices, write_preview
 from .report import SeriesEntry
 from .resume import finished_samples, finished_slice
@@ -52,6 +53,10 @@ class SeriesRun:
             self.task = begin_scan(run, entry, SeriesSlices(series), lambda item: self.seeds([item])[0][0])
         if not entry.failures:
             self.standardize_in_portions(run.options.batch_size or ACCELERATOR_BATCH)
+
+    def write_page(self) -> None:
+        """Write the page of the series that was just standardized."""
+        write_series_page(self.run, self.series)
 
     def standardize_in_portions(self, size: int) -> None:
         """Read, standardize and write `size` slices at a time."""
@@ -173,7 +178,8 @@ class SeriesRun:
                 samples.append(trial)
                 continue
             step = task.step and task.step.of_sample(number, seeds[0][0])
-            samples.append(run.pipe.standardize_batch(slices, of_sample, run.steps, step, encoded=encoded))
+            steps = run.options.num_inference_steps
+            samples.append(run.pipe.standardize_batch(slices, of_sample, steps, step, encoded=encoded))
         return list(zip(map(np.stack, zip(*samples)), seeds))
 
     def write(

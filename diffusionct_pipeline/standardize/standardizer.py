@@ -19,18 +19,17 @@ class Standardizer(Protocol):
     Attributes:
         image_processor: Reads slices and places them in their scan.
         config: Its `default_num_inference_steps` are the denoising steps where the user names none; None where there are none.
-        device: Where networks run.
     """
 
     image_processor: CTImageProcessor
 
     @property
     def config(self) -> Any:
-        """Return it, see the class."""
+        """Return the configuration of the checkpoint."""
 
     @property
     def device(self) -> torch.device:
-        """See above."""
+        """Return where networks run."""
 
     def check_inputs(
         self,

@@ -24,6 +24,7 @@ from .bids import (
     sidecar,
     sidecar_name,
 )
+from .pages import write_volume_page
 from .previews import preview_indices, write_preview
 from .report import SeriesEntry
 from .run import FolderRun, generator_for
@@ -88,6 +89,10 @@ class VolumeRun:
             self.finish(slices, derived)
             run.count(self.count)
 
+    def write_page(self) -> None:
+        """Write the page of the volume that was just standardized."""
+        write_volume_page(self.run, self.header)
+
     def load(self) -> list[HUSlice]:
         """Read the slices, with the thickness and the name that the caller gave.
 
@@ -114,7 +119,7 @@ class VolumeRun:
         run, results = self.run, []
         for batch in run.pipe.batches(slices, run.options.batch_size):
             inputs, of_batch = [slices[i] for i in batch], [seeds[i] for i in batch]
-            results += run.pipe.standardize_batch(inputs, of_batch, run.steps, self.task.step)
+            results += run.pipe.standardize_batch(inputs, of_batch, run.options.num_inference_steps, self.task.step)
             run.show(len(results))
         return results
 

@@ -99,10 +99,9 @@ def dependences(labels: np.ndarray, steps: Steps) -> Counted:
     """Return the grey level of every voxel, and how many voxels of its neighbourhood, itself included, share it."""
     same = np.ones(labels.shape, np.intp)
     for step in steps:
-        if any(abs(d) >= n for d, n in zip(step, labels.shape)):
+        if (parts := glcm.pairs_apart(labels.shape, step)) is None:
             continue
-        head = tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(step, labels.shape))
-        tail = tuple(slice(max(0, d), n - max(0, -d)) for d, n in zip(step, labels.shape))
+        head, tail = parts
         equal = labels[head] == labels[tail]
         same[head] += equal
         same[tail] += equal
